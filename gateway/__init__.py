@@ -1,0 +1,12 @@
+"""Testbed Gateway: from a device's MQTT message to a startup's live chart.
+
+One way through, one batch at a time:
+
+    session -> decode -> validate -> journal (fsync) -> ack -> drain -> store
+                            |                     `-> live feeds
+                            `-> dead letter (fsync) -> ack -> feedback to the device
+
+See docs/architecture.md for the floors and docs/guarantees.md for what is promised.
+"""
+
+__version__ = "0.1.0"

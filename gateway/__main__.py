@@ -1,0 +1,25 @@
+"""`python -m gateway` and the `gateway` command."""
+
+from __future__ import annotations
+
+import sys
+
+from gateway import render
+from gateway.cli import app
+from gateway.errors import ConfigError, GatewayError
+
+
+def main() -> None:
+    """Run a command; what the gateway raises on purpose is told in words, not as a traceback."""
+    try:
+        app(prog_name="gateway")
+    except ConfigError as error:
+        render.console(to_stderr=True).print(render.problems(error), soft_wrap=True)
+        sys.exit(1)
+    except GatewayError as error:
+        render.console(to_stderr=True).print(render.error(str(error)), soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

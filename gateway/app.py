@@ -1,0 +1,256 @@
+"""The composition root: builds the parts, runs them in one TaskGroup, and stops them in order.
+
+Stopping: no more messages in; what came is committed and acknowledged; the journal is drained for as long as
+`drain.stop_within` allows (what is left stays on disk for the next run); then the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from gateway.config import Config
+from gateway.config.secrets import influxdb_token, mqtt_password
+from gateway.database import FILE_NAME, Database
+from gateway.drain import Drain
+from gateway.errors import StateUnavailable
+from gateway.feeds.api import create_api
+from gateway.feeds.auth import Tokens
+from gateway.feeds.health import Health, Part
+from gateway.feeds.live import Live
+from gateway.feeds.mqtt_feed import MqttFeed
+from gateway.feeds.services import Services
+from gateway.ingest import Ingest
+from gateway.journal import Journal
+from gateway.logs import get_logger
+from gateway.metrics import Metrics
+from gateway.model import Rejection
+from gateway.mqtt.paho import PahoSession
+from gateway.pipeline import Pipeline
+from gateway.quota import QuotaMeter
+from gateway.registry import Registry
+from gateway.stores.contract import Store
+from gateway.stores.sqlite import SqliteStore
+from gateway.topics import subscriptions
+from gateway.web import Web
+
+SAVE_EVERY = 2.0
+STOP_INGEST_WITHIN = 10.0
+STOP_WEB_WITHIN = 5.0
+
+log = get_logger(__name__)
+
+
+class Gateway:
+    """One gateway over one state directory. `run` is all it does; the parts are there to be looked at."""
+
+    def __init__(self, config: Config, tokens: Tokens) -> None:
+        settings = config.settings
+        self.config = config
+        self.live = Live(settings.feeds.kept)
+        self.metrics = Metrics()
+        self.database = Database(config.state_dir / FILE_NAME)
+        self.journal = Journal(self.database, settings.journal)
+        limits = {startup.slug: startup.quota.devices for startup in config.startups}
+        self.registry = Registry(self.database, limits)
+        self.store = _make_store(config)
+        self.session = PahoSession(
+            settings.mqtt,
+            subscriptions(rule.template for startup in config.startups for rule in startup.topics.values()),
+            mqtt_password(settings),
+        )
+        self.drain = Drain(
+            self.journal,
+            self.store,
+            self.database,
+            settings.drain,
+            settings.dead_letters,
+            self._publish_refused,
+        )
+        self._tokens = tokens
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begin to stop; `run` returns when all is done."""
+        self._stop.set()
+
+    async def run(self, started: Callable[[Web], None] = lambda _web: None) -> None:
+        """Run until `stop`. `started` is called once, when HTTP listens.
+
+        Raises:
+            StateUnavailable, AddressInUse: at the start.
+        """
+        async with AsyncExitStack() as stack:
+            stack.enter_context(_lock(self.config.state_dir))
+            web = stack.enter_context(Web(self.config.settings.http))
+            await self.database.open()
+            stack.push_async_callback(self.database.close)
+            await self.journal.open()
+            await self.registry.open()
+            stack.push_async_callback(self.registry.save)
+            await self.store.open()
+            stack.push_async_callback(self.store.close)
+            self.ingest = self._make_ingest()
+            api = self._make_api()
+            log.info(
+                "gateway started",
+                http=web.url,
+                startups=len(self.config.startups),
+                journaled=self.journal.readings,
+            )
+            started(web)
+            await self._run_parts(web, api)
+        log.info("gateway stopped", journaled=self.journal.readings)
+
+    async def _run_parts(self, web: Web, api: FastAPI) -> None:
+        startups = [startup.slug for startup in self.config.startups]
+        feed = MqttFeed(self.live, self.session, readings=self.config.settings.feeds.mqtt)
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(web.run(api), name="web")
+            helpers = [
+                tasks.create_task(self.session.run(), name="session"),
+                tasks.create_task(feed.run(startups), name="mqtt-feed"),
+                tasks.create_task(self._save_registry(), name="registry-save"),
+            ]
+            ingesting = tasks.create_task(self.ingest.run(), name="ingest")
+            draining = tasks.create_task(self.drain.run(startups), name="drain")
+            await self._stop.wait()
+            log.info("gateway stopping", journaled=self.journal.readings)
+            self.session.stop()
+            await _within(ingesting, STOP_INGEST_WITHIN)
+            self.drain.stop()
+            await _within(draining, self.config.settings.drain.stop_within)
+            web.stop()
+            await _within(serving, STOP_WEB_WITHIN)
+            for helper in helpers:
+                helper.cancel()
+
+    def health(self) -> Health:
+        """What works and what does not, in words."""
+        session = self.session.state
+        parts = (
+            Part("broker", "" if session.connected else session.problem),
+            Part("disk", self.ingest.problem),
+            Part(
+                "journal",
+                "it is full: messages wait at the broker until the store takes readings again"
+                if self.journal.is_full
+                else "",
+            ),
+        )
+        stores = {startup: Part("store", state.problem) for startup, state in self.drain.states.items()}
+        return Health(parts, stores)
+
+    def _make_ingest(self) -> Ingest:
+        meters = {
+            startup.slug: QuotaMeter(
+                startup.quota,
+                (device.device for device in self.registry.devices(startup.slug) if device.accepted),
+                self.registry.series(startup.slug),
+            )
+            for startup in self.config.startups
+        }
+        return Ingest(
+            self.session,
+            Pipeline(self.config, meters),
+            self.journal,
+            self.database,
+            self.registry,
+            meters,
+            self.metrics,
+            self.config.settings.dead_letters,
+            self.live.publish,
+        )
+
+    def _make_api(self) -> FastAPI:
+        services = Services(
+            self.config,
+            self._tokens,
+            self.store,
+            self.live,
+            self.registry,
+            self.database,
+            self.metrics,
+            self.health,
+            self.ingest.replay,
+        )
+        api = create_api(services)
+        if self.config.settings.http.console:
+            _mount_console(api, services, self.config.state_dir)
+        return api
+
+    def _publish_refused(self, rejections: list[Rejection]) -> None:
+        self.metrics.rejected(rejections)
+        self.live.publish_rejections(rejections)
+
+    async def _save_registry(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_EVERY)
+            try:
+                await self.registry.save()
+            except StateUnavailable as error:
+                log.warning("devices not saved", problem=str(error), next="trying again")
+
+
+def _make_store(config: Config) -> Store:
+    if config.settings.store.kind == "influxdb":
+        from gateway.stores.influxdb import InfluxDBStore  # takes half a second to import
+
+        return InfluxDBStore(config.settings.store.influxdb, influxdb_token(config.settings))
+    return SqliteStore(config.state_dir / "store")
+
+
+def _mount_console(api: FastAPI, services: Services, state_dir: Path) -> None:
+    """The web page, where its extra is installed."""
+    try:
+        from gateway import console
+    except ImportError as error:
+        log.warning(
+            "no web page",
+            problem=f"{error.name} is not installed",
+            next="pip install 'testbed-gateway[console]', or set http.console: false",
+        )
+        return
+    console.mount(api, services, _storage_secret(state_dir / "console.secret"))
+
+
+def _storage_secret(path: Path) -> str:
+    """What signs the web page's cookies: made once, kept where only the gateway's user can read it."""
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    return path.read_text()
+
+
+@contextmanager
+def _lock(state_dir: Path) -> Iterator[None]:
+    """One gateway a state directory: two would both count, and drain each other's journal."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        file = (state_dir / "lock").open("w")
+    except OSError as error:
+        raise StateUnavailable(f"{state_dir}: expected a directory to keep state in; {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StateUnavailable(f"{state_dir}: another gateway is running with this state directory") from None
+        yield
+
+
+async def _within(task: asyncio.Task[None], seconds: float) -> None:
+    """Wait for a part to end by itself; after that, end it. What it leaves undone is on disk or at the broker."""
+    began = time.monotonic()
+    await asyncio.wait((task,), timeout=seconds)
+    if not task.done():
+        log.warning("a part did not stop in time", part=task.get_name(), seconds=round(time.monotonic() - began, 1))
+        task.cancel()
+        await asyncio.wait((task,))

@@ -1,0 +1,29 @@
+"""Operators' YAML -> one immutable Config. Errors carry file and line."""
+
+from gateway.config.load import load
+from gateway.config.models import (
+    Config,
+    FieldRule,
+    Mqtt,
+    Quota,
+    Settings,
+    Startup,
+    StartupFile,
+    TimeRule,
+    TopicRule,
+)
+from gateway.config.types import Pointer
+
+__all__ = [
+    "Config",
+    "FieldRule",
+    "Mqtt",
+    "Pointer",
+    "Quota",
+    "Settings",
+    "Startup",
+    "StartupFile",
+    "TimeRule",
+    "TopicRule",
+    "load",
+]

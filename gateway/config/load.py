@@ -1,0 +1,213 @@
+"""Read a configuration directory whole, and find every problem in it at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import date
+from difflib import get_close_matches
+from itertools import combinations, product
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.config import models
+from gateway.config.models import Config, Settings, Startup, StartupFile
+from gateway.config.positions import Document, read
+from gateway.config.types import SLUG
+from gateway.errors import ConfigError, Problem
+from gateway.topics import ROOT, Capture, Template
+
+M = TypeVar("M", bound=BaseModel)
+
+_EXPECTED = {
+    "missing": "this setting, which has no default",
+    "extra_forbidden": "a known setting",
+    "literal_error": "{expected}",
+    "string_type": "a text",
+    "string_pattern_mismatch": "a text that matches {pattern}",
+    "string_too_short": "at least {min_length} character(s)",
+    "string_too_long": "at most {max_length} characters",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "dict_type": "a mapping (key: value)",
+    "model_type": "a mapping (key: value)",
+    "too_short": "at least {min_length} entry",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than_equal": "a number of at most {le}",
+    "date_from_datetime_parsing": "a date such as 2026-12-18",
+    "date_type": "a date such as 2026-12-18",
+    "path_type": "a path",
+    "expected": "{what}",
+}
+
+
+def load(directory: Path) -> Config:
+    """The configuration in `directory`: gateway.yaml (optional) and startups/*.yaml.
+
+    Raises:
+        ConfigError: with every problem of every file, in reading order.
+    """
+    problems: list[Problem] = []
+    settings = _read_settings(directory, problems)
+    startups, documents = _read_startups(directory, problems)
+    problems += _across_files(startups, documents)
+    if problems or settings is None:
+        raise ConfigError(problems)
+    warnings = tuple(_warnings(startups, date.today()))
+    return Config(settings=settings, startups=tuple(startups), warnings=warnings)
+
+
+def _read_settings(directory: Path, problems: list[Problem]) -> Settings | None:
+    path = directory / "gateway.yaml"
+    if not directory.is_dir():
+        problems.append(Problem(str(directory), 0, "", "a directory with gateway.yaml and startups/", "none there"))
+        return None
+    if not path.exists():
+        return Settings.model_validate({}, context=_context(directory))
+    return _read_model(directory, path, Settings, problems)[0]
+
+
+def _read_startups(directory: Path, problems: list[Problem]) -> tuple[list[Startup], dict[str, Document]]:
+    startups: list[Startup] = []
+    documents: dict[str, Document] = {}
+    folder = directory / "startups"
+    paths = sorted(folder.glob("*.yaml"))
+    if not paths and directory.is_dir():
+        problems.append(Problem(str(folder), 0, "", "at least one startup, SLUG.yaml", "no such file"))
+    for path in paths:
+        if not re.fullmatch(SLUG, path.stem):
+            problems.append(
+                Problem(
+                    str(path),
+                    0,
+                    "",
+                    f"a file name SLUG.yaml with a slug that matches {SLUG}",
+                    repr(path.name),
+                )
+            )
+            continue
+        file, document = _read_model(directory, path, StartupFile, problems)
+        if file is not None and document is not None:
+            startups.append(Startup.model_construct(**dict(file), slug=path.stem))
+            documents[path.stem] = document
+    return startups, documents
+
+
+def _read_model(
+    directory: Path, path: Path, model: type[M], problems: list[Problem]
+) -> tuple[M | None, Document | None]:
+    try:
+        document = read(path, str(path))
+    except ConfigError as error:
+        problems += error.problems
+        return None, None
+    try:
+        return model.model_validate(document.data, context=_context(directory)), document
+    except ValidationError as error:
+        found = [_problem(document, details) for details in error.errors(include_url=False)]
+        problems += sorted(found, key=lambda problem: problem.line)
+        return None, document
+
+
+def _context(directory: Path) -> dict[str, Path]:
+    """What `PathField` needs to know."""
+    return {"directory": directory.resolve()}
+
+
+def _problem(document: Document, details: ErrorDetails) -> Problem:
+    context = details.get("ctx", {})
+    loc = [part for part in details["loc"] if part != "[key]"] + list(context.get("loc", []))
+    template = _EXPECTED.get(details["type"])
+    expected = template.format(**context) if template else details["msg"]
+    if details["type"] == "missing":
+        got = "nothing"
+    elif details["type"] == "extra_forbidden":
+        expected += _nearby(str(loc[-1]))
+        got = repr(loc[-1])
+    else:
+        got = context.get("got") or _shown(details["input"])
+    return Problem(document.name, document.line(loc), ".".join(map(str, loc)), expected, got)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict | list | BaseModel):
+        return "what stands there"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _nearby(name: str) -> str:
+    """` (did you mean ...?)` for a misspelt setting."""
+    known = {name for model in _all_models() for name in _names(model)}
+    close = get_close_matches(name, known, n=1, cutoff=0.75)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _all_models() -> Iterator[type[BaseModel]]:
+    for value in vars(models).values():
+        if isinstance(value, type) and issubclass(value, BaseModel):
+            yield value
+
+
+def _names(model: type[BaseModel]) -> Iterable[str]:
+    return (field.alias or name for name, field in model.model_fields.items())
+
+
+Rule = tuple[str, str, Template]
+"""Slug, measurement, template: what the checks across files look at."""
+
+
+def _across_files(startups: list[Startup], documents: dict[str, Document]) -> Iterator[Problem]:
+    rules = [(s.slug, name, rule.template) for s in startups for name, rule in s.topics.items()]
+    for (slug_a, name_a, a), (slug_b, name_b, b) in _candidates(rules):
+        if a.overlaps(b):
+            yield _overlap(documents[slug_a], name_a, a, documents[slug_b], name_b, b)
+    for slug, name, template in rules:
+        if template.levels[0] == ROOT and template.levels[1:2] != (slug,):
+            loc = ["topics", name, "topic"]
+            yield Problem(
+                documents[slug].name,
+                documents[slug].line(loc),
+                ".".join(loc),
+                f"its own topics under {ROOT}/{slug}/",
+                repr(template.text),
+            )
+
+
+def _candidates(rules: list[Rule]) -> Iterator[tuple[Rule, Rule]]:
+    """The pairs that may overlap: those under one literal first two levels, and any with captures there."""
+    groups: dict[tuple[object, ...], list[Rule]] = {}
+    for rule in rules:
+        groups.setdefault(rule[2].levels[:2], []).append(rule)
+    loose = [key for key in groups if any(isinstance(level, Capture) for level in key)]
+    for key, group in groups.items():
+        yield from combinations(group, 2)
+        if key not in loose:
+            yield from ((other, rule) for rule in group for wide in loose for other in groups[wide])
+    for wide, narrow in combinations(loose, 2):
+        yield from product(groups[wide], groups[narrow])
+
+
+def _overlap(doc_a: Document, name_a: str, a: Template, doc_b: Document, name_b: str, b: Template) -> Problem:
+    loc_a, loc_b = ["topics", name_a, "topic"], ["topics", name_b, "topic"]
+    return Problem(
+        doc_b.name,
+        doc_b.line(loc_b),
+        ".".join(loc_b),
+        f"a topic that no other rule matches; {doc_a.name}:{doc_a.line(loc_a)} has {a.text!r}, which overlaps",
+        repr(b.text),
+    )
+
+
+def _warnings(startups: list[Startup], today: date) -> Iterator[str]:
+    for startup in startups:
+        if startup.until and startup.until < today:
+            yield f"{startup.slug}: its programme ended on {startup.until}; its devices are still let in"

@@ -1,0 +1,256 @@
+"""The shape of gateway.yaml and startups/*.yaml. Every default of the product stands here, once.
+
+Durations are seconds, sizes are bytes, rates are messages a second, once read.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway.config.types import (
+    Duration,
+    Name,
+    PathField,
+    Pointer,
+    PointerField,
+    Rate,
+    Size,
+    Slug,
+    TemplateField,
+    expected,
+    matching,
+)
+from gateway.topics import Template
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ------------------------------------------------------------------ startups/*.yaml
+
+
+class FieldRule(_Model):
+    """One value of a reading: where it stands in the payload, its type, unit and range."""
+
+    from_: Annotated[PointerField | None, Field(alias="from")] = None
+    type: Literal["float", "int", "bool", "string"]
+    unit: str = ""
+    min: float | None = None
+    max: float | None = None
+    required: bool = True
+
+    @model_validator(mode="after")
+    def _range_makes_sense(self) -> FieldRule:
+        if self.type in ("bool", "string") and (self.min is not None or self.max is not None):
+            raise expected("min and max only where type is float or int", f"type: {self.type}", ["type"])
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise expected("a min that is not above max", f"min: {self.min:g}, max: {self.max:g}", ["min"])
+        return self
+
+
+class TimeRule(_Model):
+    """Where a reading's time stands, its unit, and how far from now it may lie."""
+
+    from_: Annotated[PointerField, Field(alias="from")]
+    unit: Literal["s", "ms", "us", "ns", "rfc3339"]
+    max_future: Duration = 300.0
+    max_age: Duration = 30 * 86_400.0
+
+
+class TopicRule(_Model):
+    """What an operator writes for one measurement. Its name is the key it stands under."""
+
+    topic: TemplateField
+    payload: Literal["json"] = "json"
+    time: TimeRule | None = None
+    fields: Annotated[dict[Name, FieldRule], Field(min_length=1)]
+    tags: dict[Name, PointerField] = {}
+    unknown: Literal["reject", "drop", "keep"] = "reject"
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> TopicRule:
+        captured = [name for name in self.template.captures if name != "device"]
+        names = ["time", "device", *captured, *self.tags, *self.fields]
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            taken = "; `time` and `device` are taken"
+            raise expected(f"a different name for each field and tag{taken}", f"{doubled!r} twice", ["fields"])
+        return self
+
+    @property
+    def template(self) -> Template:
+        return self.topic
+
+    def pointer(self, field: str) -> Pointer:
+        """Where a field stands: its `from`, or the member of its own name."""
+        return self.fields[field].from_ or Pointer((field,))
+
+
+class Quota(_Model):
+    """What one startup may use, so that it cannot crowd out another."""
+
+    messages: Rate = 200.0
+    burst: Annotated[int, Field(ge=1)] = 2000
+    devices: Annotated[int, Field(ge=1)] = 500
+    series: Annotated[int, Field(ge=1)] = 5000
+    payload: Size = 64 * 1024
+
+
+class StartupFile(_Model):
+    """startups/SLUG.yaml: one startup of the test bed."""
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    cohort: str = ""
+    until: date | None = None
+    retention: Duration = 90 * 86_400.0
+    token_file: PathField | None = None
+    quota: Quota = Quota()
+    topics: Annotated[dict[Name, TopicRule], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _kept_long_enough(self) -> StartupFile:
+        for name, rule in self.topics.items():
+            if rule.time and rule.time.max_age > self.retention:
+                days = f"{rule.time.max_age / 86_400:g} days; retention: {self.retention / 86_400:g} days"
+                raise expected(
+                    "max_age no longer than the retention: the store drops what is older",
+                    days,
+                    ["topics", name, "time", "max_age"],
+                )
+        return self
+
+
+class Startup(StartupFile):
+    """A startup as the gateway uses it: its file, and the slug that the file is named by."""
+
+    slug: Slug
+
+
+# ------------------------------------------------------------------ gateway.yaml
+
+
+class Mqtt(_Model):
+    """The broker, and how the gateway's session behaves."""
+
+    url: Annotated[
+        str, matching(r"mqtts?://[^\s/@:]+(:\d{1,5})?/?", "a URL such as mqtt://host:1883 or mqtts://host")
+    ] = "mqtt://localhost:1883"
+    protocol: Literal["3.1.1", "5"] = "5"
+    client_id: Annotated[str, Field(min_length=1, max_length=200)] = "testbed-gateway"
+    username: str | None = None
+    password_file: PathField | None = None
+    ca_file: PathField | None = None
+    cert_file: PathField | None = None
+    key_file: PathField | None = None
+    keep_alive: Duration = 30.0
+    session_expiry: Duration = 7 * 86_400.0
+    in_flight: Annotated[int, Field(ge=1, le=65_535)] = 5000
+
+
+class InfluxDB(_Model):
+    """InfluxDB 2: one bucket a startup. `{startup}` in the bucket's name stands for its slug."""
+
+    url: Annotated[str, matching(r"https?://\S+", "a URL such as http://localhost:8086")] = "http://localhost:8086"
+    org: str = "testbed"
+    bucket: Annotated[str, matching(r".*\{startup\}.*", "a name with {startup} in it, so that each has its own")] = (
+        "{startup}"
+    )
+    token_file: PathField | None = None
+    timeout: Duration = 20.0
+
+
+class StoreSettings(_Model):
+    """Where readings live."""
+
+    kind: Literal["sqlite", "influxdb"] = "sqlite"
+    influxdb: InfluxDB = InfluxDB()
+
+
+class JournalSettings(_Model):
+    """The bounds of the queue on disk; when it is full the broker holds the rest."""
+
+    max_size: Size = 2 << 30
+    max_readings: Annotated[int, Field(ge=1)] = 20_000_000
+
+
+class DrainSettings(_Model):
+    """How readings go from the journal to the store."""
+
+    batch: Annotated[int, Field(ge=1, le=50_000)] = 5000
+    interval: Duration = 0.2
+    max_backoff: Duration = 30.0
+    stop_within: Duration = 10.0
+
+
+class DeadLetterSettings(_Model):
+    """How many rejected messages are kept, for each startup; the oldest go first."""
+
+    max_count: Annotated[int, Field(ge=1)] = 10_000
+    max_size: Size = 64 << 20
+
+
+class Http(_Model):
+    """The HTTP API and the web page."""
+
+    listen: Annotated[
+        str, matching(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}", "an address and port such as 127.0.0.1:8080")
+    ] = "127.0.0.1:8080"
+    operator_token_file: PathField | None = None
+    console: bool = True
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+
+class Feeds(_Model):
+    """Live feeds. `kept` events of each startup are there for who comes back, and for who falls behind."""
+
+    mqtt: bool = True
+    kept: Annotated[int, Field(ge=10)] = 2000
+
+
+class Log(_Model):
+    """Structured logs on standard error. `auto`: coloured lines on a terminal, JSON elsewhere."""
+
+    format: Literal["auto", "console", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(_Model):
+    """gateway.yaml: everything has a default, an empty file is complete."""
+
+    state_dir: Annotated[PathField, Field(validate_default=True)] = Path("../var")
+    mqtt: Mqtt = Mqtt()
+    store: StoreSettings = StoreSettings()
+    journal: JournalSettings = JournalSettings()
+    drain: DrainSettings = DrainSettings()
+    dead_letters: DeadLetterSettings = DeadLetterSettings()
+    http: Http = Http()
+    feeds: Feeds = Feeds()
+    log: Log = Log()
+
+
+class Config(_Model):
+    """The whole configuration, immutable."""
+
+    settings: Settings
+    startups: tuple[Startup, ...]
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def by_slug(self) -> dict[str, Startup]:
+        return {startup.slug: startup for startup in self.startups}
+
+    @property
+    def state_dir(self) -> Path:
+        return self.settings.state_dir

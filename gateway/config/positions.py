@@ -1,0 +1,84 @@
+"""YAML with positions: plain values for pydantic, and the line on which each of them stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from gateway.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML file: its name as shown to people, and the tree with positions."""
+
+    name: str
+    tree: CommentedMap
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The same as plain dictionaries, lists and values."""
+        return {str(key): _plain(value) for key, value in self.tree.items()}
+
+    def line(self, loc: Sequence[str | int]) -> int:
+        """The line (from 1) of the value at `loc`, or of its nearest ancestor that exists."""
+        node: Any = self.tree
+        line = 1
+        for key in loc:
+            if isinstance(node, CommentedMap) and key in node:
+                line = node.lc.key(key)[0] + 1
+            elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
+                line = node.lc.item(key)[0] + 1
+            else:
+                break
+            node = node[key]
+        return line
+
+
+def read(path: Path, name: str) -> Document:
+    """Parse one file.
+
+    Raises:
+        ConfigError: unreadable, not UTF-8, not YAML, a key twice, or no mapping.
+    """
+    try:
+        tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 0
+        raise _unreadable(name, line, "valid YAML", _first_line(error.problem or str(error))) from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise _unreadable(name, 0, "YAML in UTF-8", _first_line(str(error))) from None
+    except OSError as error:
+        raise _unreadable(name, 0, "a readable file", error.strerror or str(error)) from None
+    if tree is None:
+        tree = CommentedMap()
+    if not isinstance(tree, CommentedMap):
+        raise _unreadable(name, 1, "a mapping of settings (key: value)", f"a {type(tree).__name__}")
+    return Document(name, tree)
+
+
+def _unreadable(name: str, line: int, expected: str, got: str) -> ConfigError:
+    return ConfigError([Problem(name, line, "", expected, got)])
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else "an error without a text"
+
+
+def _plain(node: Any) -> Any:
+    """ruamel's round-trip types as what pydantic and JSON know."""
+    if isinstance(node, CommentedMap):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, CommentedSeq):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node

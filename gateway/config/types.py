@@ -1,0 +1,128 @@
+"""The small notations of the configuration: durations, sizes, rates, JSON Pointers, slugs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    InstanceOf,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from gateway.topics import Template, TemplateError
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_BYTES = {"B": 1, "KB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w|y)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h)")
+SLUG = r"^[a-z][a-z0-9-]{1,30}$"
+_TOKEN = re.compile(r"(?:[^~/]|~[01])*")
+
+
+def expected(what: str, got: str = "", loc: Sequence[str] = ()) -> PydanticCustomError:
+    """The error of a value that is not `what`; the loader adds file, line and, without `got`, what came.
+
+    `loc` leads from the model that finds the error to the value that it is about.
+    """
+    return PydanticCustomError("expected", "{what}", {"what": what, "got": got, "loc": list(loc)})
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of `90d`, `5m`, `1.5h`, `200ms`."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise expected("a duration such as 30s, 5m, 12h or 90d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_size(value: object) -> int:
+    """Bytes of `64KiB`, `2GiB`, `500KB`."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise expected("a size such as 500B, 64KiB or 2GiB")
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
+def parse_rate(value: object) -> float:
+    """Messages a second of `200/s`, `30/m`."""
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or float(match[1]) == 0:
+        raise expected("a rate above 0 such as 200/s or 30/m")
+    return float(match[1]) / _SECONDS[match[2]]
+
+
+def matching(pattern: str, what: str) -> AfterValidator:
+    """A text of a form that `what` says in words."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise expected(what)
+        return value
+
+    return AfterValidator(check)
+
+
+class Pointer(NamedTuple):
+    """A JSON Pointer (RFC 6901): `/meter/voltage`, `/values/0`. A numeric token picks from an array."""
+
+    tokens: tuple[str | int, ...]
+
+    def __str__(self) -> str:
+        return "".join("/" + str(token).replace("~", "~0").replace("/", "~1") for token in self.tokens)
+
+
+def parse_pointer(value: object) -> Pointer:
+    """The tokens of a JSON Pointer that names at least one member."""
+    if isinstance(value, Pointer):
+        return value
+    if not isinstance(value, str) or not value.startswith("/") or not _TOKEN.fullmatch(value.replace("/", "")):
+        raise expected("a JSON Pointer such as /temperature or /meter/voltage (~ is written ~0, / is ~1)")
+    tokens = (part.replace("~1", "/").replace("~0", "~") for part in value[1:].split("/"))
+    parts = tuple(int(token) if token.isdecimal() and str(int(token)) == token else token for token in tokens)
+    if isinstance(parts[0], int):
+        parts = (str(parts[0]), *parts[1:])  # a record is an object: its first token is a member's name
+    return Pointer(parts)
+
+
+def parse_template(value: object) -> Template:
+    """A topic template; see `gateway.topics`."""
+    if isinstance(value, Template):
+        return value
+    if not isinstance(value, str):
+        raise expected("a topic template such as testbed/acme/{device}/climate")
+    try:
+        return Template.parse(value)
+    except TemplateError as error:
+        raise expected(error.expected) from error
+
+
+def _text(pattern: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
+
+
+def _from_directory(path: Path, info: ValidationInfo) -> Path:
+    """Relative paths start at the configuration's directory, wherever the gateway was started."""
+    directory: Path | None = (info.context or {}).get("directory")
+    return directory / path if directory else path
+
+
+PathField = Annotated[Path, AfterValidator(_from_directory)]
+Duration = Annotated[float, BeforeValidator(parse_duration), _text(f"^{_DURATION.pattern}$", "90d", "5m")]
+Size = Annotated[int, BeforeValidator(parse_size), _text(f"^{_SIZE.pattern}$", "64KiB")]
+Rate = Annotated[float, BeforeValidator(parse_rate), _text(f"^{_RATE.pattern}$", "200/s")]
+PointerField = Annotated[InstanceOf[Pointer], BeforeValidator(parse_pointer), _text("^/", "/t", "/meter/voltage")]
+TemplateField = Annotated[
+    InstanceOf[Template], BeforeValidator(parse_template), _text("", "testbed/acme/{device}/climate")
+]
+Slug = Annotated[str, StringConstraints(pattern=SLUG)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
+"""A measurement, field or tag: legal unquoted in line protocol, InfluxQL, SQL and CSV alike."""

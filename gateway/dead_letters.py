@@ -1,0 +1,138 @@
+"""Rejections kept with their raw bytes, so that they can be looked at and replayed. Bounded per startup: the
+oldest go first, and how many went is told.
+
+A point that the store refused is kept too: its topic is empty and its payload is the line itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway import timestamps
+from gateway.config.models import DeadLetterSettings
+from gateway.model import Code, Reason, Rejection
+
+_COLUMNS = "id, startup, device, topic, arrived_ns, records, reasons, payload"
+_PRUNE = """
+DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE startup = ? ORDER BY id LIMIT ?)
+RETURNING length(payload)
+"""
+_ADD_TOTALS = """
+INSERT INTO letter_totals VALUES (?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SET letters = letters + excluded.letters,
+    bytes = bytes + excluded.bytes, dropped = dropped + excluded.dropped
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A kept rejection; `id` grows with time."""
+
+    id: int
+    rejection: Rejection
+
+    @property
+    def is_line(self) -> bool:
+        """Whether the payload is a line that the store refused, rather than a device's message."""
+        return not self.rejection.topic
+
+    def as_json(self) -> dict[str, object]:
+        """The form of the HTTP API and the command line. Bytes that are no UTF-8 are shown escaped."""
+        rejection = self.rejection
+        return {
+            "id": self.id,
+            "startup": rejection.startup,
+            "device": rejection.device,
+            "topic": rejection.topic,
+            "arrived": timestamps.to_rfc3339(rejection.arrived_ns),
+            "records": list(rejection.records),
+            "reasons": [reason.as_json() for reason in rejection.reasons],
+            "payload": rejection.payload.decode("utf-8", "backslashreplace"),
+            "bytes": len(rejection.payload),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What is kept of one startup, and how many older ones had to go."""
+
+    letters: int = 0
+    bytes: int = 0
+    dropped: int = 0
+
+
+def insert(connection: sqlite3.Connection, rejections: Sequence[Rejection], bounds: DeadLetterSettings) -> None:
+    """Keep rejections; runs inside `Database.write`."""
+    connection.executemany(
+        "INSERT INTO dead_letters (startup, device, topic, arrived_ns, records, reasons, payload) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [_row(rejection) for rejection in rejections],
+    )
+    for startup in {rejection.startup for rejection in rejections}:
+        sizes = [len(rejection.payload) for rejection in rejections if rejection.startup == startup]
+        connection.execute(_ADD_TOTALS, (startup, len(sizes), sum(sizes), 0))
+        _prune(connection, startup, bounds)
+
+
+def page(
+    connection: sqlite3.Connection, startup: str | None = None, *, before: int | None = None, limit: int = 100
+) -> list[DeadLetter]:
+    """The newest first; `before` is the id that the last page ended with."""
+    query = f"SELECT {_COLUMNS} FROM dead_letters WHERE id < ? "  # noqa: S608  # constant text
+    values: list[object] = [before if before is not None else 1 << 62]
+    if startup is not None:
+        query += "AND startup = ? "
+        values.append(startup)
+    rows = connection.execute(query + "ORDER BY id DESC LIMIT ?", [*values, limit])
+    return [_letter(row) for row in rows]
+
+
+def get(connection: sqlite3.Connection, ident: int) -> DeadLetter | None:
+    row = connection.execute(f"SELECT {_COLUMNS} FROM dead_letters WHERE id = ?", (ident,)).fetchone()  # noqa: S608
+    return _letter(row) if row else None
+
+
+def delete(connection: sqlite3.Connection, letter: DeadLetter) -> bool:
+    """Forget one, because it is replayed; False where somebody else was faster."""
+    gone = connection.execute("DELETE FROM dead_letters WHERE id = ?", (letter.id,)).rowcount == 1
+    if gone:
+        connection.execute(_ADD_TOTALS, (letter.rejection.startup, -1, -len(letter.rejection.payload), 0))
+    return gone
+
+
+def totals(connection: sqlite3.Connection) -> dict[str, Totals]:
+    rows = connection.execute("SELECT startup, letters, bytes, dropped FROM letter_totals")
+    return {startup: Totals(*counts) for startup, *counts in rows}
+
+
+def _prune(connection: sqlite3.Connection, startup: str, bounds: DeadLetterSettings) -> None:
+    """Drop the oldest until the startup is within its bounds; by tenths, so that it is seldom done."""
+    while True:
+        held = totals(connection)[startup]
+        if held.letters <= bounds.max_count and held.bytes <= bounds.max_size:
+            return
+        count = max(held.letters - bounds.max_count, held.letters // 10, 1)
+        gone = [size for (size,) in connection.execute(_PRUNE, (startup, count))]
+        connection.execute(_ADD_TOTALS, (startup, -len(gone), -sum(gone), len(gone)))
+
+
+def _row(rejection: Rejection) -> tuple[object, ...]:
+    reasons = json.dumps([reason.as_json() for reason in rejection.reasons], ensure_ascii=False)
+    return (
+        rejection.startup,
+        rejection.device,
+        rejection.topic,
+        rejection.arrived_ns,
+        json.dumps(rejection.records),
+        reasons,
+        rejection.payload,
+    )
+
+
+def _letter(row: tuple[int, str, str, str, int, str, str, bytes]) -> DeadLetter:
+    ident, startup, device, topic, arrived_ns, records, reasons, payload = row
+    told = tuple(Reason(**{**reason, "code": Code(reason["code"])}) for reason in json.loads(reasons))
+    rejection = Rejection(startup, device, topic, payload, arrived_ns, told, tuple(json.loads(records)))
+    return DeadLetter(ident, rejection)

@@ -1,0 +1,1 @@
+"""A startup's own view: live (SSE, WebSocket, MQTT) and history (HTTP)."""

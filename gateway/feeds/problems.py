@@ -1,0 +1,69 @@
+"""Errors of the HTTP API as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from gateway.errors import StateUnavailable, StoreUnavailable, UnknownMeasurement, Unreplayable
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemError(HTTPException):
+    """An answer other than what was asked for; `detail` is written for who has to act."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None, **more: object) -> None:
+        super().__init__(status, detail, headers)
+        self.more = more
+
+
+def answer(status: int, detail: str, headers: dict[str, str] | None = None, **more: object) -> JSONResponse:
+    """One problem document."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **more,
+    }
+    return JSONResponse(body, status, headers, MEDIA_TYPE)
+
+
+def install(api: FastAPI) -> None:
+    """Every error of this API becomes a problem document."""
+
+    @api.exception_handler(HTTPException)
+    async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
+        more = error.more if isinstance(error, ProblemError) else {}
+        return answer(error.status_code, str(error.detail), dict(error.headers or {}), **more)
+
+    @api.exception_handler(RequestValidationError)
+    async def bad_request(_request: Request, error: RequestValidationError) -> JSONResponse:
+        wrong = [
+            {
+                "where": ".".join(map(str, details["loc"])),
+                "expected": details["msg"],
+                "got": str(details["input"])[:80],
+            }
+            for details in error.errors()
+        ]
+        told = "; ".join(f"{one['where']}: {one['expected']}; got {one['got']}" for one in wrong)
+        return answer(422, told, errors=wrong)
+
+    @api.exception_handler(UnknownMeasurement)
+    async def unknown(_request: Request, error: UnknownMeasurement) -> JSONResponse:
+        return answer(404, str(error), measurements=list(error.known))
+
+    @api.exception_handler(Unreplayable)
+    async def unreplayable(_request: Request, error: Unreplayable) -> JSONResponse:
+        return answer(409, str(error))
+
+    @api.exception_handler(StoreUnavailable)
+    @api.exception_handler(StateUnavailable)
+    async def unavailable(_request: Request, error: Exception) -> JSONResponse:
+        return answer(503, str(error), {"Retry-After": "5"})

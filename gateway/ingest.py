@@ -1,0 +1,152 @@
+"""From the session to the journal: decode, validate, commit, and only then acknowledge.
+
+Invariants:
+- A batch is acknowledged after the transaction that holds its readings, its dead letters and its counts is on disk.
+- While the journal is full, or the disk cannot be written, nothing is taken from the session: the broker holds it.
+- Batches are committed in the order of arrival; whatever arrives while a commit runs goes into the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+
+from gateway import dead_letters, ledger
+from gateway.config.models import DeadLetterSettings
+from gateway.database import Database
+from gateway.dead_letters import DeadLetter
+from gateway.errors import StateUnavailable, Unreplayable
+from gateway.journal import Journal
+from gateway.logs import get_logger
+from gateway.metrics import Metrics
+from gateway.model import Batch, Message
+from gateway.mqtt.session import Session, pauses
+from gateway.pipeline import Outcome, Pipeline
+from gateway.quota import QuotaMeter
+from gateway.registry import Registry
+from gateway.timestamps import NS
+
+COMMITS_AT_ONCE = 4
+
+log = get_logger(__name__)
+
+Publish = Callable[[Outcome], None]
+
+
+class Ingest:
+    """Owns the way in. `publish` is called with each outcome once it is on disk; it must not block."""
+
+    def __init__(
+        self,
+        session: Session,
+        pipeline: Pipeline,
+        journal: Journal,
+        database: Database,
+        registry: Registry,
+        meters: Mapping[str, QuotaMeter],
+        metrics: Metrics,
+        bounds: DeadLetterSettings,
+        publish: Publish,
+    ) -> None:
+        self._session = session
+        self._pipeline = pipeline
+        self._journal = journal
+        self._database = database
+        self._registry = registry
+        self._meters = meters
+        self._metrics = metrics
+        self._bounds = bounds
+        self._publish = publish
+        self.problem = ""
+
+    async def run(self) -> None:
+        """Until the session is stopped and everything that it brought is on disk and acknowledged."""
+        committing: asyncio.Queue[tuple[Batch, Outcome, asyncio.Task[None]] | None] = asyncio.Queue(COMMITS_AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._acknowledge(committing), name="ingest-acknowledge")
+            async for batch in self._session.batches():
+                await self._journal.room()
+                outcome = self._pipeline.process(batch)
+                commit = tasks.create_task(self._commit(outcome), name="ingest-commit")
+                await committing.put((batch, outcome, commit))
+            await committing.put(None)
+
+    async def replay(self, letter: DeadLetter) -> Outcome:
+        """Put a dead letter through again; it is gone once the new outcome, good or bad, is on disk.
+
+        Raises:
+            Unreplayable: it is gone already.
+        """
+        outcome = self._again(letter)
+        await self._journal.room()
+
+        def work(connection: sqlite3.Connection) -> None:
+            if not dead_letters.delete(connection, letter):
+                raise Unreplayable(f"dead letter {letter.id} is gone: it was replayed, or made room for newer ones")
+            self._write(connection, outcome)
+
+        await self._database.write(work)
+        self._committed(outcome)
+        return outcome
+
+    def _again(self, letter: DeadLetter) -> Outcome:
+        kept = letter.rejection
+        outcome = Outcome()
+        if letter.is_line:
+            outcome.lines[kept.startup] = [kept.payload]
+        else:
+            message = Message(kept.topic, kept.payload)
+            outcome.add(self._pipeline.refine(message, kept.arrived_ns, kept.records, metered=False))
+        return outcome
+
+    async def _acknowledge(self, committing: asyncio.Queue[tuple[Batch, Outcome, asyncio.Task[None]] | None]) -> None:
+        while (item := await committing.get()) is not None:
+            batch, outcome, commit = item
+            await commit
+            self._session.ack(batch)
+            self._committed(outcome)
+            self._note_devices(outcome, batch.arrived_ns)
+            self._metrics.batch_messages.observe(len(batch.messages))
+            self._metrics.commit_seconds.observe((time.time_ns() - batch.arrived_ns) / NS)
+
+    async def _commit(self, outcome: Outcome) -> None:
+        """Write it, however long that takes: what is not on disk must not be acknowledged."""
+        waits = pauses()
+        while True:
+            try:
+                await self._database.write(lambda connection: self._write(connection, outcome))
+            except StateUnavailable as error:
+                if str(error) != self.problem:
+                    log.warning("nothing is acknowledged until the disk can be written", problem=str(error))
+                self.problem = str(error)
+                await asyncio.sleep(next(waits))
+            else:
+                self.problem = ""
+                return
+
+    def _write(self, connection: sqlite3.Connection, outcome: Outcome) -> None:
+        if outcome.lines:
+            Journal.append(connection, outcome.lines)
+        if outcome.rejections:
+            dead_letters.insert(connection, outcome.rejections, self._bounds)
+        ledger.add(connection, outcome.counts())
+
+    def _committed(self, outcome: Outcome) -> None:
+        self._journal.appended(outcome.lines)
+        for startup in outcome.lines:
+            if new := self._meters[startup].take_new_series():
+                self._registry.saw_series(startup, new)
+        self._metrics.rejected(outcome.rejections)
+        self._publish(outcome)
+
+    def _note_devices(self, outcome: Outcome, now_ns: int) -> None:
+        seen: dict[tuple[str, str], list[int]] = {}
+        for startup, readings in outcome.readings.items():
+            for reading in readings:
+                seen.setdefault((startup, reading.device), [0, 0])[0] += 1
+        for rejection in outcome.rejections:
+            seen.setdefault((rejection.startup, rejection.device), [0, 0])[1] += rejection.count
+        for (startup, device), (accepted, rejected) in seen.items():
+            self._registry.saw(startup, device, now_ns, accepted, rejected)

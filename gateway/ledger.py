@@ -1,0 +1,66 @@
+"""The balance, per startup, of every record that ever came:
+
+    received = accepted + rejected
+    accepted = stored + journaled + refused
+
+The counts change in the very transactions that move the records, and `journaled` is counted from the journal's
+own rows, so that the ledger balances after any crash, or shows that something is wrong.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Records of one startup. A message whose payload cannot be read as records counts as one."""
+
+    received: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    stored: int = 0
+    journaled: int = 0
+    refused: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        return (
+            self.received == self.accepted + self.rejected
+            and self.accepted == self.stored + self.journaled + self.refused
+        )
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+
+    def as_json(self) -> dict[str, int | bool]:
+        return {**asdict(self), "balanced": self.balanced}
+
+
+_ADD = """
+INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SET
+    received = received + excluded.received, accepted = accepted + excluded.accepted,
+    rejected = rejected + excluded.rejected, stored = stored + excluded.stored, refused = refused + excluded.refused
+"""
+_BALANCE = """
+SELECT startup, received, accepted, rejected, stored,
+    coalesce((SELECT sum(readings) FROM journal WHERE journal.startup = ledger.startup), 0), refused
+FROM ledger ORDER BY startup
+"""
+
+
+def add(connection: sqlite3.Connection, changes: Mapping[str, Counts]) -> None:
+    """Add to the counts of each startup; `journaled` is not among them, the journal's rows are."""
+    rows = [(slug, c.received, c.accepted, c.rejected, c.stored, c.refused) for slug, c in changes.items()]
+    connection.executemany(_ADD, rows)
+
+
+def balance(connection: sqlite3.Connection) -> dict[str, Counts]:
+    """The ledger of every startup that ever sent something."""
+    return {slug: Counts(*counts) for slug, *counts in connection.execute(_BALANCE)}
+
+
+def total(ledger: Mapping[str, Counts]) -> Counts:
+    return sum(ledger.values(), Counts())

@@ -1,0 +1,35 @@
+"""Structured logs on standard error: coloured lines for people, JSON for machines. Nothing per message."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from gateway.config.models import Log
+
+
+def configure(settings: Log) -> None:
+    """Set up structlog once, at the start of a command."""
+    for_people = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+    renderer: Any = structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
+
+
+def get_logger(name: str) -> Any:
+    """A logger whose lines carry the module they come from."""
+    return structlog.get_logger(module=name)

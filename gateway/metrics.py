@@ -1,0 +1,82 @@
+"""Prometheus metrics. What the ledger counts is read from the ledger when asked; the rest is counted per batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+
+from gateway.ledger import Counts
+from gateway.model import Rejection
+
+_COUNTED = {
+    "received": "Records that arrived",
+    "accepted": "Records that became readings",
+    "rejected": "Records that were refused when they arrived",
+    "stored": "Readings that are in the store",
+    "refused": "Readings that the store refused",
+}
+
+
+class Metrics:
+    """One registry of its own, so that two gateways in one process do not mix."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self.batch_messages = Histogram(
+            "gateway_batch_messages",
+            "Messages in one batch",
+            registry=self._registry,
+            buckets=(1, 10, 100, 1000, 5000, 20_000),
+        )
+        self.commit_seconds = Histogram(
+            "gateway_commit_seconds", "From a batch's arrival to its being on disk", registry=self._registry
+        )
+        self._reasons: Counter[tuple[str, str]] = Counter()
+
+    def rejected(self, rejections: Iterable[Rejection]) -> None:
+        """Count every reason of a batch's rejections."""
+        for rejection in rejections:
+            for reason in rejection.reasons:
+                self._reasons[rejection.startup, reason.code.value] += 1
+
+    def exposition(self, ledger: Mapping[str, Counts], gauges: Mapping[str, float]) -> bytes:
+        """The text that Prometheus reads. `gauges` are named values of the whole gateway."""
+        snapshot = CollectorRegistry()
+        snapshot.register(_Snapshot([*_ledger_metrics(ledger), *_gauges(gauges), self._reason_metric()]))
+        return generate_latest(self._registry) + generate_latest(snapshot)
+
+    def _reason_metric(self) -> Metric:
+        family = CounterMetricFamily("gateway_rejection_reasons", "Reasons of rejections", labels=["startup", "code"])
+        for labels, count in self._reasons.items():
+            family.add_metric(labels, count)
+        return family
+
+
+class _Snapshot:
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+def _ledger_metrics(ledger: Mapping[str, Counts]) -> Iterable[Metric]:
+    for name, what in _COUNTED.items():
+        family = CounterMetricFamily(f"gateway_{name}_records", what, labels=["startup"])
+        for startup, counts in ledger.items():
+            family.add_metric([startup], getattr(counts, name))
+        yield family
+    journaled = GaugeMetricFamily("gateway_journaled_records", "Readings that wait in the journal", labels=["startup"])
+    for startup, counts in ledger.items():
+        journaled.add_metric([startup], counts.journaled)
+    yield journaled
+
+
+def _gauges(gauges: Mapping[str, float]) -> Iterable[Metric]:
+    for name, value in gauges.items():
+        yield GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value=value)

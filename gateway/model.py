@@ -1,0 +1,115 @@
+"""What flows through the gateway. Everything here is immutable and knows nothing of I/O.
+
+`Message` and `Reading` are made once per message, so they are named tuples: a frozen dataclass of the same
+fields takes three times as long to build (docs/decisions/0002-hot-path-types.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+FieldValue = float | int | bool | str
+
+UNROUTED = "_unrouted"
+"""Stands for the startup of messages that belong to none; no slug can be spelled like it."""
+
+
+class Message(NamedTuple):
+    """One MQTT PUBLISH as it arrived. `packet_id` is 0 for QoS 0: there is nothing to acknowledge."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    packet_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one read of the socket brought.
+
+    `arrived_ns` (UTC, ns since 1970) is taken once for the batch. `connection` counts the connections of the
+    session: packet ids mean something only on the connection that brought them.
+    """
+
+    messages: Sequence[Message]
+    arrived_ns: int
+    connection: int = 0
+
+
+class Reading(NamedTuple):
+    """One decoded, validated data point. `time_ns` is UTC in ns since 1970."""
+
+    startup: str
+    device: str
+    measurement: str
+    tags: Mapping[str, str]
+    fields: Mapping[str, FieldValue]
+    time_ns: int
+
+
+class Code(StrEnum):
+    """Why something was refused: the fixed set that metrics, feedback and docs/device-guide.md share."""
+
+    NO_RULE = "no_rule"
+    BAD_DEVICE = "bad_device"
+    BAD_TAG = "bad_tag"
+    TOO_LARGE = "too_large"
+    NOT_JSON = "not_json"
+    EMPTY = "empty"
+    MISSING = "missing"
+    WRONG_TYPE = "wrong_type"
+    OUT_OF_RANGE = "out_of_range"
+    NOT_FINITE = "not_finite"
+    UNKNOWN_FIELD = "unknown_field"
+    BAD_TEXT = "bad_text"
+    BAD_TIME = "bad_time"
+    OVER_QUOTA = "over_quota"
+    STORE_REFUSED = "store_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing wrong with a message: where, what was expected, what came, and perhaps what to do.
+
+    `where` is `topic`, `payload` or a JSON Pointer (RFC 6901) into the payload.
+    """
+
+    code: Code
+    where: str
+    expected: str
+    got: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.where}: expected {self.expected}; got {self.got}{hint}"
+
+    def as_json(self) -> dict[str, str]:
+        """The form of feedback, dead letters and the HTTP API."""
+        body = {"code": self.code.value, "where": self.where, "expected": self.expected, "got": self.got}
+        return body | {"hint": self.hint} if self.hint else body
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A message, or some records of one, refused with every reason.
+
+    `records` are the positions (from 0) of the refused records in the payload's array; empty means the
+    message as a whole. `count` is what the ledger counts: the records, or 1.
+    """
+
+    startup: str
+    device: str
+    topic: str
+    payload: bytes
+    arrived_ns: int
+    reasons: tuple[Reason, ...]
+    records: tuple[int, ...] = ()
+
+    @property
+    def count(self) -> int:
+        return len(self.records) or 1

@@ -1,0 +1,61 @@
+"""The embedded broker of the demo: amqtt, in this very process. For a first look and for tests, on loopback.
+
+MQTT 3.1.1 only, a few thousand messages a second, everything in memory: production uses Mosquitto or a cluster.
+Sessions are held by giving no plugin that marks them as anonymous: amqtt forgets the queue of an anonymous session.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from types import TracebackType
+from typing import Any, Self
+
+from amqtt.broker import Broker
+
+LOOPBACK = "127.0.0.1"
+
+
+class EmbeddedBroker:
+    """`async with EmbeddedBroker() as broker: … broker.url`. Everybody on this machine may do everything."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.port = port or _free_port()
+        self._broker: Any = None
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://{LOOPBACK}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen. amqtt's own BrokerError where the port is taken."""
+        for noisy in ("amqtt", "transitions"):
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+        self._broker = Broker(
+            {
+                "listeners": {"default": {"type": "tcp", "bind": f"{LOOPBACK}:{self.port}"}},
+                "plugins": {"amqtt.plugins.base.BaseAuthPlugin": {}},
+            }
+        )
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        """Close every connection and stop listening."""
+        broker, self._broker = self._broker, None
+        if broker is not None:
+            await broker.shutdown()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+def _free_port() -> int:
+    with socket.create_server((LOOPBACK, 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

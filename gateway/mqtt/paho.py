@@ -1,0 +1,337 @@
+"""The session on paho-mqtt, driven by the event loop, for MQTT 3.1.1 and 5.
+
+paho's client is a state machine with a socket: the loop tells it when to read and to write, and `manual_ack` leaves
+the acknowledgement to us. It subscribes with QoS 1 at most: of a QoS 2 message paho acknowledges the first half by
+itself, so that a crash could lose it; the broker delivers such a message with QoS 1 instead (MQTT 5.0, 3.8.4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from gateway.config import Mqtt
+from gateway.errors import BrokerRefused, BrokerUnreachable, SessionError
+from gateway.logs import get_logger
+from gateway.model import Batch, Message
+from gateway.mqtt.session import SessionState, now_state, pauses
+
+READ_AT_ONCE = 2000
+MAX_PUBLISHING = 10_000
+ANSWER_WITHIN = 10.0
+DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+log = get_logger(__name__)
+
+
+class PahoSession:
+    """Implements `gateway.mqtt.session.Session`."""
+
+    def __init__(self, settings: Mqtt, filters: Sequence[str], password: str | None = None) -> None:
+        url = urlsplit(settings.url)
+        self._settings = settings
+        self._filters = tuple(filters)
+        self._host = url.hostname or "localhost"
+        self._port = url.port or DEFAULT_PORTS[url.scheme]
+        self._client = self._make_client(url.scheme == "mqtts", password)
+        self._state = now_state(connected=False, problem="not connected yet")
+        self._arrived: list[Message] = []
+        self._arrived_ns = 0
+        self._something = asyncio.Event()
+        self._answer: asyncio.Future[None] | None = None
+        self._lost = asyncio.Event()
+        self._socket: socket.socket | None = None
+        self._reading = False
+        self._stopped = False
+        self._connections = 0
+        self._publishing = 0
+
+    @property
+    def state(self) -> SessionState:
+        return self._state
+
+    async def run(self) -> None:
+        """Connect, and connect again, until cancelled; then say goodbye."""
+        self._loop = asyncio.get_running_loop()
+        waits = pauses()
+        try:
+            while True:
+                try:
+                    await self._connect()
+                    waits = pauses()
+                    await self._serve()
+                except SessionError as error:
+                    self._note_problem(str(error))
+                self._detach()
+                await asyncio.sleep(next(waits))
+        finally:
+            self._say_goodbye()
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """What arrived since the last batch was taken; see the contract."""
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            if self._arrived:
+                messages, self._arrived = self._arrived, []
+                yield Batch(messages, self._arrived_ns, self._connections)
+                self._resume()
+            elif self._stopped:
+                return
+
+    def ack(self, batch: Batch) -> None:
+        """Acknowledge every message of the batch; see the contract."""
+        if batch.connection != self._connections or self._socket is None:
+            return
+        for message in batch.messages:
+            if message.qos:
+                self._client.ack(message.packet_id, message.qos)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
+        """Send a message, without waiting; see the contract."""
+        if not self._state.connected or self._publishing >= MAX_PUBLISHING:
+            return False
+        self._publishing += 1
+        return self._client.publish(topic, payload, qos=qos).rc is MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def stop(self) -> None:
+        """Take no more messages in; see the contract."""
+        self._stopped = True
+        self._pause()
+        self._something.set()
+
+    # ------------------------------------------------------------------ the connection
+
+    def _make_client(self, tls: bool, password: str | None) -> Client:
+        settings = self._settings
+        is_v5 = settings.protocol == "5"
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            settings.client_id,
+            manual_ack=True,
+            reconnect_on_failure=False,
+            protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
+            clean_session=None if is_v5 else False,
+        )
+        if settings.username is not None:
+            client.username_pw_set(settings.username, password)
+        if tls:
+            client.tls_set_context(_tls(settings))
+        client.max_inflight_messages = 1000
+        client.max_queued_messages = MAX_PUBLISHING
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        return client
+
+    async def _connect(self) -> None:
+        """Connect and subscribe.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused
+        """
+        self._lost.clear()
+        self._publishing = 0
+        self._client.on_socket_register_write = None  # paho writes CONNECT itself, in the thread
+        await self._answered(self._open, "to the connection")
+        await self._answered(self._subscribe, "to the subscription")
+        self._state = now_state(connected=True, connections=self._connections)
+        log.info("broker connected", broker=f"{self._host}:{self._port}", connections=self._connections)
+
+    async def _open(self) -> None:
+        try:
+            await asyncio.to_thread(self._open_socket)
+        except (OSError, ValueError) as error:
+            raise BrokerUnreachable(
+                f"no MQTT broker at {self._host}:{self._port}: {error}; is it running, and is mqtt.url right?"
+            ) from error
+        opened = self._client.socket()
+        if not isinstance(opened, socket.socket):
+            raise BrokerUnreachable(f"the broker at {self._host}:{self._port} closed the connection at once")
+        self._socket = opened
+        self._client.on_socket_register_write = self._want_write
+        self._client.on_socket_unregister_write = self._unwant_write
+        self._client.on_socket_close = self._on_socket_close
+        self._resume()
+
+    def _open_socket(self) -> None:
+        settings = self._settings
+        options: dict[str, Any] = {}
+        if settings.protocol == "5":
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # of paho
+            properties.SessionExpiryInterval = int(settings.session_expiry)
+            properties.ReceiveMaximum = settings.in_flight
+            options = {"clean_start": False, "properties": properties}
+        self._client.connect(self._host, self._port, keepalive=int(settings.keep_alive), **options)
+
+    async def _subscribe(self) -> None:
+        if self._settings.protocol == "5":
+            self._client.subscribe([(name, SubscribeOptions(qos=1)) for name in self._filters])
+        else:
+            self._client.subscribe([(name, 1) for name in self._filters])
+
+    async def _answered(self, ask: Any, to_what: str) -> None:
+        """Ask the broker and wait for its answer, which a callback puts into `_answer`."""
+        self._answer = self._loop.create_future()
+        await ask()
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                await self._answer
+        except TimeoutError:
+            raise BrokerUnreachable(
+                f"the broker at {self._host}:{self._port} did not answer {to_what} within {ANSWER_WITHIN:g} s; "
+                f"does it speak MQTT {self._settings.protocol} (mqtt.protocol)?"
+            ) from None
+
+    async def _serve(self) -> None:
+        """Keep the connection alive until it is lost."""
+        while not self._lost.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._lost.wait()
+            if self._reading and self._client.loop_misc() is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._lost.set()
+
+    def _note_problem(self, problem: str) -> None:
+        if problem != self._state.problem:
+            log.warning("broker not connected", problem=problem, next="trying again, with growing pauses")
+        self._state = now_state(connected=False, problem=problem, connections=self._connections)
+
+    def _detach(self) -> None:
+        """Let go of a connection that is no more."""
+        if self._state.connected:
+            self._note_problem(f"the connection to {self._host}:{self._port} was lost")
+        if (opened := self._client.socket()) is not None:
+            self._on_socket_close(self._client, None, opened)
+            opened.close()
+
+    def _say_goodbye(self) -> None:
+        """DISCONNECT, after the acknowledgements that still wait; the session stays at the broker."""
+        if self._socket is not None:
+            self._client.disconnect()
+            give_up = time.monotonic() + 2
+            while self._client.want_write() and time.monotonic() < give_up:
+                self._client.loop_write()
+        self._state = now_state(connected=False, problem="stopped", connections=self._connections)
+        self._detach()
+
+    # ------------------------------------------------------------------ the socket
+
+    def _resume(self) -> None:
+        if self._socket is not None and not self._reading and not self._stopped:
+            self._loop.add_reader(self._socket, self._read)
+            self._reading = True
+
+    def _pause(self) -> None:
+        if self._reading and self._socket is not None:
+            self._loop.remove_reader(self._socket)
+        self._reading = False
+
+    def _read(self) -> None:
+        """One readable socket: take what is there, up to a bound, as one batch."""
+        self._arrived_ns = time.time_ns()
+        before = len(self._arrived)
+        seen = -1
+        while seen != len(self._arrived) and len(self._arrived) - before < READ_AT_ONCE:
+            seen = len(self._arrived)
+            if self._client.loop_read() is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._lost.set()
+                break
+        else:
+            if seen != len(self._arrived):
+                self._loop.call_soon(self._read_on)  # TLS may hold more that no selector reports
+        if len(self._arrived) > before:
+            self._something.set()
+        if len(self._arrived) >= max(self._settings.in_flight, READ_AT_ONCE):
+            self._pause()
+
+    def _read_on(self) -> None:
+        if self._reading:
+            self._read()
+
+    def _want_write(self, _client: Client, _data: Any, opened: Any) -> None:
+        self._loop.add_writer(opened, self._client.loop_write)
+
+    def _unwant_write(self, _client: Client, _data: Any, opened: Any) -> None:
+        self._loop.remove_writer(opened)
+
+    def _on_socket_close(self, _client: Client, _data: Any, opened: Any) -> None:
+        if opened.fileno() >= 0:
+            self._loop.remove_reader(opened)
+            self._loop.remove_writer(opened)
+        self._socket = None
+        self._reading = False
+
+    # ------------------------------------------------------------------ what paho calls
+
+    def _on_connect(self, _client: Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
+        # In this very callback, because redelivered messages may stand in the same read as the CONNACK. What is
+        # left of the old connection the broker delivers again, but for QoS 0.
+        self._connections += 1
+        self._arrived = [message for message in self._arrived if message.qos == 0]
+        self._settle(code, f"the broker at {self._host}:{self._port} refused the gateway: {code}; {_advice(code)}")
+
+    def _on_subscribe(self, _client: Client, _data: Any, _mid: int, codes: list[ReasonCode], _properties: Any) -> None:
+        for name, code in zip(self._filters, codes, strict=False):
+            if code.is_failure:
+                self._settle(
+                    code,
+                    f"the broker refused the subscription to {name}: {code}; may the gateway's account read it?",
+                )
+                return
+        self._settle(None, "")
+
+    def _settle(self, code: ReasonCode | None, text: str) -> None:
+        if self._answer is None or self._answer.done():
+            return
+        if code is not None and code.is_failure:
+            self._answer.set_exception(BrokerRefused(text))
+        else:
+            self._answer.set_result(None)
+
+    def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(
+                BrokerUnreachable(
+                    f"the broker at {self._host}:{self._port} closed the connection ({code}); does it speak MQTT "
+                    f"{self._settings.protocol} (mqtt.protocol)?"
+                )
+            )
+        self._lost.set()
+
+    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        self._arrived.append(Message(message.topic, bytes(message.payload), message.qos, message.retain, message.mid))
+
+    def _on_publish(self, *_args: Any) -> None:
+        self._publishing = max(0, self._publishing - 1)
+
+
+def _tls(settings: Mqtt) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.ca_file)
+    if settings.cert_file is not None:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    return context
+
+
+def _advice(code: ReasonCode) -> str:
+    text = str(code).lower()
+    if "user name" in text or "authorized" in text:
+        return "check mqtt.username and its password (mqtt.password_file or GATEWAY_MQTT_PASSWORD)"
+    if "protocol" in text:
+        return "set mqtt.protocol to 3.1.1"
+    return "see the broker's log"

@@ -1,0 +1,71 @@
+"""What one startup may use: messages a second, devices, series. In memory, pure; the caller keeps the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.config import Quota
+from gateway.model import Code, Reason
+
+
+class QuotaMeter:
+    """Counts one startup's use against its quota.
+
+    The messages are a token bucket: `burst` at once, refilled at `messages` a second, so that a device that
+    comes back with a backlog is not punished for it.
+    """
+
+    def __init__(self, quota: Quota, devices: Iterable[str] = (), series: Iterable[str] = ()) -> None:
+        self.quota = quota
+        self.devices = set(devices)
+        self.series = set(series)
+        self._new_series: list[str] = []
+        self._tokens = float(quota.burst)
+        self._refilled_ns = 0
+
+    def message(self, now_ns: int) -> Reason | None:
+        """Take one message from the bucket, or say why not."""
+        if now_ns > self._refilled_ns:
+            elapsed = (now_ns - self._refilled_ns) / 1e9
+            self._tokens = min(self.quota.burst, self._tokens + elapsed * self.quota.messages)
+            self._refilled_ns = now_ns
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return None
+        return Reason(
+            Code.OVER_QUOTA,
+            "topic",
+            f"at most {self.quota.messages:g} messages a second (and {self.quota.burst} at once)",
+            "more",
+            "the message is kept as a dead letter; send slower, or ask the operator for a larger quota",
+        )
+
+    def admit(self, device: str, key: str) -> Reason | None:
+        """Count a series key and its device, the first time that they are seen, or say why not."""
+        if key in self.series:
+            return None
+        if device not in self.devices and len(self.devices) >= self.quota.devices:
+            return Reason(
+                Code.OVER_QUOTA,
+                "topic",
+                f"at most {self.quota.devices} devices",
+                f"the new device {device!r}",
+                "use a known device name, or ask for a larger quota",
+            )
+        if len(self.series) >= self.quota.series:
+            return Reason(
+                Code.OVER_QUOTA,
+                "payload",
+                f"at most {self.quota.series} series (distinct sets of tags)",
+                f"the new series {key}",
+                "a tag must not hold a value that is new each time",
+            )
+        self.devices.add(device)
+        self.series.add(key)
+        self._new_series.append(key)
+        return None
+
+    def take_new_series(self) -> list[str]:
+        """The series admitted since the last call, to be remembered."""
+        new, self._new_series = self._new_series, []
+        return new

@@ -1,0 +1,122 @@
+"""Which devices and series there are. In memory while the gateway runs, written behind: nothing per message.
+
+A crash loses the last few seconds of a device's counts and of `last_ns`, and never more: the ledger is exact,
+this is for people who look whether a device is alive.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from gateway import timestamps
+from gateway.database import Database
+from gateway.topics import device_is_legal
+
+SILENT_AFTER_NS = 5 * 60 * timestamps.NS
+State = Literal["ok", "rejected", "silent"]
+
+_SAVE_DEVICE = """
+INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (startup, device) DO UPDATE SET
+    last_ns = excluded.last_ns, accepted = excluded.accepted, rejected = excluded.rejected,
+    rejected_ns = excluded.rejected_ns
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device as last seen. Times are ns since 1970; counts are records; `rejected_ns` is 0 for never."""
+
+    startup: str
+    device: str
+    first_ns: int
+    last_ns: int
+    accepted: int = 0
+    rejected: int = 0
+    rejected_ns: int = 0
+
+    def state(self, now_ns: int) -> State:
+        """`silent` for five minutes, `rejected` where its newest message was, else `ok`."""
+        if now_ns - self.last_ns > SILENT_AFTER_NS:
+            return "silent"
+        return "rejected" if self.rejected_ns and self.rejected_ns >= self.last_ns else "ok"
+
+    def as_json(self, now_ns: int) -> dict[str, object]:
+        return {
+            "device": self.device,
+            "state": self.state(now_ns),
+            "first_seen": timestamps.to_rfc3339(self.first_ns),
+            "last_seen": timestamps.to_rfc3339(self.last_ns),
+            "accepted": self.accepted,
+            "rejected": self.rejected,
+            "last_rejected": timestamps.to_rfc3339(self.rejected_ns) if self.rejected_ns else None,
+        }
+
+
+class Registry:
+    """Devices by startup, and the series that are new since the last `save`. `limits` are devices a startup."""
+
+    def __init__(self, database: Database, limits: Mapping[str, int]) -> None:
+        self._database = database
+        self._limits = limits
+        self._devices: dict[str, dict[str, Device]] = {}
+        self._series: dict[str, set[str]] = {}
+        self._unsaved_devices: set[tuple[str, str]] = set()
+        self._unsaved_series: list[tuple[str, str]] = []
+
+    async def open(self) -> None:
+        """Remember what an earlier run knew."""
+        devices, series = await self._database.read(_load)
+        for device in devices:
+            self._devices.setdefault(device.startup, {})[device.device] = device
+        for startup, key in series:
+            self._series.setdefault(startup, set()).add(key)
+
+    def devices(self, startup: str) -> list[Device]:
+        """Sorted by name."""
+        return sorted(self._devices.get(startup, {}).values(), key=lambda device: device.device)
+
+    def series(self, startup: str) -> Iterable[str]:
+        """The series keys that an earlier run knew. They are handed over: asked twice, there are none."""
+        return self._series.pop(startup, set())
+
+    def saw(self, startup: str, device: str, now_ns: int, accepted: int, rejected: int) -> None:
+        """Note what one batch brought of one device. Names that cannot be a device's, or are too many, are not
+        remembered: whoever sends them must not fill the memory."""
+        known = self._devices.setdefault(startup, {})
+        if device not in known and (len(known) >= self._limits.get(startup, 0) or not device_is_legal(device)):
+            return
+        old = known.get(device) or Device(startup, device, now_ns, now_ns)
+        known[device] = replace(
+            old,
+            last_ns=now_ns,
+            accepted=old.accepted + accepted,
+            rejected=old.rejected + rejected,
+            rejected_ns=now_ns if rejected else old.rejected_ns,
+        )
+        self._unsaved_devices.add((startup, device))
+
+    def saw_series(self, startup: str, keys: Iterable[str]) -> None:
+        """Note series that are new."""
+        self._unsaved_series += [(startup, key) for key in keys]
+
+    async def save(self) -> None:
+        """Write what changed since the last time."""
+        devices = [self._devices[startup][device] for startup, device in self._unsaved_devices]
+        series, self._unsaved_series = self._unsaved_series, []
+        self._unsaved_devices.clear()
+        if devices or series:
+            await self._database.write(lambda connection: _save(connection, devices, series))
+
+
+def _load(connection: sqlite3.Connection) -> tuple[list[Device], list[tuple[str, str]]]:
+    devices = [Device(*row) for row in connection.execute("SELECT * FROM devices")]
+    return devices, connection.execute("SELECT startup, key FROM series").fetchall()
+
+
+def _save(connection: sqlite3.Connection, devices: list[Device], series: list[tuple[str, str]]) -> None:
+    rows = [(d.startup, d.device, d.first_ns, d.last_ns, d.accepted, d.rejected, d.rejected_ns) for d in devices]
+    connection.executemany(_SAVE_DEVICE, rows)
+    connection.executemany("INSERT OR IGNORE INTO series VALUES (?, ?)", series)

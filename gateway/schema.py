@@ -1,0 +1,144 @@
+"""A topic rule, compiled: the pydantic schema of its records, what is expected of each member, and its clock.
+
+The schema's keys are the field names; the time and the tags have keys of their own (`TIME`, `TAG` + name) that
+no field can have.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NotRequired
+
+from pydantic import AliasPath, ConfigDict, Field, TypeAdapter
+from typing_extensions import TypedDict
+
+from gateway import timestamps
+from gateway.config import FieldRule, Pointer, TimeRule, TopicRule
+
+INT64 = 1 << 63
+MAX_TEXT = 65_535
+MAX_TAG = 512
+TIME, TAG = "$time", "$tag:"
+NOUN = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "a text"}
+TAG_EXPECTED = rf"a text, number or boolean of at most {MAX_TAG} characters, no control character, no \ at its end"
+
+
+class Clock:
+    """Reads the time of a record, within the bounds that its rule sets around now."""
+
+    def __init__(self, rule: TimeRule) -> None:
+        self.rule = rule
+        self._max_age_ns = int(rule.max_age * timestamps.NS)
+        self._max_future_ns = int(rule.max_future * timestamps.NS)
+
+    def read(self, value: Any, now_ns: int) -> int | None:
+        """ns since 1970, or None where `value` is no time or out of bounds."""
+        time_ns = self._convert(value)
+        if time_ns is not None and -self._max_age_ns <= time_ns - now_ns <= self._max_future_ns:
+            return time_ns
+        return None
+
+    def takes(self, value: object) -> bool:
+        """Whether the schema would let this value through to `read`."""
+        if self.rule.unit == "rfc3339":
+            return isinstance(value, str)
+        kinds = (int, float) if self.rule.unit in ("s", "ms") else (int,)
+        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < float("inf")
+
+    def hint(self, value: Any, now_ns: int) -> str:
+        """What a device that sent this time has probably done."""
+        if isinstance(value, str):
+            is_time = timestamps.from_rfc3339(value) is not None
+            return "is the device's clock set?" if is_time else "RFC 3339 has a date, a time and an offset"
+        unit = timestamps.looks_like(value, now_ns - self._max_age_ns, now_ns + self._max_future_ns)
+        if unit and unit != self.rule.unit:
+            return f"it looks like {timestamps.UNITS[unit]}"
+        time_ns = self._convert(value)
+        meant = f"that is {timestamps.to_rfc3339(time_ns)}; " if time_ns is not None else ""
+        return f"{meant}is the device's clock set?"
+
+    def describe(self) -> str:
+        """What is expected, for people."""
+        form = "an RFC 3339 time such as 2026-11-23T08:15:30Z"
+        if self.rule.unit != "rfc3339":
+            form = f"{timestamps.UNITS[self.rule.unit]} since 1970"
+        return f"{form}, at most {_span(self.rule.max_age)} old and {_span(self.rule.max_future)} ahead"
+
+    def _convert(self, value: Any) -> int | None:
+        if self.rule.unit == "rfc3339":
+            return timestamps.from_rfc3339(value)
+        return timestamps.from_number(value, self.rule.unit)
+
+
+def compile_schema(rule: TopicRule) -> tuple[TypeAdapter[dict[str, Any]], TypeAdapter[list[dict[str, Any]]]]:
+    """The adapters of one record, and of an array of at least one."""
+    members: dict[str, Any] = {}
+    for name, field in rule.fields.items():
+        kind: Any = Annotated[_field_type(field), _from(rule.pointer(name))]
+        members[name] = kind if field.required else NotRequired[kind]
+    for name, pointer in rule.tags.items():
+        members[TAG + name] = NotRequired[Annotated[Any, _from(pointer)]]
+    if rule.time:
+        members[TIME] = Annotated[_time_type(rule.time), _from(rule.time.from_)]
+    make: Any = TypedDict  # its members are known only here, so mypy cannot look at it
+    schema = make("Record", members)
+    schema.__pydantic_config__ = ConfigDict(extra="forbid" if rule.unknown == "reject" else "ignore", strict=True)
+    many: Any = list.__class_getitem__(schema)
+    return TypeAdapter(schema), TypeAdapter(Annotated[many, Field(min_length=1)])
+
+
+def expectations(rule: TopicRule) -> dict[tuple[str | int, ...], str]:
+    """What is expected at each place that the rule picks from, for people."""
+    expected = {rule.pointer(name).tokens: _describe(field) for name, field in rule.fields.items()}
+    expected |= {pointer.tokens: TAG_EXPECTED for pointer in rule.tags.values()}
+    if rule.time:
+        expected[rule.time.from_.tokens] = Clock(rule.time).describe()
+    return expected
+
+
+def _from(pointer: Pointer) -> Any:
+    first, *rest = pointer.tokens
+    return Field(validation_alias=AliasPath(str(first), *rest) if rest else str(first))
+
+
+def _field_type(field: FieldRule) -> Any:
+    kind: Any
+    match field.type:
+        case "float":
+            kind = Annotated[float, Field(ge=field.min, le=field.max, allow_inf_nan=False)]
+        case "int":
+            lowest = -INT64 if field.min is None else max(-INT64, int(field.min))
+            highest = INT64 - 1 if field.max is None else min(INT64 - 1, int(field.max))
+            kind = Annotated[int, Field(ge=lowest, le=highest)]
+        case "bool":
+            kind = bool
+        case "string":
+            kind = Annotated[str, Field(max_length=MAX_TEXT, pattern=r"^[^\x00]*$")]
+    return kind if field.required else kind | None
+
+
+def _time_type(time: TimeRule) -> Any:
+    if time.unit == "rfc3339":
+        return str
+    if time.unit in ("s", "ms"):
+        return Annotated[float, Field(allow_inf_nan=False)]
+    return int
+
+
+def _describe(field: FieldRule) -> str:
+    text = NOUN[field.type]
+    if field.min is not None and field.max is not None:
+        text += f" from {field.min:g} to {field.max:g}"
+    elif field.min is not None:
+        text += f" of at least {field.min:g}"
+    elif field.max is not None:
+        text += f" of at most {field.max:g}"
+    if field.type == "string":
+        text += f" of at most {MAX_TEXT} characters, without NUL"
+    return f"{text} ({field.unit})" if field.unit else text
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"

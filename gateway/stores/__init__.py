@@ -1,0 +1,1 @@
+"""Where readings live: the contract and its implementations, InfluxDB and the embedded SQLite default."""

@@ -1,0 +1,160 @@
+"""The topic grammar, once: parse a template, match a topic, make a subscription filter, find overlaps.
+
+A template is an MQTT topic name (MQTT 5.0, section 4.7) in which a whole level may be a capture:
+
+    testbed/acme/{device}/climate
+
+`{device}` is captured as the device, any other name becomes a tag. A capture matches exactly one level.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import zip_longest
+from typing import Generic, NamedTuple, TypeVar
+
+from gateway.errors import GatewayError
+
+ROOT = "testbed"
+MAX_TOPIC_BYTES = 65_535
+ROUTES_KEPT = 65_536
+
+_CAPTURE = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+_DEVICE = re.compile(r"\w[\w.:@-]{0,63}")
+DEVICE_RULE = "1 to 64 letters, digits or _ . : @ - (the first a letter, digit or _)"
+
+T = TypeVar("T")
+
+
+class TemplateError(GatewayError):
+    """A topic template that cannot be used; `expected` and `got` say why."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        self.expected = expected
+        self.got = got
+        super().__init__(f"expected {expected}; got {got}")
+
+
+class Capture(NamedTuple):
+    """A level of a template that stands for any one level."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A parsed topic template: literal levels and captures."""
+
+    text: str
+    levels: tuple[str | Capture, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Template:
+        """Parse a template such as `testbed/acme/{device}/climate`.
+
+        Raises:
+            TemplateError: not a legal topic, a broken or doubled capture, or no `{device}`.
+        """
+        if not text or len(text.encode()) > MAX_TOPIC_BYTES:
+            raise TemplateError(f"a topic of 1 to {MAX_TOPIC_BYTES} bytes", f"{len(text.encode())} bytes")
+        levels = tuple(_parse_level(level, text) for level in text.split("/"))
+        names = [level.name for level in levels if isinstance(level, Capture)]
+        if names.count("device") != 1:
+            raise TemplateError("{device} exactly once, so that each message has its device", repr(text))
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise TemplateError("each captured name once", f"{{{doubled}}} twice in {text!r}")
+        if levels[0] in ("feeds", "feedback") or str(levels[0]).startswith("$"):
+            raise TemplateError(
+                "a topic outside feeds/, feedback/ and $…, which are the gateway's and broker's", repr(text)
+            )
+        return cls(text, levels)
+
+    @property
+    def filter(self) -> str:
+        """The MQTT topic filter that brings every topic of this template."""
+        return "/".join("+" if isinstance(level, Capture) else level for level in self.levels)
+
+    @property
+    def captures(self) -> tuple[str, ...]:
+        return tuple(level.name for level in self.levels if isinstance(level, Capture))
+
+    def overlaps(self, other: Template) -> bool:
+        """Whether some topic matches both."""
+        return all(
+            a is not None and b is not None and (a == b or isinstance(a, Capture) or isinstance(b, Capture))
+            for a, b in zip_longest(self.levels, other.levels)
+        )
+
+
+def _parse_level(level: str, text: str) -> str | Capture:
+    if match := _CAPTURE.fullmatch(level):
+        return Capture(match[1])
+    if "{" in level or "}" in level:
+        raise TemplateError("a capture as a whole level, such as /{device}/", f"{level!r} in {text!r}")
+    if set(level) & {"+", "#", "\0"}:
+        raise TemplateError("names and {captures}, no wildcards", f"{level!r} in {text!r}")
+    return level
+
+
+def subscriptions(templates: Iterable[Template]) -> tuple[str, ...]:
+    """The filters the gateway subscribes to: all of testbed/, and each template outside it.
+
+    They never overlap, so that the broker delivers each message once.
+    """
+    outside = {template.filter for template in templates if template.levels[0] != ROOT}
+    return (f"{ROOT}/#", *sorted(outside))
+
+
+def device_is_legal(device: str) -> bool:
+    """Whether a name can stand in a topic, a tag, an ACL and a file name alike: see `DEVICE_RULE`."""
+    return _DEVICE.fullmatch(device) is not None
+
+
+class _Node(Generic[T]):
+    __slots__ = ("capture", "end", "literals")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node[T]] = {}
+        self.capture: _Node[T] | None = None
+        self.end: tuple[Template, T] | None = None
+
+
+class Router(Generic[T]):
+    """Finds what belongs to a topic, among templates that do not overlap. Answers are cached, bounded."""
+
+    def __init__(self, routes: Mapping[Template, T]) -> None:
+        self._root: _Node[T] = _Node()
+        for template, value in routes.items():
+            self._add(template, value)
+        self.match = lru_cache(ROUTES_KEPT)(self._match)
+
+    def _add(self, template: Template, value: T) -> None:
+        node = self._root
+        for level in template.levels:
+            if isinstance(level, Capture):
+                node.capture = node.capture or _Node()
+                node = node.capture
+            else:
+                node = node.literals.setdefault(level, _Node())
+        node.end = (template, value)
+
+    def _match(self, topic: str) -> tuple[T, dict[str, str]] | None:
+        """The value and the captured names of the one template that matches, or None."""
+        levels = topic.split("/")
+        for template, value in self._ends(self._root, levels, 0):
+            captured = zip(template.levels, levels, strict=True)
+            return value, {level.name: text for level, text in captured if isinstance(level, Capture)}
+        return None
+
+    def _ends(self, node: _Node[T], levels: list[str], depth: int) -> Iterator[tuple[Template, T]]:
+        if depth == len(levels):
+            if node.end is not None:
+                yield node.end
+            return
+        if literal := node.literals.get(levels[depth]):
+            yield from self._ends(literal, levels, depth + 1)
+        if node.capture:
+            yield from self._ends(node.capture, levels, depth + 1)

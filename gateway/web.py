@@ -1,0 +1,74 @@
+"""Serves the HTTP API and the web page in the gateway's own event loop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from fastapi import FastAPI
+
+from gateway.config.models import Http
+from gateway.errors import GatewayError
+
+
+class AddressInUse(GatewayError):
+    """The HTTP address cannot be listened on."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the gateway decides when it stops."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Web:
+    """Listens from the moment it is made; `run` serves until `stop`."""
+
+    def __init__(self, settings: Http) -> None:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+        except OSError as error:
+            raise AddressInUse(
+                f"cannot listen on {settings.listen}: {error.strerror}; is another gateway running? "
+                "See http.listen in gateway.yaml"
+            ) from error
+        self.host = settings.host
+        self.port: int = self._socket.getsockname()[1]
+        self._server: _Server | None = None
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+    async def run(self, api: FastAPI) -> None:
+        """Serve until `stop`; open streams get a second to end."""
+        config = uvicorn.Config(
+            api,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=1,
+            ws="websockets-sansio",
+            lifespan="on",
+        )
+        self._server = _Server(config)
+        await self._server.serve(sockets=[self._socket])
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.should_exit = True

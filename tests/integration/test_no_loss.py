@@ -1,0 +1,167 @@
+"""What is promised under faults: nothing acknowledged is lost, and the ledger balances. Real servers, real kills."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiomqtt
+import pytest
+
+from gateway import dead_letters
+from gateway.database import read_only
+from gateway.stores.contract import Query
+from gateway.stores.sqlite import SqliteStore
+from tests.running import GatewayProcess, climate, write_config
+from tests.servers import Influxd, InfluxV2Front, Mosquitto, eventually
+
+BIG_QUEUES = "max_queued_messages 0\nmax_inflight_messages 1000\n"
+
+
+class Publisher:
+    """Publishes numbered readings with QoS 1; every tenth is out of range. `acknowledged` are the numbers that the
+    broker has acknowledged."""
+
+    def __init__(self, port: int, rate: float) -> None:
+        self.acknowledged: list[int] = []
+        self._port = port
+        self._pause = 1 / rate
+        self._base_ms = time.time_ns() // 1_000_000 - 3_600_000
+
+    async def run(self) -> None:
+        async with aiomqtt.Client("127.0.0.1", self._port, identifier="publisher") as client:
+            number = 0
+            while True:
+                device = f"d{number % 7}"
+                value = 999 if self.is_bad(number) else 20 + number % 5
+                # One ms apart, so that each number is a point of its own.
+                payload = climate(value, self._base_ms + number, number)
+                await client.publish(f"testbed/acme/{device}/climate", payload, qos=1)
+                self.acknowledged.append(number)
+                number += 1
+                await asyncio.sleep(self._pause)
+
+    @staticmethod
+    def is_bad(number: int) -> bool:
+        return number % 10 == 9
+
+
+@asynccontextmanager
+async def publishing(port: int, rate: float = 500) -> AsyncIterator[Publisher]:
+    publisher = Publisher(port, rate)
+    task = asyncio.create_task(publisher.run())
+    try:
+        yield publisher
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def sqlite_numbers(directory: Path) -> set[int]:
+    """The sequence numbers in the embedded store."""
+    store = SqliteStore(directory)
+    await store.open()
+    everything = Query("climate", 0, 1 << 62)
+    rows = [row async for chunk in store.history("acme", everything) for row in chunk]
+    await store.close()
+    return {int(row.fields["seq"]) for row in rows}
+
+
+def dead_numbers(state: Path) -> set[int]:
+    letters = read_only(state, lambda connection: dead_letters.page(connection, "acme", limit=1_000_000))
+    return {json.loads(letter.rejection.payload)["seq"] for letter in letters}
+
+
+def drained(gateway: GatewayProcess, at_least: int) -> bool:
+    counts = gateway.balance().get("acme")
+    return counts is not None and counts.journaled == 0 and counts.received >= at_least
+
+
+@pytest.mark.slow
+async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """The gateway is killed again and again under load: every message that the publisher got acknowledged is in the
+    store or in the dead letters, and the ledger balances."""
+    async with Mosquitto(tmp_path / "mosquitto", conf=BIG_QUEUES) as broker:
+        gateway = GatewayProcess(write_config(tmp_path / "config", broker.url))
+        chance = random.Random(7)
+        await gateway.start()
+        await eventually(lambda: "broker connected" in gateway.log, says="the gateway is connected")
+        async with publishing(broker.port) as publisher:
+            for _ in range(4):
+                before = len(publisher.acknowledged)
+                more = chance.randint(200, 600)
+                await eventually(lambda b=before, m=more: len(publisher.acknowledged) > b + m, within=30)
+                await gateway.kill()
+                await gateway.start()
+            before = len(publisher.acknowledged)
+            await eventually(lambda: len(publisher.acknowledged) > before + 200)
+        acknowledged = set(publisher.acknowledged)
+        await eventually(lambda: drained(gateway, len(acknowledged)), within=30, says="everything is drained")
+        assert await gateway.terminate() == 0
+        stored = await sqlite_numbers(tmp_path / "state" / "store")
+        dead = dead_numbers(gateway.state)
+        assert acknowledged - stored - dead == set()
+        assert {number for number in acknowledged if Publisher.is_bad(number)} <= dead
+        assert not any(Publisher.is_bad(number) for number in stored)
+        assert gateway.balance()["acme"].balanced
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_influxdb_down_for_30_seconds_costs_nothing_but_delay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """InfluxDB is killed under load and comes back after 30 s: every reading arrives there, and the ledger balances."""
+    monkeypatch.setenv("GATEWAY_INFLUXDB_TOKEN", "test-token")
+    async with (
+        Mosquitto(tmp_path / "mosquitto", conf=BIG_QUEUES) as broker,
+        Influxd(tmp_path / "influxd") as influxd,
+        InfluxV2Front(influxd, buckets=["acme", "voltwise"]) as front,
+    ):
+        store = {"kind": "influxdb", "influxdb": {"url": front.url, "org": front.org, "timeout": "5s"}}
+        async with GatewayProcess(write_config(tmp_path / "config", broker.url, store=store)) as gateway:
+            await eventually(lambda: "broker connected" in gateway.log, says="the gateway is connected")
+            async with publishing(broker.port) as publisher:
+                await eventually(lambda: front.counts["acme"].lines > 200, says="readings arrive in InfluxDB")
+                await influxd.kill()
+                down = time.monotonic()
+                await eventually(lambda: time.monotonic() - down > 30, within=40, every=0.5)
+                waiting = gateway.balance()["acme"]
+                assert waiting.journaled > 1000
+                assert waiting.balanced
+                await influxd.start()
+                await eventually(lambda: gateway.balance()["acme"].journaled < 500, within=60, says="it drains")
+            good = {number for number in publisher.acknowledged if not Publisher.is_bad(number)}
+            await eventually(lambda: drained(gateway, len(publisher.acknowledged)), within=60)
+            assert await gateway.terminate() == 0
+            counts = gateway.balance()["acme"]
+        rows = await influxd.rows("acme", "SELECT seq FROM climate")
+        assert good - {row[1] for row in rows} == set()
+        assert counts.balanced
+        assert counts.refused == 0
+        assert counts.stored == counts.accepted
+
+
+async def test_sigterm_drains_and_exits_0(tmp_path: Path) -> None:
+    """SIGTERM under load: what was taken is stored, the exit status is 0, and the next run goes on where it stopped."""
+    async with Mosquitto(tmp_path / "mosquitto", conf=BIG_QUEUES) as broker:
+        gateway = GatewayProcess(write_config(tmp_path / "config", broker.url))
+        await gateway.start()
+        await eventually(lambda: "broker connected" in gateway.log, says="the gateway is connected")
+        async with publishing(broker.port) as publisher:
+            await eventually(lambda: len(publisher.acknowledged) > 300)
+            assert await gateway.terminate() == 0
+            counts = gateway.balance()["acme"]
+            assert counts.balanced
+            assert counts.journaled == 0
+            await gateway.start()
+            await eventually(lambda: gateway.log.count("broker connected") == 2)
+        await eventually(lambda: drained(gateway, len(publisher.acknowledged)), within=30)
+        assert await gateway.terminate() == 0
+        stored = await sqlite_numbers(tmp_path / "state" / "store")
+        assert {n for n in publisher.acknowledged if not Publisher.is_bad(n)} <= stored

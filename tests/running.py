@@ -1,0 +1,167 @@
+"""A whole gateway for tests: a configuration directory, the gateway in this process or in one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from ruamel.yaml import YAML
+
+from gateway import ledger
+from gateway.app import Gateway
+from gateway.config import load
+from gateway.database import FILE_NAME, read_only
+from gateway.feeds.auth import Tokens
+from gateway.ledger import Counts
+from gateway.web import Web
+from tests.servers import eventually
+
+OPERATOR = "operator-token"
+TOKENS = {"acme": "acme-token", "voltwise": "voltwise-token"}
+
+CLIMATE: Mapping[str, Any] = {
+    "topic": "testbed/{slug}/{device}/climate",
+    "time": {"from": "/ts", "unit": "ms"},
+    "fields": {
+        "temperature": {"from": "/t", "type": "float", "unit": "celsius", "min": -40, "max": 125},
+        "seq": {"type": "int", "required": False},
+    },
+}
+NO_LIMITS = {"messages": "1000000/s", "burst": 1_000_000}
+
+
+def write_config(directory: Path, broker: str, **settings: Any) -> Path:
+    """Write a configuration of two startups, acme and voltwise, with a measurement `climate` each."""
+    (directory / "startups").mkdir(parents=True, exist_ok=True)
+    yaml = YAML()
+    for slug in TOKENS:
+        rule = {**CLIMATE, "topic": f"testbed/{slug}/{{device}}/climate"}
+        startup = {"name": slug.title(), "quota": dict(NO_LIMITS), "topics": {"climate": rule}}
+        yaml.dump(startup, directory / "startups" / f"{slug}.yaml")
+    defaults: dict[str, Any] = {
+        "state_dir": "../state",
+        "mqtt": {"url": broker},
+        "http": {"listen": "127.0.0.1:0", "console": False},
+        "drain": {"interval": "20ms", "max_backoff": "1s"},
+    }
+    yaml.dump(defaults | settings, directory / "gateway.yaml")
+    return directory
+
+
+def climate(t: float, ts_ms: int, seq: int | None = None) -> bytes:
+    """A good payload of `climate`."""
+    more = "" if seq is None else f',"seq":{seq}'
+    return f'{{"ts":{ts_ms},"t":{t}{more}}}'.encode()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A gateway that runs in this process."""
+
+    gateway: Gateway
+    url: str
+
+    def client(self, token: str | None = OPERATOR) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20)
+
+    async def counts(self, startup: str = "acme") -> Counts:
+        return (await self.gateway.database.read(ledger.balance)).get(startup, Counts())
+
+    async def stored(self, records: int, startup: str = "acme", within: float = 20) -> Counts:
+        """Wait until so many records are in the store."""
+
+        async def enough() -> bool:
+            return (await self.counts(startup)).stored >= records
+
+        await eventually(enough, within=within, says=f"{records} records of {startup} are stored")
+        return await self.counts(startup)
+
+
+@asynccontextmanager
+async def running(config: Path, *, connected: bool = True) -> AsyncIterator[Running]:
+    """Run the gateway of a configuration until the block ends, then stop it as SIGTERM would."""
+    gateway = Gateway(load(config), Tokens(dict(TOKENS), OPERATOR))
+    web: asyncio.Future[Web] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(gateway.run(web.set_result))
+    await asyncio.wait((task, web), return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    try:
+        if connected:
+            await eventually(lambda: gateway.session.state.connected, says="the gateway is connected")
+        yield Running(gateway, (await web).url)
+    finally:
+        gateway.stop()
+        await task
+
+
+class GatewayProcess:
+    """`gateway run` in a process of its own, as an operator starts it; it may be killed."""
+
+    def __init__(self, config: Path) -> None:
+        self.config = config
+        self.state = config.parent / "state" / FILE_NAME
+        self._log = config.parent / "gateway.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "gateway",
+                "run",
+                "--config",
+                str(self.config),
+                stderr=log,
+                stdin=asyncio.subprocess.DEVNULL,
+                env=os.environ | {"GATEWAY_OPERATOR_TOKEN": OPERATOR},
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    async def kill(self) -> None:
+        """kill -9."""
+        await self._end(signal.SIGKILL)
+
+    async def terminate(self) -> int:
+        """SIGTERM; the exit status."""
+        return await self._end(signal.SIGTERM)
+
+    def balance(self) -> dict[str, Counts]:
+        """The ledger as it is on disk; empty while there is none."""
+        with suppress(sqlite3.Error):
+            if self.state.exists():
+                return read_only(self.state, ledger.balance)
+        return {}
+
+    async def _end(self, number: signal.Signals) -> int:
+        process, self._process = self._process, None
+        assert process is not None
+        with suppress(ProcessLookupError):
+            process.send_signal(number)
+        async with asyncio.timeout(30):
+            return await process.wait()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            await self.kill()

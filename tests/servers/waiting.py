@@ -1,0 +1,54 @@
+"""Waiting for something to become true, with a bound and a message that helps."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, overload
+
+T = TypeVar("T")
+
+
+@overload
+async def eventually(
+    condition: Callable[[], Awaitable[T]], *, within: float = ..., every: float = ..., says: str = ...
+) -> T: ...
+@overload
+async def eventually(
+    condition: Callable[[], T], *, within: float = ..., every: float = ..., says: str = ...
+) -> T: ...
+async def eventually(
+    condition: Callable[[], T | Awaitable[T]],
+    *,
+    within: float = 10.0,
+    every: float = 0.02,
+    says: str = "the condition holds",
+) -> T:
+    """Call `condition` (plain or async) every `every` seconds until its value is true; return that value.
+
+    AssertionError after `within` seconds, with `says` and the last value seen. What `condition` itself
+    raises passes through, except an AssertionError, which counts as a value that is not true yet.
+    """
+    last: object = "never came back"
+    try:
+        async with asyncio.timeout(within) as bound:
+            while True:
+                try:
+                    value = await _value(condition)
+                except AssertionError as error:
+                    last = error
+                else:
+                    if value:
+                        return value
+                    last = value
+                await asyncio.sleep(every)
+    except TimeoutError:
+        if not bound.expired():
+            raise
+    raise AssertionError(f"not within {within:g} s: {says}; last value: {last!r}")
+
+
+async def _value(condition: Callable[[], T | Awaitable[T]]) -> T:
+    value = condition()
+    return await value if inspect.isawaitable(value) else value
