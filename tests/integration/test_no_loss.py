@@ -46,6 +46,10 @@ class Publisher:
                 number += 1
                 await asyncio.sleep(self._pause)
 
+    async def reaches(self, count: int) -> None:
+        """Wait until so many messages are acknowledged."""
+        await eventually(lambda: len(self.acknowledged) >= count, within=30)
+
     @staticmethod
     def is_bad(number: int) -> bool:
         return number % 10 == 9
@@ -93,13 +97,10 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
         await eventually(lambda: "broker connected" in gateway.log, says="the gateway is connected")
         async with publishing(broker.port) as publisher:
             for _ in range(4):
-                before = len(publisher.acknowledged)
-                more = chance.randint(200, 600)
-                await eventually(lambda b=before, m=more: len(publisher.acknowledged) > b + m, within=30)
+                await publisher.reaches(len(publisher.acknowledged) + chance.randint(200, 600))
                 await gateway.kill()
                 await gateway.start()
-            before = len(publisher.acknowledged)
-            await eventually(lambda: len(publisher.acknowledged) > before + 200)
+            await publisher.reaches(len(publisher.acknowledged) + 200)
         acknowledged = set(publisher.acknowledged)
         await eventually(lambda: drained(gateway, len(acknowledged)), within=30, says="everything is drained")
         assert await gateway.terminate() == 0

@@ -1,0 +1,171 @@
+"""Live feeds over HTTP: Server-Sent Events that resume, and a WebSocket, against a running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+from gateway.feeds import sse
+from gateway.model import Reading, Rejection
+from gateway.mqtt.embedded import EmbeddedBroker
+from gateway.pipeline import Outcome
+from tests.running import Running, running, write_config
+from tests.servers import eventually
+
+URL = "/v1/startups/acme/live"
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Running]:
+    async with EmbeddedBroker() as broker:
+        mqtt = {"url": broker.url, "protocol": "3.1.1"}
+        config = write_config(tmp_path / "config", broker.url, mqtt=mqtt, feeds={"kept": 10})
+        async with running(config) as one:
+            yield one
+
+
+def publish(gateway: Running, *values: int, device: str = "d", measurement: str = "climate") -> None:
+    readings = [Reading("acme", device, measurement, {}, {"n": value}, value) for value in values]
+    gateway.gateway.live.publish(Outcome(readings={"acme": readings}))
+
+
+class Stream:
+    """Server-Sent Events, parsed."""
+
+    def __init__(self, lines: AsyncIterator[str]) -> None:
+        self._lines = lines
+
+    async def comment(self) -> str:
+        async with asyncio.timeout(5):
+            async for line in self._lines:
+                if line.startswith(":"):
+                    return line
+        raise AssertionError("the stream ended")
+
+    async def event(self) -> dict[str, Any]:
+        """The next event as id, event and data."""
+        event: dict[str, Any] = {}
+        async with asyncio.timeout(5):
+            async for line in self._lines:
+                name, _, value = line.partition(": ")
+                if name in ("id", "event", "data"):
+                    event[name] = json.loads(value) if name == "data" else value
+                elif not line and "data" in event:
+                    return event
+        raise AssertionError("the stream ended")
+
+
+@asynccontextmanager
+async def listening(gateway: Running, query: str = "", after: str | None = None) -> AsyncIterator[Stream]:
+    headers = {"Last-Event-ID": after} if after else {}
+    feed = gateway.gateway.live.feed("acme")
+    before = feed.listeners
+    async with (
+        gateway.client("acme-token") as client,
+        client.stream("GET", f"{URL}{query}", headers=headers) as answer,
+    ):
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        await eventually(lambda: feed.listeners > before)
+        yield Stream(aiter(answer.aiter_lines()))
+    await eventually(lambda: feed.listeners == before, says="the listener that left is forgotten")
+
+
+async def test_events_arrive_and_resume(gateway: Running) -> None:
+    """A listener that comes back with its last id gets what came in between, and then what comes."""
+    async with listening(gateway) as stream:
+        publish(gateway, 1)
+        first = await stream.event()
+    assert first["event"] == "reading"
+    assert first["data"]["fields"] == {"n": 1}
+    publish(gateway, 2, 3)
+    async with listening(gateway, after=first["id"]) as again:
+        assert [(await again.event())["data"]["fields"]["n"] for _ in range(2)] == [2, 3]
+        publish(gateway, 4)
+        assert (await again.event())["data"]["fields"]["n"] == 4
+
+
+async def test_a_listener_that_was_away_too_long_is_told_how_many_it_missed(gateway: Running) -> None:
+    """More events than are kept: first the number of those lost, then the kept ones."""
+    async with listening(gateway) as stream:
+        publish(gateway, 0)
+        first = await stream.event()
+    publish(gateway, *range(1, 31))
+    async with listening(gateway, after=first["id"]) as again:
+        missed = await again.event()
+        assert missed["event"] == "missed"
+        assert missed["data"]["count"] == 20
+        assert (await again.event())["data"]["fields"]["n"] == 21
+
+
+async def test_filters(gateway: Running) -> None:
+    """A listener may want one measurement or one device."""
+    async with listening(gateway, "?measurement=air&device=b") as stream:
+        publish(gateway, 1)
+        publish(gateway, 2, measurement="air")
+        publish(gateway, 3, measurement="air", device="b")
+        assert (await stream.event())["data"]["fields"]["n"] == 3
+
+
+async def test_a_silent_stream_is_kept_open(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing happens a comment goes out now and then, and events still arrive afterwards."""
+    monkeypatch.setattr(sse, "KEEP_ALIVE", 0.05)
+    async with listening(gateway) as stream:
+        assert await stream.comment() == ": still here"
+        publish(gateway, 1)
+        assert (await stream.event())["data"]["fields"]["n"] == 1
+
+
+async def test_a_wrong_event_id_is_told(gateway: Running) -> None:
+    """An id that is none: 422 and what was expected."""
+    async with gateway.client("acme-token") as client:
+        answer = await client.get(URL, headers={"Last-Event-ID": "soon"})
+    assert answer.status_code == 422
+    assert "whole number" in answer.json()["detail"]
+
+
+async def test_the_websocket_sends_the_same_events(gateway: Running) -> None:
+    """A browser signs in with the subprotocol; readings and rejections come as JSON."""
+    url = gateway.url.replace("http", "ws") + f"{URL}/ws"
+    async with websockets.connect(url, subprotocols=["bearer", "acme-token"]) as socket:  # type: ignore[list-item]
+        assert socket.subprotocol == "bearer"
+        await eventually(lambda: gateway.gateway.live.feed("acme").listeners == 2)
+        publish(gateway, 1)
+        gateway.gateway.live.publish_rejections([Rejection("acme", "d", "t", b"", 1, ())])
+        async with asyncio.timeout(5):
+            events = [json.loads(await socket.recv()) for _ in range(2)]
+    assert [event["event"] for event in events] == ["reading", "rejection"]
+    assert events[0]["data"]["fields"] == {"n": 1}
+    await eventually(lambda: gateway.gateway.live.feed("acme").listeners == 1)
+
+
+@pytest.mark.parametrize(("token", "path"), [("wrong", "acme"), ("voltwise-token", "acme")])
+async def test_the_websocket_refuses_others(gateway: Running, token: str, path: str) -> None:
+    """Without the startup's own token the WebSocket is not opened."""
+    url = gateway.url.replace("http", "ws") + f"/v1/startups/{path}/live/ws"
+    with pytest.raises(websockets.InvalidStatus):
+        async with websockets.connect(url, additional_headers={"Authorization": f"Bearer {token}"}):
+            pass
+
+
+async def test_the_gateway_stops_while_listeners_listen(tmp_path: Path) -> None:
+    """Open streams do not keep the gateway from stopping."""
+    async with EmbeddedBroker() as broker:
+        mqtt = {"url": broker.url, "protocol": "3.1.1"}
+        config = write_config(tmp_path / "config", broker.url, mqtt=mqtt)
+        async with (
+            running(config) as gateway,
+            gateway.client("acme-token") as client,
+            client.stream("GET", URL) as answer,
+        ):
+            gateway.gateway.stop()
+            with suppress(httpx.HTTPError):  # cut off, or ended: both are an end
+                async with asyncio.timeout(10):
+                    await answer.aread()
