@@ -6,6 +6,7 @@ Sessions are held by giving no plugin that marks them as anonymous: amqtt forget
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Any, Self
 from amqtt.broker import Broker
 
 LOOPBACK = "127.0.0.1"
+CLOSE_WITHIN = 3.0
 
 
 class EmbeddedBroker:
@@ -40,10 +42,12 @@ class EmbeddedBroker:
         await self._broker.start()
 
     async def stop(self) -> None:
-        """Close every connection and stop listening."""
+        """Close every connection and stop listening, within a bound: under load amqtt's own shutdown may hang."""
         broker, self._broker = self._broker, None
         if broker is not None:
-            await broker.shutdown()
+            closing = asyncio.ensure_future(broker.shutdown())
+            await asyncio.wait((closing,), timeout=CLOSE_WITHIN)
+            closing.cancel()
 
     async def __aenter__(self) -> Self:
         await self.start()

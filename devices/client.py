@@ -1,0 +1,177 @@
+"""One device, one MQTT client: measures on its own clock, and sends when there is a connection.
+
+    measure -> backlog (bounded, the oldest goes first) -> publish, QoS 1 -> acknowledged: out of the backlog
+
+A message leaves the backlog only when the broker has acknowledged it, so that a lost connection costs a
+repetition and never a message, as long as the backlog is long enough. A repeated message has the same bytes,
+and the time of its measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+
+from aiomqtt import Client, MqttError
+
+from devices.broker import Broker, explain
+from devices.fleet import Unit
+from devices.habits import Habits
+from devices.telemetry import Message
+
+LATENESS = 1.0  # seconds that a busy machine may catch up; more is skipped: no flood after a laptop's sleep
+CONNECT_WITHIN = 3.0  # seconds after the start, also for devices that measure once an hour
+
+
+@dataclass(slots=True)
+class Counters:
+    """What one device has seen. A message counts as published once, however often it is repeated.
+
+    Always: made = acknowledged + dropped + what waits in the backlog.
+    """
+
+    connected: bool = False
+    made: int = 0
+    published: int = 0
+    repeated: int = 0
+    acknowledged: int = 0
+    misbehaved: int = 0  # acknowledged, and wrong on purpose
+    dropped: int = 0  # out of a full backlog
+    connections: int = 0
+    feedback: int = 0
+    newest_feedback: bytes = b""
+    feedback_at: float = 0.0  # time.monotonic()
+
+
+class DeviceClient:
+    """Runs until `finish()`; then it sends its backlog and ends. `tell` hears about trouble, in sentences."""
+
+    def __init__(self, unit: Unit, broker: Broker, habits: Habits, rng: Random, tell: Callable[[str], None]) -> None:
+        self.startup = unit.startup
+        self.identifier = f"{unit.startup}-{unit.name}"
+        self.counters = Counters()
+        self._feedback = f"feedback/{unit.startup}/{unit.name}"
+        self._unit, self._broker, self._habits, self._rng, self._tell = unit, broker, habits, rng, tell
+        self._backlog: deque[Message] = deque()
+        self._on_its_way: Message | None = None
+        self._wake = asyncio.Event()  # there is something to send, or an end to come to
+        self._finishing = asyncio.Event()
+
+    def finish(self) -> None:
+        """Measure no more, send what is left, and end. It tries a broker that is away until cancelled."""
+        self._finishing.set()
+        self._wake.set()
+
+    async def run(self, phase: float) -> None:
+        """Measure from `phase` seconds on, so that the devices of a fleet do not act in lockstep."""
+        async with asyncio.TaskGroup() as group:
+            measuring = group.create_task(self._measure(phase), name=f"{self.identifier}: measure")
+            await self._stay_connected(min(phase, CONNECT_WITHIN))
+            measuring.cancel()
+
+    async def _measure(self, phase: float) -> None:
+        clock = asyncio.get_running_loop().time
+        due = clock() + phase
+        while True:
+            await asyncio.sleep(due - clock())
+            if self._finishing.is_set():
+                return
+            for message in self._unit.messages(time.time()):
+                self._keep(message)
+            due = max(due + self._habits.period, clock() - LATENESS)
+
+    def _keep(self, message: Message) -> None:
+        if len(self._backlog) >= self._habits.backlog:
+            self._backlog.popleft()
+            self.counters.dropped += 1
+        self._backlog.append(message)
+        self.counters.made += 1
+        self._wake.set()
+
+    async def _stay_connected(self, pause: float) -> None:
+        failures = 0
+        while not (self._finishing.is_set() and not self._backlog):
+            await self._rest(pause)
+            try:
+                async with self._broker.client(self.identifier) as client:
+                    await self._session(client)
+                failures, pause = 0, self._rng.uniform(*self._habits.outage)
+            except* (MqttError, OSError) as errors:  # aiomqtt lets some of the socket's own errors through
+                was_connected = self.counters.connected
+                failures = 0 if was_connected else failures + 1
+                pause = self._habits.wait(failures, self._rng)
+                self._tell(explain(_first(errors), self._broker, was_connected=was_connected))
+            self.counters.connected = False
+
+    async def _rest(self, pause: float) -> None:
+        if self._finishing.is_set():  # nobody has the time for long waits now
+            await asyncio.sleep(min(pause, self._habits.first_wait))
+            return
+        await _wait(self._finishing, pause)
+
+    async def _session(self, client: Client) -> None:
+        """Until the end, or the next outage. A lost connection is an MqttError, in a group or not."""
+        async with asyncio.TaskGroup() as group:
+            # The listener notices a lost connection at once; the other calls would wait for their timeout.
+            listener = group.create_task(self._listen(client), name=f"{self.identifier}: listen")
+            await client.subscribe(self._feedback, qos=1)
+            self.counters.connected = True
+            self.counters.connections += 1
+            await self._send(client, self._habits.until_outage(self._rng))
+            listener.cancel()
+
+    async def _send(self, client: Client, seconds: float) -> None:
+        """Send what there is and what comes, until the end, or for so many seconds.
+
+        A publish is not interrupted: up to Python 3.11 `asyncio.wait_for`, which aiomqtt uses, may swallow a
+        cancellation that comes together with the acknowledgement.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
+        while clock() < until:
+            if self._backlog:
+                await self._publish(client, self._backlog[0])
+            elif self._finishing.is_set():
+                return
+            else:
+                self._wake.clear()
+                await _wait(self._wake, until - clock())
+
+    async def _publish(self, client: Client, message: Message) -> None:
+        if message is self._on_its_way:
+            self.counters.repeated += 1
+        else:
+            self.counters.published += 1
+        self._on_its_way = message
+        await client.publish(message.topic, message.payload, qos=1)
+        self.counters.acknowledged += 1
+        self.counters.misbehaved += message.fault is not None
+        if self._backlog and self._backlog[0] is message:
+            self._backlog.popleft()
+        else:  # a full backlog has let it go while it was on its way
+            self.counters.dropped -= 1
+
+    async def _listen(self, client: Client) -> None:
+        async for message in client.messages:
+            self.counters.feedback += 1
+            self.counters.feedback_at = time.monotonic()
+            self.counters.newest_feedback = message.payload
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, or the time is over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds if seconds < math.inf else None):
+            await event.wait()
+
+
+def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
+    """The first single error in a group of groups."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

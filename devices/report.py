@@ -1,0 +1,135 @@
+"""What a person, or a program, gets to see of a running fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from devices.client import Counters, DeviceClient
+
+REDRAW = 0.5  # seconds between two views of the table
+SAY_AGAIN = 5.0  # seconds between two lines of plain progress
+COMPLAIN_AGAIN = 60.0  # seconds before the same sentence about trouble is worth another line
+
+COLUMNS = {  # a field of Totals -> its heading, short enough for a table in 80 characters
+    "devices": "devices",
+    "connected": "connected",
+    "published": "published",
+    "acknowledged": "acknowledged",
+    "misbehaved": "wrong",
+    "feedback": "feedback",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over some devices. `misbehaved` counts acknowledged messages that were wrong on purpose."""
+
+    devices: int
+    connected: int
+    made: int
+    published: int
+    repeated: int
+    acknowledged: int
+    misbehaved: int
+    dropped: int
+    feedback: int
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.made} messages made, {self.acknowledged} acknowledged ({self.misbehaved} of them wrong on "
+            f"purpose), {self.feedback} feedback received"
+        )
+        if self.dropped:
+            text += f", {self.dropped} dropped from full backlogs"
+        if waiting := self.made - self.acknowledged - self.dropped:
+            text += f", {waiting} not sent yet"
+        return text
+
+
+def total(devices: Iterable[Counters]) -> Totals:
+    counted = list(devices)
+    return Totals(
+        devices=len(counted),
+        connected=sum(one.connected for one in counted),
+        made=sum(one.made for one in counted),
+        published=sum(one.published for one in counted),
+        repeated=sum(one.repeated for one in counted),
+        acknowledged=sum(one.acknowledged for one in counted),
+        misbehaved=sum(one.misbehaved for one in counted),
+        dropped=sum(one.dropped for one in counted),
+        feedback=sum(one.feedback for one in counted),
+    )
+
+
+def overall(clients: Sequence[DeviceClient]) -> Totals:
+    return total(client.counters for client in clients)
+
+
+def by_startup(clients: Sequence[DeviceClient]) -> dict[str, Totals]:
+    startups = dict.fromkeys(client.startup for client in clients)
+    return {startup: total(client.counters for client in clients if client.startup == startup) for startup in startups}
+
+
+def as_json(clients: Sequence[DeviceClient]) -> str:
+    """One line: the fields of Totals, and the same for each startup under `by_startup`."""
+    startups = {startup: asdict(totals) for startup, totals in by_startup(clients).items()}
+    return json.dumps({**asdict(overall(clients)), "by_startup": startups})
+
+
+async def progress(clients: Sequence[DeviceClient], broker: str) -> None:
+    """Until cancelled, show how the fleet does: a live table on a terminal, a line now and then elsewhere."""
+    console = Console()
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                live.update(table(clients, broker), refresh=True)
+                await asyncio.sleep(REDRAW)
+    while True:
+        await asyncio.sleep(SAY_AGAIN)
+        sums = overall(clients)
+        print(f"{sums.connected} of {sums.devices} devices connected: {sums}", flush=True)
+
+
+def table(clients: Sequence[DeviceClient], broker: str) -> Table:
+    """A row for each startup, and the newest feedback below."""
+    shown = Table(title=f"Simulated devices on {broker}", caption=_newest_feedback(clients), box=SIMPLE)
+    shown.add_column("startup")
+    for heading in COLUMNS.values():
+        shown.add_column(heading, justify="right")
+    for startup, totals in by_startup(clients).items():
+        sums = asdict(totals)
+        shown.add_row(startup, *(f"{sums[name]:,}" for name in COLUMNS))
+    return shown
+
+
+def _newest_feedback(clients: Sequence[DeviceClient]) -> Text | None:
+    told = [client for client in clients if client.counters.feedback]
+    if not told:
+        return None
+    latest = max(told, key=lambda client: client.counters.feedback_at)
+    said = latest.counters.newest_feedback.decode(errors="replace")
+    return Text(f"{latest.identifier} was told: {said}")
+
+
+class Notices:
+    """Sentences for a person, on stderr: each once in a while, from whichever device it comes."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def tell(self, sentence: str) -> None:
+        now = time.monotonic()
+        if now - self._said.get(sentence, -COMPLAIN_AGAIN) >= COMPLAIN_AGAIN:
+            self._said[sentence] = now
+            print(f"devices: {sentence}", file=sys.stderr, flush=True)
