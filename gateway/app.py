@@ -21,7 +21,7 @@ from gateway.config import Config
 from gateway.config.secrets import influxdb_token, mqtt_password
 from gateway.database import FILE_NAME, Database
 from gateway.drain import Drain
-from gateway.errors import StateUnavailable
+from gateway.errors import StateUnavailable, StoreUnavailable
 from gateway.feeds.api import create_api
 from gateway.feeds.auth import Tokens
 from gateway.feeds.health import Health, Part
@@ -39,10 +39,12 @@ from gateway.quota import QuotaMeter
 from gateway.registry import Registry
 from gateway.stores.contract import Store
 from gateway.stores.sqlite import SqliteStore
+from gateway.timestamps import NS
 from gateway.topics import subscriptions
 from gateway.web import Web
 
 SAVE_EVERY = 2.0
+EXPIRE_EVERY = 3600.0
 STOP_INGEST_WITHIN = 10.0
 STOP_WEB_WITHIN = 5.0
 
@@ -119,6 +121,7 @@ class Gateway:
                 tasks.create_task(self.session.run(), name="session"),
                 tasks.create_task(feed.run(startups), name="mqtt-feed"),
                 tasks.create_task(self._save_registry(), name="registry-save"),
+                tasks.create_task(self._expire(), name="expire"),
             ]
             ingesting = tasks.create_task(self.ingest.run(), name="ingest")
             draining = tasks.create_task(self.drain.run(startups), name="drain")
@@ -198,6 +201,16 @@ class Gateway:
                 await self.registry.save()
             except StateUnavailable as error:
                 log.warning("devices not saved", problem=str(error), next="trying again")
+
+    async def _expire(self) -> None:
+        """Every hour, forget what is older than its startup's retention."""
+        while True:
+            for startup in self.config.startups:
+                try:
+                    await self.store.expire(startup.slug, time.time_ns() - int(startup.retention * NS))
+                except StoreUnavailable as error:
+                    log.warning("old readings not deleted", startup=startup.slug, problem=str(error))
+            await asyncio.sleep(EXPIRE_EVERY)
 
 
 def _make_store(config: Config) -> Store:

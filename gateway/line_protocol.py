@@ -3,8 +3,8 @@
     climate,device=th-1,firmware=1.2 temperature=21.5,humidity=40.0 1763900000000000000
 
 Tags are sorted by key (InfluxDB's advice for speed), time is in ns. Source: InfluxDB 2 "Line protocol"
-reference. Two things cannot be written in it at all and are refused by `validate`: a line break in a tag, and
-a tag that ends in a backslash.
+reference. Two things cannot be written in it at all and are refused by `validate`: a control character in a tag, and
+a tag with a backslash before a space or at its end.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ SERIES_KEPT = 65_536
 _MEASUREMENT = str.maketrans({",": r"\,", " ": r"\ "})
 _KEY = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
 _STRING = str.maketrans({'"': r"\"", "\\": r"\\"})
-_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]|\\$")
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]|\\(?= |$)")
 
 
 def tag_is_writable(value: str) -> bool:
-    """Whether line protocol can carry this tag value: no control characters, no backslash at the end."""
+    r"""Whether line protocol can carry this tag value: no control characters, no \ before a space or at the end.
+
+    InfluxDB looks for the end of a line with a cruder scan than for its parts: for it the tags end at `\ ` after
+    another backslash, and a text that a device sent could then be read as lines of its own.
+    """
     return _UNWRITABLE.search(value) is None
 
 

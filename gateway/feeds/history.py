@@ -9,7 +9,8 @@ import csv
 import io
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from typing import Annotated, Literal
 
 from fastapi import Query as Parameter
@@ -114,16 +115,17 @@ def stream(startup: Startup, store: Store, parameters: HistoryParameters, query:
             return _ndjson(chunks)
 
 
-async def _limited(chunks: AsyncIterator[list[Row]], limit: int | None) -> AsyncIterator[list[Row]]:
+async def _limited(rows: AsyncGenerator[list[Row]], limit: int | None) -> AsyncIterator[list[Row]]:
     left = limit
-    async for chunk in chunks:
-        if left is None:
-            yield chunk
-            continue
-        yield chunk[:left]
-        left -= len(chunk)
-        if left <= 0:
-            return
+    async with aclosing(rows) as chunks:
+        async for chunk in chunks:
+            if left is None:
+                yield chunk
+                continue
+            yield chunk[:left]
+            left -= len(chunk)
+            if left <= 0:
+                return
 
 
 async def _json(startup: Startup, query: Query, limit: int, chunks: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:

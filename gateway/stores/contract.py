@@ -6,7 +6,7 @@ same lines again changes nothing, and a point that exists gains the fields that 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -61,10 +61,17 @@ class Store(Protocol):
             StoreUnavailable: not now.
         """
 
-    def history(self, startup: str, query: Query) -> AsyncIterator[list[Row]]:
+    def history(self, startup: str, query: Query) -> AsyncGenerator[list[Row]]:
         """The rows in chunks of a few thousand: series after series, each by time. Holds one chunk in memory.
 
         A measurement that does not exist gives no rows.
+
+        Raises:
+            StoreUnavailable: not now.
+        """
+
+    async def expire(self, startup: str, before_ns: int) -> None:
+        """Forget readings older than `before_ns`, where the store's own server does not.
 
         Raises:
             StoreUnavailable: not now.

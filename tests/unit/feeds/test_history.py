@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
 import pytest
@@ -35,7 +35,7 @@ class ManyRows:
         self._chunks = chunks
         self.given = 0
 
-    async def history(self, _startup: str, _query: Query) -> AsyncIterator[list[Row]]:
+    async def history(self, _startup: str, _query: Query) -> AsyncGenerator[list[Row]]:
         for chunk in self._chunks:
             self.given += 1
             yield chunk

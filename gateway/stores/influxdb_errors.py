@@ -1,0 +1,93 @@
+"""What InfluxDB 2 answers instead of 204 or 200, as the contract's errors. Pure.
+
+Only 400, 413 and 422 say that the data is at fault. A token, bucket or organisation that is not there is the
+operator's to mend: the data waits meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from gateway.errors import StoreError, StoreRefused, StoreThrottled, StoreUnavailable
+
+SHOWN = 500
+DATA_FAULTS = (400, 413, 422)
+THROTTLES = (429, 503)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An HTTP answer that is no success, and the bucket and organisation that it is about."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    bucket: str
+    org: str
+
+    def of_write(self) -> StoreError:
+        """The error that a write raises."""
+        if self.status in DATA_FAULTS:
+            return StoreRefused(f"InfluxDB refused the data: {self._said()}")
+        return self.of_query()
+
+    def of_query(self) -> StoreUnavailable:
+        """The error that a query raises: there is no data that could be refused."""
+        pause = self._retry_after() if self.status in THROTTLES else None
+        if pause is not None:
+            return StoreThrottled(f"InfluxDB asks for a pause of {pause:g} s: {self._said()}", pause)
+        return StoreUnavailable(f"{self._problem()}: {self._said()}{self._advice()}")
+
+    def _problem(self) -> str:
+        match self.status:
+            case 401 | 403:
+                return f"InfluxDB refused the gateway's token for the bucket {self.bucket!r}"
+            case 404:
+                return f"InfluxDB has no bucket {self.bucket!r} in the organisation {self.org!r}"
+            case 400:
+                return "InfluxDB refused the query"
+            case status if status >= 500 or status in THROTTLES:
+                return "InfluxDB cannot do it now"
+            case _:
+                return "this is no answer that InfluxDB gives"
+
+    def _advice(self) -> str:
+        match self.status:
+            case 401 | 403:
+                return (
+                    "; set store.influxdb.token_file or GATEWAY_INFLUXDB_TOKEN to a token that may read and"
+                    " write this bucket. The readings wait meanwhile."
+                )
+            case 404:
+                return (
+                    "; run `gateway provision`, or correct store.influxdb.bucket and .org. The readings wait meanwhile."
+                )
+            case status if status < 500 and status != 400 and status not in THROTTLES:
+                return "; is store.influxdb.url right?"
+            case _:
+                return ""
+
+    def _said(self) -> str:
+        """The status, and the server's own words if it has any."""
+        text = self.body.decode(errors="replace").strip()
+        try:
+            body = json.loads(text)
+            text = str(body.get("message") or body.get("error") or text)
+        except (ValueError, AttributeError):
+            pass  # a proxy's page, or nothing
+        return f"{self.status} {text[:SHOWN]}".rstrip()
+
+    def _retry_after(self) -> float | None:
+        """Seconds from now; RFC 9110 allows a number or a date."""
+        value = self.headers.get("Retry-After", "").strip()
+        if value.isdecimal():
+            return float(value)
+        try:
+            date = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,202 @@
+"""The embedded store: a SQLite file for each startup, and threads to use it from the event loop.
+
+What holds:
+
+- Each startup has a file and threads of its own: one that writes, a few that read. So no startup waits for
+  another.
+- Writes of a startup come one after the other. A query reads its own snapshots through its own connection:
+  it never makes a write wait, however long it takes.
+- After a fault of the file its writer is opened anew, at the next write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gateway.errors import StoreRefused, StoreUnavailable
+from gateway.model import Reading
+from gateway.stores import sqlite_reader, sqlite_schema
+from gateway.stores.contract import Query, Row
+from gateway.stores.sqlite_writer import Writer
+
+READERS = 2
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """Readings in `directory`, one file a startup. A `stores.contract.Store`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lanes: dict[str, _Lane] = {}
+
+    async def open(self) -> None:
+        """Make the directory; each file is made at its startup's first write.
+
+        Raises:
+            StoreUnavailable: the directory cannot be made.
+        """
+        try:
+            await asyncio.to_thread(self._directory.mkdir, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"{self._directory}: cannot be made: {error.strerror}") from error
+
+    async def close(self) -> None:
+        """Wait for the writes that are under way, then close every file."""
+        lanes, self._lanes = list(self._lanes.values()), {}
+        for lane in lanes:
+            await lane.close()
+
+    async def write(self, startup: str, lines: Sequence[bytes]) -> None:
+        """Write all lines, or none. See `Store.write`."""
+        await self._lane(startup).write(lines)
+
+    async def expire(self, startup: str, before_ns: int) -> None:
+        """Delete older readings, a series at a time. See `Store.expire`."""
+        await self._lane(startup).expire(before_ns)
+
+    async def measurements(self, startup: str) -> list[str]:
+        """See `Store.measurements`."""
+        async with self._lane(startup).reading() as session:
+            return await session.call(sqlite_reader.measurements, [])
+
+    async def history(self, startup: str, query: Query) -> AsyncGenerator[list[Row]]:
+        """See `Store.history`."""
+        async with self._lane(startup).reading() as session:
+            none: Iterator[list[Row]] = iter(())
+            chunks = await session.call(lambda connection: sqlite_reader.history(connection, query), none)
+            while (chunk := await session.call(lambda _: next(chunks, None), None)) is not None:
+                yield chunk
+
+    async def latest(self, startup: str) -> list[Reading]:
+        """See `Store.latest`."""
+        async with self._lane(startup).reading() as session:
+            return await session.call(lambda connection: sqlite_reader.latest(connection, startup), [])
+
+    def _lane(self, startup: str) -> _Lane:
+        lane = self._lanes.get(startup)
+        if lane is None:
+            lane = self._lanes[startup] = _Lane(startup, self._directory / f"{startup}.db")
+        return lane
+
+
+class _Lane:
+    """One startup's file and threads."""
+
+    def __init__(self, startup: str, path: Path) -> None:
+        self._path = path
+        self._writing = ThreadPoolExecutor(1, f"sqlite-write-{startup}")
+        self._reading = ThreadPoolExecutor(READERS, f"sqlite-read-{startup}")
+        self._writer: Writer | None = None
+
+    async def write(self, lines: Sequence[bytes]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writing, self._write, lines)
+
+    async def expire(self, before_ns: int) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writing, self._expire, before_ns)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[_Session]:
+        """A session for one query; its connection is closed at the end, however that comes."""
+        session = _Session(self._path, self._reading)
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writing, self._close_writer)
+        self._writing.shutdown(wait=False)
+        self._reading.shutdown(wait=False)
+
+    def _write(self, lines: Sequence[bytes]) -> None:
+        with self._open_writer() as writer:
+            writer.write(lines)
+
+    def _expire(self, before_ns: int) -> None:
+        if self._path.exists():
+            with self._open_writer() as writer:
+                writer.expire(before_ns)
+
+    @contextmanager
+    def _open_writer(self) -> Iterator[Writer]:
+        """The writer, opened if need be; after an error of SQLite it is closed, and remembers nothing."""
+        with _explained(self._path):
+            try:
+                self._writer = self._writer or Writer(self._path)
+                yield self._writer
+            except sqlite3.Error:
+                self._close_writer()
+                raise
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+class _Session:
+    """One connection that reads, opened at its first call; one call at a time, on the lane's threads."""
+
+    def __init__(self, path: Path, threads: ThreadPoolExecutor) -> None:
+        self._path = path
+        self._threads = threads
+        self._connection: sqlite3.Connection | None = None
+        self._running: asyncio.Future[Any] | None = None
+
+    async def call(self, read: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+        """What `read` finds; `nothing` where the startup has no file yet.
+
+        Raises:
+            StoreUnavailable: the file cannot be read.
+        """
+        running = asyncio.get_running_loop().run_in_executor(self._threads, self._read, read, nothing)
+        self._running = running
+        return await asyncio.shield(running)
+
+    async def close(self) -> None:
+        """Stop what a cancelled call has left running, and close the connection."""
+        if self._running is not None:
+            if self._connection is not None:
+                self._connection.interrupt()
+            await asyncio.gather(self._running, return_exceptions=True)
+        if self._connection is not None:
+            await asyncio.to_thread(self._connection.close)
+
+    def _read(self, read: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+        with _explained(self._path):
+            if self._connection is None:
+                self._connection = sqlite_schema.open_for_reading(self._path)
+            return nothing if self._connection is None else read(self._connection)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """SQLite's errors as the contract's: the file's faults pass, what is too big for SQLite does not."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code == sqlite3.SQLITE_TOOBIG:
+            raise StoreRefused(f"{path.name}: {error}") from error
+        advice = f" ({_ADVICE[code]})" if code in _ADVICE else ""
+        raise StoreUnavailable(f"{path}: {error}{advice}") from error
+
+
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: "another program has it open for writing",
+    sqlite3.SQLITE_FULL: "the disk is full: free some space",
+    sqlite3.SQLITE_IOERR: "the disk did not do it: look into the system's log",
+    sqlite3.SQLITE_CANTOPEN: "does the directory exist, and may the gateway write there?",
+    sqlite3.SQLITE_READONLY: "may the gateway write this file and its directory?",
+    sqlite3.SQLITE_PERM: "may the gateway write this file and its directory?",
+    sqlite3.SQLITE_CORRUPT: "restore it from a backup, or move it away to start a new one",
+    sqlite3.SQLITE_NOTADB: "restore it from a backup, or move it away to start a new one",
+}

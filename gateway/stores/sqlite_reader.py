@@ -1,0 +1,196 @@
+"""Queries to the embedded store's file. Blocking: `stores.sqlite` gives them a thread.
+
+Every part of an answer is a query of its own that goes on where the last one ended, so that a client that
+reads slowly holds no snapshot open, behind which the write-ahead log would grow.
+"""
+
+# ruff: noqa: S608  # tables and columns are named by ids of the catalogue; all else is bound
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from gateway.model import FieldValue, Reading
+from gateway.stores import sqlite_schema as schema
+from gateway.stores.contract import Query, Row
+
+CHUNK = 2000
+"""Rows of one part. A chunk has at least as many (but for the last) and fewer than twice as many."""
+WINDOWS = 1000
+LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+LONGEST = 1 << 62
+
+_Stored = float | str | None
+
+
+class _Field(NamedTuple):
+    name: str
+    column: str
+    type: str
+
+    @property
+    def is_number(self) -> bool:
+        return self.type in ("float", "int")
+
+
+class _Series(NamedTuple):
+    id: int
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measurement:
+    id: int
+    name: str
+    fields: tuple[_Field, ...]
+
+    @property
+    def table(self) -> str:
+        return schema.table(self.id)
+
+    def values(self, row: Iterable[_Stored]) -> dict[str, FieldValue]:
+        """The fields that have a value, by name, in their own type."""
+        return {
+            field.name: bool(value) if field.type == "bool" else value
+            for field, value in zip(self.fields, row, strict=True)
+            if value is not None
+        }
+
+
+def measurements(connection: sqlite3.Connection) -> list[str]:
+    """The names of all measurements, sorted."""
+    return [name for (name,) in connection.execute("SELECT name FROM measurements ORDER BY name")]
+
+
+def history(connection: sqlite3.Connection, query: Query) -> Iterator[list[Row]]:
+    """The rows that the query asks for, in chunks."""
+    found = connection.execute("SELECT id, name FROM measurements WHERE name = ?", (query.measurement,)).fetchone()
+    if found is None:
+        return
+    measurement = _measurement(connection, *found)
+    read = _raw if query.every_ns is None else _downsampled
+    chunk: list[Row] = []
+    for series in _series(connection, measurement, query.device):
+        for part in read(connection, measurement, series, query):
+            chunk += part
+            if len(chunk) >= CHUNK:
+                yield chunk
+                chunk = []
+    if chunk:
+        yield chunk
+
+
+def latest(connection: sqlite3.Connection, startup: str) -> list[Reading]:
+    """The newest reading of every series."""
+    readings = []
+    for found in connection.execute("SELECT id, name FROM measurements ORDER BY name").fetchall():
+        measurement = _measurement(connection, *found)
+        for text, time_ns, *row in connection.execute(_latest_statement(measurement), (measurement.id,)):
+            tags = json.loads(text)
+            device = tags.pop("device", "")
+            readings.append(Reading(startup, device, measurement.name, tags, measurement.values(row), time_ns))
+    return readings
+
+
+def _measurement(connection: sqlite3.Connection, measurement_id: int, name: str) -> _Measurement:
+    found = connection.execute("SELECT name, id, type FROM fields WHERE measurement = ? ORDER BY id", (measurement_id,))
+    fields = tuple(_Field(field, schema.column(field_id), kind) for field, field_id, kind in found)
+    return _Measurement(measurement_id, name, fields)
+
+
+def _series(connection: sqlite3.Connection, measurement: _Measurement, device: str | None) -> list[_Series]:
+    found = connection.execute(
+        "SELECT id, tags FROM series WHERE measurement = ?1 AND (?2 IS NULL OR device = ?2) ORDER BY tags",
+        (measurement.id, device),
+    )
+    return [_Series(series_id, json.loads(tags)) for series_id, tags in found]
+
+
+def _raw(
+    connection: sqlite3.Connection, measurement: _Measurement, series: _Series, query: Query
+) -> Iterator[list[Row]]:
+    columns = ", ".join(field.column for field in measurement.fields)
+    statement = (
+        f"SELECT time, {columns} FROM {measurement.table}"
+        f" WHERE series = ? AND time >= ? AND time < ? ORDER BY time LIMIT {CHUNK}"
+    )
+    start, stop = _bounds(query)
+    while found := connection.execute(statement, (series.id, start, stop)).fetchall():
+        yield _rows(measurement, series, found)
+        start = found[-1][0] + 1
+
+
+def _downsampled(
+    connection: sqlite3.Connection, measurement: _Measurement, series: _Series, query: Query
+) -> Iterator[list[Row]]:
+    """Window after window, `WINDOWS` of them a statement, from one reading to the next over what is empty.
+
+    The windows are a table of their own, which SQLite walks in order: it has nothing to sort.
+    """
+    every = min(query.every_ns or LONGEST, LONGEST)
+    start, stop = _bounds(query)
+    first = f"SELECT min(time) FROM {measurement.table} WHERE series = ? AND time >= ? AND time < ?"
+    statement = _windows_statement(measurement)
+    bounds = {"series": series.id, "start": start, "stop": stop, "every": every}
+    at = start
+    while True:
+        (time_ns,) = connection.execute(first, (series.id, at, stop)).fetchone()
+        if time_ns is None:
+            return
+        window = time_ns - time_ns % every
+        _lay_windows(connection, window, every, stop)
+        found = connection.execute(statement, bounds).fetchall()
+        yield _rows(measurement, series, found)
+        at = window + WINDOWS * every
+
+
+def _rows(measurement: _Measurement, series: _Series, found: Iterable[Any]) -> list[Row]:
+    """What was found, without rows whose only fields are younger than the query."""
+    rows = (Row(time_ns, series.tags, measurement.values(row)) for time_ns, *row in found)
+    return [row for row in rows if row.fields]
+
+
+def _lay_windows(connection: sqlite3.Connection, first: int, every: int, stop: int) -> None:
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS windows (start INTEGER PRIMARY KEY)")
+    connection.execute("DELETE FROM windows")
+    connection.execute(
+        "WITH RECURSIVE next (start) AS"
+        " (SELECT ?1 UNION ALL SELECT start + ?2 FROM next WHERE start + ?2 < ?3"
+        f" LIMIT {WINDOWS}) INSERT INTO windows SELECT start FROM next",
+        (first, every, stop),
+    )
+
+
+def _windows_statement(measurement: _Measurement) -> str:
+    """One row for each window that has readings. `ORDER BY +start` has all of them ready before the first is
+    fetched: the computing is done in one step, during which the interpreter is free for the event loop."""
+    here = "series = :series AND time >= max(start, :start) AND time < min(start + :every, :stop)"
+    means = {field.column: f"avg({field.column})" for field in measurement.fields if field.is_number}
+    values = [
+        means.get(column)
+        or f"(SELECT {column} FROM {measurement.table} WHERE {here} AND {column} IS NOT NULL"
+        " ORDER BY time DESC LIMIT 1)"
+        for column in (field.column for field in measurement.fields)
+    ]
+    return (
+        f"SELECT start, {', '.join(values)} FROM windows CROSS JOIN {measurement.table} ON {here}"
+        " GROUP BY start ORDER BY +start"
+    )
+
+
+def _latest_statement(measurement: _Measurement) -> str:
+    columns = ", ".join(f"m.{field.column}" for field in measurement.fields)
+    return (
+        f"SELECT s.tags, m.time, {columns} FROM series s CROSS JOIN {measurement.table} m ON m.series = s.id"
+        f" AND m.time = (SELECT max(time) FROM {measurement.table} WHERE series = s.id)"
+        " WHERE s.measurement = ? ORDER BY s.tags"
+    )
+
+
+def _bounds(query: Query) -> tuple[int, int]:
+    """The range, cut to what 64 bits hold."""
+    return max(query.start_ns, LOWEST), min(query.stop_ns, HIGHEST)
