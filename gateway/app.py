@@ -91,7 +91,7 @@ class Gateway:
             StateUnavailable, AddressInUse: at the start.
         """
         async with AsyncExitStack() as stack:
-            stack.enter_context(_lock(self.config.state_dir))
+            await asyncio.to_thread(stack.enter_context, _lock(self.config.state_dir))
             web = stack.enter_context(Web(self.config.settings.http))
             await self.database.open()
             stack.push_async_callback(self.database.close)
@@ -101,7 +101,7 @@ class Gateway:
             await self.store.open()
             stack.push_async_callback(self.store.close)
             self.ingest = self._make_ingest()
-            api = self._make_api()
+            api = await self._make_api()
             log.info(
                 "gateway started",
                 http=web.url,
@@ -173,7 +173,7 @@ class Gateway:
             self.live.publish,
         )
 
-    def _make_api(self) -> FastAPI:
+    async def _make_api(self) -> FastAPI:
         services = Services(
             self.config,
             self._tokens,
@@ -187,7 +187,8 @@ class Gateway:
         )
         api = create_api(services)
         if self.config.settings.http.console:
-            _mount_console(api, services, self.config.state_dir)
+            storage_secret = await asyncio.to_thread(_storage_secret, self.config.state_dir / "console.secret")
+            _mount_console(api, services, storage_secret)
         return api
 
     def _publish_refused(self, rejections: list[Rejection]) -> None:
@@ -221,7 +222,7 @@ def _make_store(config: Config) -> Store:
     return SqliteStore(config.state_dir / "store")
 
 
-def _mount_console(api: FastAPI, services: Services, state_dir: Path) -> None:
+def _mount_console(api: FastAPI, services: Services, storage_secret: str) -> None:
     """The web page, where its extra is installed."""
     try:
         from gateway import console
@@ -232,7 +233,7 @@ def _mount_console(api: FastAPI, services: Services, state_dir: Path) -> None:
             next="pip install 'testbed-gateway[console]', or set http.console: false",
         )
         return
-    console.mount(api, services, _storage_secret(state_dir / "console.secret"))
+    console.mount(api, services, storage_secret)
 
 
 def _storage_secret(path: Path) -> str:

@@ -80,13 +80,14 @@ class Database:
 
     async def close(self) -> None:
         """Finish what was submitted, then close."""
-        if self._thread is None:
+        thread, self._thread = self._thread, None
+        reader, self._reader = self._reader, None
+        if thread is None or reader is None:
             return
         self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
-        self._thread = None
-        if self._reader is not None:
-            await asyncio.to_thread(self._reader.close)
+        await asyncio.to_thread(thread.join)
+        async with self._reading:
+            await asyncio.to_thread(reader.close)
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction that is on disk when this returns.
@@ -166,8 +167,10 @@ def _open_writer(path: Path) -> sqlite3.Connection:
         if version == 0:
             connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
     except sqlite3.Error as error:
+        connection.close()
         raise _unavailable(path, error) from error
     if version > FORMAT:
+        connection.close()
         raise StateUnavailable(
             f"{path}: expected state of format {FORMAT}; it has {version}, so a newer gateway "
             "wrote it: use that version"

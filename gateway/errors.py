@@ -13,6 +13,9 @@
     |   `-- StoreRefused       never try the same data again
     |-- UnknownMeasurement     a query for something that was never stored
     |-- Unreplayable           a dead letter that cannot be put through again
+    |-- ProvisionError         a server could not be provisioned
+    |   |-- ServerUnreachable  nobody answered at its address
+    |   `-- AdminRefused       it answered, and refused the admin's credentials or the request
     `-- Stopped                the part is shutting down
 
 What is wrong with a device's message is no exception but a value: `model.Reason`.
@@ -116,6 +119,18 @@ class UnknownMeasurement(GatewayError):
 
 class Unreplayable(GatewayError):
     """A dead letter that cannot be put through again, and why."""
+
+
+class ProvisionError(GatewayError):
+    """A server could not be provisioned; what was done before stays, and the next plan shows the rest."""
+
+
+class ServerUnreachable(ProvisionError):
+    """Nobody answered at the server's address."""
+
+
+class AdminRefused(ProvisionError):
+    """The server refused the admin's credentials, or what they asked for."""
 
 
 class Stopped(GatewayError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,12 +16,17 @@ from pydantic import ValidationError
 
 from gateway.config import Config, Startup
 from gateway.ledger import Counts
-from gateway.line_protocol import line, reading_key, tag_is_writable
+from gateway.line_protocol import line, reading_key
 from gateway.model import UNROUTED, Batch, Code, Message, Reading, Reason, Rejection
 from gateway.payloads import json
 from gateway.quota import QuotaMeter
-from gateway.topics import DEVICE_RULE, ROOT, ROUTES_KEPT, Router, Template, device_is_legal
-from gateway.validate import Validator, Values
+from gateway.schema import MAX_TAG
+from gateway.timestamps import NS
+from gateway.topics import DEVICE_RULE, ROOT, Router, Template, device_is_legal
+from gateway.validate import Validator, Values, tag_text
+
+ROUTES_KEPT = 65_536
+MAX_REASONS = 100
 
 
 class Rule(NamedTuple):
@@ -49,6 +54,11 @@ class Refined(NamedTuple):
     readings: Sequence[Reading] = ()
     lines: Sequence[bytes] = ()
     rejection: Rejection | None = None
+
+    @property
+    def records(self) -> int:
+        """What the ledger counts."""
+        return len(self.readings) + (self.rejection.count if self.rejection else 0)
 
 
 @dataclass(slots=True)
@@ -104,10 +114,12 @@ class Pipeline:
         InfluxDB would keep only one of two points of a series with the same time.
         """
         outcome = Outcome()
-        stamp_ns = max(batch.arrived_ns, self._next_ns)
+        stamp_ns = batch.arrived_ns
+        if self._next_ns - NS < stamp_ns < self._next_ns:  # else the clock was set back: follow it
+            stamp_ns = self._next_ns
         for message in batch.messages:
             refined = self.refine(message, stamp_ns)
-            stamp_ns += len(refined.readings) or 1
+            stamp_ns += refined.records
             outcome.add(refined)
         self._next_ns = stamp_ns
         return outcome
@@ -140,11 +152,12 @@ class Pipeline:
             Reason(
                 Code.BAD_TAG,
                 "topic",
-                f"a level {{{name}}} without control characters and \\ at its end",
+                f"a level {{{name}}} of 1 to {MAX_TAG} characters, no control character, no \\ before a "
+                "space or at its end",
                 repr(text),
             )
             for name, text in captured.items()
-            if not (text and tag_is_writable(text))
+            if not tag_text(text)
         ]
         return Route(rule, rule.startup.slug, device, captured, tuple(reasons))
 
@@ -177,7 +190,20 @@ def _records(validator: Validator, payload: bytes, now_ns: int) -> Sequence[Valu
     if isinstance(records, Reason):
         return records
     at = "/{}" if payload.lstrip()[:1] == b"[" else ""
-    return [validator.explain(record, now_ns, at.format(i)) for i, record in enumerate(records)]
+    return _explained(validator, records, now_ns, at)
+
+
+def _explained(validator: Validator, records: Sequence[object], now_ns: int, at: str) -> list[Values | list[Reason]]:
+    """What each record says, or the reasons against it; once enough is told, just that there are some."""
+    found: list[Values | list[Reason]] = []
+    told = 0
+    for i, record in enumerate(records):
+        one: Values | list[Reason] | None = validator.quick(record, now_ns)
+        if one is None:
+            one = validator.explain(record, now_ns, at.format(i)) if told <= MAX_REASONS else []
+            told += len(one)
+        found.append(one)
+    return found
 
 
 def _refused_whole(rule: Rule, message: Message, now_ns: int, metered: bool) -> Reason | None:
@@ -215,7 +241,7 @@ def _sort(
         if isinstance(record, list):
             reasons += record
         elif not route.reasons:
-            reading = _reading(route, rule, record, stamp_ns + len(readings))
+            reading = _reading(route, rule, record, stamp_ns + i)
             key = reading_key(reading)
             reason = rule.meter.admit(route.device, key)
             if reason is None:
@@ -243,6 +269,9 @@ def _refused(route: Route, message: Message, stamp_ns: int, reasons: tuple[Reaso
 def _rejection(
     route: Route, message: Message, stamp_ns: int, reasons: tuple[Reason, ...], records: tuple[int, ...] = ()
 ) -> Rejection:
+    if len(reasons) > MAX_REASONS:  # whoever sends garbage must not fill the disk with its description
+        last = replace(reasons[MAX_REASONS - 1], hint=f"and more: the first {MAX_REASONS} reasons are told")
+        reasons = (*reasons[: MAX_REASONS - 1], last)
     return Rejection(route.startup, route.device, message.topic, message.payload, stamp_ns, reasons, records)
 
 

@@ -25,10 +25,9 @@ class QuotaMeter:
 
     def message(self, now_ns: int) -> Reason | None:
         """Take one message from the bucket, or say why not."""
-        if now_ns > self._refilled_ns:
-            elapsed = (now_ns - self._refilled_ns) / 1e9
-            self._tokens = min(self.quota.burst, self._tokens + elapsed * self.quota.messages)
-            self._refilled_ns = now_ns
+        elapsed = max(0, now_ns - self._refilled_ns) / 1e9  # nothing where the clock was set back
+        self._tokens = min(self.quota.burst, self._tokens + elapsed * self.quota.messages)
+        self._refilled_ns = now_ns
         if self._tokens >= 1:
             self._tokens -= 1
             return None

@@ -13,6 +13,7 @@ from typing import Literal
 
 from gateway import timestamps
 from gateway.database import Database
+from gateway.errors import StateUnavailable
 from gateway.topics import device_is_legal
 
 SILENT_AFTER_NS = 5 * 60 * timestamps.NS
@@ -103,12 +104,22 @@ class Registry:
         self._unsaved_series += [(startup, key) for key in keys]
 
     async def save(self) -> None:
-        """Write what changed since the last time."""
-        devices = [self._devices[startup][device] for startup, device in self._unsaved_devices]
+        """Write what changed since the last time.
+
+        Raises:
+            StateUnavailable: nothing was written; the next call tries it again.
+        """
+        names, self._unsaved_devices = self._unsaved_devices, set()
         series, self._unsaved_series = self._unsaved_series, []
-        self._unsaved_devices.clear()
-        if devices or series:
+        devices = [self._devices[startup][device] for startup, device in names]
+        if not devices and not series:
+            return
+        try:
             await self._database.write(lambda connection: _save(connection, devices, series))
+        except StateUnavailable:
+            self._unsaved_devices |= names
+            self._unsaved_series += series
+            raise
 
 
 def _load(connection: sqlite3.Connection) -> tuple[list[Device], list[tuple[str, str]]]:

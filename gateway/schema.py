@@ -1,11 +1,13 @@
 """A topic rule, compiled: the pydantic schema of its records, what is expected of each member, and its clock.
 
-The schema's keys are the field names; the time and the tags have keys of their own (`TIME`, `TAG` + name) that
-no field can have.
+The schema's keys are the field names; the time, the tags and the members that hold only optional ones have keys of
+their own (`TIME`, `TAG` + name, `PARENT` + name) that no field can have.
 """
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import Annotated, Any, NotRequired
 
 from pydantic import AliasPath, ConfigDict, Field, TypeAdapter
@@ -17,9 +19,12 @@ from gateway.config import FieldRule, Pointer, TimeRule, TopicRule
 INT64 = 1 << 63
 MAX_TEXT = 65_535
 MAX_TAG = 512
-TIME, TAG = "$time", "$tag:"
+TIME, TAG, PARENT = "$time", "$tag:", "$in:"
 NOUN = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "a text"}
-TAG_EXPECTED = rf"a text, number or boolean of at most {MAX_TAG} characters, no control character, no \ at its end"
+TAG_EXPECTED = (
+    rf"a text, number or boolean of at most {MAX_TAG} characters, "
+    r"no control character, no \ before a space or at its end"
+)
 
 
 class Clock:
@@ -41,8 +46,9 @@ class Clock:
         """Whether the schema would let this value through to `read`."""
         if self.rule.unit == "rfc3339":
             return isinstance(value, str)
-        kinds = (int, float) if self.rule.unit in ("s", "ms") else (int,)
-        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < float("inf")
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return abs(value) <= sys.float_info.max if self.rule.unit in ("s", "ms") else isinstance(value, int)
 
     def hint(self, value: Any, now_ns: int) -> str:
         """What a device that sent this time has probably done."""
@@ -79,11 +85,24 @@ def compile_schema(rule: TopicRule) -> tuple[TypeAdapter[dict[str, Any]], TypeAd
         members[TAG + name] = NotRequired[Annotated[Any, _from(pointer)]]
     if rule.time:
         members[TIME] = Annotated[_time_type(rule.time), _from(rule.time.from_)]
+    for parent in optional_parents(rule):
+        members[PARENT + parent] = NotRequired[Annotated[Any, Field(validation_alias=parent)]]
     make: Any = TypedDict  # its members are known only here, so mypy cannot look at it
     schema = make("Record", members)
     schema.__pydantic_config__ = ConfigDict(extra="forbid" if rule.unknown == "reject" else "ignore", strict=True)
     many: Any = list.__class_getitem__(schema)
     return TypeAdapter(schema), TypeAdapter(Annotated[many, Field(min_length=1)])
+
+
+def optional_parents(rule: TopicRule) -> tuple[str, ...]:
+    """The members of which a good record may hold nothing but themselves: `{"meter": {}}` where all of `/meter/…`
+    is optional. They have a place in the schema, or they would be unknown to it then."""
+    optional = {rule.pointer(name) for name, field in rule.fields.items() if not field.required}
+    required = {rule.pointer(name) for name, field in rule.fields.items() if field.required}
+    optional |= set(rule.tags.values())
+    required |= {rule.time.from_} if rule.time else set()
+    always = {pointer.tokens[0] for pointer in required}
+    return tuple(sorted({str(p.tokens[0]) for p in optional if len(p.tokens) > 1 and p.tokens[0] not in always}))
 
 
 def expectations(rule: TopicRule) -> dict[tuple[str | int, ...], str]:
@@ -106,8 +125,8 @@ def _field_type(field: FieldRule) -> Any:
         case "float":
             kind = Annotated[float, Field(ge=field.min, le=field.max, allow_inf_nan=False)]
         case "int":
-            lowest = -INT64 if field.min is None else max(-INT64, int(field.min))
-            highest = INT64 - 1 if field.max is None else min(INT64 - 1, int(field.max))
+            lowest = -INT64 if field.min is None else max(-INT64, math.ceil(field.min))
+            highest = INT64 - 1 if field.max is None else min(INT64 - 1, math.floor(field.max))
             kind = Annotated[int, Field(ge=lowest, le=highest)]
         case "bool":
             kind = bool
@@ -132,6 +151,8 @@ def _describe(field: FieldRule) -> str:
         text += f" of at least {field.min:g}"
     elif field.max is not None:
         text += f" of at most {field.max:g}"
+    if field.type == "int" and (field.min is None or field.max is None):
+        text += ", in 64 bits"
     if field.type == "string":
         text += f" of at most {MAX_TEXT} characters, without NUL"
     return f"{text} ({field.unit})" if field.unit else text

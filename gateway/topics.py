@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import zip_longest
 from typing import Generic, NamedTuple, TypeVar
 
@@ -20,9 +19,8 @@ from gateway.errors import GatewayError
 
 ROOT = "testbed"
 MAX_TOPIC_BYTES = 65_535
-ROUTES_KEPT = 65_536
 
-_CAPTURE = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+_CAPTURE = re.compile(r"\{([a-z][a-z0-9_]{0,62})\}")
 _DEVICE = re.compile(r"\w[\w.:@-]{0,63}")
 DEVICE_RULE = "1 to 64 letters, digits or _ . : @ - (the first a letter, digit or _)"
 
@@ -66,7 +64,9 @@ class Template:
             raise TemplateError("{device} exactly once, so that each message has its device", repr(text))
         if doubled := next((name for name in names if names.count(name) > 1), None):
             raise TemplateError("each captured name once", f"{{{doubled}}} twice in {text!r}")
-        if levels[0] in ("feeds", "feedback") or str(levels[0]).startswith("$"):
+        if isinstance(levels[0], Capture):
+            raise TemplateError("a first level that is no capture, or it would take in every other topic", repr(text))
+        if levels[0] in ("feeds", "feedback") or levels[0].startswith("$"):
             raise TemplateError(
                 "a topic outside feeds/, feedback/ and $…, which are the gateway's and broker's", repr(text)
             )
@@ -123,13 +123,12 @@ class _Node(Generic[T]):
 
 
 class Router(Generic[T]):
-    """Finds what belongs to a topic, among templates that do not overlap. Answers are cached, bounded."""
+    """Finds what belongs to a topic, among templates that do not overlap."""
 
     def __init__(self, routes: Mapping[Template, T]) -> None:
         self._root: _Node[T] = _Node()
         for template, value in routes.items():
             self._add(template, value)
-        self.match = lru_cache(ROUTES_KEPT)(self._match)
 
     def _add(self, template: Template, value: T) -> None:
         node = self._root
@@ -141,7 +140,7 @@ class Router(Generic[T]):
                 node = node.literals.setdefault(level, _Node())
         node.end = (template, value)
 
-    def _match(self, topic: str) -> tuple[T, dict[str, str]] | None:
+    def match(self, topic: str) -> tuple[T, dict[str, str]] | None:
         """The value and the captured names of the one template that matches, or None."""
         levels = topic.split("/")
         for template, value in self._ends(self._root, levels, 0):

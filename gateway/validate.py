@@ -7,6 +7,8 @@ turns the time and the tags. Whatever is wrong takes the slow way, `explain`, wh
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config import Pointer, TopicRule
+from gateway.config.types import NAME
 from gateway.line_protocol import tag_is_writable
 from gateway.model import Code, FieldValue, Reason
 from gateway.schema import (
@@ -21,12 +24,14 @@ from gateway.schema import (
     MAX_TAG,
     MAX_TEXT,
     NOUN,
+    PARENT,
     TAG,
     TAG_EXPECTED,
     TIME,
     Clock,
     compile_schema,
     expectations,
+    optional_parents,
 )
 
 _SHOWN = 60
@@ -62,10 +67,12 @@ class Validator:
         self.one, self.many = compile_schema(rule)
         self._clock = Clock(rule.time) if rule.time else None
         self._tags = tuple((name, TAG + name) for name in rule.tags)
+        self._parents = tuple(PARENT + name for name in optional_parents(rule))
         self._optional = tuple(name for name, field in rule.fields.items() if not field.required)
         self._keeps = rule.unknown == "keep"
         self._expected = expectations(rule)
         self._members = {str(tokens[0]) for tokens in self._expected}
+        self._only = f"only the members {', '.join(sorted(self._members))}"
         self._taken = {"time", "device", *rule.fields, *rule.tags, *rule.template.captures}
         self._kept: dict[str, str] = {}
 
@@ -87,10 +94,22 @@ class Validator:
             if None in texts.values():
                 return None
             tags = texts  # type: ignore[assignment]  # no None is left
+        for key in self._parents:
+            record.pop(key, None)
         for name in self._optional:
             if name in record and record[name] is None:
                 del record[name]
         return Values(time_ns, record, tags) if record else None
+
+    def quick(self, record: object, now_ns: int) -> Values | None:
+        """The values of a record of plain values, or None where there are reasons against it, that `explain` tells."""
+        if self._keeps:
+            explained = self.explain(record, now_ns)
+            return explained if isinstance(explained, Values) else None
+        try:
+            return self.finish(self.one.validate_python(record), now_ns)
+        except ValidationError:
+            return None
 
     def explain(self, record: object, now_ns: int, at: str = "") -> Values | list[Reason]:
         """Every reason against a record of plain values, or its values if there is none.
@@ -104,11 +123,15 @@ class Validator:
         try:
             valid = self.one.validate_python(record)
         except ValidationError as error:
-            reasons = [self._reason(details, at) for details in error.errors(include_url=False)]
+            reasons = [self._reason(one, at) for one in error.errors(include_url=False) if not self._is_parent(one)]
         reasons += self._time_reasons(record, now_ns, at) + self._tag_reasons(record, at)
-        extra, refused = self._keep(record, at) if self._keeps else ({}, [])
+        types = dict(self._kept)
+        extra, refused = self._keep(record, types, at) if self._keeps else ({}, [])
         reasons += refused
-        return reasons or self._values(valid, extra, now_ns, at)
+        if reasons:
+            return reasons
+        self._kept = types
+        return self._values(valid, extra, now_ns, at)
 
     def _values(
         self, valid: dict[str, Any], extra: dict[str, FieldValue], now_ns: int, at: str
@@ -121,16 +144,19 @@ class Validator:
             return [Reason(Code.EMPTY, at or "payload", f"at least one of the fields {names}", "none of them")]
         return Values(time_ns, fields, tags)
 
+    def _is_parent(self, details: ErrorDetails) -> bool:
+        """Whether it is about a known member, unknown to the schema just because what it asks for in it is missing."""
+        return details["type"] == "extra_forbidden" and details["loc"][0] in self._members
+
     def _reason(self, details: ErrorDetails, at: str) -> Reason:
         pointer = Pointer(tuple(details["loc"]))
         where = f"{at}{pointer}"
         code = _CODE.get(details["type"], Code.WRONG_TYPE)
         if code is Code.UNKNOWN_FIELD:
-            known = ", ".join(sorted(self._members))
             return Reason(
                 code,
                 where,
-                f"only the members {known}",
+                self._only,
                 _shown(details["input"]),
                 "the rule of this topic says `unknown: reject`",
             )
@@ -163,30 +189,32 @@ class Validator:
             if tag_text(value) is None
         ]
 
-    def _keep(self, record: dict[str, Any], at: str) -> tuple[dict[str, FieldValue], list[Reason]]:
-        """`unknown: keep`: members that no rule names become fields, typed on first sight."""
+    def _keep(
+        self, record: dict[str, Any], types: dict[str, str], at: str
+    ) -> tuple[dict[str, FieldValue], list[Reason]]:
+        """`unknown: keep`: members that no rule names become fields, typed on first sight; `types` gets new ones."""
         kept: dict[str, FieldValue] = {}
         reasons = []
         for name, value in record.items():
             if name in self._members or value is None:
                 continue
-            if problem := self._kept_problem(name, value):
+            if problem := self._kept_problem(name, value, types):
                 reasons.append(Reason(Code.UNKNOWN_FIELD, f"{at}{Pointer((name,))}", problem, _shown(value)))
             else:
                 kept[name] = float(value) if type(value) is int else value
         return kept, reasons
 
-    def _kept_problem(self, name: str, value: Any) -> str:
-        if name in self._taken or not (name.isidentifier() and name.isascii()) or name.startswith("_"):
-            return "a name of letters, digits and _ that no field or tag has"
+    def _kept_problem(self, name: str, value: Any, types: dict[str, str]) -> str:
+        if name in self._taken or not re.fullmatch(NAME, name):
+            return "a name of at most 63 letters, digits and _ (the first a letter) that no field or tag has"
         kind = _KEPT_TYPES.get(type(value))
         if kind is None or (kind == "float" and not abs(value) < INT64 * INT64):
             return "a number, a text or a boolean, to be kept as a field"
         if kind == "string" and (len(value) > MAX_TEXT or "\0" in value):
             return f"a text of at most {MAX_TEXT} characters without NUL"
-        if len(self._kept) >= MAX_KEPT and name not in self._kept:
+        if len(types) >= MAX_KEPT and name not in types:
             return f"at most {MAX_KEPT} members that no rule names; write a rule for those that matter"
-        first = self._kept.setdefault(name, kind)
+        first = types.setdefault(name, kind)
         return "" if kind == first else f"{NOUN[first]}, as it was when it was first kept"
 
 
@@ -196,7 +224,7 @@ def tag_text(value: object) -> str | None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if not isinstance(value, str | int | float):
+    if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
         return None
     text = str(value)
     return text if len(text) <= MAX_TAG and tag_is_writable(text) else None
@@ -206,7 +234,7 @@ def _pick(record: Any, pointer: Pointer) -> Any:
     value = record
     for token in pointer.tokens:
         try:
-            value = value[token]
+            value = None if isinstance(value, str) else value[token]
         except (KeyError, IndexError, TypeError):
             return None
     return value

@@ -91,7 +91,7 @@ class Running:
 @asynccontextmanager
 async def running(config: Path, *, connected: bool = True) -> AsyncIterator[Running]:
     """Run the gateway of a configuration until the block ends, then stop it as SIGTERM would."""
-    gateway = Gateway(load(config), Tokens(dict(TOKENS), OPERATOR))
+    gateway = Gateway(await asyncio.to_thread(load, config), Tokens(dict(TOKENS), OPERATOR))
     web: asyncio.Future[Web] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(gateway.run(web.set_result))
     await asyncio.wait((task, web), return_when=asyncio.FIRST_COMPLETED)

@@ -43,6 +43,8 @@ _EXPECTED = {
     "greater_than_equal": "a number of at least {ge}",
     "less_than_equal": "a number of at most {le}",
     "date_from_datetime_parsing": "a date such as 2026-12-18",
+    "date_from_datetime_inexact": "a date such as 2026-12-18",
+    "finite_number": "a finite number",
     "date_type": "a date such as 2026-12-18",
     "path_type": "a path",
     "expected": "{what}",
@@ -79,11 +81,11 @@ def _read_startups(directory: Path, problems: list[Problem]) -> tuple[list[Start
     startups: list[Startup] = []
     documents: dict[str, Document] = {}
     folder = directory / "startups"
-    paths = sorted(folder.glob("*.yaml"))
+    paths = sorted(folder.glob("*.y*ml"))
     if not paths and directory.is_dir():
         problems.append(Problem(str(folder), 0, "", "at least one startup, SLUG.yaml", "no such file"))
     for path in paths:
-        if not re.fullmatch(SLUG, path.stem):
+        if path.suffix != ".yaml" or not re.fullmatch(SLUG, path.stem):
             problems.append(
                 Problem(
                     str(path),
@@ -145,8 +147,8 @@ def _shown(value: object) -> str:
 
 
 def _nearby(name: str) -> str:
-    """` (did you mean ...?)` for a misspelt setting."""
-    known = {name for model in _all_models() for name in _names(model)}
+    """` (did you mean ...?)` for a misspelt setting; a known one that stands in a wrong place is not misspelt."""
+    known = {known for model in _all_models() for known in _names(model)} - {name}
     close = get_close_matches(name, known, n=1, cutoff=0.75)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from gateway.config.types import (
     Duration,
@@ -41,8 +41,8 @@ class FieldRule(_Model):
     from_: Annotated[PointerField | None, Field(alias="from")] = None
     type: Literal["float", "int", "bool", "string"]
     unit: str = ""
-    min: float | None = None
-    max: float | None = None
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
     required: bool = True
 
     @model_validator(mode="after")
@@ -138,7 +138,7 @@ class Mqtt(_Model):
     """The broker, and how the gateway's session behaves."""
 
     url: Annotated[
-        str, matching(r"mqtts?://[^\s/@:]+(:\d{1,5})?/?", "a URL such as mqtt://host:1883 or mqtts://host")
+        str, matching(r"mqtts?://[^\s/@:]+(:(?P<port>\d{1,5}))?/?", "a URL such as mqtt://host:1883 or mqtts://host")
     ] = "mqtt://localhost:1883"
     protocol: Literal["3.1.1", "5"] = "5"
     client_id: Annotated[str, Field(min_length=1, max_length=200)] = "testbed-gateway"
@@ -198,7 +198,7 @@ class Http(_Model):
     """The HTTP API and the web page."""
 
     listen: Annotated[
-        str, matching(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}", "an address and port such as 127.0.0.1:8080")
+        str, matching(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})", "an address and port such as 127.0.0.1:8080")
     ] = "127.0.0.1:8080"
     operator_token_file: PathField | None = None
     console: bool = True

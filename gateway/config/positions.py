@@ -9,6 +9,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gateway.errors import ConfigError, Problem
@@ -32,7 +33,7 @@ class Document:
         line = 1
         for key in loc:
             if isinstance(node, CommentedMap) and key in node:
-                line = node.lc.key(key)[0] + 1
+                line = _line(node, key, line)
             elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
                 line = node.lc.item(key)[0] + 1
             else:
@@ -48,20 +49,36 @@ def read(path: Path, name: str) -> Document:
         ConfigError: unreadable, not UTF-8, not YAML, a key twice, or no mapping.
     """
     try:
-        tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        yaml = YAML(typ="rt")
+        yaml.Constructor = _Constructor
+        tree = yaml.load(path.read_text(encoding="utf-8"))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
         raise _unreadable(name, line, "valid YAML", _first_line(error.problem or str(error))) from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:
         raise _unreadable(name, 0, "YAML in UTF-8", _first_line(str(error))) from None
     except OSError as error:
         raise _unreadable(name, 0, "a readable file", error.strerror or str(error)) from None
     if tree is None:
         tree = CommentedMap()
     if not isinstance(tree, CommentedMap):
-        raise _unreadable(name, 1, "a mapping of settings (key: value)", f"a {type(tree).__name__}")
+        got = "a list" if isinstance(tree, CommentedSeq) else "a single value"
+        raise _unreadable(name, 1, "a mapping of settings (key: value)", got)
     return Document(name, tree)
+
+
+class _Constructor(RoundTripConstructor):
+    """Leaves dates to pydantic, so that 2026-02-30 is a problem on a line like any other."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", RoundTripConstructor.construct_scalar)
+
+
+def _line(node: CommentedMap, key: str | int, above: int) -> int:
+    """The line of a key; that of the mapping above where it was merged in (`<<: *defaults`)."""
+    position = (node.lc.data or {}).get(key)
+    return position[0] + 1 if position else above
 
 
 def _unreadable(name: str, line: int, expected: str, got: str) -> ConfigError:

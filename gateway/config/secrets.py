@@ -21,6 +21,8 @@ def find(file: Path | None, variable: str) -> str | None:
         secret = file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SecretMissing(f"{file}: expected a file with one secret; {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SecretMissing(f"{file}: expected a file with one secret; it is not text in UTF-8") from None
     if not secret:
         raise SecretMissing(f"{file}: expected a file with one secret; it is empty")
     return secret

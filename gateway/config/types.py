@@ -19,13 +19,17 @@ from pydantic_core import PydanticCustomError
 
 from gateway.topics import Template, TemplateError
 
+MAX_PORT = 65_535
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _BYTES = {"B": 1, "KB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w|y)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)")
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h)")
+_NUMBER = r"(\d{1,12}(?:\.\d{1,12})?)"
+_DURATION = re.compile(_NUMBER + r"\s*(ms|s|m|h|d|w|y)")
+_SIZE = re.compile(_NUMBER + r"\s*(B|KB|MB|GB|KiB|MiB|GiB)")
+_RATE = re.compile(_NUMBER + r"\s*/\s*(s|m|h)")
 SLUG = r"^[a-z][a-z0-9-]{1,30}$"
-_TOKEN = re.compile(r"(?:[^~/]|~[01])*")
+NAME = r"^[A-Za-z][A-Za-z0-9_]{0,62}$"
+_POINTER = re.compile(r"(/([^~/]|~[01])*)+")
+_INDEX = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 
 
 def expected(what: str, got: str = "", loc: Sequence[str] = ()) -> PydanticCustomError:
@@ -47,9 +51,10 @@ def parse_duration(value: object) -> float:
 def parse_size(value: object) -> int:
     """Bytes of `64KiB`, `2GiB`, `500KB`."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise expected("a size such as 500B, 64KiB or 2GiB")
-    return int(float(match[1]) * _BYTES[match[2]])
+    size = int(float(match[1]) * _BYTES[match[2]]) if match else 0
+    if size == 0:
+        raise expected("a size above 0 such as 500B, 64KiB or 2GiB")
+    return size
 
 
 def parse_rate(value: object) -> float:
@@ -61,10 +66,11 @@ def parse_rate(value: object) -> float:
 
 
 def matching(pattern: str, what: str) -> AfterValidator:
-    """A text of a form that `what` says in words."""
+    """A text of a form that `what` says in words. What `pattern` calls `port` is one."""
 
     def check(value: str) -> str:
-        if re.fullmatch(pattern, value) is None:
+        match = re.fullmatch(pattern, value)
+        if match is None or int(match.groupdict().get("port") or 0) > MAX_PORT:
             raise expected(what)
         return value
 
@@ -84,10 +90,10 @@ def parse_pointer(value: object) -> Pointer:
     """The tokens of a JSON Pointer that names at least one member."""
     if isinstance(value, Pointer):
         return value
-    if not isinstance(value, str) or not value.startswith("/") or not _TOKEN.fullmatch(value.replace("/", "")):
+    if not isinstance(value, str) or not _POINTER.fullmatch(value):
         raise expected("a JSON Pointer such as /temperature or /meter/voltage (~ is written ~0, / is ~1)")
     tokens = (part.replace("~1", "/").replace("~0", "~") for part in value[1:].split("/"))
-    parts = tuple(int(token) if token.isdecimal() and str(int(token)) == token else token for token in tokens)
+    parts = tuple(int(token) if _INDEX.fullmatch(token) else token for token in tokens)
     if isinstance(parts[0], int):
         parts = (str(parts[0]), *parts[1:])  # a record is an object: its first token is a member's name
     return Pointer(parts)
@@ -124,5 +130,5 @@ TemplateField = Annotated[
     InstanceOf[Template], BeforeValidator(parse_template), _text("", "testbed/acme/{device}/climate")
 ]
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 """A measurement, field or tag: legal unquoted in line protocol, InfluxQL, SQL and CSV alike."""
