@@ -122,7 +122,7 @@ async def telemetry(
 ) -> StreamingResponse:
     query = parameters.query()
     await history.known_measurement(startup, services.store, query.measurement)
-    body = history.stream(startup, services.store, parameters, query)
+    body = await history.stream(startup, services.store, parameters, query)
     return StreamingResponse(body, media_type=history.MEDIA_TYPES[parameters.format])
 
 

@@ -100,7 +100,7 @@ async def known_measurement(startup: Startup, store: Store, measurement: str) ->
             raise UnknownMeasurement(measurement, sorted({*startup.topics, *stored}))
 
 
-def stream(startup: Startup, store: Store, parameters: HistoryParameters, query: Query) -> AsyncIterator[bytes]:
+async def stream(startup: Startup, store: Store, parameters: HistoryParameters, query: Query) -> AsyncIterator[bytes]:
     """The body of the answer, piece by piece."""
     limit = parameters.limit
     if parameters.format == "json":
@@ -110,7 +110,7 @@ def stream(startup: Startup, store: Store, parameters: HistoryParameters, query:
         case "json":
             return _json(startup, query, limit or MAX_ROWS, chunks)
         case "csv":
-            return _csv(chunks, _columns(startup, query.measurement))
+            return _csv(chunks, await columns(startup, store, query.measurement))
         case "ndjson":
             return _ndjson(chunks)
 
@@ -152,40 +152,37 @@ async def _ndjson(chunks: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
         yield b"".join([to_json(_row(row)) + b"\n" for row in chunk])
 
 
-async def _csv(chunks: AsyncIterator[list[Row]], columns: list[str] | None) -> AsyncIterator[bytes]:
-    """Without a rule the first chunk says which columns there are."""
-    wrote_head = False
+async def _csv(chunks: AsyncIterator[list[Row]], names: Sequence[str]) -> AsyncIterator[bytes]:
+    yield csv_lines([["time", *names]])
     async for chunk in chunks:
-        if columns is None:
-            columns = _columns_of(chunk)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\r\n")  # RFC 4180
-        if not wrote_head:
-            writer.writerow(["time", *columns])
-            wrote_head = True
-        writer.writerows(_cells(row, columns) for row in chunk)
-        yield text.getvalue().encode()
-    if not wrote_head:
-        yield (",".join(["time", *(columns or ["device"])]) + "\r\n").encode()
+        yield csv_table(chunk, names)
 
 
-def _columns(startup: Startup, measurement: str) -> list[str] | None:
+async def columns(startup: Startup, store: Store, measurement: str) -> list[str]:
+    """What a table of a measurement has beside the time: the device, tags, fields; those of the rule first."""
+    stored = await store.columns(startup.slug, measurement)
     rule = startup.topics.get(measurement)
-    if rule is None or rule.unknown == "keep":
-        return None
-    captured = [name for name in rule.template.captures if name != "device"]
-    return ["device", *captured, *rule.tags, *rule.fields]
+    captured = [name for name in rule.template.captures if name != "device"] if rule else []
+    tags = [*captured, *(rule.tags if rule else ()), *stored.tags]
+    fields = [*(rule.fields if rule else ()), *stored.fields]
+    return list(dict.fromkeys(["device", *tags, *fields]))
 
 
-def _columns_of(rows: Sequence[Row]) -> list[str]:
-    tags = dict.fromkeys(name for row in rows for name in row.tags)
-    fields = dict.fromkeys(name for row in rows for name in row.fields)
-    return [*sorted(tags, key=lambda name: (name != "device", name)), *fields]
+def csv_table(rows: Iterable[Row], names: Sequence[str]) -> bytes:
+    """Rows as CSV, without a head."""
+    return csv_lines(_cells(row, names) for row in rows)
 
 
-def _cells(row: Row, columns: Sequence[str]) -> Iterable[object]:
+def csv_lines(lines: Iterable[Iterable[object]]) -> bytes:
+    """CSV as RFC 4180 has it, in UTF-8."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerows(lines)
+    return text.getvalue().encode()
+
+
+def _cells(row: Row, names: Sequence[str]) -> Iterable[object]:
     values = {**row.tags, **row.fields}
-    return [timestamps.to_rfc3339(row.time_ns), *(_cell(values.get(name)) for name in columns)]
+    return [timestamps.to_rfc3339(row.time_ns), *(_cell(values.get(name)) for name in names)]
 
 
 def _cell(value: object) -> object:

@@ -36,6 +36,13 @@ class Row(NamedTuple):
     fields: Mapping[str, FieldValue]
 
 
+class Columns(NamedTuple):
+    """The names of a measurement's tags (the device among them) and of its fields, each sorted."""
+
+    tags: tuple[str, ...]
+    fields: tuple[str, ...]
+
+
 class Store(Protocol):
     """Where readings live."""
 
@@ -56,6 +63,13 @@ class Store(Protocol):
 
     async def measurements(self, startup: str) -> list[str]:
         """The names of what is stored, sorted.
+
+        Raises:
+            StoreUnavailable: not now.
+        """
+
+    async def columns(self, startup: str, measurement: str) -> Columns:
+        """What the rows of a measurement may hold; both empty where it does not exist.
 
         Raises:
             StoreUnavailable: not now.

@@ -19,7 +19,7 @@ from gateway.config.models import InfluxDB
 from gateway.errors import StoreUnavailable
 from gateway.model import Reading
 from gateway.stores import influxql
-from gateway.stores.contract import Query, Row
+from gateway.stores.contract import Columns, Query, Row
 from gateway.stores.influxdb_errors import Failure
 
 CHUNK = 2000
@@ -71,6 +71,13 @@ class InfluxDBStore:
         """See `Store.measurements`."""
         answer = await self._answer(startup, "SHOW MEASUREMENTS")
         return sorted(name for series in answer for (name,) in series.values)
+
+    async def columns(self, startup: str, measurement: str) -> Columns:
+        """See `Store.columns`."""
+        tags = await self._answer(startup, influxql.tag_keys(measurement))
+        fields = influxql.field_types(await self._answer(startup, influxql.field_keys(measurement)))
+        names = sorted(name for series in tags for (name,) in series.values)
+        return Columns(tuple(names), tuple(sorted(fields.get(measurement, {}))))
 
     async def history(self, startup: str, query: Query) -> AsyncGenerator[list[Row]]:
         """See `Store.history`."""

@@ -56,6 +56,11 @@ def field_keys(measurement: str) -> str:
     return f"SHOW FIELD KEYS FROM {identifier(measurement)}"
 
 
+def tag_keys(measurement: str) -> str:
+    """The tags of one measurement."""
+    return f"SHOW TAG KEYS FROM {identifier(measurement)}"
+
+
 def history(query: Query, types: Mapping[str, str]) -> str:
     """The rows of a query; `types` are those of the measurement's fields, at least one."""
     where = f"time >= {max(query.start_ns, LOWEST)} AND time < {min(query.stop_ns, HIGHEST + 1)}"

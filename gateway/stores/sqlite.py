@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from gateway.errors import StoreRefused, StoreUnavailable
 from gateway.model import Reading
 from gateway.stores import sqlite_reader, sqlite_schema
-from gateway.stores.contract import Query, Row
+from gateway.stores.contract import Columns, Query, Row
 from gateway.stores.sqlite_writer import Writer
 
 READERS = 2
@@ -66,6 +66,13 @@ class SqliteStore:
         """See `Store.measurements`."""
         async with self._lane(startup).reading() as session:
             return await session.call(sqlite_reader.measurements, [])
+
+    async def columns(self, startup: str, measurement: str) -> Columns:
+        """See `Store.columns`."""
+        async with self._lane(startup).reading() as session:
+            return await session.call(
+                lambda connection: sqlite_reader.columns(connection, measurement), Columns((), ())
+            )
 
     async def history(self, startup: str, query: Query) -> AsyncGenerator[list[Row]]:
         """See `Store.history`."""

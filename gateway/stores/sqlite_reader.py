@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from gateway.model import FieldValue, Reading
 from gateway.stores import sqlite_schema as schema
-from gateway.stores.contract import Query, Row
+from gateway.stores.contract import Columns, Query, Row
 
 CHUNK = 2000
 """Rows of one part. A chunk has at least as many (but for the last) and fewer than twice as many."""
@@ -64,6 +64,20 @@ class _Measurement:
 def measurements(connection: sqlite3.Connection) -> list[str]:
     """The names of all measurements, sorted."""
     return [name for (name,) in connection.execute("SELECT name FROM measurements ORDER BY name")]
+
+
+def columns(connection: sqlite3.Connection, measurement: str) -> Columns:
+    """The names of the tags and fields of a measurement."""
+    tags = connection.execute(
+        "SELECT DISTINCT key FROM measurements m JOIN series s ON s.measurement = m.id, json_each(s.tags)"
+        " WHERE m.name = ? ORDER BY key",
+        (measurement,),
+    )
+    fields = connection.execute(
+        "SELECT f.name FROM measurements m JOIN fields f ON f.measurement = m.id WHERE m.name = ? ORDER BY f.name",
+        (measurement,),
+    )
+    return Columns(tuple(name for (name,) in tags), tuple(name for (name,) in fields))
 
 
 def history(connection: sqlite3.Connection, query: Query) -> Iterator[list[Row]]:

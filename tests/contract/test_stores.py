@@ -16,7 +16,7 @@ from gateway.config.models import InfluxDB
 from gateway.errors import StoreRefused
 from gateway.line_protocol import encode
 from gateway.model import FieldValue, Reading
-from gateway.stores.contract import Query, Row, Store
+from gateway.stores.contract import Columns, Query, Row, Store
 from gateway.stores.influxdb import InfluxDBStore
 from gateway.stores.sqlite import SqliteStore
 from tests.servers import Influxd, InfluxV2Front
@@ -129,9 +129,7 @@ def exactly(values: Mapping[str, FieldValue]) -> dict[str, tuple[type, FieldValu
     return {name: (type(value), value) for name, value in values.items()}
 
 
-@pytest.mark.parametrize(
-    "values", [FLOATS, INTS, [True, False], STRINGS], ids=["float", "int", "bool", "string"]
-)
+@pytest.mark.parametrize("values", [FLOATS, INTS, [True, False], STRINGS], ids=["float", "int", "bool", "string"])
 async def test_values_come_back_as_they_were(store: Store, values: list[FieldValue]) -> None:
     """Every value comes back the same, in its own type."""
     written = [reading({"value": value}, NOW + at) for at, value in enumerate(values)]
@@ -424,3 +422,10 @@ async def test_a_history_under_way_does_not_hold_up_writes(store: Store) -> None
         await write(store, *(reading({"n": -at}, NOW - at) for at in range(1, 100)))
         found += [row async for chunk in chunks for row in chunk]
     assert [row.fields["n"] for row in found] == list(range(9000))
+
+
+async def test_the_columns_of_a_measurement(store: Store) -> None:
+    """All tags and fields that its rows may hold are known, sorted; of another there are none."""
+    await write(store, reading({"t": 1.0}), reading({"b": True, "a": "x"}, device="th-2", tags={"room": "lab"}))
+    assert await store.columns("acme", "climate") == Columns(("device", "room"), ("a", "b", "t"))
+    assert await store.columns("acme", "nothing") == Columns((), ())

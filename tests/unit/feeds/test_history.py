@@ -13,7 +13,7 @@ import pytest
 from gateway.config import Startup
 from gateway.feeds.history import Format, HistoryParameters, stream
 from gateway.feeds.problems import ProblemError
-from gateway.stores.contract import Query, Row, Store
+from gateway.stores.contract import Columns, Query, Row, Store
 
 NOON = int(datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()) * 10**9
 QUERY = Query("climate", 0, 1)
@@ -35,6 +35,9 @@ class ManyRows:
         self._chunks = chunks
         self.given = 0
 
+    async def columns(self, _startup: str, _measurement: str) -> Columns:
+        return Columns(("device",), ("later", "t"))
+
     async def history(self, _startup: str, _query: Query) -> AsyncGenerator[list[Row]]:
         for chunk in self._chunks:
             self.given += 1
@@ -48,7 +51,7 @@ def row(number: int, **fields: object) -> Row:
 async def body(store: ManyRows, format_: Format, limit: int | None = None) -> str:
     parameters = HistoryParameters(measurement="climate", format=format_, limit=limit)
     as_store: Store = store  # type: ignore[assignment]  # it is read only
-    return b"".join([piece async for piece in stream(STARTUP, as_store, parameters, QUERY)]).decode()
+    return b"".join([piece async for piece in await stream(STARTUP, as_store, parameters, QUERY)]).decode()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,7 @@ def test_a_window_that_cannot_be_read_is_told(text: str) -> None:
 async def test_an_empty_history_is_well_formed() -> None:
     """No rows: an empty list in JSON, the head alone in CSV, nothing in NDJSON."""
     assert json.loads(await body(ManyRows(), "json"))["readings"] == []
-    assert await body(ManyRows(), "csv") == "time,device,t,note\r\n"
+    assert await body(ManyRows(), "csv") == "time,device,t,note,later\r\n"
     assert await body(ManyRows(), "ndjson") == ""
 
 
@@ -101,5 +104,5 @@ async def test_csv_is_safe_in_a_spreadsheet() -> None:
     """Commas, quotes and line breaks survive; a text that a spreadsheet would run as a formula is defused."""
     notes = ['a,"b"\nc', "=1+1", "@x", "plain"]
     text = await body(ManyRows([row(i, note=note) for i, note in enumerate(notes)]), "csv")
-    cells = [line[-1] for line in list(csv.reader(io.StringIO(text)))[1:]]
+    cells = [line[3] for line in list(csv.reader(io.StringIO(text)))[1:]]
     assert cells == ['a,"b"\nc', "'=1+1", "'@x", "plain"]
