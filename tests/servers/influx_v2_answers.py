@@ -68,6 +68,4 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 def _error(refused: Refused) -> web.Response:
     code = CODES.get(refused.status, "internal error")
     headers = {"X-Platform-Error-Code": code, **refused.headers}
-    return web.json_response(
-        {"code": code, "message": refused.message}, status=refused.status, headers=headers
-    )
+    return web.json_response({"code": code, "message": refused.message}, status=refused.status, headers=headers)

@@ -47,9 +47,7 @@ class Influxd(ServerProcess):
     def prepare(self) -> list[str]:
         path = self.directory / "influxd.conf"
         path.write_text(
-            CONFIGURATION.format(
-                host=self.host, port=self.port, rpc_port=self._rpc_port, directory=self.directory
-            )
+            CONFIGURATION.format(host=self.host, port=self.port, rpc_port=self._rpc_port, directory=self.directory)
         )
         return ["-config", str(path)]
 
