@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from gateway.config import Config
+from gateway.config import Config, Settings
 from gateway.config.secrets import influxdb_token, mqtt_password
 from gateway.database import FILE_NAME, Database
 from gateway.drain import Drain
@@ -37,12 +37,14 @@ from gateway.mqtt.paho import PahoSession
 from gateway.pipeline import Pipeline
 from gateway.quota import QuotaMeter
 from gateway.registry import Registry
+from gateway.reload import Reloader
 from gateway.stores.contract import Store
 from gateway.stores.sqlite import SqliteStore
 from gateway.timestamps import NS
 from gateway.topics import subscriptions
 from gateway.web import Web
 
+STORE = "store"
 SAVE_EVERY = 2.0
 EXPIRE_EVERY = 3600.0
 STOP_INGEST_WITHIN = 10.0
@@ -52,23 +54,27 @@ log = get_logger(__name__)
 
 
 class Gateway:
-    """One gateway over one state directory. `run` is all it does; the parts are there to be looked at."""
+    """One gateway over one state directory. `run` is all it does; the parts are there to be looked at.
 
-    def __init__(self, config: Config, tokens: Tokens) -> None:
+    With the `directory` of its configuration it watches that, and takes over what changes there.
+    """
+
+    def __init__(self, config: Config, tokens: Tokens, directory: Path | None = None) -> None:
         settings = config.settings
         self.config = config
         self.live = Live(settings.feeds.kept)
         self.metrics = Metrics()
         self.database = Database(config.state_dir / FILE_NAME)
         self.journal = Journal(self.database, settings.journal)
-        limits = {startup.slug: startup.quota.devices for startup in config.startups}
-        self.registry = Registry(self.database, limits)
-        self.store = _make_store(config)
+        self.registry = Registry(self.database, _device_limits(config))
+        self.store = make_store(config)
         self.session = PahoSession(
             settings.mqtt,
-            subscriptions(rule.template for startup in config.startups for rule in startup.topics.values()),
+            _filters(config),
             mqtt_password(settings),
         )
+        self.mqtt_feed = MqttFeed(self.live, self.session, readings=settings.feeds.mqtt)
+        self.reloader = Reloader(directory, self.use) if directory else None
         self.drain = Drain(
             self.journal,
             self.store,
@@ -77,12 +83,33 @@ class Gateway:
             settings.dead_letters,
             self._publish_refused,
         )
+        self._meters: dict[str, QuotaMeter] = {}
         self._tokens = tokens
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
         """Begin to stop; `run` returns when all is done."""
         self._stop.set()
+
+    def reload_now(self) -> None:
+        """Read the configuration again, as SIGHUP asks."""
+        if self.reloader is not None:
+            self._reloading = asyncio.ensure_future(self.reloader.now())
+
+    def use(self, config: Config, tokens: Tokens) -> None:
+        """Take over a changed configuration, between two batches: nothing is dropped, nothing waits."""
+        for name in _needs_restart(self.config.settings, config.settings):
+            log.warning("setting changed", setting=name, next="it takes effect at the next start")
+        self.config = config.model_copy(update={"settings": self.config.settings})
+        self._tokens = tokens
+        slugs = [startup.slug for startup in config.startups]
+        self.ingest.use(Pipeline(self.config, self._make_meters()), self._meters)
+        self.registry.limits = _device_limits(config)
+        self.drain.add(slugs)
+        self.mqtt_feed.add(slugs)
+        self.session.subscribe(_filters(config))
+        self._services.config, self._services.tokens = self.config, tokens
+        log.info("configuration reloaded", startups=len(slugs))
 
     async def run(self, started: Callable[[Web], None] = lambda _web: None) -> None:
         """Run until `stop`. `started` is called once, when HTTP listens.
@@ -114,15 +141,16 @@ class Gateway:
 
     async def _run_parts(self, web: Web, api: FastAPI) -> None:
         startups = [startup.slug for startup in self.config.startups]
-        feed = MqttFeed(self.live, self.session, readings=self.config.settings.feeds.mqtt)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(web.run(api), name="web")
             helpers = [
                 tasks.create_task(self.session.run(), name="session"),
-                tasks.create_task(feed.run(startups), name="mqtt-feed"),
+                tasks.create_task(self.mqtt_feed.run(startups), name="mqtt-feed"),
                 tasks.create_task(self._save_registry(), name="registry-save"),
                 tasks.create_task(self._expire(), name="expire"),
             ]
+            if self.reloader is not None:
+                helpers.append(tasks.create_task(self.reloader.run(), name="reload"))
             ingesting = tasks.create_task(self.ingest.run(), name="ingest")
             draining = tasks.create_task(self.drain.run(startups), name="drain")
             await self._stop.wait()
@@ -140,7 +168,7 @@ class Gateway:
         """What works and what does not, in words."""
         session = self.session.state
         parts = (
-            Part("broker", "" if session.connected else session.problem),
+            Part("broker", session.problem),
             Part("disk", self.ingest.problem),
             Part(
                 "journal",
@@ -150,31 +178,35 @@ class Gateway:
             ),
         )
         stores = {startup: Part("store", state.problem) for startup, state in self.drain.states.items()}
-        return Health(parts, stores)
+        problem = self.reloader.problem if self.reloader else ""
+        return Health(parts, stores, Part("config", problem))
 
     def _make_ingest(self) -> Ingest:
-        meters = {
-            startup.slug: QuotaMeter(
-                startup.quota,
-                (device.device for device in self.registry.devices(startup.slug) if device.accepted),
-                self.registry.series(startup.slug),
-            )
-            for startup in self.config.startups
-        }
         return Ingest(
             self.session,
-            Pipeline(self.config, meters),
+            Pipeline(self.config, self._make_meters()),
             self.journal,
             self.database,
             self.registry,
-            meters,
+            self._meters,
             self.metrics,
             self.config.settings.dead_letters,
             self.live.publish,
         )
 
+    def _make_meters(self) -> dict[str, QuotaMeter]:
+        """A meter for each startup; one that was here before goes on with what it has counted."""
+        for startup in self.config.startups:
+            known = self._meters.get(startup.slug)
+            if known is not None:
+                known.quota = startup.quota
+                continue
+            devices = (device.device for device in self.registry.devices(startup.slug) if device.accepted)
+            self._meters[startup.slug] = QuotaMeter(startup.quota, devices, self.registry.series(startup.slug))
+        return self._meters
+
     async def _make_api(self) -> FastAPI:
-        services = Services(
+        services = self._services = Services(
             self.config,
             self._tokens,
             self.store,
@@ -214,12 +246,36 @@ class Gateway:
             await asyncio.sleep(EXPIRE_EVERY)
 
 
-def _make_store(config: Config) -> Store:
+def _filters(config: Config) -> tuple[str, ...]:
+    return subscriptions(rule.template for startup in config.startups for rule in startup.topics.values())
+
+
+def _device_limits(config: Config) -> dict[str, int]:
+    return {startup.slug: startup.quota.devices for startup in config.startups}
+
+
+def _needs_restart(before: Settings, after: Settings) -> Iterator[str]:
+    """The settings of gateway.yaml that a running gateway does not take over."""
+    yield from (name for name in Settings.model_fields if getattr(before, name) != getattr(after, name))
+
+
+def forget_embedded(config: Config, slug: str) -> None:
+    """Delete a startup's readings from the embedded store."""
+    for path in (config.state_dir / STORE).glob(f"{slug}.db*"):
+        path.unlink()
+
+
+def make_store(config: Config) -> Store:
+    """The store that the configuration names.
+
+    Raises:
+        SecretMissing: its token is nowhere.
+    """
     if config.settings.store.kind == "influxdb":
         from gateway.stores.influxdb import InfluxDBStore  # takes half a second to import
 
         return InfluxDBStore(config.settings.store.influxdb, influxdb_token(config.settings))
-    return SqliteStore(config.state_dir / "store")
+    return SqliteStore(config.state_dir / STORE)
 
 
 def _mount_console(api: FastAPI, services: Services, storage_secret: str) -> None:

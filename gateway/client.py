@@ -30,7 +30,8 @@ class Client:
     def __init__(self, config: Config, token: str | None = None, url: str | None = None) -> None:
         http = config.settings.http
         host = "127.0.0.1" if http.host in ("0.0.0.0", "::") else http.host  # noqa: S104  # compared, not bound
-        self.url = (url or f"http://{f'[{host}]' if ':' in host else host}:{http.port}").rstrip("/")
+        scheme = "https" if http.cert_file else "http"
+        self.url = (url or f"{scheme}://{f'[{host}]' if ':' in host else host}:{http.port}").rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def ready(self) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
@@ -184,9 +185,10 @@ def _commit(writer: sqlite3.Connection, group: list[_Job]) -> list[Any]:
         writer.execute("BEGIN IMMEDIATE")
         outcomes = [_run(writer, job.work) for job in group]
         writer.execute("COMMIT")
-    except sqlite3.Error as error:
-        if writer.in_transaction:
-            writer.execute("ROLLBACK")
+    except Exception as error:  # whatever it is: every caller is told, and the writer goes on
+        with suppress(sqlite3.Error):
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
         failure = StateUnavailable(f"the gateway's state cannot be written: {error}; is the disk full?")
         return [failure] * len(group)
     return outcomes

@@ -65,6 +65,7 @@ class Drain:
         self._publish = publish
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
         self._stopping = asyncio.Event()
+        self._tasks: asyncio.TaskGroup
         self._states: dict[str, LaneState] = {}
 
     @property
@@ -73,10 +74,15 @@ class Drain:
 
     async def run(self, startups: Iterable[str]) -> None:
         """Until `stop`, and the journal is empty. Startups that are gone but left something have a lane too."""
-        async with asyncio.TaskGroup() as tasks:
-            for startup in sorted({*startups, *self._journal.startups()}):
-                self._states[startup] = LaneState()
-                tasks.create_task(self._lane(startup), name=f"drain-{startup}")
+        async with asyncio.TaskGroup() as self._tasks:
+            self.add({*startups, *self._journal.startups()})
+            await self._stopping.wait()
+
+    def add(self, startups: Iterable[str]) -> None:
+        """Open lanes for startups that have none yet."""
+        for startup in sorted(set(startups) - self._states.keys()):
+            self._states[startup] = LaneState()
+            self._tasks.create_task(self._lane(startup), name=f"drain-{startup}")
 
     def stop(self) -> None:
         """Store what is left, then end."""

@@ -73,12 +73,19 @@ class Ingest:
                 await committing.put((batch, outcome, commit))
             await committing.put(None)
 
+    def use(self, pipeline: Pipeline, meters: Mapping[str, QuotaMeter]) -> None:
+        """Take other rules from the next batch on."""
+        self._pipeline = pipeline
+        self._meters = meters
+
     async def replay(self, letter: DeadLetter) -> Outcome:
         """Put a dead letter through again; it is gone once the new outcome, good or bad, is on disk.
 
         Raises:
-            Unreplayable: it is gone already.
+            Unreplayable: it is gone already, or its startup is.
         """
+        if letter.is_line and letter.rejection.startup not in self._meters:
+            raise Unreplayable(f"startup {letter.rejection.startup!r} is not configured any more")
         outcome = self._again(letter)
         await self._journal.room()
 
@@ -136,7 +143,8 @@ class Ingest:
     def _committed(self, outcome: Outcome) -> None:
         self._journal.appended(outcome.lines)
         for startup in outcome.lines:
-            if new := self._meters[startup].take_new_series():
+            meter = self._meters.get(startup)  # none where a reload has taken the startup away meanwhile
+            if meter is not None and (new := meter.take_new_series()):
                 self._registry.saw_series(startup, new)
         self._metrics.rejected(outcome.rejections)
         self._publish(outcome)

@@ -36,6 +36,7 @@ class Rule(NamedTuple):
     measurement: str
     validator: Validator
     meter: QuotaMeter
+    ends_ns: int | None
 
 
 class Route(NamedTuple):
@@ -99,7 +100,7 @@ class Pipeline:
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         self._config = config
         rules: dict[Template, Rule] = {
-            rule.template: Rule(startup, name, Validator(rule), meters[startup.slug])
+            rule.template: Rule(startup, name, Validator(rule), meters[startup.slug], startup.ends_ns)
             for startup in config.startups
             for name, rule in startup.topics.items()
         }
@@ -207,7 +208,15 @@ def _explained(validator: Validator, records: Sequence[object], now_ns: int, at:
 
 
 def _refused_whole(rule: Rule, message: Message, now_ns: int, metered: bool) -> Reason | None:
-    """What is refused before the payload is looked at: over quota, too large, without any time."""
+    """What is refused before the payload is looked at: programme over, too large, without any time, over quota."""
+    if rule.ends_ns is not None and now_ns >= rule.ends_ns:
+        return Reason(
+            Code.ENDED,
+            "topic",
+            f"a startup whose programme goes on; that of {rule.startup.slug} ended on {rule.startup.until}",
+            "a message after that day",
+            "ask the operators of the test bed",
+        )
     limit = rule.startup.quota.payload
     if len(message.payload) > limit:
         return Reason(Code.TOO_LARGE, "payload", f"at most {limit:,} bytes", f"{len(message.payload):,} bytes")

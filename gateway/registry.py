@@ -61,7 +61,7 @@ class Registry:
 
     def __init__(self, database: Database, limits: Mapping[str, int]) -> None:
         self._database = database
-        self._limits = limits
+        self.limits = limits
         self._devices: dict[str, dict[str, Device]] = {}
         self._series: dict[str, set[str]] = {}
         self._unsaved_devices: set[tuple[str, str]] = set()
@@ -87,7 +87,7 @@ class Registry:
         """Note what one batch brought of one device. Names that cannot be a device's, or are too many, are not
         remembered: whoever sends them must not fill the memory."""
         known = self._devices.setdefault(startup, {})
-        if device not in known and (len(known) >= self._limits.get(startup, 0) or not device_is_legal(device)):
+        if device not in known and (len(known) >= self.limits.get(startup, 0) or not device_is_legal(device)):
             return
         old = known.get(device) or Device(startup, device, now_ns, now_ns)
         known[device] = replace(

@@ -34,6 +34,11 @@ def console(*, to_stderr: bool = False) -> Console:
     return Console(stderr=to_stderr, highlight=False)
 
 
+def visible(text: object) -> str:
+    """What a device wrote, with its control characters shown: they must not command the terminal of who looks."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def error(text: str) -> RenderableType:
     """One sentence about what went wrong."""
     return Text.assemble(("error: ", "red"), text)
@@ -114,10 +119,10 @@ def refined(result: Refined) -> RenderableType:
         for kind, values in (("tag", reading.tags), ("field", reading.fields)):
             for name, value in values.items():
                 table.add_row(kind, Text(f"{name} = {value!r}"))
-        parts += [Text.from_markup(f"{OK} accepted"), table, Text(line.decode(), style="dim"), ""]
+        parts += [Text.from_markup(f"{OK} accepted"), table, Text(visible(line.decode()), style="dim"), ""]
     if result.rejection is not None:
         parts.append(Text.from_markup(f"{BAD} rejected"))
-        parts += [Text(f"  {reason.code.value:14} {reason}") for reason in result.rejection.reasons]
+        parts += [Text(f"  {reason.code.value:14} {visible(reason)}") for reason in result.rejection.reasons]
     return Group(*parts)
 
 
@@ -135,9 +140,9 @@ def letters(found: Sequence[DeadLetter]) -> RenderableType:
             str(letter.id),
             to_rfc3339(kept.arrived_ns)[:19] + "Z",
             _slug(kept.startup),
-            Text(kept.device),
-            Text(kept.topic or "(a point that the store refused)"),
-            Text(f"{kept.reasons[0]}{more}"),
+            Text(visible(kept.device)),
+            Text(visible(kept.topic or "(a point that the store refused)")),
+            Text(f"{visible(kept.reasons[0])}{more}"),
         )
     return table
 
@@ -155,14 +160,14 @@ def letter(one: DeadLetter) -> RenderableType:
         ("records", ", ".join(map(str, kept.records)) or "all"),
         ("bytes", f"{len(kept.payload):,}"),
     ):
-        table.add_row(name, Text(value))
-    reasons = [Text(f"  {reason.code.value:14} {reason}") for reason in kept.reasons]
+        table.add_row(name, Text(visible(value)))
+    reasons = [Text(f"  {reason.code.value:14} {visible(reason)}") for reason in kept.reasons]
     return Group(
         table,
         Text("reasons", style="bold"),
         *reasons,
         Text("payload", style="bold"),
-        Text(kept.payload.decode("utf-8", "backslashreplace")),
+        Text(visible(kept.payload.decode("utf-8", "backslashreplace"))),
     )
 
 
@@ -173,7 +178,7 @@ def replayed(results: Iterable[Mapping[str, Any]]) -> RenderableType:
         mark = OK if result["result"] == "accepted" else BAD
         lines.append(f"{mark} {result['id']}: {result['result']}")
         lines += [
-            f"    {escape(reason['where'])}: expected {escape(reason['expected'])}; got {escape(reason['got'])}"
+            escape(visible(f"    {reason['where']}: expected {reason['expected']}; got {reason['got']}"))
             for reason in result.get("reasons", [])
         ]
     return Text.from_markup("\n".join(lines))
@@ -183,7 +188,7 @@ def event(kind: str, data: Mapping[str, Any]) -> Text:
     """One line of `gateway tail`."""
     match kind:
         case "reading":
-            fields = "  ".join(f"{name}={value}" for name, value in data["fields"].items())
+            fields = visible("  ".join(f"{name}={value}" for name, value in data["fields"].items()))
             return Text.assemble(
                 (data["time"], "dim"), "  ", (data["device"], "cyan"), f"  {data['measurement']}  {fields}"
             )
@@ -194,10 +199,10 @@ def event(kind: str, data: Mapping[str, Any]) -> Text:
             return Text.assemble(
                 (data["time"], "dim"),
                 "  ",
-                (data["device"] or data["topic"], "cyan"),
+                (visible(data["device"] or data["topic"]), "cyan"),
                 "  ",
                 ("rejected", "red"),
-                f"  {reasons}",
+                f"  {visible(reasons)}",
             )
         case _:
             count = data.get("count")

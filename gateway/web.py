@@ -39,6 +39,7 @@ class Web:
                 f"cannot listen on {settings.listen}: {error.strerror}; is another gateway running? "
                 "See http.listen in gateway.yaml"
             ) from error
+        self._settings = settings
         self.host = settings.host
         self.port: int = self._socket.getsockname()[1]
         self._server: _Server | None = None
@@ -46,7 +47,7 @@ class Web:
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self._settings.cert_file else 'http'}://{host}:{self.port}"
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +61,8 @@ class Web:
         """Serve until `stop`; open streams get a second to end."""
         config = uvicorn.Config(
             api,
+            ssl_certfile=self._settings.cert_file,
+            ssl_keyfile=self._settings.key_file,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=1,

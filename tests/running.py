@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +20,7 @@ from gateway import ledger
 from gateway.app import Gateway
 from gateway.config import load
 from gateway.database import FILE_NAME, read_only
+from gateway.errors import StateUnavailable
 from gateway.feeds.auth import Tokens
 from gateway.ledger import Counts
 from gateway.web import Web
@@ -89,9 +89,11 @@ class Running:
 
 
 @asynccontextmanager
-async def running(config: Path, *, connected: bool = True) -> AsyncIterator[Running]:
+async def running(config: Path, *, connected: bool = True, reloads: bool = False) -> AsyncIterator[Running]:
     """Run the gateway of a configuration until the block ends, then stop it as SIGTERM would."""
-    gateway = Gateway(await asyncio.to_thread(load, config), Tokens(dict(TOKENS), OPERATOR))
+    directory = config if reloads else None
+    loaded = await asyncio.to_thread(load, config)
+    gateway = await asyncio.to_thread(Gateway, loaded, Tokens(dict(TOKENS), OPERATOR), directory)
     web: asyncio.Future[Web] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(gateway.run(web.set_result))
     await asyncio.wait((task, web), return_when=asyncio.FIRST_COMPLETED)
@@ -141,12 +143,18 @@ class GatewayProcess:
         """SIGTERM; the exit status."""
         return await self._end(signal.SIGTERM)
 
-    def balance(self) -> dict[str, Counts]:
-        """The ledger as it is on disk; empty while there is none."""
-        with suppress(sqlite3.Error):
-            if self.state.exists():
-                return read_only(self.state, ledger.balance)
-        return {}
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def counts(self, startup: str = "acme") -> Counts:
+        """The ledger of a startup as it is on disk."""
+        return await asyncio.to_thread(self._counts, startup)
+
+    def _counts(self, startup: str) -> Counts:
+        with suppress(StateUnavailable):
+            return read_only(self.state, ledger.balance).get(startup, Counts())
+        return Counts()
 
     async def _end(self, number: signal.Signals) -> int:
         process, self._process = self._process, None

@@ -67,14 +67,31 @@ def load(directory: Path) -> Config:
     return Config(settings=settings, startups=tuple(startups), warnings=warnings)
 
 
+def read_file(directory: Path, name: str, model: type[M]) -> M:
+    """One file of the directory by itself; its model's defaults where it is not there.
+
+    Raises:
+        ConfigError: with every problem in it.
+    """
+    path = directory / name
+    if not path.exists():
+        return model.model_validate({}, context=_context(directory))
+    problems: list[Problem] = []
+    found, _ = _read_model(directory, path, model, problems)
+    if found is None:
+        raise ConfigError(problems)
+    return found
+
+
 def _read_settings(directory: Path, problems: list[Problem]) -> Settings | None:
-    path = directory / "gateway.yaml"
     if not directory.is_dir():
         problems.append(Problem(str(directory), 0, "", "a directory with gateway.yaml and startups/", "none there"))
         return None
-    if not path.exists():
-        return Settings.model_validate({}, context=_context(directory))
-    return _read_model(directory, path, Settings, problems)[0]
+    try:
+        return read_file(directory, "gateway.yaml", Settings)
+    except ConfigError as error:
+        problems += error.problems
+        return None
 
 
 def _read_startups(directory: Path, problems: list[Problem]) -> tuple[list[Startup], dict[str, Document]]:
@@ -212,4 +229,4 @@ def _overlap(doc_a: Document, name_a: str, a: Template, doc_b: Document, name_b:
 def _warnings(startups: list[Startup], today: date) -> Iterator[str]:
     for startup in startups:
         if startup.until and startup.until < today:
-            yield f"{startup.slug}: its programme ended on {startup.until}; its devices are still let in"
+            yield f"{startup.slug}: its programme ended on {startup.until}; its messages are refused"

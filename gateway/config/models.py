@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from gateway.config.types import (
+    DeviceName,
     Duration,
     Name,
     PathField,
@@ -109,6 +110,9 @@ class StartupFile(_Model):
     until: date | None = None
     retention: Duration = 90 * 86_400.0
     token_file: PathField | None = None
+    token_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    team: tuple[Annotated[str, matching(r"[^@\s]+@[^@\s]+", "an e-mail address")], ...] = ()
+    devices: tuple[DeviceName, ...] = ()
     quota: Quota = Quota()
     topics: Annotated[dict[Name, TopicRule], Field(min_length=1)]
 
@@ -129,6 +133,17 @@ class Startup(StartupFile):
     """A startup as the gateway uses it: its file, and the slug that the file is named by."""
 
     slug: Slug
+
+    @property
+    def ends_ns(self) -> int | None:
+        """When its programme is over: the midnight (UTC) after `until`, in ns since 1970."""
+        if self.until is None:
+            return None
+        days = self.until.toordinal() + 1 - date(1970, 1, 1).toordinal()
+        return days * 86_400_000_000_000
+
+    def has_ended(self, now_ns: int) -> bool:
+        return self.ends_ns is not None and now_ns >= self.ends_ns
 
 
 # ------------------------------------------------------------------ gateway.yaml
@@ -202,6 +217,8 @@ class Http(_Model):
     ] = "127.0.0.1:8080"
     operator_token_file: PathField | None = None
     console: bool = True
+    cert_file: PathField | None = None
+    key_file: PathField | None = None
 
     @property
     def host(self) -> str:
@@ -250,6 +267,11 @@ class Config(_Model):
     @cached_property
     def by_slug(self) -> dict[str, Startup]:
         return {startup.slug: startup for startup in self.startups}
+
+    def active(self, now_ns: int) -> Config:
+        """The same without the startups whose programme is over."""
+        left = tuple(startup for startup in self.startups if not startup.has_ended(now_ns))
+        return Config(settings=self.settings, startups=left, warnings=self.warnings)
 
     @property
     def state_dir(self) -> Path:

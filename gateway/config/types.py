@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from gateway.topics import Template, TemplateError
+from gateway.topics import DEVICE_RULE, Template, TemplateError, device_is_legal
 
 MAX_PORT = 65_535
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
@@ -121,6 +121,12 @@ def _from_directory(path: Path, info: ValidationInfo) -> Path:
     return directory / path if directory else path
 
 
+def _device(value: str) -> str:
+    if not device_is_legal(value):
+        raise expected(f"a device name of {DEVICE_RULE}")
+    return value
+
+
 PathField = Annotated[Path, AfterValidator(_from_directory)]
 Duration = Annotated[float, BeforeValidator(parse_duration), _text(f"^{_DURATION.pattern}$", "90d", "5m")]
 Size = Annotated[int, BeforeValidator(parse_size), _text(f"^{_SIZE.pattern}$", "64KiB")]
@@ -129,6 +135,7 @@ PointerField = Annotated[InstanceOf[Pointer], BeforeValidator(parse_pointer), _t
 TemplateField = Annotated[
     InstanceOf[Template], BeforeValidator(parse_template), _text("", "testbed/acme/{device}/climate")
 ]
+DeviceName = Annotated[str, AfterValidator(_device)]
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 """A measurement, field or tag: legal unquoted in line protocol, InfluxQL, SQL and CSV alike."""

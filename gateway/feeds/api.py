@@ -66,6 +66,8 @@ def _allowed(services: Services, principal: Principal, startup: str) -> Startup:
     if found is None:
         known = ", ".join(services.config.by_slug)
         raise ProblemError(404, f"there is no startup {startup!r}; there are: {known}")
+    if found.has_ended(time.time_ns()) and not principal.is_operator:
+        raise ProblemError(403, f"the programme of {startup} ended on {found.until}; ask the operators for its data")
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.config import Config
@@ -27,8 +28,11 @@ class Principal:
 class Tokens:
     """All tokens, kept as SHA-256 so that no plain one lies around in memory."""
 
-    def __init__(self, startups: dict[str, str], operator: str | None) -> None:
+    def __init__(
+        self, startups: Mapping[str, str], operator: str | None, hashed: Mapping[str, str] | None = None
+    ) -> None:
         self._known = [(_digest(token), Principal(slug)) for slug, token in startups.items()]
+        self._known += [(bytes.fromhex(digest), Principal(slug)) for slug, digest in (hashed or {}).items()]
         if operator:
             self._known.append((_digest(operator), Principal(None)))
 
@@ -40,13 +44,16 @@ class Tokens:
             SecretMissing: a file is named that cannot be read.
         """
         found = {startup.slug: startup_token(startup) for startup in config.startups}
-        return cls({slug: token for slug, token in found.items() if token}, operator_token(config.settings))
+        hashed = {startup.slug: startup.token_sha256 for startup in config.startups if startup.token_sha256}
+        plain = {slug: token for slug, token in found.items() if token}
+        return cls(plain, operator_token(config.settings), hashed)
 
     def missing(self, config: Config) -> list[str]:
         """Who has no token, and how to give one, in words."""
         known = {principal.startup for _, principal in self._known}
         problems = [
-            f"startup {startup.slug} has no API token: set token_file in its file, or {token_variable(startup.slug)}"
+            f"startup {startup.slug} has no API token: set token_sha256 or token_file in its file, or "
+            f"{token_variable(startup.slug)}"
             for startup in config.startups
             if startup.slug not in known
         ]
@@ -62,6 +69,11 @@ class Tokens:
             if hmac.compare_digest(digest, known):
                 found = principal
         return found
+
+
+def token_hash(token: str) -> str:
+    """What `token_sha256` in a startup's file holds."""
+    return _digest(token).hex()
 
 
 def _digest(token: str) -> bytes:

@@ -19,10 +19,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """All parts: `broker`, `disk`, `journal`, and `store` of each startup."""
+    """All parts. Without `broker`, `disk` and `journal` nothing is taken in; `config` and the `stores` may fail."""
 
     parts: tuple[Part, ...]
     stores: Mapping[str, Part]
+    config: Part = Part("config")
 
     @property
     def is_ready(self) -> bool:
@@ -38,7 +39,7 @@ class Health:
         )
         return {
             "ready": self.is_ready,
-            "parts": {part.name: part.as_json() for part in (*self.parts, store)},
+            "parts": {part.name: part.as_json() for part in (*self.parts, self.config, store)},
         }
 
     def as_json(self) -> dict[str, object]:

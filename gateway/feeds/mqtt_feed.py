@@ -22,12 +22,20 @@ class MqttFeed:
         self._session = session
         self._readings = readings
         self.dropped = 0
+        self._followed: set[str] = set()
+        self._tasks: asyncio.TaskGroup
 
     async def run(self, startups: Iterable[str]) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for startup in startups:
-                tasks.create_task(self._follow(self._live.feed(startup)), name=f"mqtt-feed-{startup}")
+        async with asyncio.TaskGroup() as self._tasks:
+            self.add(startups)
+            await asyncio.Event().wait()
+
+    def add(self, startups: Iterable[str]) -> None:
+        """Publish the feeds of startups that are new."""
+        for startup in set(startups) - self._followed:
+            self._followed.add(startup)
+            self._tasks.create_task(self._follow(self._live.feed(startup)), name=f"mqtt-feed-{startup}")
 
     async def _follow(self, feed: Feed) -> None:
         async for chunk in feed.follow():

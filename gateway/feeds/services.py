@@ -17,9 +17,10 @@ from gateway.registry import Registry
 from gateway.stores.contract import Store
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Services:
-    """The parts, by name. `replay` puts a dead letter through again; `health` looks at the running parts."""
+    """The parts, by name. `replay` puts a dead letter through again; `health` looks at the running parts. A reload puts
+    another `config` and other `tokens` here."""
 
     config: Config
     tokens: Tokens

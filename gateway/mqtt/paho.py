@@ -58,6 +58,7 @@ class PahoSession:
         self._stopped = False
         self._connections = 0
         self._publishing = 0
+        self._asked: dict[int, tuple[str, ...]] = {}
 
     @property
     def state(self) -> SessionState:
@@ -107,6 +108,16 @@ class PahoSession:
         self._publishing += 1
         return self._client.publish(topic, payload, qos=qos).rc is MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """Have these filters from now on; see the contract."""
+        before, self._filters = self._filters, tuple(filters)
+        if self._socket is None:
+            return
+        if gone := [name for name in before if name not in self._filters]:
+            self._client.unsubscribe(gone)
+        if new := [name for name in self._filters if name not in before]:
+            self._send_subscribe(new)
+
     def stop(self) -> None:
         """Take no more messages in; see the contract."""
         self._stopped = True
@@ -147,6 +158,7 @@ class PahoSession:
         """
         self._lost.clear()
         self._publishing = 0
+        self._asked.clear()
         self._client.on_socket_register_write = None  # paho writes CONNECT itself, in the thread
         await self._answered(self._open, "to the connection")
         await self._answered(self._subscribe, "to the subscription")
@@ -180,10 +192,13 @@ class PahoSession:
         self._client.connect(self._host, self._port, keepalive=int(settings.keep_alive), **options)
 
     async def _subscribe(self) -> None:
-        if self._settings.protocol == "5":
-            self._client.subscribe([(name, SubscribeOptions(qos=1)) for name in self._filters])
-        else:
-            self._client.subscribe([(name, 1) for name in self._filters])
+        self._send_subscribe(self._filters)
+
+    def _send_subscribe(self, filters: Sequence[str]) -> None:
+        options: Any = SubscribeOptions(qos=1) if self._settings.protocol == "5" else 1
+        _, mid = self._client.subscribe([(name, options) for name in filters])
+        if mid is not None:
+            self._asked[mid] = tuple(filters)
 
     async def _answered(self, ask: Any, to_what: str) -> None:
         """Ask the broker and wait for its answer, which a callback puts into `_answer`."""
@@ -284,23 +299,23 @@ class PahoSession:
         # left of the old connection the broker delivers again, but for QoS 0.
         self._connections += 1
         self._arrived = [message for message in self._arrived if message.qos == 0]
-        self._settle(code, f"the broker at {self._host}:{self._port} refused the gateway: {code}; {_advice(code)}")
+        refusal = f"the broker at {self._host}:{self._port} refused the gateway: {code}; {_advice(code)}"
+        self._settle(refusal if code.is_failure else "")
 
-    def _on_subscribe(self, _client: Client, _data: Any, _mid: int, codes: list[ReasonCode], _properties: Any) -> None:
-        for name, code in zip(self._filters, codes, strict=False):
-            if code.is_failure:
-                self._settle(
-                    code,
-                    f"the broker refused the subscription to {name}: {code}; may the gateway's account read it?",
-                )
-                return
-        self._settle(None, "")
+    def _on_subscribe(self, _client: Client, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any) -> None:
+        refused = [name for name, code in zip(self._asked.pop(mid, ()), codes, strict=False) if code.is_failure]
+        problem = f"the broker refused the subscription to {', '.join(refused)}; may the gateway's account read it?"
+        if self._answer is not None and not self._answer.done():
+            self._settle(problem if refused else "")
+        elif refused:  # one that came with a reload: the others go on
+            log.warning("subscription refused", problem=problem)
+            self._state = now_state(connected=True, problem=problem, connections=self._connections)
 
-    def _settle(self, code: ReasonCode | None, text: str) -> None:
+    def _settle(self, problem: str) -> None:
         if self._answer is None or self._answer.done():
             return
-        if code is not None and code.is_failure:
-            self._answer.set_exception(BrokerRefused(text))
+        if problem:
+            self._answer.set_exception(BrokerRefused(problem))
         else:
             self._answer.set_result(None)
 

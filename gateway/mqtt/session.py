@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,6 +48,9 @@ class Session(Protocol):
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting. False where it had to be dropped: not connected, or too much waits."""
+
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """From now on have these filters, and no others; on a live connection at once."""
 
     def stop(self) -> None:
         """Take no more messages in; `batches` ends. Acknowledging and publishing still work."""

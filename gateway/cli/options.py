@@ -1,0 +1,75 @@
+"""Options and helpers that the commands share."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.config import Config
+from gateway.config.types import parse_duration
+from gateway.database import FILE_NAME
+
+ConfigDir = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="DIR",
+        help="Directory of gateway.yaml and startups/.",
+        envvar="GATEWAY_CONFIG",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+Token = Annotated[
+    str | None,
+    typer.Option(help="API token; default: the operator's, as configured.", envvar="GATEWAY_TOKEN"),
+]
+Url = Annotated[str | None, typer.Option(help="Address of the gateway; default: http.listen of the configuration.")]
+DEFAULT_DIR = Path("config")
+
+
+def database_path(config: Config) -> Path:
+    return config.state_dir / FILE_NAME
+
+
+def duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a duration such as 20s or 5m; got {text!r}", param_hint="--for") from None
+
+
+def on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Of a group with one error, that one: a TaskGroup wraps what a part raises at its start."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from group
+        raise
+
+
+@contextmanager
+def quiet_interrupt() -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, BrokenPipeError):
+        return
+
+
+def print_json(body: object) -> None:
+    print(jsonlib.dumps(body, indent=2, ensure_ascii=False))

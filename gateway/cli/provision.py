@@ -1,0 +1,79 @@
+"""`gateway provision plan|apply`: the servers as provision.yaml and the startups' files want them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, one_error, print_json
+from gateway.config import Config, load
+from gateway.provision import run, show
+from gateway.provision.plan import Plan, Server
+from gateway.provision.run import Applied
+from gateway.provision.settings import ProvisionSettings, load_provision
+from gateway.render import console
+
+app = typer.Typer(no_args_is_help=True, help="Accounts, buckets and dashboards on Mosquitto, InfluxDB and Grafana.")
+Prune = Annotated[bool, typer.Option("--prune", help="Also remove what provisioning made and nobody wants any more.")]
+T = TypeVar("T")
+
+
+@app.command("plan")
+def plan_command(config: ConfigDir = DEFAULT_DIR, prune: Prune = False, json: Json = False) -> None:
+    """Show what has to be done, like a diff. Changes nothing."""
+    loaded, settings = read(config)
+    plan = on_servers(loaded, settings, lambda servers: run.plan(loaded, servers, prune=prune))
+    if json:
+        print_json(show.plan_json(plan))
+    else:
+        console().print(show.plan(plan))
+    raise typer.Exit(1 if plan.conflicts else 0)
+
+
+@app.command("apply")
+def apply_command(config: ConfigDir = DEFAULT_DIR, prune: Prune = False, json: Json = False) -> None:
+    """Do what `plan` shows. It can be run again at any time; new credentials are shown once."""
+    loaded, settings = read(config)
+
+    async def work(servers: list[Server]) -> tuple[Plan, Applied]:
+        plan = await run.plan(loaded, servers, prune=prune)
+        return plan, await apply_steps(plan, servers, quiet=json)
+
+    plan, applied = on_servers(loaded, settings, work)
+    report(plan, applied, json=json)
+    raise typer.Exit(1 if applied.problem or plan.conflicts else 0)
+
+
+def read(directory: Path) -> tuple[Config, ProvisionSettings]:
+    """The startups whose programme goes on, and the servers to provision."""
+    return load(directory).active(time.time_ns()), load_provision(directory)
+
+
+def on_servers(config: Config, settings: ProvisionSettings, work: Callable[[list[Server]], Awaitable[T]]) -> T:
+    """Run `work` with connections to the servers."""
+
+    async def connected() -> T:
+        async with run.servers(config, settings) as servers:
+            return await work(servers)
+
+    with one_error():
+        return asyncio.run(connected())
+
+
+async def apply_steps(plan: Plan, servers: list[Server], *, quiet: bool) -> Applied:
+    """Apply, with a progress bar on a terminal."""
+    with show.progress(len(plan.steps), quiet=quiet) as told:
+        return await run.apply(plan, servers, told)
+
+
+def report(plan: Plan, applied: Applied, *, json: bool) -> None:
+    """What was done, and the credentials."""
+    if json:
+        print_json(show.applied_json(plan, applied))
+    else:
+        console().print(show.applied(plan, applied))

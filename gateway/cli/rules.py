@@ -1,0 +1,86 @@
+"""`gateway check|schema|try`: the configuration, and what it would make of a message."""
+
+from __future__ import annotations
+
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway import render
+from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, print_json
+from gateway.config import Settings, StartupFile, load
+from gateway.errors import ConfigError
+from gateway.model import Message
+from gateway.pipeline import Pipeline, unused
+
+
+def check(
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Directory of gateway.yaml and startups/.")
+    ] = DEFAULT_DIR,
+    json: Json = False,
+) -> None:
+    """Check a configuration whole: every error at once, each with file, line, what was expected and what came."""
+    try:
+        loaded = load(directory)
+    except ConfigError as error:
+        if not json:
+            raise
+        found = [
+            {"file": p.file, "line": p.line, "where": p.where, "expected": p.expected, "got": p.got}
+            for p in error.problems
+        ]
+        print_json({"ok": False, "problems": found})
+        raise typer.Exit(1) from None
+    rules = sum(len(startup.topics) for startup in loaded.startups)
+    if json:
+        print_json({"ok": True, "startups": len(loaded.startups), "rules": rules, "warnings": list(loaded.warnings)})
+        return
+    for warning in loaded.warnings:
+        render.console().print(render.warning(warning))
+    render.console().print(f"{render.OK} {len(loaded.startups)} startups, {rules} topic rules: all good")
+
+
+class SchemaOf(StrEnum):
+    """The files that have a schema."""
+
+    STARTUP = "startup"
+    GATEWAY = "gateway"
+
+
+def schema(of: Annotated[SchemaOf, typer.Argument(help="Which file.")] = SchemaOf.STARTUP) -> None:
+    """Print the JSON Schema of startups/*.yaml or gateway.yaml, for editors."""
+    model = StartupFile if of is SchemaOf.STARTUP else Settings
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()})
+
+
+def try_out(
+    topic: str,
+    payload: Annotated[str, typer.Argument(help="The payload; @FILE reads a file, - standard input.")],
+    config: ConfigDir = DEFAULT_DIR,
+    json: Json = False,
+) -> None:
+    """Dry run: what would become of a message? Prints the reading and its line protocol, or every reason against it."""
+    loaded = load(config)
+    pipeline = Pipeline(loaded, unused(loaded.startups))
+    result = pipeline.refine(Message(topic, _payload(payload)), time.time_ns(), metered=False)
+    if json:
+        print_json(render.refined_json(result))
+    else:
+        render.console().print(render.refined(result), soft_wrap=True)
+    raise typer.Exit(1 if result.rejection else 0)
+
+
+def _payload(text: str) -> bytes:
+    if text == "-":
+        return sys.stdin.buffer.read()
+    if text.startswith("@"):
+        try:
+            return Path(text[1:]).read_bytes()
+        except OSError as error:
+            raise typer.BadParameter(f"{text[1:]}: {error.strerror}", param_hint="PAYLOAD") from None
+    return text.encode()

@@ -1,0 +1,289 @@
+"""`gateway startups|devices|cohort`: who takes part in the test bed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, one_error, print_json
+from gateway.cli.provision import apply_steps, on_servers, read, report
+from gateway.config import Config, Startup, load
+from gateway.errors import ProvisionError
+from gateway.export import Exported, export
+from gateway.feeds.auth import token_hash
+from gateway.provision import programme, run, show, startup_files
+from gateway.provision.handout import Places, handout
+from gateway.provision.plan import Credential, Plan, Server
+from gateway.provision.run import Applied
+from gateway.provision.settings import ProvisionSettings, load_provision
+from gateway.render import console
+
+startups_app = typer.Typer(no_args_is_help=True, help="Startups: list, add, remove, export.")
+devices_app = typer.Typer(no_args_is_help=True, help="Devices: add, and new passwords.")
+cohort_app = typer.Typer(no_args_is_help=True, help="The startups of one programme, at once.")
+
+Until = Annotated[str | None, typer.Option(metavar="DATE", help="Last day of access, such as 2026-12-18.")]
+Handouts = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write each startup's one-page hand-out here; it holds secrets."),
+]
+Team = Annotated[list[str] | None, typer.Option(metavar="EMAIL", help="Who may use Grafana; repeat for several.")]
+Ended = Annotated[bool, typer.Option("--ended", help="Only startups whose end date has passed; for a daily timer.")]
+ExportTo = Annotated[Path, typer.Option("--export-to", metavar="DIR", help="Where the data is exported to.")]
+DeleteData = Annotated[bool, typer.Option("--delete-data", help="Also delete the data, after it was exported.")]
+
+
+@startups_app.command("list")
+def list_startups(config: ConfigDir = DEFAULT_DIR, json: Json = False) -> None:
+    """List the startups."""
+    startups = load(config).startups
+    if json:
+        print_json(
+            [
+                {
+                    "slug": s.slug,
+                    "name": s.name,
+                    "cohort": s.cohort,
+                    "until": s.until and str(s.until),
+                    "devices": list(s.devices),
+                    "measurements": list(s.topics),
+                }
+                for s in startups
+            ]
+        )
+    else:
+        console().print(show.startups(startups))
+
+
+@startups_app.command("add")
+def add_startup(
+    slug: str,
+    name: Annotated[str, typer.Option(help="What people call it.")],
+    config: ConfigDir = DEFAULT_DIR,
+    cohort: Annotated[str, typer.Option()] = "",
+    until: Until = None,
+    team: Annotated[
+        list[str] | None, typer.Option(metavar="EMAIL", help="Who may use Grafana; repeat for several.")
+    ] = None,
+    handouts: Handouts = None,
+    json: Json = False,
+) -> None:
+    """Add a startup: writes its file, provisions the servers, and prints what the startup needs."""
+    token = _add(config, programme.Member(slug, name), cohort, _date(until), team or [])
+    _provisioned(config, {slug: token}, handouts, json=json)
+
+
+@startups_app.command("token")
+def new_token(slug: str, config: ConfigDir = DEFAULT_DIR) -> None:
+    """Give a startup a new API token; the old one is refused as soon as the gateway has reloaded."""
+    programme.find(load(config), slug)
+    token = secrets.token_urlsafe(24)
+    path = config / "startups" / f"{slug}.yaml"
+    startup_files.edit(path, lambda document: document.__setitem__("token_sha256", token_hash(token)))
+    console().print(show.credentials([Credential(slug, "HTTP API", slug, token)]))
+
+
+@startups_app.command("export")
+def export_startup(slug: str, to: ExportTo, config: ConfigDir = DEFAULT_DIR, json: Json = False) -> None:
+    """Write all data of a startup as CSV and line protocol."""
+    loaded = load(config)
+    done = _export(loaded, programme.find(loaded, slug), to)
+    if json:
+        print_json({"directory": str(done.directory), "files": [f.name for f in done.files], "readings": done.readings})
+    else:
+        _tell_export(done)
+
+
+@startups_app.command("remove")
+def remove_startup(
+    slug: str, to: ExportTo, config: ConfigDir = DEFAULT_DIR, delete_data: DeleteData = False, json: Json = False
+) -> None:
+    """Export a startup's data, take all its access away, and remove its file."""
+    loaded = load(config)
+    startup = programme.find(loaded, slug)
+    _tell_export(_export(loaded, startup, to))
+    without = Config(settings=loaded.settings, startups=tuple(s for s in loaded.startups if s.slug != slug))
+    plan, applied = _revoke(config, loaded, without, [slug], delete_data=delete_data, quiet=json)
+    if not applied.problem:
+        (config / "startups" / f"{slug}.yaml").unlink()
+        if delete_data:
+            from gateway.app import forget_embedded
+
+            forget_embedded(loaded, slug)
+    report(plan, applied, json=json)
+    raise typer.Exit(1 if applied.problem else 0)
+
+
+@devices_app.command("add")
+def add_device(
+    startup: str,
+    devices: Annotated[list[str], typer.Argument(metavar="DEVICE...")],
+    config: ConfigDir = DEFAULT_DIR,
+    json: Json = False,
+) -> None:
+    """Add devices to a startup, with an MQTT account each; their passwords are shown once."""
+    programme.find(load(config), startup)
+    for device in devices:
+        startup_files.add_device(config / "startups" / f"{startup}.yaml", device)
+    _provisioned(config, {}, None, json=json)
+
+
+@devices_app.command("password")
+def new_password(startup: str, device: str, config: ConfigDir = DEFAULT_DIR) -> None:
+    """Give a device's MQTT account a new password; the old one ends at once."""
+    loaded, settings = read(config)
+    if device not in programme.find(loaded, startup).devices:
+        raise ProvisionError(
+            f"{startup} has no device {device!r}: add it with `gateway devices add {startup} {device}`"
+        )
+
+    made = on_servers(loaded, settings, lambda servers: run.new_password(servers, startup, device))
+    console().print(show.credentials([made]))
+
+
+@cohort_app.command("open")
+def open_cohort(
+    cohort: str,
+    until: Annotated[str, typer.Option(metavar="DATE", help="Last day of access.")],
+    members: Annotated[list[str] | None, typer.Argument(metavar="[SLUG=NAME]...", help="Startups to add.")] = None,
+    config: ConfigDir = DEFAULT_DIR,
+    handouts: Handouts = None,
+    json: Json = False,
+) -> None:
+    """Add startups to a cohort, or give those that it has a new end date."""
+    last = _date(until)
+    tokens = {}
+    for member in map(programme.Member.parse, members or []):
+        tokens[member.slug] = _add(config, member, cohort, last, [])
+    programme.extend(config, programme.of_cohort(load(config), cohort), last or date.max)
+    _provisioned(config, tokens, handouts, json=json)
+
+
+@cohort_app.command("close")
+def close_cohort(
+    cohort: str,
+    to: ExportTo,
+    config: ConfigDir = DEFAULT_DIR,
+    delete_data: DeleteData = False,
+    ended: Annotated[
+        bool, typer.Option("--ended", help="Only startups whose end date has passed; for a daily timer.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Export the data of a cohort's startups and end their access. Their files stay, with the end date in them."""
+    loaded = load(config)
+    found = [s for s in programme.of_cohort(loaded, cohort) if not ended or s.has_ended(time.time_ns())]
+    slugs = [startup.slug for startup in found]
+    for startup in found:
+        target = to / startup.slug
+        if not (target.exists() and any(target.iterdir())):
+            _tell_export(_export(loaded, startup, target))
+    programme.end_now(config, found)
+    after = load(config).active(time.time_ns())
+    plan, applied = _revoke(config, loaded, after, slugs, delete_data=delete_data, quiet=json)
+    report(plan, applied, json=json)
+    raise typer.Exit(1 if applied.problem else 0)
+
+
+def _add(directory: Path, member: programme.Member, cohort: str, until: date | None, team: list[str]) -> str:
+    token = secrets.token_urlsafe(24)
+    path = startup_files.add(
+        directory, member.slug, member.name, cohort=cohort, until=until, team=team, token_sha256=token_hash(token)
+    )
+    console(to_stderr=True).print(f"wrote {path}")
+    return token
+
+
+def _provisioned(directory: Path, tokens: dict[str, str], handouts: Path | None, *, json: bool) -> None:
+    """Plan and apply, then tell what was made and write the hand-outs."""
+    loaded, settings = read(directory)
+
+    async def work(servers: list[Server]) -> tuple[Plan, Applied]:
+        plan = await run.plan(loaded, servers)
+        return plan, await apply_steps(plan, servers, quiet=json)
+
+    plan, applied = on_servers(loaded, settings, work)
+    made = [Credential(slug, "HTTP API", slug, token) for slug, token in tokens.items()]
+    applied = Applied(applied.done, (*made, *applied.credentials), applied.failed, applied.problem)
+    for slug, token in tokens.items():
+        _hand_out(loaded, settings, slug, token, applied.credentials, handouts)
+    report(plan, applied, json=json)
+    raise typer.Exit(1 if applied.problem or plan.conflicts else 0)
+
+
+def _hand_out(
+    loaded: Config,
+    settings: ProvisionSettings,
+    slug: str,
+    token: str,
+    credentials: Sequence[Credential],
+    directory: Path | None,
+) -> None:
+    if directory is None:
+        return
+    own = [one for one in credentials if one.name != slug or one.whose != "HTTP API"]
+    page = handout(loaded.by_slug[slug], own, _places(loaded, settings), token)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / f"{slug}.md"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(page)
+    console(to_stderr=True).print(f"wrote {path}")
+
+
+def _places(loaded: Config, settings: ProvisionSettings) -> Places:
+    grafana = settings.grafana
+    return Places(
+        settings.mqtt_url or loaded.settings.mqtt.url,
+        settings.http_url or f"http://{loaded.settings.http.listen}",
+        (grafana.public_url or grafana.url) if grafana else "",
+    )
+
+
+def _revoke(
+    directory: Path, before: Config, after: Config, slugs: list[str], *, delete_data: bool, quiet: bool
+) -> tuple[Plan, Applied]:
+    settings = load_provision(directory)
+
+    async def work(servers: list[Server]) -> tuple[Plan, Applied]:
+        plan = await programme.revocation(before, after, slugs, servers, delete_data=delete_data)
+        return plan, await apply_steps(plan, servers, quiet=quiet)
+
+    return on_servers(before, settings, work)
+
+
+def _export(config: Config, startup: Startup, to: Path) -> Exported:
+    from gateway.app import make_store
+
+    async def work() -> Exported:
+        store = make_store(config)
+        await store.open()
+        try:
+            return await export(startup, store, to)
+        finally:
+            await store.close()
+
+    with one_error():
+        return asyncio.run(work())
+
+
+def _tell_export(done: Exported) -> None:
+    console(to_stderr=True).print(
+        f"exported {done.readings:,} readings into {len(done.files)} files in {done.directory}"
+    )
+
+
+def _date(text: str | None) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a date such as 2026-12-18; got {text!r}", param_hint="--until") from None

@@ -1,0 +1,200 @@
+"""The operators' page: all startups, the ledger, the parts of the gateway, and messages that belong to nobody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from nicegui import background_tasks, ui
+
+from gateway import dead_letters, ledger
+from gateway.console import charts, tables, theme, words
+from gateway.console.components import LiveChart, LiveTable, Rejections
+from gateway.console.follower import Follower
+from gateway.console.sampler import Sampler
+from gateway.console.theme import Frame, State, Text
+from gateway.errors import StateUnavailable
+from gateway.feeds.health import Health
+from gateway.feeds.services import Services
+from gateway.model import UNROUTED
+
+EVERY = 1.0
+LETTERS = 25
+RATE_BUCKET = 2.0
+LINES = 12
+_TERMS = (
+    ("received", "=", "accepted", "+", "rejected"),
+    ("accepted", "=", "stored", "+", "journaled", "+", "refused"),
+)
+_PARTS = ("broker", "disk", "journal", "store", "config")
+_MAY_FAIL = ("store", "config")  # messages are taken in all the same
+_NAMES = {"journaled": "waiting"}
+
+
+class OperatorPage:
+    """What one open operators' page shows. `allowed` is asked every second: a sign-out ends the page."""
+
+    def __init__(self, services: Services, sampler: Sampler, frame: Frame, allowed: Callable[[], bool]) -> None:
+        self._services = services
+        self._config = services.config
+        self._sampler = sampler
+        self._frame = frame
+        self._allowed = allowed
+        self._follower = Follower(services.live.feed(UNROUTED))
+        self._drawn = 0.0
+        self._started = False
+        self._terms: list[tuple[str, Text]] = []
+        self._parts: dict[str, tuple[State, Text]] = {}
+        self._build()
+        ui.timer(EVERY, self._tick)
+
+    def _build(self) -> None:
+        with theme.box("pair"):
+            with theme.card("Ledger") as head:
+                with head:
+                    self._balanced = State()
+                with theme.box("equations"):
+                    for terms in _TERMS:
+                        self._equation(terms)
+            with theme.card("Parts of the gateway"), theme.box("parts"):
+                for name in _PARTS:
+                    self._part(name)
+        with theme.card("Startups", "wide"):
+            self._table = LiveTable("Startups", tables.STARTUP_COLUMNS, "No startup is configured.")
+        with theme.box("card chart-tall"):
+            self._chart = LiveChart(_rate_spec())
+            self._build_legend()
+        with theme.card("Messages of no startup") as head:
+            with head:
+                Text("span", "on topics that no startup owns", "muted")
+            self._rejections = Rejections("Every message so far belonged to a startup.")
+
+    def _part(self, name: str) -> None:
+        with theme.box("part"):
+            Text("span", name, "muted")
+            self._parts[name] = (State(), Text("span", "", "part-problem"))
+
+    def _build_legend(self) -> None:
+        with theme.box("legend"):
+            for place, startup in enumerate(self._config.startups[:LINES]):
+                theme.chip(startup.name, place % charts.MAX_DEVICES)
+            if len(self._config.startups) > LINES:
+                Text("span", f"{LINES} of {len(self._config.startups)} drawn", "muted")
+
+    def _equation(self, terms: tuple[str, ...]) -> None:
+        with theme.box("equation"):
+            for term in terms:
+                if term in "=+":
+                    Text("span", term, "sign")
+                    continue
+                with theme.box("term"):
+                    self._terms.append((term, Text("span", "–", "term-value")))
+                    Text("span", _NAMES.get(term, term), "term-label")
+
+    # ------------------------------------------------------------------ every second
+
+    async def _tick(self) -> None:
+        if not self._allowed():
+            ui.navigate.to("/")
+            return
+        if self._services.config is not self._config:
+            ui.navigate.reload()  # other startups, or other names
+            return
+        if not self._started:
+            self._started = True
+            await self._start()
+        health = self._services.health()
+        self._show_ledger()
+        self._show_parts(health)
+        self._show_startups(health)
+        self._show_rates()
+        self._rejections.push([words.rejection(refused) for refused in self._follower.take().rejections])
+
+    async def _start(self) -> None:
+        following = background_tasks.create(self._follower.run(), name="console-operator")
+
+        def stop() -> None:
+            following.cancel()
+
+        ui.context.client.on_delete(stop)
+        try:
+            letters = await self._services.database.read(
+                lambda connection: dead_letters.page(connection, UNROUTED, limit=LETTERS)
+            )
+        except StateUnavailable as error:
+            self._frame.notices.show("letters", f"The rejections so far cannot be read: {error}")
+            return
+        self._rejections.push([words.letter(kept) for kept in reversed(letters)])
+
+    def _show_ledger(self) -> None:
+        balance = self._sampler.newest.balance
+        total = ledger.total(balance).as_json()
+        for term, shown in self._terms:
+            shown.say(words.count(int(total[term])))
+        wrong = {slug: words.imbalance(counts) for slug, counts in balance.items() if not counts.balanced}
+        self._balanced.show("does not balance" if wrong else "balances", "bad" if wrong else "good")
+        told = "; ".join(f"{slug}: {problem}" for slug, problem in wrong.items())
+        self._frame.notices.show("ledger", f"The ledger does not balance. {told}" if told else "", bad=True)
+        problem = self._sampler.problem
+        self._frame.notices.show("state", f"The ledger cannot be read: {problem}" if problem else "", bad=True)
+
+    def _show_parts(self, health: Health) -> None:
+        failing = {slug: part.problem for slug, part in health.stores.items() if part.problem}
+        problems = {part.name: part.problem for part in (*health.parts, health.config)}
+        problems["store"] = "; ".join(f"{slug}: {problem}" for slug, problem in failing.items())
+        for name, (state, shown) in self._parts.items():
+            problem = problems.get(name, "")
+            tone = "good" if not problem else "warn" if name in _MAY_FAIL else "bad"
+            state.show("not working" if problem else "ok", tone)
+            shown.say(problem)
+        self._frame.state.show("Live" if health.is_ready else "Not live", "good" if health.is_ready else "bad")
+
+    def _show_startups(self, health: Health) -> None:
+        now_ns = time.time_ns()
+        balance = self._sampler.newest.balance
+        rows = []
+        for startup in self._config.startups:
+            slug = startup.slug
+            states = tables.states(self._services.registry.devices(slug), now_ns)
+            store = health.stores.get(slug)
+            counts = self._sampler.newest.counts(slug)
+            problem = store.problem if store else ""
+            rows.append(tables.startup_row(startup, counts, self._sampler.rates(slug), states, problem))
+        strays = [slug for slug in balance if slug not in self._config.by_slug]
+        rows += [tables.stray_row(slug, balance[slug], self._sampler.rates(slug)) for slug in strays]
+        self._table.show(rows)
+
+    def _show_rates(self) -> None:
+        """The rates of the startups that have a line; each sample travels once."""
+        startups = self._config.startups
+        names = {startup.slug: startup.name for startup in startups[:LINES]}
+        points = {slug: self._sampler.history(slug, self._drawn) for slug in names}
+        if not any(points.values()):
+            return
+        self._drawn = self._sampler.newest.at
+        self._chart.push(
+            {
+                "lines": [
+                    [slug, name, place % charts.MAX_DEVICES, place // charts.MAX_DEVICES]
+                    for place, (slug, name) in enumerate(names.items())
+                ],
+                "points": {
+                    slug: [[round(at / RATE_BUCKET), round(value, 3)] for at, value in several]
+                    for slug, several in points.items()
+                },
+            }
+        )
+
+
+def _rate_spec() -> dict[str, object]:
+    return {
+        "name": "Received",
+        "label": "Records received a second, by startup, the last 15 minutes",
+        "unit": "records a second, by startup",
+        "min": 0,
+        "max": None,
+        "limits": "",
+        "empty": "the first rates come within seconds",
+        "window": charts.WINDOW_NS // 1_000_000,
+        "bucket": int(RATE_BUCKET * 1000),
+    }

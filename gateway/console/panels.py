@@ -1,0 +1,147 @@
+"""The charts of a startup's page: a group for each measurement, a panel for each field, and which devices they show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import aclosing
+
+from nicegui import events, ui
+
+from gateway.config import Startup
+from gateway.console import charts, guide, theme, words
+from gateway.console.charts import Drawing, Panel
+from gateway.console.components import LiveChart, StateStrip
+from gateway.console.theme import Text
+from gateway.errors import StoreUnavailable
+from gateway.feeds.live import Feed
+from gateway.model import Reading
+from gateway.stores.contract import Query, Store
+
+
+class Panels:
+    """The charts of one page. Past and live readings go through one `Drawing`."""
+
+    def __init__(self, startup: Startup, store: Store, feed: Feed) -> None:
+        self._startup = startup
+        self._store = store
+        self._feed = feed
+        self._drawing = Drawing(startup)
+        self._told: tuple[list[str], int] = ([], 0)
+        self._wanted: list[str] = []
+        self._legend = theme.box("legend")
+        with theme.box("legend") as self._choosing:
+            self._choice = ui.select(
+                [],
+                multiple=True,
+                with_input=True,
+                on_change=self._choose,
+                label=f"Devices to draw, {charts.MAX_DEVICES} at most",
+            )
+            self._choice.classes("choice").props(f"outlined dense hide-selected max-values={charts.MAX_DEVICES}")
+        self._choosing.set_visibility(False)
+        self._panels: dict[Panel, LiveChart | StateStrip] = {}
+        for measurement in startup.topics:
+            self._group(measurement)
+
+    def _group(self, measurement: str) -> None:
+        with theme.box("group", "section") as section:
+            section.props["aria-label"] = f"Charts of {measurement}"
+            with theme.box("group-head"):
+                Text("h2", measurement)
+                Text("span", guide.topic(self._startup.topics[measurement]), "mono")
+            rules = {panel: rule for panel, rule in self._drawing.panels.items() if panel[0] == measurement}
+            curves = [panel for panel, rule in rules.items() if not charts.is_state(rule)]
+            with theme.box(f"charts charts-{len(curves) if len(curves) <= 6 else 'many'}"):
+                for panel in curves:
+                    self._panels[panel] = LiveChart(charts.spec(panel, rules[panel]))
+                for panel in (panel for panel in rules if panel not in curves):
+                    self._panels[panel] = StateStrip(charts.spec(panel, rules[panel]))
+
+    def add(self, readings: Iterable[Reading]) -> None:
+        """Live readings, for the next push."""
+        for reading in readings:
+            self._drawing.add(reading.measurement, reading.device, reading.tags, reading.fields, reading.time_ns)
+
+    def push(self) -> None:
+        """Send what is new."""
+        for panel, news in self._drawing.take():
+            self._panels[panel].push(news)
+
+    async def open(self) -> str:
+        """Find out what there is to draw; returns why that cannot be read, empty if it can."""
+        problem = ""
+        found = self._recent()
+        try:
+            found += await self._store.latest(self._startup.slug)
+        except StoreUnavailable as error:
+            problem = str(error)
+        oldest_ns = time.time_ns() - charts.WINDOW_NS
+        for reading in sorted(found, key=lambda one: (one.time_ns < oldest_ns, one.device)):
+            self._drawing.see(reading.measurement, reading.device)
+        return problem
+
+    async def follow(self) -> str:
+        """Take up devices that are new, or chosen; returns why their past cannot be shown, empty if it can."""
+        new, self._wanted = [*self._wanted, *self._drawing.fill_up()], []
+        problem = await self._load(new) if new else ""
+        told = (self._drawing.known, self._drawing.left_out)
+        if new or told != self._told:
+            self._told = told
+            self._show_legend()
+        return problem
+
+    async def _load(self, devices: list[str]) -> str:
+        """The past of these devices: from the store, and what is too new to be there."""
+        now_ns = time.time_ns()
+        problem = ""
+        for measurement in self._startup.topics:
+            for device in devices:
+                try:
+                    await self._past(measurement, device, now_ns)
+                except StoreUnavailable as error:
+                    problem = str(error)
+            self.push()
+        self.add(reading for reading in self._recent() if reading.device in devices)
+        return problem
+
+    def _recent(self) -> list[Reading]:
+        return [event.of for event in self._feed.recent() if isinstance(event.of, Reading)]
+
+    async def _past(self, measurement: str, device: str, now_ns: int) -> None:
+        query = Query(measurement, now_ns - charts.WINDOW_NS, now_ns, device, charts.BUCKET_NS)
+        async with aclosing(self._store.history(self._startup.slug, query)) as chunks:
+            async for rows in chunks:
+                for row in rows:
+                    self._drawing.add(measurement, device, row.tags, row.fields, row.time_ns)
+
+    # ------------------------------------------------------------------ which devices
+
+    def _choose(self, event: events.ValueChangeEventArguments[list[str]]) -> None:
+        if set(event.value) == set(self._drawing.colours):
+            return
+        gone, new = self._drawing.choose(event.value)
+        self._wanted += new
+        for panel in self._panels.values():
+            panel.drop(gone)
+        self._show_legend()
+
+    def _show_legend(self) -> None:
+        shown, known = self._drawing.colours, self._drawing.known
+        told = [
+            f"{len(shown)} of {len(known)} drawn" if len(known) > len(shown) else "",
+            f"{words.plural(self._drawing.left_out, 'line')} too many" if self._drawing.left_out else "",
+        ]
+        self._legend.clear()
+        with self._legend:
+            for device, colour in sorted(shown.items()):
+                theme.chip(device, colour)
+            with theme.box("legend-rest"):
+                for part in filter(None, told):
+                    Text("span", part, "muted")
+                if len(known) > 1:
+                    Text("button", "Choose devices", "quiet").on("click", self._toggle_choice)
+
+    def _toggle_choice(self) -> None:
+        self._choice.set_options(self._drawing.known, value=sorted(self._drawing.colours))
+        self._choosing.set_visibility(not self._choosing.visible)

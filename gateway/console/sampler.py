@@ -1,0 +1,94 @@
+"""Reads the ledger every two seconds, once for all open pages, and keeps the last 15 minutes of it for the rates."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway import ledger
+from gateway.database import Database
+from gateway.errors import StateUnavailable
+from gateway.ledger import Counts
+
+EVERY = 2.0
+KEPT = 450
+RATE_OVER = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The ledger at one moment (Unix seconds)."""
+
+    at: float
+    balance: Mapping[str, Counts]
+
+    def counts(self, startup: str) -> Counts:
+        return self.balance.get(startup, Counts())
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Records a second."""
+
+    received: float = 0.0
+    accepted: float = 0.0
+    rejected: float = 0.0
+
+
+class Sampler:
+    """The newest samples, the oldest first."""
+
+    def __init__(self, database: Database, kept: int = KEPT) -> None:
+        self._database = database
+        self.samples: deque[Sample] = deque([Sample(0.0, {})], maxlen=kept)
+        self.problem = ""
+
+    @property
+    def newest(self) -> Sample:
+        return self.samples[-1]
+
+    async def run(self) -> None:
+        """Sample until cancelled."""
+        while True:
+            try:
+                balance = await self._database.read(ledger.balance)
+            except StateUnavailable as error:
+                self.problem = str(error)
+            else:
+                self.problem = ""
+                self.add(Sample(time.time(), balance))
+            await asyncio.sleep(EVERY)
+
+    def add(self, sample: Sample) -> None:
+        if not self.newest.at:
+            self.samples.clear()
+        self.samples.append(sample)
+
+    def rates(self, startup: str) -> Rates:
+        """Over the last ten seconds."""
+        return self._rates(startup, len(self.samples) - 1)
+
+    def history(self, startup: str, after: float) -> list[tuple[float, float]]:
+        """`(Unix seconds, records received a second)` of every sample after a moment."""
+        return [
+            (sample.at, self._rates(startup, place).received)
+            for place, sample in enumerate(self.samples)
+            if place and sample.at > after
+        ]
+
+    def _rates(self, startup: str, place: int) -> Rates:
+        newest = self.samples[place]
+        first = max(0, place - round(RATE_OVER / EVERY))
+        oldest = self.samples[first]
+        elapsed = newest.at - oldest.at
+        if elapsed <= 0:
+            return Rates()
+        now, then = newest.counts(startup), oldest.counts(startup)
+        return Rates(
+            received=(now.received - then.received) / elapsed,
+            accepted=(now.accepted - then.accepted) / elapsed,
+            rejected=(now.rejected - then.rejected) / elapsed,
+        )

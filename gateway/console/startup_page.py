@@ -1,0 +1,197 @@
+"""A startup's page: live charts, devices, the newest rejections.
+
+One follower a page gathers what comes; once a second what is new is pushed, and all of it ends with the page.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from nicegui import background_tasks, ui
+
+from gateway import dead_letters
+from gateway.config import Startup
+from gateway.console import guide, tables, theme, words
+from gateway.console.components import LiveTable, Rejections
+from gateway.console.follower import Follower
+from gateway.console.panels import Panels
+from gateway.console.sampler import Sampler
+from gateway.console.theme import Figure, Frame, Text
+from gateway.errors import StateUnavailable
+from gateway.feeds.services import Services
+from gateway.ledger import Counts
+from gateway.registry import Device
+
+EVERY = 1.0
+LETTERS = 40
+
+
+def remark(startup: Startup) -> str:
+    """Cohort and end, beside the name."""
+    told = [startup.cohort, f"until {words.day(startup.until)}" if startup.until else ""]
+    return " · ".join(part for part in told if part)
+
+
+class StartupPage:
+    """What one open page of one startup shows. `allowed` is asked every second: a sign-out ends the page."""
+
+    def __init__(
+        self, services: Services, sampler: Sampler, startup: Startup, frame: Frame, allowed: Callable[[], bool]
+    ) -> None:
+        self._services = services
+        self._sampler = sampler
+        self._startup = startup
+        self._frame = frame
+        self._allowed = allowed
+        self._feed = services.live.feed(startup.slug)
+        self._follower = Follower(self._feed)
+        self._missed = 0
+        self._started = False
+        self._build()
+        ui.timer(EVERY, self._tick)
+
+    def _build(self) -> None:
+        with theme.box("card figures", "section") as section:
+            section.props["aria-label"] = "Figures"
+            self._rate = Figure("Readings a second")
+            self._accepted = Figure("Accepted")
+            self._rejected = Figure("Rejected")
+            self._stored = Figure("Stored")
+            self._devices = Figure("Devices")
+        with theme.box("split"):
+            with theme.box("stack"):
+                self._guide = self._build_guide()
+                with theme.box("stack") as self._charts:
+                    self._panels = Panels(self._startup, self._services.store, self._feed)
+            with theme.box("stack"):
+                with theme.card("Devices") as head:
+                    with head:
+                        self._device_remark = Text("span", "", "muted")
+                    self._table = LiveTable("Devices", tables.DEVICE_COLUMNS, "No device has been seen yet.")
+                with theme.card("Newest rejections"):
+                    self._rejections = Rejections("Nothing was rejected.")
+        self._show_figures(self._services.registry.devices(self._startup.slug), time.time_ns())
+
+    def _build_guide(self) -> ui.element:
+        with theme.box("card guide", "section") as section:
+            Text("h2", "No readings yet")
+            Text(
+                "p",
+                "Publish a message over MQTT, and it is drawn here within a second. These topics and payloads "
+                "are accepted:",
+            )
+            for name, rule in self._startup.topics.items():
+                example = guide.example(rule, time.time())
+                with theme.box("guide-rule"):
+                    Text("div", name, "muted")
+                    Text("pre", f"{example.topic}\n{example.payload}")
+        return section
+
+    # ------------------------------------------------------------------ every second
+
+    async def _tick(self) -> None:
+        if not self._allowed():
+            ui.navigate.to("/")
+            return
+        if self._services.config.by_slug[self._startup.slug] != self._startup:
+            ui.navigate.reload()  # its rules have changed
+            return
+        if not self._started:
+            self._started = True
+            await self._start()
+        now_ns = time.time_ns()
+        devices = self._services.registry.devices(self._startup.slug)
+        self._show_figures(devices, now_ns)
+        self._table.show(tables.device_rows(devices, now_ns))
+        self._show_problem_of_past(await self._panels.follow())
+        self._push()
+        self._show_health()
+
+    async def _start(self) -> None:
+        """From now on follow the feed, and read what was rejected before."""
+        following = background_tasks.create(self._follower.run(), name=f"console-{self._startup.slug}")
+
+        def stop() -> None:
+            following.cancel()
+
+        ui.context.client.on_delete(stop)
+        self._show_problem_of_past(await self._panels.open())
+        slug = self._startup.slug
+        try:
+            letters = await self._services.database.read(
+                lambda connection: dead_letters.page(connection, slug, limit=LETTERS)
+            )
+        except StateUnavailable as error:
+            self._frame.notices.show("letters", f"The rejections so far cannot be read: {error}")
+            return
+        self._rejections.push([words.letter(kept) for kept in reversed(letters)])
+
+    def _show_problem_of_past(self, problem: str) -> None:
+        if problem:
+            self._frame.notices.show(
+                "past",
+                f"The last 15 minutes cannot be read: {problem}. New readings are drawn "
+                "as they come; reload the page to try again.",
+            )
+
+    def _push(self) -> None:
+        gathered = self._follower.take()
+        self._panels.add(gathered.readings)
+        self._panels.push()
+        self._rejections.push([words.rejection(refused) for refused in gathered.rejections])
+        if gathered.missed:
+            self._missed += gathered.missed
+            told = (
+                f"{words.plural(self._missed, 'reading')} came faster than this page can draw. Nothing is lost: "
+                "they are kept as all others."
+            )
+            self._frame.notices.show("missed", told, dismiss=self._forget_missed)
+
+    def _forget_missed(self) -> None:
+        self._missed = 0
+        self._frame.notices.show("missed", "")
+
+    # ------------------------------------------------------------------ figures and notices
+
+    def _show_figures(self, devices: list[Device], now_ns: int) -> None:
+        counts = self._sampler.newest.counts(self._startup.slug)
+        rates = self._sampler.rates(self._startup.slug)
+        self._rate.show(words.rate(rates.accepted), "over the last 10 seconds")
+        self._accepted.show(words.count(counts.accepted), self._share(counts.accepted, counts))
+        tone = "is-bad" if rates.rejected > 0 else ""
+        self._rejected.show(words.count(counts.rejected), self._share(counts.rejected, counts), tone)
+        self._stored.show(words.count(counts.stored), _on_the_way(counts))
+        states = tables.states(devices, now_ns)
+        self._devices.show(words.count(len(devices)), tables.states_in_words(states))
+        if len(devices) > tables.DEVICES_SHOWN:
+            self._device_remark.say(f"the first {tables.DEVICES_SHOWN} of {words.count(len(devices))}")
+        is_empty = not counts.accepted and not any(device.accepted for device in devices)
+        self._guide.set_visibility(is_empty)
+        self._charts.set_visibility(not is_empty)
+
+    def _share(self, part: int, counts: Counts) -> str:
+        told = words.share(part, counts.received)
+        return f"{told} of what came" if told else "nothing came yet"
+
+    def _show_health(self) -> None:
+        health = self._services.health()
+        problems = {part.name: part.problem for part in health.parts if part.problem}
+        if problems:
+            self._frame.state.show("Not live", "bad")
+        else:
+            self._frame.state.show("Live", "good")
+        for part in health.parts:
+            told = f"Nothing new arrives. The {part.name}: {part.problem}" if part.problem else ""
+            self._frame.notices.show(part.name, told, bad=True)
+        store = health.stores.get(self._startup.slug)
+        waiting = f"Readings are accepted and wait in the journal: {store.problem}" if store and store.problem else ""
+        self._frame.notices.show("store", waiting)
+
+
+def _on_the_way(counts: Counts) -> str:
+    told = [
+        f"{words.count(counts.journaled)} waiting" if counts.journaled else "",
+        f"{words.count(counts.refused)} refused by the store" if counts.refused else "",
+    ]
+    return ", ".join(part for part in told if part) or ("all that was accepted" if counts.stored else "")

@@ -1,0 +1,112 @@
+"""Rows of the tables, and the figures above them, from what the gateway knows. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.config import Startup
+from gateway.console import words
+from gateway.console.sampler import Rates
+from gateway.ledger import Counts
+from gateway.model import UNROUTED
+from gateway.registry import Device
+
+Row = dict[str, Any]
+"""`key`, perhaps `link`, and `cells`: column -> text, what to sort by, a remark."""
+
+DEVICES_SHOWN = 200
+DEVICE_COLUMNS = (
+    {"name": "device", "label": "Device", "kind": "text"},
+    {"name": "state", "label": "State", "kind": "state"},
+    {"name": "seen", "label": "Last seen", "kind": "text"},
+    {"name": "accepted", "label": "Accepted", "kind": "number"},
+    {"name": "rejected", "label": "Rejected", "kind": "number"},
+)
+STARTUP_COLUMNS = (
+    {"name": "startup", "label": "Startup", "kind": "link"},
+    {"name": "cohort", "label": "Cohort", "kind": "text", "wide": True},
+    {"name": "rate", "label": "A second", "kind": "number", "title": "Records that arrive, over ten seconds"},
+    {"name": "received", "label": "Received", "kind": "number", "wide": True},
+    {"name": "accepted", "label": "Accepted", "kind": "number", "wide": True},
+    {"name": "rejected", "label": "Rejected", "kind": "number"},
+    {"name": "stored", "label": "Stored", "kind": "number", "wide": True},
+    {"name": "journaled", "label": "Waiting", "kind": "number", "wide": True, "title": "In the journal"},
+    {"name": "refused", "label": "Refused", "kind": "number", "wide": True, "title": "By the store"},
+    {"name": "balanced", "label": "Ledger", "kind": "state"},
+    {"name": "devices", "label": "Devices", "kind": "text", "wide": True},
+    {"name": "store", "label": "Store", "kind": "state", "wide": True},
+)  # fmt: skip
+
+_REMARKS = {
+    "ok": "its newest message was accepted",
+    "rejected": "its newest message was rejected, or a part of it",
+    "silent": "nothing came for five minutes",
+}
+
+
+def device_rows(devices: Sequence[Device], now_ns: int) -> list[Row]:
+    """One row a device, by name; a bounded number of them."""
+    return [_device_row(device, now_ns) for device in devices[:DEVICES_SHOWN]]
+
+
+def _device_row(device: Device, now_ns: int) -> Row:
+    state = device.state(now_ns)
+    return {
+        "key": device.device,
+        "cells": {
+            "device": (device.device,),
+            "state": (state, state, _REMARKS[state]),
+            "seen": (words.ago(device.last_ns, now_ns), -device.last_ns // 1_000_000_000),
+            "accepted": (words.count(device.accepted), device.accepted),
+            "rejected": (words.count(device.rejected), device.rejected),
+        },
+    }
+
+
+def states(devices: Sequence[Device], now_ns: int) -> Counter[str]:
+    """How many devices are in each state."""
+    return Counter(device.state(now_ns) for device in devices)
+
+
+def states_in_words(counted: Mapping[str, int]) -> str:
+    """`11 ok, 1 silent`; `none yet`."""
+    told = [f"{counted[state]} {state}" for state in ("ok", "rejected", "silent") if counted.get(state)]
+    return ", ".join(told) or "none yet"
+
+
+def startup_row(startup: Startup, counts: Counts, rates: Rates, devices: Mapping[str, int], store_problem: str) -> Row:
+    """One startup, as an operator sees it."""
+    row = _ledger_row(startup.slug, startup.name, counts, rates)
+    row["link"] = f"/startups/{startup.slug}"
+    row["cells"] |= {
+        "cohort": (startup.cohort or "–",),
+        "devices": (states_in_words(devices), sum(devices.values())),
+        "store": ("waiting", "bad", store_problem) if store_problem else ("ok", "good", "it takes what it gets"),
+    }
+    return row
+
+
+def stray_row(slug: str, counts: Counts, rates: Rates) -> Row:
+    """Messages of no startup, and of startups that are not configured any more."""
+    name = "no startup" if slug == UNROUTED else f"{slug} (not configured any more)"
+    row = _ledger_row(slug, name, counts, rates)
+    row["cells"] |= {"cohort": ("–",), "devices": ("–", 0), "store": ("–", "none")}
+    return row
+
+
+def _ledger_row(slug: str, name: str, counts: Counts, rates: Rates) -> Row:
+    wrong = words.imbalance(counts)
+    numbers = {
+        column: (words.count(value), value) for column, value in counts.as_json().items() if column != "balanced"
+    }
+    return {
+        "key": slug,
+        "cells": {
+            "startup": (name,),
+            "rate": (words.rate(rates.received), round(rates.received, 2)),
+            **numbers,
+            "balanced": ("does not balance", "bad", wrong) if wrong else ("balanced", "good"),
+        },
+    }

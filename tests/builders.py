@@ -1,0 +1,97 @@
+"""Small makers of what tests need: configurations, rules, messages, pipelines, rejections, databases."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from gateway.config import Config, Settings, Startup, TopicRule, load
+from gateway.database import Database
+from gateway.model import Batch, Code, Message, Reason, Rejection
+from gateway.pipeline import Pipeline, unused
+from gateway.timestamps import NS
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "config"
+NOW = 1_795_000_000 * NS
+"""A moment (2026-11-18) that tests take for now."""
+
+STARTUP = """\
+name: Acme Air
+topics:
+  climate:
+    topic: testbed/acme/{device}/climate
+    fields:
+      temperature: {type: float}
+"""
+"""startups/acme.yaml, as short as it can be."""
+
+
+def write_config(directory: Path, gateway: str | None = None, **startups: str) -> Path:
+    """Write gateway.yaml (unless None) and startups/*.yaml; `_` in a keyword stands for `-` in a slug."""
+    folder = directory / "startups"
+    folder.mkdir(parents=True, exist_ok=True)
+    if gateway is not None:
+        (directory / "gateway.yaml").write_text(gateway, encoding="utf-8")
+    for slug, text in (startups or {"acme": STARTUP}).items():
+        (folder / f"{slug.replace('_', '-')}.yaml").write_text(text, encoding="utf-8")
+    return directory
+
+
+def samples() -> Config:
+    """The configuration that the repository ships."""
+    return load(SAMPLES)
+
+
+def rule(fields: Mapping[str, Any] | None = None, **settings: Any) -> TopicRule:
+    """A topic rule; without fields it has one, `value`, a float."""
+    whole = {"topic": "testbed/acme/{device}/climate", "fields": fields or {"value": {"type": "float"}}, **settings}
+    return TopicRule.model_validate(whole)
+
+
+def startup(slug: str = "acme", topics: Mapping[str, Any] | None = None, **settings: Any) -> Startup:
+    """A startup; without topics it has one rule, `climate`, of one float `value`."""
+    template = f"testbed/{slug}/{{device}}/climate"
+    rules = topics or {"climate": {"topic": template, "fields": {"value": {"type": "float"}}}}
+    return Startup.model_validate({"slug": slug, "name": slug.title(), "topics": rules, **settings})
+
+
+def config(*startups: Startup) -> Config:
+    """A configuration of these startups, else of one, with default settings."""
+    return Config(settings=Settings(), startups=startups or (startup(),))
+
+
+def pipeline(*startups: Startup) -> Pipeline:
+    """A pipeline over `config`, nothing used yet."""
+    made = config(*startups)
+    return Pipeline(made, unused(made.startups))
+
+
+def message(payload: bytes | str = b'{"value": 1}', topic: str = "testbed/acme/th-1/climate", **more: Any) -> Message:
+    """A message to the rule that `startup` makes."""
+    return Message(topic, payload.encode() if isinstance(payload, str) else payload, **more)
+
+
+def batch(*messages: Message, arrived_ns: int = NOW) -> Batch:
+    return Batch(messages, arrived_ns)
+
+
+def rejection(
+    payload: bytes = b"{", startup: str = "acme", records: Sequence[int] = (), topic: str = "testbed/acme/th-1/climate"
+) -> Rejection:
+    """A rejection for one reason."""
+    reasons = (Reason(Code.NOT_JSON, "payload", "a JSON object", "a brace", "close it"),)
+    return Rejection(startup, "th-1", topic, payload, NOW, reasons, tuple(records))
+
+
+@asynccontextmanager
+async def database(path: Path) -> AsyncIterator[Database]:
+    """An open state database, closed in the end."""
+    opened = Database(path)
+    await opened.open()
+    try:
+        yield opened
+    finally:
+        await opened.close()

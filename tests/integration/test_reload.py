@@ -1,0 +1,152 @@
+"""Reload: rules change under load and no message is lost; a wrong configuration changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiomqtt
+import pytest
+
+from tests.running import OPERATOR, GatewayProcess, Running, climate, running, write_config
+from tests.servers import Mosquitto, eventually
+
+AIR = """
+  air:
+    topic: lora/acme/{device}/air
+    fields: {co2: {type: int}}
+"""
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
+    async with Mosquitto(tmp_path / "mosquitto") as server:
+        yield server
+
+
+@pytest.fixture
+def config(tmp_path: Path, broker: Mosquitto) -> Path:
+    return write_config(tmp_path / "config", broker.url)
+
+
+@pytest.fixture
+async def gateway(config: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    monkeypatch.setenv("GATEWAY_OPERATOR_TOKEN", OPERATOR)  # a reload reads the tokens again
+    async with running(config, reloads=True) as one:
+        yield one
+
+
+def startup_file(config: Path) -> Path:
+    return config / "startups" / "acme.yaml"
+
+
+def add_air(config: Path) -> None:
+    """Add a rule whose topics need a subscription of their own."""
+    path = startup_file(config)
+    path.write_text(path.read_text() + AIR)
+
+
+async def test_a_rule_added_under_load_loses_nothing(gateway: Running, config: Path, broker: Mosquitto) -> None:
+    """While 1,000 messages a second flow a rule is added: all of them are stored, on one connection, and the new
+    topic's messages arrive within 2 s."""
+    sent = 0
+    base = time.time_ns() // 1_000_000 - 3_600_000
+
+    async def load(client: aiomqtt.Client) -> None:
+        nonlocal sent
+        began = time.monotonic()
+        while True:
+            due = int((time.monotonic() - began) * 1000)
+            burst = [client.publish("testbed/acme/d/climate", climate(20, base + i), qos=1) for i in range(sent, due)]
+            await asyncio.gather(*burst)
+            sent = max(sent, due)
+            await asyncio.sleep(0.01)
+
+    async with aiomqtt.Client("127.0.0.1", broker.port, max_inflight_messages=5000) as client:
+        task = asyncio.create_task(load(client))
+        await eventually(lambda: sent > 1000)
+        await asyncio.to_thread(add_air, config)
+        changed = time.monotonic()
+        seen = None
+        while seen is None and time.monotonic() - changed < 10:
+            await client.publish("lora/acme/d/air", b'{"co2":500}', qos=1)
+            if "air" in await gateway.gateway.store.measurements("acme"):
+                seen = time.monotonic() - changed
+            await asyncio.sleep(0.05)
+        await eventually(lambda: sent > 3000)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert seen is not None, "the new topic never arrived"
+    assert seen < 2
+    counts = await gateway.stored(sent)
+    assert counts.rejected == 0
+    assert counts.balanced
+    assert gateway.gateway.session.state.connections == 1
+
+
+async def test_a_wrong_configuration_changes_nothing(gateway: Running, config: Path, broker: Mosquitto) -> None:
+    """A broken file is told in /readyz with file and line, the old rules go on; mended, it is taken over."""
+    path = startup_file(config)
+    good = path.read_text()
+    path.write_text(good.replace("type: int", "type: itn"))
+    await eventually(lambda: gateway.gateway.health().config.problem)
+    async with gateway.client(None) as client:
+        ready = await client.get("/readyz")
+    assert ready.status_code == 200
+    problem = ready.json()["parts"]["config"]["problem"]
+    assert "acme.yaml:" in problem
+    assert "'itn'" in problem
+    async with aiomqtt.Client("127.0.0.1", broker.port) as device:
+        await device.publish("testbed/acme/d/climate", climate(20, time.time_ns() // 1_000_000), qos=1)
+        await gateway.stored(1)
+    path.write_text(good + AIR)
+    await eventually(lambda: not gateway.gateway.health().config.problem)
+    assert "air" in gateway.gateway.config.by_slug["acme"].topics
+
+
+async def test_a_new_startup_has_everything(gateway: Running, config: Path, broker: Mosquitto) -> None:
+    """A startup that is added while the gateway runs is taken in, stored, fed and seen, without a restart."""
+    text = startup_file(config).read_text().replace("testbed/acme", "testbed/birch").replace("Acme", "Birch")
+    (config / "startups" / "birch.yaml").write_text(text)
+    await eventually(lambda: "birch" in gateway.gateway.config.by_slug)
+    async with aiomqtt.Client("127.0.0.1", broker.port) as device:
+        await device.subscribe("feeds/birch/#")
+        await device.publish("testbed/birch/b-1/climate", climate(20, time.time_ns() // 1_000_000), qos=1)
+        await gateway.stored(1, "birch")
+        async with asyncio.timeout(5):
+            message = await anext(device.messages)
+        assert str(message.topic) == "feeds/birch/b-1/climate"
+    async with gateway.client() as client:
+        devices = (await client.get("/v1/startups/birch/devices")).json()["devices"]
+    assert [one["device"] for one in devices] == ["b-1"]
+
+
+async def test_a_startup_that_is_gone_is_not_taken_in(gateway: Running, config: Path, broker: Mosquitto) -> None:
+    """Messages of a startup whose file was removed are rejections that an operator sees; its data stays."""
+    async with aiomqtt.Client("127.0.0.1", broker.port) as device:
+        await device.publish("testbed/voltwise/v/climate", climate(20, time.time_ns() // 1_000_000), qos=1)
+        await gateway.stored(1, "voltwise")
+        (config / "startups" / "voltwise.yaml").unlink()
+        await eventually(lambda: "voltwise" not in gateway.gateway.config.by_slug)
+        await device.publish("testbed/voltwise/v/climate", climate(20, time.time_ns() // 1_000_000), qos=1)
+
+        async def unrouted() -> bool:
+            return (await gateway.counts("_unrouted")).rejected == 1
+
+        await eventually(unrouted)
+    assert len(await gateway.gateway.store.latest("voltwise")) == 1
+
+
+async def test_settings_that_need_a_restart_are_told(config: Path, broker: Mosquitto) -> None:
+    """SIGHUP reads the files at once; a setting that cannot change while running is named in the log."""
+    async with GatewayProcess(config) as gateway:
+        await eventually(lambda: "broker connected" in gateway.log)
+        path = config / "gateway.yaml"
+        path.write_text(path.read_text() + "journal: {max_size: 1GiB}\n")
+        gateway.send(signal.SIGHUP)
+        await eventually(lambda: "it takes effect at the next start" in gateway.log)
+        assert '"journal"' in gateway.log
+        assert await gateway.terminate() == 0

@@ -1,0 +1,61 @@
+"""Gathering between two pushes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from gateway.console import follower
+from gateway.console.follower import Follower
+from gateway.feeds.live import Feed
+from gateway.model import Code, Reading, Reason, Rejection
+
+
+def reading(number: int) -> Reading:
+    return Reading("acme", "a", "climate", {}, {"n": number}, number)
+
+
+def rejection(number: int) -> Rejection:
+    return Rejection("acme", "a", "t", b"", number, (Reason(Code.EMPTY, "payload", "", ""),))
+
+
+async def test_readings_and_rejections_are_handed_over_once() -> None:
+    """In order, and apart; after that there is nothing. Whoever stops following is no listener any more."""
+    feed = Feed(100, 1)
+    one = Follower(feed)
+    task = asyncio.create_task(one.run())
+    await asyncio.sleep(0)
+    feed.publish([reading(1), rejection(2), reading(3)])
+    await asyncio.sleep(0)
+    gathered = one.take()
+    assert [item.time_ns for item in gathered.readings] == [1, 3]
+    assert [item.arrived_ns for item in gathered.rejections] == [2]
+    assert gathered.missed == 0
+    assert one.take() == ([], [], 0)
+    assert feed.listeners == 1
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert feed.listeners == 0
+
+
+async def test_what_is_missed_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both what the ring lost and what did not fit here; of rejections the newest are kept."""
+    monkeypatch.setattr(follower, "MAX_READINGS", 5)
+    feed = Feed(10, 1)
+    one = Follower(feed)
+    task = asyncio.create_task(one.run())
+    await asyncio.sleep(0)
+    feed.publish([reading(number) for number in range(12)])
+    feed.publish([rejection(number) for number in range(3)])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    gathered = one.take()
+    assert len(gathered.readings) + gathered.missed == 12
+    assert gathered.readings[-1].time_ns == 11
+    assert len(gathered.rejections) == 3
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

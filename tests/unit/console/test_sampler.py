@@ -1,0 +1,63 @@
+"""Rates from the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from gateway import ledger
+from gateway.console.sampler import EVERY, Sample, Sampler
+from gateway.database import Database
+from gateway.ledger import Counts
+from tests.servers import eventually
+
+
+def sampler(*received: int, kept: int = 450) -> Sampler:
+    one = Sampler(Database(Path("unused")), kept)
+    for number, count in enumerate(received, start=1):
+        one.add(Sample(number * EVERY, {"acme": Counts(received=count, accepted=count)}))
+    return one
+
+
+def test_a_rate_is_over_ten_seconds() -> None:
+    """Older samples do not count."""
+    one = sampler(0, 1000, 1020, 1040, 1060, 1080, 1100)
+    assert one.rates("acme").received == 10
+    assert one.rates("acme").accepted == 10
+    assert one.rates("acme").rejected == 0
+
+
+def test_without_samples_there_is_no_rate() -> None:
+    """Nothing is known yet, and nobody of that name."""
+    assert sampler().rates("acme").received == 0
+    assert sampler(10).rates("acme").received == 0
+    assert sampler(10, 20).rates("other").received == 0
+    assert sampler().newest.counts("acme") == Counts()
+
+
+def test_history_tells_what_is_new() -> None:
+    """Each sample after a moment, as time and rate."""
+    one = sampler(0, 20, 40)
+    assert one.history("acme", 0) == [(2 * EVERY, 10), (3 * EVERY, 10)]
+    assert one.history("acme", 2 * EVERY) == [(3 * EVERY, 10)]
+    assert one.history("acme", 3 * EVERY) == []
+
+
+def test_samples_are_bounded() -> None:
+    """A gateway that runs for a year keeps 15 minutes."""
+    assert len(sampler(*range(100), kept=10).samples) == 10
+
+
+async def test_the_ledger_is_sampled(tmp_path: Path) -> None:
+    """From the gateway's own database, until it is cancelled."""
+    database = Database(tmp_path / "state.db")
+    await database.open()
+    try:
+        await database.write(lambda connection: ledger.add(connection, {"acme": Counts(received=3, accepted=3)}))
+        one = Sampler(database)
+        task = asyncio.create_task(one.run())
+        await eventually(lambda: one.newest.counts("acme").received == 3)
+        task.cancel()
+        await asyncio.wait((task,))
+    finally:
+        await database.close()
