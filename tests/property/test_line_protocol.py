@@ -181,7 +181,7 @@ def test_influxdb_reads_what_was_said(influxdb: Server, batch: list[Reading]) ->
 
 def test_influxdb_reads_every_short_tag_and_text(influxdb: Server) -> None:
     """No combination of what line protocol treats specially can end a tag, a text or a line before its end."""
-    texts = every("\"\\\n ,=x", 4)
+    texts = every('"\\\n ,=x', 4)
     tags = [tag for tag in every('"\\ ,=x', 4) if tag_is_writable(tag)]
     batch = [
         Reading("acme", "a", "every", {"k": tag, "l": '"'}, {"s": f"{text}\nforged,device=b v=1.0 1\n", "v": 1}, at)

@@ -1,0 +1,297 @@
+"""The state on disk against a simple model: random batches, drains, replays, restarts and crashes.
+
+What a crash leaves is a copy of the database file and its write-ahead log, taken while the gateway runs: the same
+that `kill -9` leaves. tests/unit/test_kill.py does it with a real process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway import dead_letters, ledger
+from gateway.config.models import DeadLetterSettings, JournalSettings
+from gateway.database import FILE_NAME, Database
+from gateway.dead_letters import Totals
+from gateway.journal import Entry, Journal
+from gateway.ledger import Counts
+from gateway.model import Rejection
+from gateway.pipeline import Outcome
+from tests.builders import rejection
+
+T = TypeVar("T")
+
+BOUNDS = DeadLetterSettings(max_count=5)
+STARTUPS = st.sampled_from(["acme", "beta", "gamma"])
+LINES = st.lists(
+    st.binary(min_size=1, max_size=12).map(lambda line: line.replace(b"\0", b"\n")), min_size=1, max_size=4
+)
+BATCHES = st.tuples(
+    st.dictionaries(STARTUPS, LINES, max_size=3),
+    st.lists(st.tuples(STARTUPS, st.binary(max_size=8), st.integers(0, 3)), max_size=3),
+).filter(any)
+Batch = tuple[Mapping[str, list[bytes]], list[tuple[str, bytes, int]]]
+
+
+@dataclass
+class Lane:
+    """What the model knows of one startup: its entries in order, its counts, its letters, the oldest first."""
+
+    entries: list[list[bytes]] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+    letters: list[bytes] = field(default_factory=list)
+    dropped: int = 0
+
+    def prune(self) -> None:
+        over = max(0, len(self.letters) - BOUNDS.max_count)
+        self.letters = self.letters[over:]
+        self.dropped += over
+
+    @property
+    def balance(self) -> Counts:
+        return self.counts + Counts(journaled=sum(map(len, self.entries)))
+
+
+def outcome_of(batch: Batch) -> Outcome:
+    """The batch as the pipeline would give it."""
+    lines, rejected = batch
+    rejections = [rejection(payload, startup, range(records)) for startup, payload, records in rejected]
+    return Outcome(lines=dict(lines), rejections=rejections)
+
+
+def write(outcome: Outcome, connection: sqlite3.Connection) -> None:
+    """What ingest does in its transaction."""
+    Journal.append(connection, outcome.lines)
+    dead_letters.insert(connection, outcome.rejections, BOUNDS)
+    ledger.add(connection, outcome.counts())
+
+
+def settle(startup: str, entries: list[Entry], refused: list[Rejection], connection: sqlite3.Connection) -> None:
+    """What the drain does in its transaction."""
+    readings = sum(entry.readings for entry in entries)
+    Journal.remove(connection, entries)
+    dead_letters.insert(connection, refused, BOUNDS)
+    ledger.add(connection, {startup: Counts(stored=readings - len(refused), refused=len(refused))})
+
+
+class StateOnDisk(RuleBasedStateMachine):
+    """One gateway's state; every rule does to the model what it does to the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.root = Path(tempfile.mkdtemp(prefix="journal-model-"))
+        self.lives = 0
+        self.lanes: dict[str, Lane] = {}
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(asyncio.wait_for(work, 30))
+
+    def lane(self, startup: str) -> Lane:
+        return self.lanes.setdefault(startup, Lane())
+
+    @initialize()
+    def start(self) -> None:
+        self.path = self.root / FILE_NAME
+        self.open()
+
+    def open(self) -> None:
+        self.database = Database(self.path)
+        self.journal = Journal(self.database, JournalSettings())
+        self.do(self.database.open())
+        self.do(self.journal.open())
+
+    def crash(self) -> None:
+        """Go on with what is on disk now, and let the old life end without being seen."""
+        self.lives += 1
+        directory = self.root / str(self.lives)
+        directory.mkdir()
+        for file in (self.path, self.path.with_name(f"{FILE_NAME}-wal")):
+            if file.exists():
+                shutil.copy(file, directory)
+        self.path = directory / FILE_NAME
+
+    def bring_to_life(self) -> None:
+        old = self.database
+        self.open()
+        self.do(old.close())
+
+    # ------------------------------------------------------------------ what the gateway does
+
+    def count(self, batch: Batch) -> None:
+        """Do to the model what a committed batch does."""
+        lines, rejected = batch
+        for startup, several in lines.items():
+            lane = self.lane(startup)
+            lane.entries.append(several)
+            lane.counts += Counts(received=len(several), accepted=len(several))
+        for startup, payload, records in rejected:
+            lane = self.lane(startup)
+            lane.counts += Counts(received=records or 1, rejected=records or 1)
+            lane.letters.append(payload)
+        for lane in self.lanes.values():
+            lane.prune()
+
+    @rule(batch=BATCHES)
+    def ingest(self, batch: Batch) -> None:
+        """A batch is committed, and counted in memory."""
+        outcome = outcome_of(batch)
+        self.do(self.database.write(partial(write, outcome)))
+        self.journal.appended(outcome.lines)
+        self.count(batch)
+
+    @rule(batches=st.lists(BATCHES, min_size=2, max_size=4), failing=st.integers(0, 3))
+    def ingest_as_a_group(self, batches: list[Batch], failing: int) -> None:
+        """Batches are committed together; one of them fails alone, after it has written."""
+
+        def fail(outcome: Outcome, connection: sqlite3.Connection) -> None:
+            write(outcome, connection)
+            raise LookupError
+
+        outcomes = [outcome_of(batch) for batch in batches]
+        works: list[Callable[[sqlite3.Connection], None]] = [partial(write, outcome) for outcome in outcomes]
+        works.insert(failing, partial(fail, outcomes[0]))
+
+        async def together() -> list[BaseException | None]:
+            return await asyncio.gather(*map(self.database.write, works), return_exceptions=True)
+
+        failures = [one for one in self.do(together()) if one is not None]
+        assert [type(one) for one in failures] == [LookupError]
+        for batch, outcome in zip(batches, outcomes, strict=True):
+            self.journal.appended(outcome.lines)
+            self.count(batch)
+
+    @rule(startup=STARTUPS, limit=st.integers(1, 12), refuse=st.lists(st.integers(0, 8), max_size=3, unique=True))
+    def drain(self, startup: str, limit: int, refuse: list[int]) -> None:
+        """The oldest entries are taken, and removed as stored, or as refused by the store."""
+        lane = self.lane(startup)
+        entries = self.do(self.journal.take(startup, limit))
+        lines = [line for entry in entries for line in entry.lines]
+        assert [entry.lines for entry in entries] == lane.entries[: len(entries)]
+        assert len(lines) >= min(limit, sum(map(len, lane.entries)))
+        assert len(lines) - (entries[-1].readings if entries else 0) < limit
+        refused = [lines[i] for i in refuse if i < len(lines)]
+        rejections = [rejection(line, startup, topic="") for line in refused]
+        self.do(self.database.write(partial(settle, startup, entries, rejections)))
+        self.do(self.journal.removed(entries))
+        del lane.entries[: len(entries)]
+        lane.counts += Counts(stored=len(lines) - len(refused), refused=len(refused))
+        lane.letters += refused
+        lane.prune()
+
+    @precondition(lambda self: any(lane.letters for lane in self.lanes.values()))
+    @rule(data=st.data())
+    def replay(self, data: st.DataObject) -> None:
+        """A dead letter becomes a reading: it is gone in the transaction that journals it."""
+        startup = data.draw(st.sampled_from(sorted(slug for slug, lane in self.lanes.items() if lane.letters)))
+        at = data.draw(st.integers(0, len(self.lanes[startup].letters) - 1))
+        letters = self.do(self.database.read(lambda connection: dead_letters.page(connection, startup)))
+        letter = letters[::-1][at]
+        line = letter.rejection.payload.replace(b"\0", b"\n") or b"x"
+        batch: Batch = ({startup: [line]}, [])
+
+        def again(connection: sqlite3.Connection) -> None:
+            assert dead_letters.delete(connection, letter)
+            write(outcome_of(batch), connection)
+
+        self.do(self.database.write(again))
+        self.journal.appended(batch[0])
+        del self.lanes[startup].letters[at]
+        self.count(batch)
+
+    # ------------------------------------------------------------------ restarts and crashes
+
+    @rule()
+    def restart(self) -> None:
+        self.do(self.database.close())
+        self.open()
+
+    @rule()
+    def crash_at_rest(self) -> None:
+        self.crash()
+        self.bring_to_life()
+
+    @rule(batch=BATCHES)
+    def crash_after_commit(self, batch: Batch) -> None:
+        """The batch is on disk, but nobody was told."""
+        self.do(self.database.write(partial(write, outcome_of(batch))))
+        self.crash()
+        self.count(batch)
+        self.bring_to_life()
+
+    @rule(batch=BATCHES, startup=STARTUPS)
+    def crash_before_commit(self, batch: Batch, startup: str) -> None:
+        """In the middle of a transaction that journals a batch and settles another: neither has happened."""
+        entries = self.do(self.journal.take(startup, 100))
+        written, go_on = threading.Event(), threading.Event()
+
+        def halfway(connection: sqlite3.Connection) -> None:
+            write(outcome_of(batch), connection)
+            settle(startup, entries, [], connection)
+            written.set()
+            go_on.wait(10)
+
+        async def until_written() -> asyncio.Task[None]:
+            task = asyncio.create_task(self.database.write(halfway))
+            assert await asyncio.to_thread(written.wait, 10)
+            return task
+
+        task = self.do(until_written())
+        self.crash()
+        go_on.set()
+        self.do(asyncio.wait_for(task, 10))
+        self.bring_to_life()
+
+    # ------------------------------------------------------------------ what always holds
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """Whatever was journaled and not removed is there, in the order of each startup, and is counted."""
+        for startup, lane in self.lanes.items():
+            entries = self.do(self.journal.take(startup, 1_000_000))
+            assert [entry.lines for entry in entries] == lane.entries
+        waiting = [line for lane in self.lanes.values() for entry in lane.entries for line in entry]
+        blocks = sum(len(lane.entries) for lane in self.lanes.values())
+        assert self.journal.readings == len(waiting)
+        assert self.journal.bytes == sum(map(len, waiting)) + len(waiting) - blocks
+
+    @invariant()
+    def ledger_balances(self) -> None:
+        """The ledger balances, and says what the model says."""
+        found = self.do(self.database.read(ledger.balance))
+        assert all(counts.balanced for counts in found.values())
+        for startup, lane in self.lanes.items():
+            assert found.get(startup, Counts()) == lane.balance
+
+    @invariant()
+    def letters_are_kept(self) -> None:
+        """The newest dead letters of each startup are there, byte for byte, and what had to go is told."""
+        for startup, lane in self.lanes.items():
+            letters = self.do(self.database.read(partial(dead_letters.page, startup=startup)))
+            assert [letter.rejection.payload for letter in letters[::-1]] == lane.letters
+            totals = self.do(self.database.read(dead_letters.totals)).get(startup, Totals())
+            assert totals == Totals(len(lane.letters), sum(map(len, lane.letters)), lane.dropped)
+
+    def teardown(self) -> None:
+        if hasattr(self, "database"):
+            self.do(self.database.close())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+        shutil.rmtree(self.root)
+
+
+TestStateOnDisk = pytest.mark.timeout(600)(StateOnDisk.TestCase)  # a failure is made smaller for up to five minutes
+TestStateOnDisk.settings = settings(max_examples=40, stateful_step_count=25)
