@@ -1,0 +1,149 @@
+"""Every example in the documentation is what the gateway takes, or refuses as the document says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from gateway.config import load
+from gateway.config.models import DeadLetterSettings, DrainSettings, JournalSettings
+from gateway.drain import Drain
+from gateway.feeds.live import rejection_json
+from gateway.journal import Journal
+from gateway.model import Code, Message, Reason, Rejection
+from gateway.pipeline import Pipeline, Refined, unused
+from gateway.stores.sqlite import SqliteStore
+from gateway.timestamps import NS
+from tests.builders import database
+from tests.docs.blocks import ROOT, Block, all_blocks, blocks
+from tests.docs.compare import same
+from tests.servers import eventually
+
+NOW_NS = 1_795_421_730 * NS
+"""2026-11-23 08:15:30 UTC, as the device guide says."""
+
+YEAR_NS = 365 * 86_400 * NS
+GUIDE = ROOT / "docs" / "device-guide.md"
+TRIED = [block for block in blocks(GUIDE) if block.kind.startswith("try")]
+STARTUP: Mapping[str, Any] = {
+    "name": "Acme",
+    "topics": {"climate": {"topic": "testbed/acme/{device}/x", "fields": {"t": {"type": "float"}}}},
+}
+
+
+def refine(block: Block) -> Refined:
+    """What the gateway with the sample configuration makes of the payload of a `try` block."""
+    config = load(ROOT / "config")
+    pipeline = Pipeline(config, unused(config.startups))
+    topic = block.argument.partition(" -> ")[0]
+    payload = block.text.encode()
+    if padded := re.fullmatch(r"try padded to (\d+)", block.kind):
+        payload = payload.ljust(int(padded[1]))
+    message = Message(topic, payload, retain=block.kind == "try retained")
+    if after := re.fullmatch(r"try after (\d+)", block.kind):
+        for _ in range(int(after[1])):
+            pipeline.refine(message, NOW_NS)
+        return pipeline.refine(message, NOW_NS)
+    years = int(block.kind.removeprefix("try in ")) - 2026 if block.kind.startswith("try in ") else 0
+    return pipeline.refine(message, NOW_NS + years * YEAR_NS, metered=False)
+
+
+def told(reason: Reason) -> str:
+    return f"{reason.code.value} {reason.where}"
+
+
+@pytest.mark.parametrize("block", TRIED, ids=str)
+def test_a_payload_gives_what_the_guide_says(block: Block) -> None:
+    """Each payload of the device guide is accepted, or refused with the codes and places that stand there."""
+    result = refine(block)
+    wanted = block.argument.partition(" -> ")[2].split(", ")
+    accepted = [item for item in wanted if item.startswith("accepted")]
+    count = int(accepted[0].removeprefix("accepted") or 1) if accepted else 0
+    assert len(result.readings) == count
+    reasons = result.rejection.reasons if result.rejection else ()
+    assert [told(reason) for reason in reasons] == [item for item in wanted if item not in accepted]
+
+
+def answered() -> list[tuple[Block, Block]]:
+    """Each `answers` block, and the payload before it."""
+    found = []
+    last: Block | None = None
+    for block in blocks(GUIDE):
+        if block.kind.startswith("try"):
+            last = block
+        elif block.marker == "answers":
+            assert last is not None
+            found.append((last, block))
+    return found
+
+
+@pytest.mark.parametrize(("payload", "answer"), answered(), ids=str)
+def test_the_answer_is_the_one_in_the_guide(payload: Block, answer: Block) -> None:
+    """The reasons of a refused payload read, word for word, as the device guide quotes them."""
+    rejection = refine(payload).rejection
+    assert rejection is not None
+    assert [str(reason) for reason in rejection.reasons] == answer.text.splitlines()
+
+
+def test_every_code_has_a_section_with_an_example() -> None:
+    """The device guide explains every code there is and no other; each one is shown by an example."""
+    text = GUIDE.read_text(encoding="utf-8")
+    sections = re.findall(r"^### `(\w+)`$", text, re.MULTILINE)
+    assert sections == [code.value for code in Code]
+    shown = {item.split()[0] for block in TRIED for item in block.argument.partition(" -> ")[2].split(", ")}
+    assert {code.value for code in Code} - shown == {Code.STORE_REFUSED.value}
+
+
+async def test_what_the_store_refuses_is_told_as_in_the_guide(tmp_path: Path) -> None:
+    """The feedback for a point whose field has changed its type is the one in the device guide."""
+    (block,) = [block for block in blocks(GUIDE) if block.marker == "refused by the store"]
+    told: list[Rejection] = []
+    store = SqliteStore(tmp_path / "store")
+    await store.open()
+    await store.write("acme", [b"air,device=air-01 co2=612i 1"])
+    async with database(tmp_path / "gateway.db") as state:
+        journal = Journal(state, JournalSettings())
+        drain = Drain(journal, store, state, DrainSettings(), DeadLetterSettings(), told.extend)
+        lines = {"acme": [b"air,device=air-01 co2=612.5 1795421730000000000"]}
+        await state.write(lambda connection: Journal.append(connection, lines))
+        journal.appended(lines)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(drain.run(["acme"]))
+            await eventually(lambda: told, says="the refused point is told")
+            drain.stop()
+    await store.close()
+    assert same(json.loads(block.text), json.loads(json.dumps(rejection_json(told[0]))))
+
+
+@pytest.mark.parametrize("block", all_blocks("yaml"), ids=str)
+def test_yaml_examples_are_loaded(block: Block, tmp_path: Path) -> None:
+    """Each example of gateway.yaml or of a startup's file is one that the gateway takes."""
+    yaml = YAML()
+    part = yaml.load(block.text)
+    (tmp_path / "startups").mkdir()
+    if block.argument == "gateway.yaml":
+        yaml.dump(dict(STARTUP), tmp_path / "startups" / "acme.yaml")
+        yaml.dump(part, tmp_path / "gateway.yaml")
+    else:
+        assert block.argument == "startup", f"{block}: there is no way to load {block.argument!r}"
+        whole = {**STARTUP, **part}
+        slug = next(iter(whole["topics"].values()))["topic"].split("/")[1]
+        yaml.dump(whole, tmp_path / "startups" / f"{slug}.yaml")
+    assert load(tmp_path).startups
+
+
+@pytest.mark.parametrize("block", all_blocks("file"), ids=str)
+def test_files_that_readers_write_are_loaded(block: Block, tmp_path: Path) -> None:
+    """Each startup's file that a document has its reader write is one that the gateway takes."""
+    path = tmp_path / block.argument
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(block.text, encoding="utf-8")
+    if path.parent.name == "startups":
+        assert not load(path.parents[1]).warnings
