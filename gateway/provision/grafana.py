@@ -1,0 +1,240 @@
+"""Grafana: an organisation a startup, with its users, a data source, a folder, dashboards and alert rules.
+
+Grafana OSS lets every user of an organisation query each of its data sources, so that an organisation a startup is the
+only wall it has. Organisation ids are found by name: ours end in the slug in brackets (`grafana_names`), and hold our
+data source or folder, or nothing at all yet. One of that name which holds other things is somebody else's: a conflict.
+
+Nothing that people made is removed. An organisation or folder of a startup that is gone goes only when nothing is in it
+that is not ours; edited dashboards, and users whom somebody else added, stay with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.config import Config, Startup
+from gateway.errors import AdminRefused, ProvisionError
+from gateway.provision import dashboards, grafana_contents, grafana_dashboards, grafana_users
+from gateway.provision.grafana_api import NOT_FOUND, Grafana
+from gateway.provision.grafana_contents import FOLDER_KIND, RULE_KIND, SOURCE_KIND
+from gateway.provision.grafana_names import org_name, slug_of
+from gateway.provision.plan import Credential, Resource, Step
+
+KIND = "organisation"
+
+
+@dataclass(frozen=True, slots=True)
+class Org:
+    """An organisation on the server; `slug` as its name spells it."""
+
+    id: int
+    name: str
+    slug: str
+
+
+class GrafanaServer:
+    """Implements `plan.Server` for Grafana.
+
+    `influxdb_url` is where Grafana reaches InfluxDB. `read_token` gives a startup's read token, None while there is
+    none; `bucket` the name of its bucket.
+    """
+
+    name = "grafana"
+
+    def __init__(
+        self,
+        url: str,
+        user: str,
+        password: str,
+        influxdb_url: str,
+        read_token: Callable[[str], str | None],
+        bucket: Callable[[str], str],
+    ) -> None:
+        self._grafana = Grafana(url.rstrip("/"), user, password)
+        self._influxdb_url = influxdb_url
+        self._read_token = read_token
+        self._bucket = bucket
+
+    def wanted(self, config: Config) -> list[Resource]:
+        """The organisation first; dashboards and alert rules last, since they name the folder and the data source."""
+        return [resource for startup in config.startups for resource in self._wanted_of(startup)]
+
+    async def actual(self, config: Config) -> list[Resource]:
+        """Everything of ours, and whatever has a name that is wanted."""
+        found: list[Resource] = []
+        orgs = await self._orgs()
+        for startup in config.startups:
+            found += await self._actual_of(startup, orgs)
+        for org in orgs:
+            if org.slug not in config.by_slug:
+                found += await self._left_of(org)
+        return found
+
+    async def apply(self, step: Step) -> list[Credential]:
+        """Do one step; a user that is made gets a password, which is told once."""
+        if step.resource.kind == KIND:
+            await (self._remove_org(step.resource) if step.action == "remove" else self._save_org(step.resource))
+            return []
+        org = await self._org(step.resource.startup)
+        if step.action == "remove":
+            await self._remove(org, step.resource)
+            return []
+        return await self._save(org, step.resource)
+
+    async def close(self) -> None:
+        await self._grafana.close()
+
+    def _wanted_of(self, startup: Startup) -> list[Resource]:
+        slug = startup.slug
+        return [
+            _org_resource(slug, org_name(startup)),
+            *grafana_users.wanted(startup),
+            grafana_contents.wanted_source(startup, self._influxdb_url, self._bucket(slug), self._read_token(slug)),
+            grafana_contents.wanted_folder(startup),
+            *grafana_dashboards.wanted(slug, dashboards.generate_all(startup)),
+            *grafana_contents.wanted_rules(startup),
+        ]
+
+    async def _actual_of(self, startup: Startup, orgs: Sequence[Org]) -> list[Resource]:
+        """A startup's organisation and what is in it."""
+        alike = [org for org in orgs if org.slug.lower() == startup.slug]
+        own = [org for org in alike if org.slug == startup.slug]
+        wanted = self._wanted_of(startup)
+        if not alike:
+            return await grafana_users.actual(self._grafana, startup, startup.slug, [])
+        if not own:  # one that differs in case only is somebody else's, and people would take it for the startup's
+            return _only_conflict(alike[0], wanted)
+        if len(own) > 1:
+            names = " and ".join(repr(org.name) for org in own)
+            raise ProvisionError(f"Grafana has the organisations {names}: only one may be called ({startup.slug})")
+        inside = await self._inside(own[0], startup, wanted)
+        if _is_marked(inside) or not await grafana_contents.made_by_people(self._grafana, own[0].id, startup.slug):
+            return [_org_resource(startup.slug, own[0].name), *inside]
+        return _only_conflict(own[0], wanted)
+
+    async def _left_of(self, org: Org) -> list[Resource]:
+        """What is ours in the organisation of a startup that is gone."""
+        members = await self._members(org)
+        if not grafana_users.is_admin(members, self._grafana.user):
+            return []
+        inside = await self._inside(org, None, [])
+        if not _is_marked(inside):
+            return []
+        is_free = not await self._strangers(org)
+        kept = [resource for resource in inside if is_free or resource.kind != FOLDER_KIND]
+        return [_org_resource(org.slug, org.name, is_ours=is_free), *kept]
+
+    async def _inside(self, org: Org, startup: Startup | None, wanted: Sequence[Resource]) -> list[Resource]:
+        """In the order of `wanted`, without the organisation itself."""
+        grafana, slug = self._grafana, org.slug
+        members = await self._members(org)
+        if not grafana_users.is_admin(members, grafana.user):
+            raise AdminRefused(
+                f"{grafana.user!r} is no Admin of Grafana's organisation {org.name!r}: add it there as one (or, if the "
+                "organisation is not the test bed's, rename that)"
+            )
+        return [
+            *await grafana_users.actual(grafana, startup, slug, members),
+            *await grafana_contents.actual_source(grafana, org.id, slug),
+            *await grafana_contents.actual_folder(grafana, org.id, slug),
+            *await grafana_dashboards.actual(grafana, org.id, slug, _by_uid(wanted, grafana_dashboards.KIND)),
+            *await grafana_contents.actual_rules(grafana, org.id, slug, _by_uid(wanted, RULE_KIND)),
+        ]
+
+    async def _save(self, org: Org, resource: Resource) -> list[Credential]:
+        grafana, slug = self._grafana, resource.startup
+        match resource.kind:
+            case grafana_users.KIND:
+                return await grafana_users.save(grafana, org.id, slug, _uid(resource))
+            case grafana_contents.SOURCE_KIND:
+                await grafana_contents.save_source(grafana, org.id, resource, self._read_token(slug))
+            case grafana_contents.FOLDER_KIND:
+                await grafana_contents.save_folder(grafana, org.id, slug)
+            case grafana_dashboards.KIND:
+                await grafana_dashboards.write(grafana, org.id, slug, resource.spec["dashboard"])
+            case grafana_contents.RULE_KIND:
+                await grafana_contents.save_rule(grafana, org.id, resource.spec["rule"])
+        return []
+
+    async def _remove(self, org: Org, resource: Resource) -> None:
+        grafana, slug = self._grafana, resource.startup
+        match resource.kind:
+            case grafana_users.KIND:
+                await grafana_users.remove(grafana, org.id, _uid(resource))
+            case grafana_contents.SOURCE_KIND:
+                await grafana_contents.remove_source(grafana, org.id, slug)
+            case grafana_contents.FOLDER_KIND:
+                await self._check_free(org)
+                await grafana_contents.remove_folder(grafana, org.id, slug)
+            case grafana_dashboards.KIND:
+                await grafana_dashboards.remove(grafana, org.id, _uid(resource))
+            case grafana_contents.RULE_KIND:
+                await grafana_contents.remove_rule(grafana, org.id, _uid(resource))
+
+    async def _save_org(self, resource: Resource) -> None:
+        """Made, or renamed after the startup."""
+        api, name = self._grafana.within(), resource.spec["name"]
+        org = next((org for org in await self._orgs() if org.slug == resource.name), None)
+        if org is None:
+            await self._grafana.ask(api.organization.create_organization(name))
+        elif org.name != name:
+            await self._grafana.ask(api.organizations.update_organization(org.id, {"name": name}))
+
+    async def _remove_org(self, resource: Resource) -> None:
+        org = next((org for org in await self._orgs() if org.slug == resource.name), None)
+        if org is not None:
+            await self._check_free(org)
+            api = self._grafana.within().organizations
+            await self._grafana.ask(api.delete_organization(org.id), none_for=[NOT_FOUND])
+
+    async def _check_free(self, org: Org) -> None:
+        if others := await self._strangers(org):
+            raise ProvisionError(
+                f"Grafana's organisation {org.name!r} also holds {', '.join(others)}, which provisioning did not make: "
+                "move or delete that, then plan again"
+            )
+
+    async def _strangers(self, org: Org) -> list[str]:
+        """What and who would go with an organisation, and is not ours. For people."""
+        people = grafana_users.strangers(await self._members(org), self._grafana.user)
+        return people + await grafana_contents.made_by_people(self._grafana, org.id, org.slug)
+
+    async def _org(self, slug: str) -> Org:
+        for org in await self._orgs():
+            if org.slug == slug:
+                return org
+        raise ProvisionError(f"Grafana has no organisation of {slug} yet: plan and apply again")
+
+    async def _orgs(self) -> list[Org]:
+        found = await self._grafana.ask(self._grafana.within().organizations.list_organization())
+        orgs = [Org(one["id"], one["name"], slug_of(one["name"])) for one in found]
+        return [org for org in orgs if org.slug]
+
+    async def _members(self, org: Org) -> list[grafana_users.Member]:
+        members: list[grafana_users.Member] = await self._grafana.ask(
+            self._grafana.within().organizations.organization_user_list(org.id)
+        )
+        return members
+
+
+def _org_resource(slug: str, name: str, *, is_ours: bool = True) -> Resource:
+    return Resource("grafana", KIND, slug, {"name": name}, slug, is_ours)
+
+
+def _only_conflict(org: Org, wanted: Sequence[Resource]) -> list[Resource]:
+    """Somebody else's organisation: all that belongs into it is taken for done, so that nothing is done to it."""
+    return [_org_resource(wanted[0].name, org.name, is_ours=False), *wanted[1:]]
+
+
+def _is_marked(inside: Sequence[Resource]) -> bool:
+    return any(resource.kind in (SOURCE_KIND, FOLDER_KIND) for resource in inside)
+
+
+def _by_uid(wanted: Sequence[Resource], kind: str) -> Mapping[str, Resource]:
+    return {_uid(resource): resource for resource in wanted if resource.kind == kind}
+
+
+def _uid(resource: Resource) -> str:
+    """What stands after the slug in a resource's name."""
+    return resource.name.partition("/")[2]

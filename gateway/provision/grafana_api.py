@@ -1,0 +1,100 @@
+"""Grafana's HTTP API by grafana-client's async client, with errors that say what to do.
+
+One client for each organisation: it sends `X-Grafana-Org-Id` with every request, so that nothing depends on which
+organisation the admin's account is switched to. Only endpoints under `/api`, which Grafana 13 calls deprecated and
+keeps; data sources by UID, since numeric ids are switched off there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+from grafana_client.api import AsyncGrafanaApi
+from grafana_client.client import GrafanaException
+from niquests.exceptions import JSONDecodeError, RequestException
+
+from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
+
+TIMEOUT_S = 30.0
+NOT_FOUND = 404
+TAKEN = (409, 412)
+"""Somebody else has the name or UID, or saved first. Which of the two it is has changed between versions."""
+
+
+class Grafana:
+    """A Grafana server, as its server admin sees it."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.url = url
+        self.user = user
+        self._password = password
+        self._clients: dict[int | None, Any] = {}
+
+    def within(self, org_id: int | None = None) -> Any:
+        """grafana-client (which has no types), in an organisation or in none."""
+        if org_id not in self._clients:
+            self._clients[org_id] = self._client(org_id)
+        return self._clients[org_id]
+
+    async def ask(self, answer: Awaitable[Any], *, none_for: Collection[int] = ()) -> Any:
+        """What Grafana answers, as JSON values; None for the HTTP statuses in `none_for`, and for no content.
+
+        Raises:
+            ServerUnreachable, AdminRefused, ProvisionError
+        """
+        try:
+            result = await answer
+        except GrafanaException as error:
+            if error.status_code in none_for:
+                return None
+            raise self._refused(error) from error
+        except JSONDecodeError as error:
+            raise self._stranger() from error
+        except RequestException as error:
+            raise self._unreachable(error) from error
+        if isinstance(result, str):
+            raise self._stranger()
+        return result
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        clients = list(self._clients.values())
+        self._clients.clear()
+        for client in clients:
+            await client.client.s.close()
+
+    def _client(self, org_id: int | None) -> Any:
+        place = urlsplit(self.url)
+        host = f"[{place.hostname}]" if ":" in (place.hostname or "") else place.hostname
+        prefix = place.path.strip("/")
+        return AsyncGrafanaApi(
+            (self.user, self._password),
+            host=host,
+            port=place.port,
+            protocol=place.scheme,
+            url_path_prefix=f"{prefix}/" if prefix else "",
+            timeout=TIMEOUT_S,
+            organization_id=org_id,
+        )
+
+    def _refused(self, error: GrafanaException) -> ProvisionError:
+        body = error.response
+        told = body.get("message", "") if isinstance(body, dict) else ""
+        if error.status_code == 0:
+            return self._unreachable(error)
+        if error.status_code in (401, 403):
+            return AdminRefused(
+                f"Grafana at {self.url} refused {self.user!r} ({error.status_code} {told}): check the Grafana admin's "
+                "user and password; it must be a server admin"
+            )
+        return ProvisionError(f"Grafana at {self.url} answered {error.status_code}: {told or error.message}")
+
+    def _unreachable(self, error: Exception) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"no Grafana answers at {self.url}: is it running, and is the address right from here? ({error})"
+        )
+
+    def _stranger(self) -> ProvisionError:
+        return ProvisionError(f"what answers at {self.url} is no Grafana: check the address, its port and its path")

@@ -1,0 +1,210 @@
+"""InfluxDB 2: a bucket a startup with its retention, a read token a startup, one token for the gateway.
+
+Tokens are told once, at their creation (from 2.9 they are stored hashed): each is kept in the vault. The description
+of a token carries the fingerprint of its secret, so that a lost or stale file shows in the next plan. What is ours
+carries `MARK`. Permissions cannot be changed: a token that needs others is made anew, then the old one is deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from influxdb_client import Authorization, BucketRetentionRules, InfluxDBClient, Permission, PermissionResource
+from influxdb_client.rest import ApiException
+from urllib3.exceptions import HTTPError
+
+from gateway.config import Config
+from gateway.config.models import InfluxDB
+from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
+from gateway.provision.plan import Credential, Resource, Step
+from gateway.provision.vault import Vault, fingerprint
+
+MARK = "made by testbed-gateway"
+GATEWAY = "gateway"
+_DESCRIPTION = re.compile(rf"{MARK}: (\S+)(?: #([0-9a-f]{{12}}))?")
+_PAGE = 100
+T = TypeVar("T")
+
+
+class InfluxDBServer:
+    """Implements `plan.Server` for InfluxDB 2."""
+
+    name = "influxdb"
+
+    def __init__(self, settings: InfluxDB, url: str, token: str, vault: Vault) -> None:
+        self._settings = settings
+        self._url = url
+        self._vault = vault
+        self._client = InfluxDBClient(url=url, token=token, org=settings.org, timeout=20_000)
+        self._buckets: dict[str, str] = {}
+        self._tokens: dict[str, list[str]] = {}
+
+    def wanted(self, config: Config) -> list[Resource]:
+        """Buckets first, since tokens name them."""
+        buckets = {startup.slug: self.bucket(startup.slug) for startup in config.startups}
+        resources = [
+            Resource(self.name, "bucket", buckets[startup.slug], {"retention_s": int(startup.retention)}, startup.slug)
+            for startup in config.startups
+        ]
+        everything = [f"{action} {bucket}" for bucket in buckets.values() for action in ("read", "write")]
+        if everything:  # InfluxDB makes no token without permissions
+            resources.append(_token(GATEWAY, everything))
+        resources += [_token(read_token_name(slug), [f"read {bucket}"], slug) for slug, bucket in buckets.items()]
+        return resources
+
+    async def actual(self, config: Config) -> list[Resource]:
+        """Buckets and tokens of ours, and buckets of a wanted name."""
+        return await self._call(lambda: self._actual({resource.name for resource in self.wanted(config)}))
+
+    async def apply(self, step: Step) -> list[Credential]:
+        """Do one step. Tokens go into the vault; nothing of them is told to people."""
+        await self._call(lambda: self._apply(step))
+        return []
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._client.close)
+
+    def bucket(self, slug: str) -> str:
+        return self._settings.bucket.replace("{startup}", slug)
+
+    # ------------------------------------------------------------------ in a thread: the client's admin API is blocking
+
+    def _actual(self, names: set[str]) -> list[Resource]:
+        buckets = list(self._all_buckets())
+        self._buckets = {bucket.name: bucket.id for bucket in buckets}
+        found = [
+            Resource(
+                self.name,
+                "bucket",
+                bucket.name,
+                {"retention_s": _retention(bucket)},
+                is_ours=bucket.description == MARK,
+            )
+            for bucket in buckets
+        ]
+        found += self._actual_tokens({bucket.id: bucket.name for bucket in buckets})
+        return [resource for resource in found if resource.is_ours or resource.name in names]
+
+    def _actual_tokens(self, bucket_names: Mapping[str, str]) -> Iterable[Resource]:
+        """A token whose secret is the one in the vault has its own name; others of ours are left from before."""
+        self._tokens = {}
+        for authorization in self._client.authorizations_api().find_authorizations():
+            match = _DESCRIPTION.fullmatch(authorization.description or "")
+            if match is None:
+                continue
+            name, print_ = match.groups()
+            self._tokens.setdefault(name, []).append(authorization.id)
+            kept = bool(print_) and print_ == fingerprint(self._vault.read(vault_name(name)))
+            permissions = sorted(_permission_text(one, bucket_names) for one in authorization.permissions)
+            spec = {"permissions": permissions, "kept": kept, "status": authorization.status}
+            is_stale = not kept and len(self._tokens[name]) > 1
+            yield Resource(self.name, "token", f"{name} {authorization.id}" if is_stale else name, spec)
+
+    def _apply(self, step: Step) -> None:
+        resource = step.resource
+        match resource.kind, step.action:
+            case "bucket", "create":
+                rules = BucketRetentionRules(type="expire", every_seconds=resource.spec["retention_s"])
+                made = self._client.buckets_api().create_bucket(
+                    bucket_name=resource.name, retention_rules=rules, description=MARK, org=self._settings.org
+                )
+                self._buckets[resource.name] = made.id
+            case "bucket", "update":
+                self._change_retention(resource)
+            case "bucket", "remove":
+                self._client.buckets_api().delete_bucket(self._buckets[resource.name])
+            case "token", "remove":
+                self._remove_tokens(resource.name)
+            case "token", _:
+                self._make_token(resource)
+
+    def _change_retention(self, resource: Resource) -> None:
+        buckets = self._client.buckets_api()
+        bucket = buckets.find_bucket_by_id(self._buckets[resource.name])
+        bucket.retention_rules = [BucketRetentionRules(type="expire", every_seconds=resource.spec["retention_s"])]
+        buckets.update_bucket(bucket)
+
+    def _make_token(self, resource: Resource) -> None:
+        """Make it, keep it, and only then delete the older ones: at no moment is the gateway without."""
+        api = self._client.authorizations_api()
+        old = self._tokens.get(resource.name, [])
+        permissions = [self._permission(text) for text in resource.spec["permissions"]]
+        wanted = Authorization(org_id=self._org_id(), permissions=permissions, description=f"{MARK}: {resource.name}")
+        made = api.create_authorization(authorization=wanted)
+        self._vault.write(vault_name(resource.name), made.token)
+        made.description = f"{MARK}: {resource.name} #{fingerprint(made.token)}"
+        api.update_authorization(made)
+        for ident in old:
+            api.delete_authorization(ident)
+        self._tokens[resource.name] = [made.id]
+
+    def _remove_tokens(self, name: str) -> None:
+        plain, _, ident = name.partition(" ")
+        for one in [ident] if ident else self._tokens.get(plain, []):
+            self._client.authorizations_api().delete_authorization(one)
+        if not ident:
+            self._vault.forget(vault_name(plain))
+
+    def _permission(self, text: str) -> Permission:
+        action, bucket = text.split(" ", 1)
+        place = PermissionResource(type="buckets", id=self._buckets[bucket], org_id=self._org_id())
+        return Permission(action=action, resource=place)
+
+    def _org_id(self) -> str:
+        organizations = self._client.organizations_api().find_organizations(org=self._settings.org)
+        if not organizations:
+            raise ProvisionError(
+                f"InfluxDB has no organisation {self._settings.org!r}: set store.influxdb.org, or make it there"
+            )
+        return str(organizations[0].id)
+
+    def _all_buckets(self) -> Iterable[Any]:
+        offset = 0
+        while True:
+            page = self._client.buckets_api().find_buckets(limit=_PAGE, offset=offset, org=self._settings.org).buckets
+            yield from page
+            if len(page) < _PAGE:
+                return
+            offset += _PAGE
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(work)
+        except ApiException as error:
+            raise _refused(self._url, error) from error
+        except (HTTPError, OSError) as error:
+            raise ServerUnreachable(f"no InfluxDB answers at {self._url}: {error}; is it running?") from error
+
+
+def read_token_name(slug: str) -> str:
+    """The name of a startup's read token."""
+    return f"read-{slug}"
+
+
+def vault_name(token: str) -> str:
+    """The name under which a token is kept."""
+    return f"influxdb-{token}"
+
+
+def _token(name: str, permissions: list[str], startup: str = "") -> Resource:
+    spec = {"permissions": sorted(permissions), "kept": True, "status": "active"}
+    return Resource("influxdb", "token", name, spec, startup)
+
+
+def _retention(bucket: Any) -> int:
+    return int(bucket.retention_rules[0].every_seconds) if bucket.retention_rules else 0
+
+
+def _permission_text(permission: Any, bucket_names: Mapping[str, str]) -> str:
+    place = permission.resource
+    return f"{permission.action} {bucket_names.get(place.id, place.id) if place.type == 'buckets' else place.type}"
+
+
+def _refused(url: str, error: ApiException) -> ProvisionError:
+    message = (error.message or error.reason or "").strip()
+    if error.status in (401, 403):
+        return AdminRefused(f"InfluxDB at {url} refused the admin token ({error.status} {message}): check it")
+    return ProvisionError(f"InfluxDB at {url} answered {error.status}: {message}")

@@ -1,0 +1,262 @@
+"""Mosquitto: roles and clients of its dynamic security plugin, over `$CONTROL/dynamic-security/v1`.
+
+Roles hold concrete topics rather than `%u` patterns, which Mosquitto 2.0 takes literally. Three kinds of accounts:
+
+    {startup}.{device}   publishes its own topics, reads its own feedback
+    {startup}            reads its own feeds, feedback and telemetry; writes nothing
+    gateway              reads telemetry, writes feeds and feedback; cannot administer; its password is in the vault
+
+What is ours carries `MARK` as its description. Source: mosquitto's "Dynamic Security" documentation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import aiomqtt
+
+from gateway.config import Config, Startup
+from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
+from gateway.provision.plan import Credential, Resource, Step
+from gateway.provision.vault import Vault
+from gateway.topics import Capture, Template, subscriptions
+
+MARK = "made by testbed-gateway"
+TOPIC = "$CONTROL/dynamic-security/v1"
+GATEWAY_PASSWORD = "mqtt-gateway"  # noqa: S105  # the name of its file, not the password
+ANSWER_WITHIN = 10.0
+DEFAULTS: Mapping[str, bool] = {
+    "publishClientSend": False,
+    "publishClientReceive": True,
+    "subscribe": False,
+    "unsubscribe": True,
+}
+
+
+class MosquittoServer:
+    """Implements `plan.Server` for Mosquitto."""
+
+    name = "mosquitto"
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        username: str,
+        password: str,
+        vault: Vault,
+        *,
+        gateway_user: str = "gateway",
+        tls: Any = None,
+    ) -> None:
+        self._vault = vault
+        self._address = f"{host}:{port}"
+        self._gateway_user = gateway_user
+        self._client = aiomqtt.Client(host, port, username=username, password=password, tls_context=tls)
+        self._connected = False
+
+    def wanted(self, config: Config) -> list[Resource]:
+        """Roles first, since clients name them."""
+        resources = [Resource(self.name, "default access", "defaults", dict(DEFAULTS))]
+        for role, acls, startup in _roles(config, self._gateway_user):
+            resources.append(Resource(self.name, "role", role, {"acls": sorted(acls)}, startup))
+        for role, _, startup in _roles(config, self._gateway_user):
+            spec = {"roles": [role]} | ({"kept": True} if role == self._gateway_user else {})
+            resources.append(Resource(self.name, "client", role, spec, startup))
+        return resources
+
+    async def actual(self, config: Config) -> list[Resource]:
+        """Everything of ours, and whatever has a name that is wanted."""
+        names = {resource.key for resource in self.wanted(config)}
+        answers = await self._ask(
+            [
+                {"command": "getDefaultACLAccess"},
+                {"command": "listRoles", "verbose": True},
+                {"command": "listClients", "verbose": True},
+            ]
+        )
+        access, roles, clients = (answer["data"] for answer in answers)
+        allowed = {one["acltype"]: one["allow"] for one in access["acls"]}
+        found = [Resource(self.name, "default access", "defaults", {name: allowed[name] for name in DEFAULTS})]
+        found += [_actual_role(role) for role in roles["roles"]]
+        kept = await self._is_kept()
+        found += [self._actual_client(client, kept) for client in clients["clients"]]
+        return [resource for resource in found if resource.is_ours or resource.key in names]
+
+    async def apply(self, step: Step) -> list[Credential]:
+        """Do one step; a client that is made gets a new password, which is told once."""
+        match step.resource.kind, step.action:
+            case "default access", _:
+                acls = [{"acltype": name, "allow": allow} for name, allow in step.resource.spec.items()]
+                await self._ask([{"command": "setDefaultACLAccess", "acls": acls}])
+            case "role", _:
+                await self._ask([_role_command(step)])
+            case "client", "create":
+                return await self._create_client(step.resource)
+            case "client", "update":
+                return await self._update_client(step.resource)
+            case "client", "remove":
+                await self._ask([{"command": "deleteClient", "username": step.resource.name}])
+        return []
+
+    async def new_password(self, startup: str, username: str) -> Credential:
+        """Give an account a new password; whoever is connected with the old one is disconnected."""
+        password = secrets.token_urlsafe(18)
+        await self._ask([{"command": "setClientPassword", "username": username, "password": password}])
+        return Credential(startup, "MQTT account", username, password)
+
+    async def close(self) -> None:
+        if self._connected:
+            self._connected = False
+            await self._client.__aexit__(None, None, None)
+
+    async def _create_client(self, resource: Resource) -> list[Credential]:
+        password = secrets.token_urlsafe(18)
+        await self._ask(
+            [
+                {
+                    "command": "createClient",
+                    "username": resource.name,
+                    "password": password,
+                    "textdescription": MARK,
+                    "roles": [{"rolename": role} for role in resource.spec["roles"]],
+                }
+            ]
+        )
+        return await self._hand_out(resource, password)
+
+    async def _update_client(self, resource: Resource) -> list[Credential]:
+        roles = [{"rolename": role} for role in resource.spec["roles"]]
+        await self._ask([{"command": "modifyClient", "username": resource.name, "roles": roles}])
+        if resource.name != self._gateway_user or await self._is_kept():
+            return []
+        told = await self.new_password(resource.startup, resource.name)
+        return await self._hand_out(resource, told.secret)
+
+    async def _hand_out(self, resource: Resource, password: str) -> list[Credential]:
+        """The gateway's own password is kept for it; every other is told, once."""
+        if resource.name == self._gateway_user:
+            await asyncio.to_thread(self._vault.write, GATEWAY_PASSWORD, password)
+            return []
+        return [Credential(resource.startup, "MQTT account", resource.name, password)]
+
+    async def _is_kept(self) -> bool:
+        return await asyncio.to_thread(self._vault.read, GATEWAY_PASSWORD) is not None
+
+    def _actual_client(self, client: Mapping[str, Any], kept: bool) -> Resource:
+        name = client["username"]
+        spec: dict[str, Any] = {"roles": [role["rolename"] for role in client.get("roles", [])]}
+        if name == self._gateway_user:
+            spec["kept"] = kept
+        return Resource(self.name, "client", name, spec, is_ours=_is_ours(client))
+
+    async def _ask(self, commands: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Send commands and wait for their answers.
+
+        Raises:
+            ServerUnreachable, AdminRefused, ProvisionError
+        """
+        try:
+            await self._connect()
+            await self._client.publish(TOPIC, json.dumps({"commands": commands}), qos=1)
+            async with asyncio.timeout(ANSWER_WITHIN):
+                answers = await self._answers()
+        except aiomqtt.MqttCodeError as error:
+            raise AdminRefused(
+                f"Mosquitto at {self._address} refused the admin: {error}; check the admin's name and password"
+            ) from error
+        except aiomqtt.MqttError as error:
+            raise ServerUnreachable(f"no Mosquitto answers at {self._address}: {error}; is it running?") from error
+        except TimeoutError:
+            raise ProvisionError(
+                f"Mosquitto at {self._address} does not answer on {TOPIC}: is the dynamic security plugin loaded, and "
+                "may this account administer it?"
+            ) from None
+        for command, answer in zip(commands, answers, strict=True):
+            if error_text := answer.get("error"):
+                raise ProvisionError(f"Mosquitto refused {command['command']}: {error_text}")
+        return answers
+
+    async def _connect(self) -> None:
+        if not self._connected:
+            await self._client.__aenter__()
+            self._connected = True
+            await self._client.subscribe(f"{TOPIC}/response", qos=1)
+
+    async def _answers(self) -> list[dict[str, Any]]:
+        message = await anext(self._client.messages)
+        answers: list[dict[str, Any]] = json.loads(str(message.payload, "utf-8"))["responses"]
+        return answers
+
+
+def account(startup: str, device: str) -> str:
+    """A device's account. A slug holds no dot, so that two startups' accounts cannot be spelled alike."""
+    return f"{startup}.{device}"
+
+
+def _roles(config: Config, gateway_user: str) -> Iterable[tuple[str, set[str], str]]:
+    """Each role with its ACLs and the startup that it is of; a client of the same name holds it."""
+    templates = [rule.template for startup in config.startups for rule in startup.topics.values()]
+    yield gateway_user, set(_gateway_acls(templates)), ""
+    for startup in config.startups:
+        yield startup.slug, set(_startup_acls(startup)), startup.slug
+        for device in startup.devices:
+            yield account(startup.slug, device), set(_device_acls(startup, device)), startup.slug
+
+
+def _gateway_acls(templates: Sequence[Template]) -> Iterable[str]:
+    for name in subscriptions(templates):
+        yield f"subscribePattern {name}"
+        yield f"subscribePattern $share/+/{name}"
+    yield "publishClientSend feeds/#"
+    yield "publishClientSend feedback/#"
+
+
+def _startup_acls(startup: Startup) -> Iterable[str]:
+    for root in ("feeds", "feedback", "testbed"):
+        yield f"subscribePattern {root}/{startup.slug}/#"
+    for rule in startup.topics.values():
+        if rule.template.levels[0] != "testbed":
+            yield f"subscribePattern {rule.template.filter}"
+
+
+def _device_acls(startup: Startup, device: str) -> Iterable[str]:
+    """All below its own name under testbed/, so that a wrong topic is answered by feedback and not by silence."""
+    yield f"publishClientSend testbed/{startup.slug}/{device}/#"
+    yield f"subscribeLiteral feedback/{startup.slug}/{device}"
+    for rule in startup.topics.values():
+        yield f"publishClientSend {_of_device(rule.template, device)}"
+
+
+def _of_device(template: Template, device: str) -> str:
+    return "/".join(
+        (device if level.name == "device" else "+") if isinstance(level, Capture) else level
+        for level in template.levels
+    )
+
+
+def _role_command(step: Step) -> dict[str, Any]:
+    role = step.resource.name
+    if step.action == "remove":
+        return {"command": "deleteRole", "rolename": role}
+    command = "createRole" if step.action == "create" else "modifyRole"
+    acls = [_acl(text) for text in step.resource.spec["acls"]]
+    return {"command": command, "rolename": role, "textdescription": MARK, "acls": acls}
+
+
+def _acl(text: str) -> dict[str, Any]:
+    kind, _, topic = text.partition(" ")
+    return {"acltype": kind, "topic": topic, "priority": 0, "allow": True}
+
+
+def _actual_role(role: Mapping[str, Any]) -> Resource:
+    acls = sorted(f"{acl['acltype']} {acl['topic']}" for acl in role.get("acls", []) if acl.get("allow"))
+    return Resource("mosquitto", "role", role["rolename"], {"acls": acls}, is_ours=_is_ours(role))
+
+
+def _is_ours(found: Mapping[str, Any]) -> bool:
+    return found.get("textdescription") == MARK

@@ -1,0 +1,93 @@
+"""provision.yaml: the servers that provisioning looks after, and where its secrets are. Only `provision` reads it.
+
+Admin secrets come from the files that it names or from environment variables, as in gateway.yaml. A server that is
+not named is left alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.config.load import read_file
+from gateway.config.secrets import find
+from gateway.config.types import PathField, matching
+from gateway.errors import SecretMissing
+
+FILE_NAME = "provision.yaml"
+_HTTP = matching(r"https?://\S+", "a URL such as http://localhost:3000")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MosquittoAdmin(_Model):
+    """The broker's admin API is MQTT itself. `gateway_user` is the account that the gateway gets."""
+
+    url: Annotated[str, matching(r"mqtts?://[^\s/@:]+(:\d{1,5})?/?", "a URL such as mqtt://host:1883")]
+    username: str = "admin"
+    password_file: PathField | None = None
+    ca_file: PathField | None = None
+    gateway_user: str = "gateway"
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or "localhost"
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or (8883 if self.url.startswith("mqtts") else 1883)
+
+
+class InfluxDBAdmin(_Model):
+    """Organisation and bucket names are those of gateway.yaml."""
+
+    url: Annotated[str, _HTTP]
+    token_file: PathField | None = None
+
+
+class GrafanaAdmin(_Model):
+    """A server admin's account. `influxdb_url` is where Grafana itself reaches InfluxDB; `public_url` is for people."""
+
+    url: Annotated[str, _HTTP]
+    username: str = "admin"
+    password_file: PathField | None = None
+    influxdb_url: Annotated[str, _HTTP]
+    public_url: str = ""
+
+
+class ProvisionSettings(_Model):
+    """The whole file. `secrets_dir` holds the tokens that a server tells only once; `mqtt_url` and `http_url` are what
+    hand-outs tell startups, where they differ from the gateway's own view."""
+
+    secrets_dir: Annotated[PathField, Field(validate_default=True)] = Path("../secrets")
+    mqtt_url: str = ""
+    http_url: str = ""
+    mosquitto: MosquittoAdmin | None = None
+    influxdb: InfluxDBAdmin | None = None
+    grafana: GrafanaAdmin | None = None
+
+
+def load_provision(directory: Path) -> ProvisionSettings:
+    """Read provision.yaml of a configuration directory; without the file no server is provisioned.
+
+    Raises:
+        ConfigError: with every problem in it.
+    """
+    return read_file(directory, FILE_NAME, ProvisionSettings)
+
+
+def secret(file: Path | None, variable: str, what: str) -> str:
+    """An admin's secret.
+
+    Raises:
+        SecretMissing: it is nowhere; the text says where it may be.
+    """
+    found = find(file, variable)
+    if found is None:
+        raise SecretMissing(f"provisioning needs {what}: name its file in {FILE_NAME}, or set {variable}")
+    return found

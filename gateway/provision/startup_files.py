@@ -1,0 +1,132 @@
+"""startups/*.yaml written and edited by commands. Comments and order survive an edit."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+
+from gateway.config.types import SLUG
+from gateway.errors import ProvisionError
+from gateway.topics import DEVICE_RULE, device_is_legal
+
+_TEMPLATE = """\
+# {name}. Every setting is explained in docs/operators-guide.md; `gateway check` tells what is wrong.
+name: {name_yaml}
+cohort: {cohort}
+until: {until}
+retention: 90d                        # how long readings are kept
+quota: {{messages: 200/s, burst: 2000, devices: 500, series: 5000, payload: 64KiB}}
+token_sha256: {token_sha256}
+team: {team}                             # e-mail addresses of who may use Grafana
+devices: []                           # each gets an MQTT account: gateway devices add {slug} NAME
+
+topics:
+  climate:                            # the measurement: rename it, and add more beside it
+    topic: testbed/{slug}/{{device}}/climate
+    payload: json
+    # time: {{from: /ts, unit: ms}}     # where the time of measuring stands; without it: when the message arrived
+    fields:
+      temperature: {{type: float, unit: celsius, min: -40, max: 125}}
+      humidity: {{type: float, unit: percent, min: 0, max: 100, required: false}}
+    # tags: {{firmware: /fw}}
+    unknown: reject                   # reject | drop | keep what no rule names
+"""
+
+
+def add(
+    directory: Path, slug: str, name: str, *, cohort: str, until: date | None, team: list[str], token_sha256: str
+) -> Path:
+    """Write startups/SLUG.yaml from the template.
+
+    Raises:
+        ProvisionError: the slug is no slug, or is taken (also by another case of letters).
+    """
+    if re.fullmatch(SLUG, slug) is None:
+        raise ProvisionError(f"expected a slug of 2 to 31 small letters, digits and -, such as acme-air; got {slug!r}")
+    folder = directory / "startups"
+    if taken := [path for path in folder.glob("*") if path.stem.lower() == slug.lower()]:
+        raise ProvisionError(
+            f"{taken[0]} is there already: choose another slug, or edit it and `gateway provision apply`"
+        )
+    path = folder / f"{slug}.yaml"
+    text = _TEMPLATE.format(
+        slug=slug,
+        name=name,
+        name_yaml=_scalar(name),
+        cohort=_scalar(cohort),
+        until=until or "null",
+        team="[" + ", ".join(map(_scalar, team)) + "]",
+        token_sha256=token_sha256,
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ProvisionError(f"{path}: cannot be written; {error.strerror}") from error
+    return path
+
+
+def add_device(path: Path, device: str) -> None:
+    """Add a device to `devices`.
+
+    Raises:
+        ProvisionError: the name cannot be a device's, or the file cannot be written.
+    """
+    if not device_is_legal(device):
+        raise ProvisionError(f"expected a device name of {DEVICE_RULE}; got {device!r}")
+    edit(path, lambda document: _append(document, device))
+
+
+def set_until(path: Path, until: date) -> None:
+    """Set the end date."""
+
+    def change(document: Any) -> None:
+        document["until"] = until
+
+    edit(path, change)
+
+
+def edit(path: Path, change: Callable[[Any], None]) -> None:
+    """Change a file's document in place, keeping comments; the file appears whole or not at all.
+
+    Raises:
+        ProvisionError: it is not there, or cannot be written.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 120
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"))
+        change(document)
+        text = io.StringIO()
+        yaml.dump(document, text)
+        new = path.with_suffix(".yaml.new")
+        new.write_text(text.getvalue(), encoding="utf-8")
+        new.replace(path)
+    except FileNotFoundError:
+        raise ProvisionError(f"there is no {path}: see `gateway startups list`") from None
+    except OSError as error:
+        raise ProvisionError(f"{path}: cannot be written; {error.strerror}") from error
+
+
+def _append(document: Any, device: str) -> None:
+    devices = document.setdefault("devices", CommentedSeq())
+    if device not in devices:
+        devices.append(device)
+
+
+def _scalar(text: str) -> str:
+    """One YAML scalar, quoted where it must be."""
+    out = io.StringIO()
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = True
+    yaml.width = 10_000
+    yaml.dump([text], out)
+    return out.getvalue().strip()[1:-1]

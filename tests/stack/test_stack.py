@@ -1,0 +1,319 @@
+"""The whole stack as an operator uses it: provision two startups, send readings, look, take everything away again.
+
+One provisioned stack serves all tests of this file; what it made is removed at the end, whatever happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import httpx
+import pytest
+
+from gateway.config import Config, load
+from gateway.provision import programme, run
+from gateway.provision.mosquitto import GATEWAY_PASSWORD, account
+from gateway.provision.plan import Credential, Plan
+from gateway.provision.run import Applied
+from gateway.provision.settings import GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings
+from gateway.provision.vault import Vault
+from gateway.stores.influxdb import InfluxDBStore
+from tests.running import NO_LIMITS, Running, running
+from tests.servers import eventually
+from tests.stack.conftest import Servers
+
+_RULE = """
+topics:
+  climate:
+    topic: testbed/{slug}/{{device}}/climate
+    time: {{from: /ts, unit: ms}}
+    fields:
+      temperature: {{from: /t, type: float, unit: celsius, min: -40, max: 125}}
+      running: {{type: bool, required: false}}
+"""
+
+
+@dataclass
+class Stack:
+    """The provisioned stack: two startups with a device `d1` each."""
+
+    servers: Servers
+    settings: ProvisionSettings
+    config: Config
+    directory: Path
+    slugs: tuple[str, str]
+    credentials: list[Credential]
+
+    @property
+    def vault(self) -> Vault:
+        return Vault(self.settings.secrets_dir)
+
+    def secret_of(self, name: str) -> str:
+        return next(one.secret for one in self.credentials if one.name == name)
+
+    def device(self, slug: str) -> aiomqtt.Client:
+        user = account(slug, "d1")
+        signed: dict[str, Any] = {"username": user, "password": self.secret_of(user)} if self.servers.mqtt_admin else {}
+        return aiomqtt.Client(self.servers.mqtt_host, self.servers.mqtt_port, **signed)
+
+    async def plan(self) -> Plan:
+        async with run.servers(self.config, self.settings) as several:
+            return await run.plan(self.config, several)
+
+    async def apply(self) -> Applied:
+        async with run.servers(self.config, self.settings) as several:
+            return await run.apply(await run.plan(self.config, several), several, lambda _step: None)
+
+    async def remove_all(self) -> None:
+        """Take away everything of the two startups, and what provisioning made for the gateway."""
+        nobody = Config(settings=self.config.settings, startups=())
+        async with run.servers(self.config, self.settings) as several:
+            plan = await programme.revocation(self.config, nobody, self.slugs, several, delete_data=True)
+            applied = await run.apply(plan, several, lambda _step: None)
+        assert applied.problem == ""
+
+
+@pytest.fixture(scope="module")
+def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    directory = tmp_path_factory.mktemp("stack")
+    with asyncio.Runner() as runner, ExitStack() as cleanup:
+        made = _stack(servers, directory)
+        cleanup.callback(lambda: runner.run(made.remove_all()))
+        applied = runner.run(made.apply())
+        assert applied.problem == "", applied.problem
+        made.credentials += applied.credentials
+        yield made
+
+
+def _stack(servers: Servers, directory: Path) -> Stack:
+    slugs = (f"stack-a{secrets.token_hex(3)}", f"stack-b{secrets.token_hex(3)}")
+    settings = _settings(servers, directory)
+    config = directory / "config"
+    (config / "startups").mkdir(parents=True)
+    for slug in slugs:
+        head = f"name: {slug.title()}\ndevices: [d1]\nquota: {{messages: {NO_LIMITS['messages']}}}\n"
+        (config / "startups" / f"{slug}.yaml").write_text(head + _RULE.format(slug=slug))
+    signed = f"\n  username: gateway\n  password_file: {settings.secrets_dir}/{GATEWAY_PASSWORD}.token"
+    (config / "gateway.yaml").write_text(f"""
+state_dir: {directory}/state
+mqtt:
+  url: {servers.mqtt_address}
+  client_id: {slugs[0]}{signed if servers.mqtt_admin else ""}
+store:
+  kind: influxdb
+  influxdb:
+    url: {servers.influxdb_url}
+    org: {servers.influxdb_org}
+    token_file: {settings.secrets_dir}/influxdb-gateway.token
+http: {{listen: "127.0.0.1:0", console: false}}
+drain: {{interval: 50ms}}
+""")
+    return Stack(servers, settings, load(config), config, slugs, [])
+
+
+def _settings(servers: Servers, directory: Path) -> ProvisionSettings:
+    """Every server that is named, with its admin's secret in a file."""
+
+    def kept(name: str, secret: str) -> Path:
+        path = directory / name
+        path.write_text(secret)
+        return path
+
+    mosquitto = grafana = None
+    if servers.mqtt_admin:
+        user, password = servers.mqtt_admin
+        file = kept("mqtt-admin", password)
+        mosquitto = MosquittoAdmin(url=servers.mqtt_address, username=user, password_file=file)
+    if servers.grafana_url:
+        file = kept("grafana-admin", servers.grafana_password)
+        grafana = GrafanaAdmin(
+            url=servers.grafana_url,
+            username=servers.grafana_user,
+            password_file=file,
+            influxdb_url=servers.influxdb_url,
+        )
+    influxdb = InfluxDBAdmin(url=servers.influxdb_url, token_file=kept("influxdb-admin", servers.influxdb_token))
+    return ProvisionSettings(secrets_dir=directory / "secrets", mosquitto=mosquitto, influxdb=influxdb, grafana=grafana)
+
+
+@pytest.fixture(scope="module")
+def sent(stack: Stack) -> dict[str, float]:
+    """A reading of each startup, sent by its device, through the gateway, into InfluxDB: slug -> temperature."""
+    values = {stack.slugs[0]: 21.5, stack.slugs[1]: 4.25}
+
+    async def send() -> None:
+        async with running(stack.directory) as gateway:
+            for slug, value in values.items():
+                await _send(stack, gateway, slug, value)
+
+    asyncio.run(send())
+    return values
+
+
+async def _send(stack: Stack, gateway: Running, slug: str, value: float) -> None:
+    async with stack.device(slug) as device:
+        payload = b'{"ts":%d,"t":%r,"running":true}' % (time.time_ns() // 1_000_000, value)
+        await device.publish(f"testbed/{slug}/d1/climate", payload, qos=1)
+    counts = await gateway.stored(1, slug)
+    assert counts.balanced
+
+
+async def test_provisioning_again_has_no_step(stack: Stack) -> None:
+    """What was applied is not planned again."""
+    plan = await stack.plan()
+    assert plan.steps == ()
+    assert plan.conflicts == ()
+
+
+async def test_readings_arrive_through_the_whole_stack(stack: Stack, sent: dict[str, float]) -> None:
+    """A device's reading is in its startup's bucket, written with the gateway's own token."""
+    token = await asyncio.to_thread(stack.vault.read, "influxdb-gateway")
+    store = InfluxDBStore(stack.config.settings.store.influxdb, token or "")
+    await store.open()
+    for slug, value in sent.items():
+        (reading,) = await store.latest(slug)
+        assert reading.fields == {"temperature": value, "running": True}
+    await store.close()
+
+
+async def test_a_read_token_reads_its_own_bucket_alone(stack: Stack, sent: dict[str, float]) -> None:
+    """A startup's token reads its own data, not the other's, and writes nothing."""
+    own, other = stack.slugs
+    token = await asyncio.to_thread(stack.vault.read, f"influxdb-read-{own}")
+    headers = {"Authorization": f"Token {token}"}
+    async with httpx.AsyncClient(base_url=stack.servers.influxdb_url, headers=headers) as client:
+        mine = await client.get("/query", params={"db": own, "q": "SELECT * FROM climate"})
+        assert mine.json()["results"][0]["series"][0]["values"]
+        theirs = await client.get("/query", params={"db": other, "q": "SELECT * FROM climate"})
+        assert "climate" not in theirs.text
+        for bucket in stack.slugs:
+            write = {"bucket": bucket, "org": stack.servers.influxdb_org}
+            assert (await client.post("/api/v2/write", params=write, content="x v=1")).status_code in (401, 403, 404)
+
+
+async def test_the_gateways_token_cannot_administer(stack: Stack) -> None:
+    """With the token that the gateway holds no bucket and no token can be made."""
+    token = await asyncio.to_thread(stack.vault.read, "influxdb-gateway")
+    headers = {"Authorization": f"Token {token}"}
+    async with httpx.AsyncClient(base_url=stack.servers.influxdb_url, headers=headers) as client:
+        made = await client.post("/api/v2/buckets", json={"name": "mine", "orgID": await _org_id(stack)})
+        assert made.status_code in (401, 403)
+        assert (await client.get("/api/v2/authorizations")).json().get("authorizations", []) == []
+
+
+async def _org_id(stack: Stack) -> str:
+    headers = {"Authorization": f"Token {stack.servers.influxdb_token}"}
+    async with httpx.AsyncClient(base_url=stack.servers.influxdb_url, headers=headers) as client:
+        answer = await client.get("/api/v2/orgs", params={"org": stack.servers.influxdb_org})
+    return str(answer.json()["orgs"][0]["id"])
+
+
+async def test_a_token_revoked_behind_our_back_is_made_anew(stack: Stack) -> None:
+    """A token that somebody deleted shows in the next plan, and is there again after the apply."""
+    headers = {"Authorization": f"Token {stack.servers.influxdb_token}"}
+    name = f"read-{stack.slugs[1]}"
+    async with httpx.AsyncClient(base_url=stack.servers.influxdb_url, headers=headers) as client:
+        found = (await client.get("/api/v2/authorizations")).json()["authorizations"]
+        (mine,) = [one for one in found if f": {name} #" in one["description"]]
+        await client.delete(f"/api/v2/authorizations/{mine['id']}")
+    plan = await stack.plan()
+    assert f"+ influxdb token {name}" in {str(step) for step in plan.steps}
+    assert (await stack.apply()).problem == ""
+    assert (await stack.plan()).is_done
+
+
+class GrafanaUser:
+    """A startup's own user, as its team signs in."""
+
+    def __init__(self, stack: Stack, slug: str) -> None:
+        login, secret = next(
+            (one.name, one.secret) for one in stack.credentials if one.startup == slug and "Grafana" in one.whose
+        )
+        self.client = httpx.AsyncClient(base_url=stack.servers.grafana_url, auth=(login, secret), timeout=20)
+
+    async def query(self, source: str) -> httpx.Response:
+        query = {
+            "refId": "A", "datasource": {"type": "influxdb", "uid": source}, "rawQuery": True,
+            "query": 'SELECT "temperature" FROM "climate"', "resultFormat": "time_series",
+        }  # fmt: skip
+        return await self.client.post("/api/ds/query", json={"queries": [query], "from": "now-1h", "to": "now+1m"})
+
+
+async def test_each_team_sees_its_own_data_in_grafana(stack: Stack, sent: dict[str, float], grafana: Servers) -> None:
+    """A team's user queries its own data source through Grafana and gets its reading; the other's it cannot see."""
+    for own, other in (stack.slugs, stack.slugs[::-1]):
+        user = GrafanaUser(stack, own)
+        async with user.client:
+
+            async def arrived(user: GrafanaUser = user, own: str = own) -> bool:
+                answer = await user.query(f"testbed-{own}")
+                return answer.status_code == 200 and str(sent[own]) in answer.text
+
+            await eventually(arrived, within=30, every=0.5, says="the reading shows in Grafana")
+            refused = await user.query(f"testbed-{other}")
+            assert refused.status_code >= 400 or str(sent[other]) not in refused.text
+            sources = (await user.client.get("/api/datasources")).json()
+            if isinstance(sources, list):
+                assert {one["uid"] for one in sources} <= {f"testbed-{own}"}
+
+
+async def test_each_team_has_its_dashboards(stack: Stack, grafana: Servers) -> None:
+    """A team finds a generated dashboard of each of its measurements, and none of another startup."""
+    for own, other in (stack.slugs, stack.slugs[::-1]):
+        async with GrafanaUser(stack, own).client as client:
+            found = (await client.get("/api/search", params={"type": "dash-db"})).json()
+            assert found
+            assert not any(other in str(one) for one in found)
+            for one in found:
+                body = (await client.get(f"/api/dashboards/uid/{one['uid']}")).json()
+                assert body["dashboard"]["panels"]
+
+
+async def test_a_team_is_editor_of_its_own_organisation_alone(stack: Stack, grafana: Servers) -> None:
+    """A team's user is in one organisation, as editor, and no server admin."""
+    for slug in stack.slugs:
+        async with GrafanaUser(stack, slug).client as client:
+            orgs = (await client.get("/api/user/orgs")).json()
+            assert [one["role"] for one in orgs] == ["Editor"]
+            assert (await client.get("/api/admin/settings")).status_code in (401, 403)
+            assert (await client.get("/api/orgs")).status_code in (401, 403)
+
+
+async def test_an_edited_dashboard_is_not_overwritten(stack: Stack, grafana: Servers) -> None:
+    """After a team has edited a generated dashboard, provisioning leaves it as the team left it."""
+    slug = stack.slugs[0]
+    async with GrafanaUser(stack, slug).client as client:
+        found = (await client.get("/api/search", params={"type": "dash-db"})).json()
+        uid = found[0]["uid"]
+        body = (await client.get(f"/api/dashboards/uid/{uid}")).json()
+        body["dashboard"]["title"] = "Ours now"
+        saved = await client.post(
+            "/api/dashboards/db",
+            json={"dashboard": body["dashboard"], "folderUid": body["meta"].get("folderUid", ""), "overwrite": True},
+        )
+        assert saved.status_code == 200, saved.text
+        assert (await stack.apply()).problem == ""
+        again = (await client.get(f"/api/dashboards/uid/{uid}")).json()
+        assert again["dashboard"]["title"] == "Ours now"
+
+
+async def test_everything_that_was_made_is_removed(servers: Servers, tmp_path: Path) -> None:
+    """A stack of its own is provisioned and removed: the next plan wants everything anew, and nothing is left over."""
+    other = await asyncio.to_thread(_stack, servers, tmp_path)
+    try:
+        assert (await other.apply()).problem == ""
+    finally:
+        await other.remove_all()
+    plan = await other.plan()
+    theirs = {step.resource.startup for step in plan.steps if step.action == "create"}
+    assert theirs >= set(other.slugs)
+    left = {resource.name for resource in plan.leftover}
+    assert not any(slug in name for slug in other.slugs for name in left)
