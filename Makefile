@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test lint format servers clean
+.PHONY: help demo test test-stack lint format servers clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile
@@ -13,6 +13,9 @@ demo: $(VENV)/demo  ## run everything on embedded defaults: broker, gateway, sto
 
 test: $(VENV)/test servers  ## run all tests, against real servers where they are
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+test-stack: $(VENV)/test  ## run the stack tests against servers named by STACK_… (docs/operators-guide.md)
+	$(BIN)/python -m pytest tests/stack -ra $(ARGS)
 
 lint: $(VENV)/test  ## style, types, floors
 	$(BIN)/ruff check .
@@ -39,5 +42,5 @@ $(VENV)/demo: pyproject.toml scripts/make-venv
 $(VENV)/test: pyproject.toml scripts/make-venv
 	@scripts/make-venv $(VENV)
 	@echo "installing the gateway and its tools into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[console,demo,devices,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[console,demo,devices,provision,test]'
 	@touch $@ $(VENV)/demo
