@@ -34,12 +34,13 @@ from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.model import Rejection
 from gateway.mqtt.paho import PahoSession
-from gateway.pipeline import Pipeline
+from gateway.pipeline import Outcome, Pipeline
 from gateway.quota import QuotaMeter
 from gateway.registry import Registry
 from gateway.reload import Reloader
 from gateway.stores.contract import Store
 from gateway.stores.sqlite import SqliteStore
+from gateway.tally import Tally
 from gateway.timestamps import NS
 from gateway.topics import subscriptions
 from gateway.web import Web
@@ -128,6 +129,7 @@ class Gateway:
             await self.store.open()
             stack.push_async_callback(self.store.close)
             self.ingest = self._make_ingest()
+            self._tally = Tally(self.store, self.ingest.measurement_of)
             api = await self._make_api()
             log.info(
                 "gateway started",
@@ -148,6 +150,7 @@ class Gateway:
                 tasks.create_task(self.mqtt_feed.run(startups), name="mqtt-feed"),
                 tasks.create_task(self._save_registry(), name="registry-save"),
                 tasks.create_task(self._expire(), name="expire"),
+                tasks.create_task(self._tally.run(), name="tally"),
             ]
             if self.reloader is not None:
                 helpers.append(tasks.create_task(self.reloader.run(), name="reload"))
@@ -191,7 +194,7 @@ class Gateway:
             self._meters,
             self.metrics,
             self.config.settings.dead_letters,
-            self.live.publish,
+            self._publish,
         )
 
     def _make_meters(self) -> dict[str, QuotaMeter]:
@@ -223,9 +226,14 @@ class Gateway:
             _mount_console(api, services, storage_secret)
         return api
 
+    def _publish(self, outcome: Outcome) -> None:
+        self.live.publish(outcome)
+        self._tally.add(outcome.rejections)
+
     def _publish_refused(self, rejections: list[Rejection]) -> None:
         self.metrics.rejected(rejections)
         self.live.publish_rejections(rejections)
+        self._tally.add(rejections)
 
     async def _save_registry(self) -> None:
         while True:

@@ -78,6 +78,11 @@ class Ingest:
         self._pipeline = pipeline
         self._meters = meters
 
+    def measurement_of(self, topic: str) -> str:
+        """The measurement of the rule that matches a topic, or an empty text."""
+        rule = self._pipeline.route(topic).rule
+        return rule.measurement if rule else ""
+
     async def replay(self, letter: DeadLetter) -> Outcome:
         """Put a dead letter through again; it is gone once the new outcome, good or bad, is on disk.
 

@@ -1,0 +1,60 @@
+"""Rejections are counted into each startup's own store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.errors import StoreUnavailable
+from gateway.model import UNROUTED, Code, Reason, Rejection
+from gateway.stores.contract import Query
+from gateway.stores.sqlite import SqliteStore
+from gateway.tally import Tally
+
+
+def rejection(startup: str, device: str, *codes: Code, records: tuple[int, ...] = ()) -> Rejection:
+    reasons = tuple(Reason(code, "/t", "a number", "nothing") for code in codes)
+    return Rejection(startup, device, f"testbed/{startup}/{device}/climate", b"", 1, reasons, records)
+
+
+async def counted(store: SqliteStore, startup: str) -> list[tuple[dict[str, str], object]]:
+    query = Query("gateway_rejections", 0, 1 << 62)
+    rows = [row async for chunk in store.history(startup, query) for row in chunk]
+    return [(dict(row.tags), row.fields["count"]) for row in rows]
+
+
+async def test_codes_are_counted_by_device_and_startup(tmp_path: Path) -> None:
+    """Each startup gets the counts of its own devices alone, by code; a device that cannot be one is not named."""
+    store = SqliteStore(tmp_path)
+    await store.open()
+    tally = Tally(store, lambda topic: "climate" if topic else "")
+    tally.add([rejection("acme", "a", Code.MISSING, Code.MISSING, Code.BAD_TIME), rejection("acme", "a", Code.MISSING)])
+    tally.add([rejection("acme", "no name", Code.BAD_DEVICE), rejection("birch", "b", Code.MISSING, records=(1, 4))])
+    tally.add([rejection(UNROUTED, "x", Code.NO_RULE)])
+    await tally.write()
+    await tally.write()
+    assert sorted(await counted(store, "acme"), key=str) == [
+        ({"code": "bad_device", "measurement": "climate"}, 1),
+        ({"code": "bad_time", "device": "a", "measurement": "climate"}, 1),
+        ({"code": "missing", "device": "a", "measurement": "climate"}, 2),
+    ]
+    assert await counted(store, "birch") == [({"code": "missing", "device": "b", "measurement": "climate"}, 2)]
+    await store.close()
+
+
+async def test_counts_wait_while_the_store_is_away(tmp_path: Path) -> None:
+    """What could not be written is written with the next, added up."""
+    store = SqliteStore(tmp_path)
+    await store.open()
+
+    class Away(SqliteStore):
+        async def write(self, startup: str, lines: object) -> None:
+            raise StoreUnavailable("away")
+
+    tally = Tally(Away(tmp_path), lambda _topic: "")
+    tally.add([rejection("acme", "a", Code.MISSING)])
+    await tally.write()
+    tally.add([rejection("acme", "a", Code.MISSING)])
+    tally._store = store
+    await tally.write()
+    assert await counted(store, "acme") == [({"code": "missing", "device": "a"}, 2)]
+    await store.close()
