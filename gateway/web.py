@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -19,6 +20,10 @@ class AddressInUse(GatewayError):
     """The HTTP address cannot be listened on."""
 
 
+class CertificateUnusable(GatewayError):
+    """http.cert_file or http.key_file cannot be used."""
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the gateway decides when it stops."""
 
@@ -27,10 +32,22 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _check_certificate(settings: Http) -> None:
+    if settings.cert_file is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.cert_file, settings.key_file)
+    except OSError as error:  # of files and of what is in them: SSLError is one
+        raise CertificateUnusable(
+            f"{settings.cert_file}: expected a certificate, and its key in http.key_file; {error.strerror or error}"
+        ) from error
+
+
 class Web:
     """Listens from the moment it is made; `run` serves until `stop`."""
 
     def __init__(self, settings: Http) -> None:
+        _check_certificate(settings)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         try:
             self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=1024)

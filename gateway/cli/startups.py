@@ -16,7 +16,7 @@ import typer
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, one_error, print_json
 from gateway.cli.provision import apply_steps, on_servers, read, report
 from gateway.config import Config, Startup, load
-from gateway.errors import ProvisionError
+from gateway.errors import ConfigError, ProvisionError
 from gateway.export import Exported, export
 from gateway.feeds.auth import token_hash
 from gateway.provision import programme, run, show, startup_files
@@ -73,11 +73,15 @@ def add_startup(
     team: Annotated[
         list[str] | None, typer.Option(metavar="EMAIL", help="Who may use Grafana; repeat for several.")
     ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A device, with an MQTT account; repeat for several.")
+    ] = None,
     handouts: Handouts = None,
     json: Json = False,
 ) -> None:
     """Add a startup: writes its file, provisions the servers, and prints what the startup needs."""
-    token = _add(config, programme.Member(slug, name), cohort, _date(until), team or [])
+    member = programme.Member(slug, name)
+    token = _add(config, member, cohort, _date(until), team=team or [], devices=device or [])
     _provisioned(config, {slug: token}, handouts, json=json)
 
 
@@ -162,7 +166,7 @@ def open_cohort(
     last = _date(until)
     tokens = {}
     for member in map(programme.Member.parse, members or []):
-        tokens[member.slug] = _add(config, member, cohort, last, [])
+        tokens[member.slug] = _add(config, member, cohort, last)
     programme.extend(config, programme.of_cohort(load(config), cohort), last or date.max)
     _provisioned(config, tokens, handouts, json=json)
 
@@ -193,11 +197,32 @@ def close_cohort(
     raise typer.Exit(1 if applied.problem else 0)
 
 
-def _add(directory: Path, member: programme.Member, cohort: str, until: date | None, team: list[str]) -> str:
+def _add(
+    directory: Path,
+    member: programme.Member,
+    cohort: str,
+    until: date | None,
+    *,
+    team: Sequence[str] = (),
+    devices: Sequence[str] = (),
+) -> str:
+    """Write a startup's file; one that is not right is not left behind. The API token comes back, to be told once."""
     token = secrets.token_urlsafe(24)
     path = startup_files.add(
-        directory, member.slug, member.name, cohort=cohort, until=until, team=team, token_sha256=token_hash(token)
+        directory,
+        member.slug,
+        member.name,
+        token_sha256=token_hash(token),
+        cohort=cohort,
+        until=until,
+        team=team,
+        devices=devices,
     )
+    try:
+        load(directory)
+    except ConfigError:
+        path.unlink()
+        raise
     console(to_stderr=True).print(f"wrote {path}")
     return token
 

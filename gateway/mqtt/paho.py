@@ -168,13 +168,21 @@ class PahoSession:
     async def _open(self) -> None:
         try:
             await asyncio.to_thread(self._open_socket)
+        except ssl.SSLError as error:
+            raise BrokerUnreachable(
+                f"no TLS with the broker at {self._host}:{self._port}: {error}; does it speak TLS on this port, under "
+                "this name, and is mqtt.ca_file the authority of its certificate?"
+            ) from error
         except (OSError, ValueError) as error:
             raise BrokerUnreachable(
                 f"no MQTT broker at {self._host}:{self._port}: {error}; is it running, and is mqtt.url right?"
             ) from error
         opened = self._client.socket()
         if not isinstance(opened, socket.socket):
-            raise BrokerUnreachable(f"the broker at {self._host}:{self._port} closed the connection at once")
+            raise BrokerUnreachable(
+                f"the broker at {self._host}:{self._port} closed the connection at once; "
+                f"{_closed_advice(self._settings)}"
+            )
         self._socket = opened
         self._client.on_socket_register_write = self._want_write
         self._client.on_socket_unregister_write = self._unwant_write
@@ -203,6 +211,7 @@ class PahoSession:
     async def _answered(self, ask: Any, to_what: str) -> None:
         """Ask the broker and wait for its answer, which a callback puts into `_answer`."""
         self._answer = self._loop.create_future()
+        self._answer.add_done_callback(_seen)
         await ask()
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
@@ -323,8 +332,8 @@ class PahoSession:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(
                 BrokerUnreachable(
-                    f"the broker at {self._host}:{self._port} closed the connection ({code}); does it speak MQTT "
-                    f"{self._settings.protocol} (mqtt.protocol)?"
+                    f"the broker at {self._host}:{self._port} closed the connection ({code}); "
+                    f"{_closed_advice(self._settings)}"
                 )
             )
         self._lost.set()
@@ -337,10 +346,28 @@ class PahoSession:
 
 
 def _tls(settings: Mqtt) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=settings.ca_file)
-    if settings.cert_file is not None:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.cert_file is not None:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise SessionError(
+            f"mqtt.ca_file {settings.ca_file}, mqtt.cert_file {settings.cert_file}, mqtt.key_file {settings.key_file}: "
+            f"expected readable files in PEM, the key that of the certificate; {error.strerror or error}"
+        ) from error
     return context
+
+
+def _seen(answer: asyncio.Future[None]) -> None:
+    """An answer that nobody waits for any more is no error of its own: what `ask` raised says it already."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+def _closed_advice(settings: Mqtt) -> str:
+    if settings.url.startswith("mqtts"):
+        return "does it ask for a certificate that it trusts (mqtt.cert_file, mqtt.key_file)?"
+    return f"does it speak MQTT {settings.protocol} (mqtt.protocol), and without TLS (mqtts:// in mqtt.url)?"
 
 
 def _advice(code: ReasonCode) -> str:

@@ -99,7 +99,7 @@ class InfluxDBServer:
             self._tokens.setdefault(name, []).append(authorization.id)
             kept = bool(print_) and print_ == fingerprint(self._vault.read(vault_name(name)))
             permissions = sorted(_permission_text(one, bucket_names) for one in authorization.permissions)
-            spec = {"permissions": permissions, "kept": kept, "status": authorization.status}
+            spec = {"permissions": permissions, "secret_kept": kept, "status": authorization.status}
             is_stale = not kept and len(self._tokens[name]) > 1
             yield Resource(self.name, "token", f"{name} {authorization.id}" if is_stale else name, spec)
 
@@ -190,7 +190,7 @@ def vault_name(token: str) -> str:
 
 
 def _token(name: str, permissions: list[str], startup: str = "") -> Resource:
-    spec = {"permissions": sorted(permissions), "kept": True, "status": "active"}
+    spec = {"permissions": sorted(permissions), "secret_kept": True, "status": "active"}
     return Resource("influxdb", "token", name, spec, startup)
 
 

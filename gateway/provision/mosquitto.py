@@ -65,7 +65,7 @@ class MosquittoServer:
         for role, acls, startup in _roles(config, self._gateway_user):
             resources.append(Resource(self.name, "role", role, {"acls": sorted(acls)}, startup))
         for role, _, startup in _roles(config, self._gateway_user):
-            spec = {"roles": [role]} | ({"kept": True} if role == self._gateway_user else {})
+            spec = {"roles": [role]} | ({"secret_kept": True} if role == self._gateway_user else {})
             resources.append(Resource(self.name, "client", role, spec, startup))
         return resources
 
@@ -151,7 +151,7 @@ class MosquittoServer:
         name = client["username"]
         spec: dict[str, Any] = {"roles": [role["rolename"] for role in client.get("roles", [])]}
         if name == self._gateway_user:
-            spec["kept"] = kept
+            spec["secret_kept"] = kept
         return Resource(self.name, "client", name, spec, is_ours=_is_ours(client))
 
     async def _ask(self, commands: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ until: {until}
 retention: 90d                        # how long readings are kept
 quota: {{messages: 200/s, burst: 2000, devices: 500, series: 5000, payload: 64KiB}}
 token_sha256: {token_sha256}
-team: {team}                             # e-mail addresses of who may use Grafana
-devices: []                           # each gets an MQTT account: gateway devices add {slug} NAME
+# e-mail addresses of who may use Grafana
+team: {team}
+# each device gets an MQTT account: gateway devices add {slug} NAME
+devices: {devices}
 
 topics:
   climate:                            # the measurement: rename it, and add more beside it
@@ -41,7 +43,15 @@ topics:
 
 
 def add(
-    directory: Path, slug: str, name: str, *, cohort: str, until: date | None, team: list[str], token_sha256: str
+    directory: Path,
+    slug: str,
+    name: str,
+    *,
+    token_sha256: str,
+    cohort: str = "",
+    until: date | None = None,
+    team: Sequence[str] = (),
+    devices: Sequence[str] = (),
 ) -> Path:
     """Write startups/SLUG.yaml from the template.
 
@@ -62,7 +72,8 @@ def add(
         name_yaml=_scalar(name),
         cohort=_scalar(cohort),
         until=until or "null",
-        team="[" + ", ".join(map(_scalar, team)) + "]",
+        team=_list(team),
+        devices=_list(devices),
         token_sha256=token_sha256,
     )
     try:
@@ -120,6 +131,10 @@ def _append(document: Any, device: str) -> None:
     devices = document.setdefault("devices", CommentedSeq())
     if device not in devices:
         devices.append(device)
+
+
+def _list(texts: Sequence[str]) -> str:
+    return "[" + ", ".join(map(_scalar, texts)) + "]"
 
 
 def _scalar(text: str) -> str:

@@ -87,7 +87,8 @@ class Reader:
         await eventually(printed, within=10, every=0.2, says=str(expected))
 
     async def _background_prints(self, block: Block) -> None:
-        """What ran since the start is done again until it is printed: nothing tells when a listener listens."""
+        """What ran since the start is done again until it is printed: nothing tells when a listener listens. So what
+        a document says below must not depend on how often that was."""
         background = self._background
         assert background is not None, f"{block}: nothing runs in the background"
 
@@ -99,7 +100,7 @@ class Reader:
                 for start in range(len(lines) - count + 1)
             )
 
-        for _ in range(5):
+        for _ in range(10):
             try:
                 await eventually(printed, within=2)
             except AssertionError:

@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from tests.docs.blocks import ROOT
 from tests.servers import Mosquitto, eventually, free_port
 
-WITHIN = 20.0
+WITHIN = 40.0
 TOKENS = {
     "GATEWAY_OPERATOR_TOKEN": "operator-token",
     "GATEWAY_TOKEN_ACME": "acme-token",

@@ -1,0 +1,470 @@
+"""docker-compose.yml, checked without Docker: pinned, private, no secret with a default; its parts run for real."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import pytest
+from ruamel.yaml import YAML
+
+import gateway.config.secrets
+import gateway.provision.run
+from gateway.config import Config, load
+from gateway.provision.settings import ProvisionSettings, load_provision
+from gateway.provision.vault import Vault
+from tests.servers import Mosquitto, ServerFailed, find, need
+from tests.servers.dynsec import ADMIN, plugin
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+STACK: Mapping[str, Any] = YAML(typ="safe").load(COMPOSE)
+SERVICES: Mapping[str, Mapping[str, Any]] = STACK["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
+MOSQUITTO = ROOT / "config" / "mosquitto"
+
+OURS = "testbed-gateway:local"
+SECRET = re.compile(r"PASSWORD|TOKEN|SECRET")
+VARIABLE = re.compile(r"\$\{(\w+)(?:(:?[-?+])([^}]*))?\}")
+PINNED = re.compile(r"[\w./-]+:\d+\.\d+(\.\d+)?(-[\w.]+)?")
+PASSWORD = "a-password-of-the-admin"
+
+each_service = pytest.mark.parametrize("name", SERVICES)
+
+
+def is_once(name: str) -> bool:
+    """Whether somebody waits for the service to end."""
+    waits = [one.get("depends_on", {}).get(name, {}) for one in SERVICES.values()]
+    return any(wait.get("condition") == "service_completed_successfully" for wait in waits)
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every text in a part of the file."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from strings(key)
+            yield from strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from strings(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def variables() -> list[tuple[str, str, str]]:
+    """Name, operator and default or message of every ${...} in the file."""
+    return [match for text in strings(STACK) for match in VARIABLE.findall(text)]
+
+
+def example() -> dict[str, str]:
+    lines = [line for line in EXAMPLE.splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def mounts(name: str) -> list[tuple[str, str, str]]:
+    """Source, target and mode of what a service mounts."""
+    several = [str(one).split(":") for one in SERVICES[name].get("volumes", [])]
+    assert all(len(parts) in (2, 3) for parts in several), "a source and a target, or it is an anonymous volume"
+    return [(parts[0], parts[1], parts[2] if len(parts) == 3 else "rw") for parts in several]
+
+
+# ---------------------------------------------------------------------- the file
+
+
+@each_service
+def test_every_image_is_pinned(name: str) -> None:
+    """An image has at least its major and minor version in its tag, or is built here."""
+    service = SERVICES[name]
+    if "build" in service:
+        assert (service["image"], service["build"]) == (OURS, ".")
+    else:
+        assert PINNED.fullmatch(service["image"])
+
+
+@each_service
+def test_every_service_tells_its_health(name: str) -> None:
+    """Each has a health check with a bound, or runs once and is not started again."""
+    service = SERVICES[name]
+    if is_once(name):
+        assert service["restart"] == "no"
+    else:
+        assert service["restart"] == "unless-stopped"
+        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+        assert {"interval", "timeout", "retries"} <= service["healthcheck"].keys()
+
+
+@each_service
+def test_python_in_a_health_check_is_python(name: str) -> None:
+    """A check that is a line of Python can be read by Python."""
+    test = SERVICES[name].get("healthcheck", {}).get("test", [])
+    if "python" in test:
+        compile(test[-1], name, "exec")
+
+
+def test_the_devices_are_well_while_they_are_connected() -> None:
+    """Their check finds an established connection to the broker's port in the kernel's table, and none that ended."""
+    command = SERVICES["devices"]["healthcheck"]["test"][1:]
+    assert f":{1883:04X} 01 " in command
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        here = [part.replace(":075B", f":{port:04X}") for part in command]
+        assert subprocess.run(here, check=False).returncode == 1
+        with socket.create_connection(("127.0.0.1", port)):
+            assert subprocess.run(here, check=False).returncode == 0
+
+
+@each_service
+def test_who_waits_waits_for_something(name: str) -> None:
+    """Each condition is of a service that there is, and can come true; who is always there waits for nobody who is
+    not."""
+    for other, wait in SERVICES[name].get("depends_on", {}).items():
+        assert wait["condition"] == ("service_completed_successfully" if is_once(other) else "service_healthy")
+        assert set(SERVICES[other].get("profiles", [])) <= set(SERVICES[name].get("profiles", []))
+
+
+def test_nothing_listens_outside_this_machine_unless_asked() -> None:
+    """Every published port is bound to BIND, which is 127.0.0.1 unless .env says otherwise."""
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(ports) == 3
+    for port in ports:
+        assert re.fullmatch(r"\$\{BIND:-127\.0\.0\.1\}:(\d+):\1", port)
+    assert example()["BIND"] == "127.0.0.1"
+    assert all("network_mode" not in service and "privileged" not in service for service in SERVICES.values())
+
+
+def test_no_secret_has_a_default() -> None:
+    """Every secret must be given, with a message that says where; none stands in the files."""
+    required = {name for name, operator, _ in variables() if operator == ":?"}
+    wanted = {secret["environment"] for secret in STACK["secrets"].values()}
+    assert {name for name, _, _ in variables() if SECRET.search(name)} | wanted == required
+    assert all(".env" in message for _, operator, message in variables() if operator == ":?")
+    assert {name for name, value in example().items() if not value} == required
+    for service in SERVICES.values():
+        for key, value in service.get("environment", {}).items():
+            if SECRET.search(key):
+                assert VARIABLE.fullmatch(value) or value.startswith("/run/secrets/")
+
+
+def test_each_secret_is_used_and_each_that_is_used_is_there() -> None:
+    """A service names only secrets that the file has, and none is left over; a path below /run/secrets is one of the
+    service's own."""
+    used = {secret for service in SERVICES.values() for secret in service.get("secrets", [])}
+    assert used == STACK["secrets"].keys()
+    for service in SERVICES.values():
+        paths = [text for text in strings(service.get("environment", {})) if text.startswith("/run/secrets/")]
+        assert {Path(path).name for path in paths} <= set(service.get("secrets", []))
+
+
+def test_the_example_has_every_variable() -> None:
+    """.env.example names exactly the variables that the file uses, with the same defaults."""
+    used = {name for name, _, _ in variables()} | {one["environment"] for one in STACK["secrets"].values()}
+    assert example().keys() == used
+    for name, operator, default in variables():
+        if operator == ":-":
+            assert example()[name] == default
+
+
+def test_volumes_have_names_and_mounted_files_are_there() -> None:
+    """Each mount is a named volume, or a file of this repository that nothing in the container can change."""
+    used = set()
+    for name in SERVICES:
+        for source, target, mode in mounts(name):
+            assert target.startswith("/")
+            if source.startswith("./"):
+                assert (ROOT / source).exists()
+                assert mode == "ro"
+            else:
+                used.add(source)
+    assert used == STACK["volumes"].keys()
+
+
+def test_no_image_makes_a_volume_without_a_name() -> None:
+    """What the images declare as a volume has a mount (as of their Dockerfiles)."""
+    declared = {
+        "eclipse-mosquitto": {"/mosquitto/data", "/mosquitto/log"},
+        "influxdb": {"/var/lib/influxdb2", "/etc/influxdb2"},
+    }
+    for name, service in SERVICES.items():
+        covered = {target for _, target, _ in mounts(name)} | set(service.get("tmpfs", []))
+        assert declared.get(service["image"].split(":")[0], set()) <= covered
+
+
+def test_nothing_is_anonymous_and_nothing_calls_home() -> None:
+    """Grafana lets nobody in without an account, and neither it nor InfluxDB reports to its maker."""
+    grafana, influxdb = SERVICES["grafana"]["environment"], SERVICES["influxdb"]["environment"]
+    for off in ("AUTH_ANONYMOUS_ENABLED", "USERS_ALLOW_SIGN_UP", "USERS_ALLOW_ORG_CREATE", "NEWS_NEWS_FEED_ENABLED"):
+        assert grafana[f"GF_{off}"] == "false"
+    for off in ("REPORTING_ENABLED", "CHECK_FOR_UPDATES", "CHECK_FOR_PLUGIN_UPDATES"):
+        assert grafana[f"GF_ANALYTICS_{off}"] == "false"
+    assert grafana["GF_PLUGINS_PREINSTALL_DISABLED"] == influxdb["INFLUXD_REPORTING_DISABLED"] == "true"
+
+
+@each_service
+def test_no_service_may_become_more_than_it_is(name: str) -> None:
+    """None gains privileges; all but InfluxDB, whose entry point changes its user, have no capabilities at all."""
+    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+    assert SERVICES[name].get("cap_drop", []) == ([] if name == "influxdb" else ["ALL"])
+
+
+def test_only_provisioning_has_the_admins_secrets() -> None:
+    """The gateway is given its operators' token alone, and may only read what provisioning wrote for it."""
+    assert SERVICES["gateway"]["environment"].keys() == {"GATEWAY_OPERATOR_TOKEN"}
+    assert "secrets" not in SERVICES["gateway"]
+    assert ("secrets", "/secrets", "ro") in mounts("gateway")
+    assert ("secrets", "/secrets", "rw") in mounts("provision")
+
+
+@pytest.mark.parametrize("name", ["gateway", "provision"])
+def test_every_variable_is_one_that_the_gateway_reads(name: str) -> None:
+    """What a service of ours gets as its environment stands in the code that reads secrets."""
+    modules = (gateway.config.secrets, gateway.provision.run)
+    code = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules)
+    for variable in SERVICES[name]["environment"]:
+        assert f'"{variable}"' in code
+
+
+def test_docker_compose_accepts_the_file(tmp_path: Path) -> None:
+    """`docker compose config` finds nothing wrong, where it is installed; a missing secret is told by name."""
+    if not _has_compose():
+        pytest.skip("the compose plugin of docker is not installed")
+    given = os.environ | dict.fromkeys(example(), "x")
+    command = [
+        "docker",
+        "compose",
+        "--file",
+        str(ROOT / "docker-compose.yml"),
+        "--env-file",
+        os.devnull,
+        "config",
+        "-q",
+    ]
+    subprocess.run(command, env=given, check=True)
+    without = given | {"GRAFANA_ADMIN_PASSWORD": ""}
+    failed = subprocess.run(command, env=without, capture_output=True, text=True, check=False)
+    assert failed.returncode != 0
+    assert "GRAFANA_ADMIN_PASSWORD" in failed.stderr
+
+
+def _has_compose() -> bool:
+    if find("docker") is None:
+        return False
+    return subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
+
+
+def test_the_command_in_the_example_makes_an_env_file(tmp_path: Path) -> None:
+    """The command in .env.example fills in every secret, each with another one, for its owner alone."""
+    need("openssl")
+    (command,) = re.findall(r"^#   (\(umask .*\))$", EXAMPLE, flags=re.MULTILINE)
+    shutil.copy(ROOT / ".env.example", tmp_path)
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    made = tmp_path / ".env"
+    assert made.stat().st_mode & 0o777 == 0o600
+    values = dict(line.split("=", 1) for line in made.read_text().splitlines() if line and not line.startswith("#"))
+    secrets = [values[name] for name, value in example().items() if not value]
+    assert len(set(secrets)) == len(secrets)
+    assert all(re.fullmatch(r"[0-9a-f]{48}", secret) for secret in secrets)
+    assert values["BIND"] == "127.0.0.1"
+
+
+# ---------------------------------------------------------------------- the image
+
+
+def test_the_image_is_pinned_and_runs_as_nobody_special() -> None:
+    """Its base has a version, its last user is not root, and its directories of state belong to that user alone."""
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, flags=re.MULTILINE)
+    assert bases
+    assert all(re.fullmatch(r"python:3\.\d+-slim-\w+", base) for base in bases)
+    assert re.findall(r"^USER (\S+)", DOCKERFILE, flags=re.MULTILINE) == ["10001:10001"]
+    assert "--uid 10001" in DOCKERFILE
+    assert "--mode=0700 /state /secrets" in DOCKERFILE
+    ours = {target for name in ("gateway", "provision") for source, target, _ in mounts(name) if source[0] != "."}
+    assert ours == {"/state", "/secrets"}
+    assert all("user" not in service for service in SERVICES.values() if service["image"] == OURS)
+
+
+def test_the_image_holds_no_secret_and_all_that_it_needs() -> None:
+    """No secret is copied or set; the package is installed with the extras of what the services run."""
+    assert not re.search(r"^(ARG|ENV) .*(PASSWORD|TOKEN|SECRET)", DOCKERFILE, flags=re.MULTILINE | re.IGNORECASE)
+    copied = [word for line in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, flags=re.MULTILINE) for word in line.split()]
+    assert set(copied) == {"pyproject.toml", "README.md", "LICENSE", "gateway", "devices"}
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    assert {line[1:] for line in ignored if line.startswith("!")} == set(copied)
+    assert re.findall(r"\[([\w,]+)\]\"", DOCKERFILE) == ["console,provision,devices"] * 2
+
+
+# ---------------------------------------------------------------------- the configuration that it runs with
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """/config as `provision` sees it; the gateway sees all but provision.yaml."""
+    for source, target, _ in mounts("provision"):
+        if target.startswith("/config/"):
+            to = tmp_path / target.lstrip("/")
+            to.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, to)
+            else:
+                shutil.copy(ROOT / source, to)
+    return tmp_path / "config"
+
+
+@pytest.fixture
+def config(directory: Path) -> Config:
+    return load(directory)
+
+
+@pytest.fixture
+def provisioning(directory: Path) -> ProvisionSettings:
+    return load_provision(directory)
+
+
+def test_the_gateway_finds_what_provisioning_leaves(config: Config, provisioning: ProvisionSettings) -> None:
+    """Password and token are files in the vault, by the names that provisioning gives them, in the shared volume."""
+    vault = Vault(provisioning.secrets_dir)
+    assert provisioning.mosquitto
+    assert config.settings.mqtt.password_file == vault.path("mqtt-gateway")
+    assert config.settings.mqtt.username == provisioning.mosquitto.gateway_user
+    assert config.settings.store.influxdb.token_file == vault.path("influxdb-gateway")
+    assert str(vault.directory) == "/secrets"
+    assert str(config.state_dir) == "/state"
+
+
+def test_every_address_is_a_service(config: Config, provisioning: ProvisionSettings) -> None:
+    """Hosts in the configuration are services, on the ports of their servers."""
+    assert provisioning.mosquitto
+    assert provisioning.influxdb
+    assert provisioning.grafana
+    assert config.settings.mqtt.url == provisioning.mosquitto.url == "mqtt://mosquitto:1883"
+    influxdb = config.settings.store.influxdb.url
+    assert influxdb == provisioning.influxdb.url == provisioning.grafana.influxdb_url == "http://influxdb:8086"
+    assert provisioning.grafana.url == "http://grafana:3000"
+    assert (config.settings.http.host, config.settings.http.port) == ("0.0.0.0", 8080)
+    assert config.settings.store.kind == "influxdb"
+    assert config.settings.store.influxdb.org == SERVICES["influxdb"]["environment"]["DOCKER_INFLUXDB_INIT_ORG"]
+    assert SERVICES["influxdb"]["environment"]["DOCKER_INFLUXDB_INIT_BUCKET"] not in config.by_slug
+
+
+def test_the_simulated_devices_are_of_startups_that_there_are(config: Config) -> None:
+    """The account of the demo may publish for the sample startups, and the fleet signs in with it."""
+    script = (MOSQUITTO / "demo-account.sh").read_text()
+    (several,) = re.findall(r"for startup in (.*); do", script)
+    assert set(several.split()) == config.by_slug.keys()
+    (name,) = re.findall(r"^name=(\S+)$", script, flags=re.MULTILINE)
+    assert f"mqtt://{name}@mosquitto:1883" in SERVICES["devices"]["command"]
+    assert "DEVICES_PASSWORD" in SERVICES["devices"]["environment"]
+
+
+# ---------------------------------------------------------------------- Mosquitto, as its container starts it
+
+
+class StackMosquitto(Mosquitto):
+    """The broker of the stack: start.sh and mosquitto.conf as they are, but for the container's paths and port."""
+
+    binary = "sh"
+
+    def __init__(self, tmp_path: Path, password: str = PASSWORD) -> None:
+        need("mosquitto", "mosquitto_ctrl", "mosquitto_pub")
+        super().__init__(tmp_path)
+        self.secret = tmp_path / "admin-password"
+        self.secret.write_text(password)
+
+    def prepare(self) -> list[str]:
+        conf = (MOSQUITTO / "mosquitto.conf").read_text()
+        for theirs, here in (
+            ("/usr/lib/mosquitto_dynamic_security.so", str(plugin())),
+            ("/mosquitto/data/", f"{self.directory}/"),
+            ("listener 1883", f"listener {self.port} {self.host}"),
+            ("log_dest stdout", f"log_dest stderr\nuser {getpass.getuser()}"),
+        ):
+            assert conf.count(theirs) >= 1
+            conf = conf.replace(theirs, here)
+        (self.directory / "mosquitto.conf").write_text(conf)
+        given = {
+            "SECURITY_FILE": self.directory / "dynamic-security.json",
+            "CONF_FILE": self.directory / "mosquitto.conf",
+            "ADMIN_PASSWORD_FILE": self.secret,
+        }
+        settings = " ".join(f"{name}='{value}'" for name, value in given.items())
+        return ["-c", f"PATH=$PATH:/usr/sbin {settings} exec sh {MOSQUITTO / 'start.sh'}"]
+
+    def client(self, user: str | None = None, password: str | None = None) -> aiomqtt.Client:
+        return aiomqtt.Client(self.host, self.port, username=user, password=password, timeout=5)
+
+    def make_demo_account(self, password: str) -> None:
+        """What the service `demo-account` does."""
+        other = self.secret.with_name("demo-password")
+        other.write_text(password)
+        given = {"MQTT_HOST": self.host, "MQTT_PORT": str(self.port)}
+        files = {"ADMIN_PASSWORD_FILE": str(self.secret), "DEMO_PASSWORD_FILE": str(other)}
+        script = str(MOSQUITTO / "demo-account.sh")
+        subprocess.run(["sh", script], env=os.environ | given | files, check=True, capture_output=True)
+
+
+async def test_the_broker_starts_with_an_admin_and_nobody_else(tmp_path: Path) -> None:
+    """The first start makes the admin with the password of the secret; nobody gets in without an account."""
+    async with StackMosquitto(tmp_path) as broker:
+        async with broker.client(ADMIN, PASSWORD) as admin:
+            await admin.subscribe("$CONTROL/dynamic-security/v1/response")
+        for user, password in ((None, None), (ADMIN, "wrong"), ("gateway", "")):
+            with pytest.raises(aiomqtt.MqttError):
+                await broker.client(user, password).__aenter__()
+        assert (broker.directory / "dynamic-security.json").stat().st_mode & 0o077 == 0
+        assert "Error" not in broker.log
+        assert "Unknown configuration variable" not in broker.log
+
+
+async def test_a_later_start_keeps_the_accounts(tmp_path: Path) -> None:
+    """The password of the secret counts at the very first start only: what provisioning made since is kept."""
+    async with StackMosquitto(tmp_path) as broker:
+        before = (broker.directory / "dynamic-security.json").read_bytes()
+        await broker.stop()
+        broker.secret.write_text("another")
+        await broker.start()
+        assert (broker.directory / "dynamic-security.json").read_bytes() == before
+        async with broker.client(ADMIN, PASSWORD):
+            pass
+
+
+async def test_an_empty_password_starts_nothing(tmp_path: Path) -> None:
+    """Without a password for the admin the broker does not start, and says which setting is missing."""
+    broker = StackMosquitto(tmp_path, password="\n")
+    with pytest.raises(ServerFailed, match="MQTT_ADMIN_PASSWORD"):
+        await broker.start()
+
+
+async def test_the_demo_account_may_publish_for_the_samples_only(tmp_path: Path) -> None:
+    """The simulated devices may publish for the sample startups and for nobody else; the account can be made again,
+    with another password."""
+    async with StackMosquitto(tmp_path) as broker:
+        for password in ("first", "second"):
+            broker.make_demo_account(password)
+            async with broker.client("demo-devices", password) as client:
+                assert (await client.subscribe("feedback/acme/air-01"))[0] != 128
+                assert (await client.subscribe("feedback/other/air-01"))[0] == 128
+                assert (await client.subscribe("testbed/#"))[0] == 128
+        with pytest.raises(aiomqtt.MqttError):
+            await broker.client("demo-devices", "first").__aenter__()
+
+
+def test_the_broker_outlasts_the_gateways_absence(config: Config) -> None:
+    """Its limits are far above Mosquitto's own, and it keeps sessions longer than the gateway asks for."""
+    lines = (MOSQUITTO / "mosquitto.conf").read_text().splitlines()
+    conf = dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#") and " " in line)
+    assert int(conf["max_queued_messages"]) >= 100 * 1000
+    assert 0 < int(conf["max_queued_bytes"]) < int(conf["memory_limit"])
+    assert conf["persistence"] == "true"
+    assert int(conf["autosave_interval"]) <= 60
+    assert conf["allow_anonymous"] == "false"
+    assert int(conf["persistent_client_expiration"].removesuffix("d")) * 86_400 > config.settings.mqtt.session_expiry
+    assert int(conf["max_packet_size"]) > max(startup.quota.payload for startup in config.startups)
