@@ -129,7 +129,7 @@ class Gateway:
             await self.store.open()
             stack.push_async_callback(self.store.close)
             self.ingest = self._make_ingest()
-            self._tally = Tally(self.store, self.ingest.measurement_of)
+            self._tally = Tally(self.store, self.registry.knows, self.ingest.measurement_of)
             api = await self._make_api()
             log.info(
                 "gateway started",
@@ -282,7 +282,8 @@ def make_store(config: Config) -> Store:
     if config.settings.store.kind == "influxdb":
         from gateway.stores.influxdb import InfluxDBStore  # takes half a second to import
 
-        return InfluxDBStore(config.settings.store.influxdb, influxdb_token(config.settings))
+        settings = config.settings
+        return InfluxDBStore(settings.store.influxdb, influxdb_token(settings), lambda: influxdb_token(settings))
     return SqliteStore(config.state_dir / STORE)
 
 

@@ -118,8 +118,8 @@ class Ingest:
             batch, outcome, commit = item
             await commit
             self._session.ack(batch)
-            self._committed(outcome)
             self._note_devices(outcome, batch.arrived_ns)
+            self._committed(outcome)
             self._metrics.batch_messages.observe(len(batch.messages))
             self._metrics.commit_seconds.observe((time.time_ns() - batch.arrived_ns) / NS)
 

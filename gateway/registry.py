@@ -79,6 +79,9 @@ class Registry:
         """Sorted by name."""
         return sorted(self._devices.get(startup, {}).values(), key=lambda device: device.device)
 
+    def knows(self, startup: str, device: str) -> bool:
+        return device in self._devices.get(startup, {})
+
     def series(self, startup: str) -> Iterable[str]:
         """The series keys that an earlier run knew. They are handed over: asked twice, there are none."""
         return self._series.pop(startup, set())

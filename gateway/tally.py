@@ -13,35 +13,37 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from gateway.config.models import REJECTIONS
 from gateway.errors import StoreError
 from gateway.line_protocol import encode
 from gateway.logs import get_logger
 from gateway.model import UNROUTED, Reading, Rejection
 from gateway.stores.contract import Store
-from gateway.topics import device_is_legal
 
-MEASUREMENT = "gateway_rejections"
 INTERVAL = 10.0
-KINDS = 10_000
 
 log = get_logger(__name__)
 
 
 class Tally:
-    """Counts, and writes them every `INTERVAL` seconds. `measurement_of` gives the measurement of a topic, or ""."""
+    """Counts, and writes them every `INTERVAL` seconds. `measurement_of` gives the measurement of a topic, or "".
 
-    def __init__(self, store: Store, measurement_of: Callable[[str], str]) -> None:
+    `knows` says whether a startup has a device: names that somebody made up must not become series.
+    """
+
+    def __init__(self, store: Store, knows: Callable[[str, str], bool], measurement_of: Callable[[str], str]) -> None:
         self._store = store
+        self._knows = knows
         self._measurement_of = measurement_of
         self._counts: dict[str, Counter[tuple[str, str, str]]] = {}
 
     def add(self, rejections: Iterable[Rejection]) -> None:
-        """Count each code of each rejection. Devices that cannot be one are not told apart, nor are too many kinds."""
+        """Count each code of each rejection."""
         for rejection in rejections:
             if rejection.startup == UNROUTED:
                 continue
             counts = self._counts.setdefault(rejection.startup, Counter())
-            device = rejection.device if device_is_legal(rejection.device) and len(counts) < KINDS else ""
+            device = rejection.device if self._knows(rejection.startup, rejection.device) else ""
             measurement = self._measurement_of(rejection.topic) if rejection.topic else ""
             for code in {reason.code.value for reason in rejection.reasons}:
                 counts[device, code, measurement] += rejection.count
@@ -67,4 +69,4 @@ class Tally:
 
 def _line(startup: str, device: str, code: str, measurement: str, count: int, time_ns: int) -> bytes:
     tags = {"code": code, "measurement": measurement}
-    return encode(Reading(startup, device, MEASUREMENT, tags, {"count": count}, time_ns)).encode()
+    return encode(Reading(startup, device, REJECTIONS, tags, {"count": count}, time_ns)).encode()

@@ -36,6 +36,10 @@ class _Model(BaseModel):
 # ------------------------------------------------------------------ startups/*.yaml
 
 
+REJECTIONS = "gateway_rejections"
+"""The measurement in which the gateway itself counts a startup's rejections, for Grafana."""
+
+
 class FieldRule(_Model):
     """One value of a reading: where it stands in the payload, its type, unit and range."""
 
@@ -73,6 +77,7 @@ class TopicRule(_Model):
     fields: Annotated[dict[Name, FieldRule], Field(min_length=1)]
     tags: dict[Name, PointerField] = {}
     unknown: Literal["reject", "drop", "keep"] = "reject"
+    silent_after: Duration = 900.0
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> TopicRule:
@@ -115,6 +120,16 @@ class StartupFile(_Model):
     devices: tuple[DeviceName, ...] = ()
     quota: Quota = Quota()
     topics: Annotated[dict[Name, TopicRule], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _leaves_the_gateways_own(self) -> StartupFile:
+        if REJECTIONS in self.topics:
+            raise expected(
+                "another name: the gateway counts rejections in this measurement",
+                repr(REJECTIONS),
+                ["topics", REJECTIONS],
+            )
+        return self
 
     @model_validator(mode="after")
     def _kept_long_enough(self) -> StartupFile:

@@ -1,7 +1,8 @@
 """What a startup's charts show: panels from its rules, lines, and the points between two pushes. Pure.
 
-Time is cut into buckets of two seconds; of each line the newest value in a bucket is drawn. The browser holds the
-window of the last 15 minutes, so that the server keeps nothing but what the next push will bring.
+Time is cut into buckets of five seconds, as many as can be told apart in a chart: the mean of each is drawn, and the
+newest value told beside it. The browser holds the window of the last 15 minutes, so that the server keeps nothing but
+what the next push will bring.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gateway.model import FieldValue
 from gateway.timestamps import NS
 
 WINDOW_NS = 15 * 60 * NS
-BUCKET_NS = 2 * NS
+BUCKET_NS = 5 * NS
 MAX_DEVICES = 8  # as many colours as can be told apart
 MAX_TEXT = 40  # characters of a state
 
@@ -27,19 +28,39 @@ Panel = tuple[str, str]
 
 
 @dataclass(slots=True)
-class _Points:
-    """What one panel gets with the next push: of each line, the value of each bucket."""
+class _News:
+    """What one line of one panel gets with the next push."""
 
-    lines: dict[str, Line] = field(default_factory=dict)
-    values: dict[str, dict[int, FieldValue]] = field(default_factory=dict)
+    line: Line
+    last_ns: int = 0
+    last: FieldValue = 0
+    sums: dict[int, list[float]] = field(default_factory=dict)
+    states: dict[int, str] = field(default_factory=dict)
 
-    def add(self, line: Line, bucket: int, value: FieldValue) -> None:
-        self.lines[line.key] = line
-        self.values.setdefault(line.key, {})[bucket] = value
+    def add(self, value: FieldValue, time_ns: int, weight: int, is_state: bool) -> None:
+        bucket = time_ns // BUCKET_NS
+        if is_state:
+            self.states[bucket] = _state(value)
+        else:
+            total = self.sums.setdefault(bucket, [0.0, 0.0])
+            total[0] += float(value) * weight
+            total[1] += weight
+        if time_ns >= self.last_ns:
+            self.last_ns, self.last = time_ns, value
 
-    def drop(self, device: str) -> None:
-        for key in [line.key for line in self.lines.values() if line.device == device]:
-            del self.lines[key], self.values[key]
+    def means(self) -> list[list[float]]:
+        """`[bucket, mean, weight]` by time, with seven digits: more cannot be seen."""
+        return [[bucket, _seven(total / weight), weight] for bucket, (total, weight) in sorted(self.sums.items())]
+
+    def steps(self) -> list[list[int | str]]:
+        """`[first bucket, last bucket, state]` by time; what stays the same is one step."""
+        steps: list[list[int | str]] = []
+        for bucket, state in sorted(self.states.items()):
+            if steps and steps[-1][2] == state:
+                steps[-1][1] = bucket
+            else:
+                steps.append([bucket, bucket, state])
+        return steps
 
 
 class Drawing:
@@ -58,7 +79,7 @@ class Drawing:
             name: Lines([capture for capture in topic.template.captures if capture != "device"])
             for name, topic in startup.topics.items()
         }
-        self._points: dict[Panel, _Points] = {}
+        self._news: dict[Panel, dict[str, _News]] = {}
 
     @property
     def left_out(self) -> int:
@@ -102,40 +123,49 @@ class Drawing:
         del self.colours[device]
         for lines in self._lines.values():
             lines.drop(device)
-        for points in self._points.values():
-            points.drop(device)
+        for panel, news in self._news.items():
+            self._news[panel] = {key: one for key, one in news.items() if one.line.device != device}
 
     def _give_colour(self, device: str) -> None:
         taken = set(self.colours.values())
         self.colours[device] = next(colour for colour in range(MAX_DEVICES) if colour not in taken)
 
     def add(
-        self, measurement: str, device: str, tags: Mapping[str, str], fields: Mapping[str, FieldValue], time_ns: int
+        self,
+        measurement: str,
+        device: str,
+        tags: Mapping[str, str],
+        fields: Mapping[str, FieldValue],
+        time_ns: int,
+        weight: int = 1,
     ) -> None:
-        """One reading, or one row of history, for the next push."""
+        """One reading, or one row of history with its `weight`, for the next push."""
         self.see(measurement, device)
         if device not in self.colours or measurement not in self._lines:
             return
         line = self._lines[measurement].find(device, tags)
         if line is None:
             return
-        bucket = time_ns // BUCKET_NS
         for name, value in fields.items():
-            if (measurement, name) in self.panels:
-                self._points.setdefault((measurement, name), _Points()).add(line, bucket, value)
+            rule = self.panels.get((measurement, name))
+            if rule is not None:
+                news = self._news.setdefault((measurement, name), {})
+                news.setdefault(line.key, _News(line)).add(value, time_ns, weight, is_state(rule))
 
     def take(self) -> Iterator[tuple[Panel, dict[str, Any]]]:
         """What each panel that has something new gets. Emptied by being taken."""
-        points, self._points = self._points, {}
-        for panel, new in points.items():
-            write = _steps if is_state(self.panels[panel]) else _values
-            yield (
-                panel,
-                {
-                    "lines": [[one.key, one.label, self.colours[one.device], one.dash] for one in new.lines.values()],
-                    "points": {key: write(values) for key, values in new.values.items()},
-                },
-            )
+        taken, self._news = self._news, {}
+        for panel, news in taken.items():
+            lines = [one.line for one in news.values()]
+            told: dict[str, Any] = {
+                "lines": [[line.key, line.label, self.colours[line.device], line.dash] for line in lines]
+            }
+            if is_state(self.panels[panel]):
+                told["points"] = {key: one.steps() for key, one in news.items()}
+            else:
+                told["points"] = {key: one.means() for key, one in news.items()}
+                told["last"] = {key: [one.last_ns // 1_000_000, one.last] for key, one in news.items()}
+            yield panel, told
 
 
 def is_state(rule: FieldRule) -> bool:
@@ -159,21 +189,8 @@ def spec(panel: Panel, rule: FieldRule) -> dict[str, Any]:
     }
 
 
-def _values(values: Mapping[int, FieldValue]) -> list[list[float]]:
-    """`[bucket, value]` by time, with seven digits: more cannot be seen."""
-    return [[bucket, float(f"{float(value):.7g}")] for bucket, value in sorted(values.items())]
-
-
-def _steps(values: Mapping[int, FieldValue]) -> list[list[int | str]]:
-    """`[first bucket, last bucket, state]` by time; what stays the same is one step."""
-    steps: list[list[int | str]] = []
-    for bucket, value in sorted(values.items()):
-        state = _state(value)
-        if steps and steps[-1][2] == state:
-            steps[-1][1] = bucket
-        else:
-            steps.append([bucket, bucket, state])
-    return steps
+def _seven(value: float) -> float:
+    return float(f"{value:.7g}")
 
 
 def _state(value: FieldValue) -> str:

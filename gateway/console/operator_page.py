@@ -179,7 +179,7 @@ class OperatorPage:
                     for place, (slug, name) in enumerate(names.items())
                 ],
                 "points": {
-                    slug: [[round(at / RATE_BUCKET), round(value, 3)] for at, value in several]
+                    slug: [[round(at / RATE_BUCKET), round(value, 3), 1] for at, value in several]
                     for slug, several in points.items()
                 },
             }

@@ -18,6 +18,8 @@ from gateway.feeds.live import Feed
 from gateway.model import Reading
 from gateway.stores.contract import Query, Store
 
+STORED = 1000  # the weight of a bucket from the store: what comes live a second time hardly moves it
+
 
 class Panels:
     """The charts of one page. Past and live readings go through one `Drawing`."""
@@ -113,7 +115,7 @@ class Panels:
         async with aclosing(self._store.history(self._startup.slug, query)) as chunks:
             async for rows in chunks:
                 for row in rows:
-                    self._drawing.add(measurement, device, row.tags, row.fields, row.time_ns)
+                    self._drawing.add(measurement, device, row.tags, row.fields, row.time_ns, STORED)
 
     # ------------------------------------------------------------------ which devices
 

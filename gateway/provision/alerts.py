@@ -1,7 +1,7 @@
 """Alert rules of a startup, in the form of Grafana's alerting provisioning API. Pure.
 
 `device silent`, one for each measurement: a device that was seen in the last seven days sent nothing for
-`silent_after` of its rule, or fifteen minutes. One alert a device. After seven days it counts as retired.
+`silent_after` of its rule. One alert a device. After seven days it counts as retired.
 
 `out of range`, one for each startup: the gateway refused values outside the rules' ranges. Such values are never
 stored, so that a rule over the readings could not see them; it asks the rejections. One alert a device and measurement.
@@ -24,7 +24,6 @@ GROUP = "testbed"
 HASH = "testbed_generated"
 """The annotation that says of which generated rule this is."""
 
-SILENT_AFTER_S = 900.0
 _SEEN_S = 7 * 86_400
 _REFUSED_S = 600
 _EXPRESSION = {"type": "__expr__", "uid": "__expr__"}
@@ -38,7 +37,7 @@ def alert_rules(startup: Startup) -> list[Json]:
 
 def silent(startup: Startup, measurement: str, rule: TopicRule) -> Json:
     """Nothing came from a device that used to send this measurement."""
-    after_s: float = getattr(rule, "silent_after", SILENT_AFTER_S)
+    after_s: float = rule.silent_after
     query = influxql.heard(measurement, rule, after_s)
     return _rule(
         startup,

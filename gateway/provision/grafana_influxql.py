@@ -18,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gateway.config import Startup, TopicRule
+from gateway.config.models import REJECTIONS
 from gateway.model import Code
 from gateway.stores.influxql import identifier, string
 
-REJECTIONS = "gateway_rejections"
 COUNT = "count"
 CODE, DEVICE, MEASUREMENT = "code", "device", "measurement"
 

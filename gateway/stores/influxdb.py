@@ -6,7 +6,8 @@ where every bucket is a database of the same name; answers are read as they arri
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -16,7 +17,7 @@ from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 from influxdb_client.rest import ApiException
 
 from gateway.config.models import InfluxDB
-from gateway.errors import StoreUnavailable
+from gateway.errors import SecretMissing, StoreUnavailable
 from gateway.model import Reading
 from gateway.stores import influxql
 from gateway.stores.contract import Columns, Query, Row
@@ -30,11 +31,17 @@ BODY = 1 << 20
 
 
 class InfluxDBStore:
-    """Readings in InfluxDB. A `stores.contract.Store`; `token` may read and write every startup's bucket."""
+    """Readings in InfluxDB. A `stores.contract.Store`; `token` may read and write every startup's bucket.
 
-    def __init__(self, settings: InfluxDB, token: str) -> None:
+    Provisioning makes that token anew whenever a startup joins. `renew` reads it again when InfluxDB refuses the one
+    in use, so that the gateway goes on without a restart.
+    """
+
+    def __init__(self, settings: InfluxDB, token: str, renew: Callable[[], str] | None = None) -> None:
         self._settings = settings
         self._token = token
+        self._read_token = renew
+        self._renewing = asyncio.Lock()
         self._url = settings.url.rstrip("/")
 
     async def open(self) -> None:
@@ -116,6 +123,9 @@ class InfluxDBStore:
         try:
             written = await self._writes.write(bucket, self._settings.org, body, write_precision=WritePrecision.NS)
         except ApiException as error:
+            if await self._renewed(error.status):
+                await self._write(bucket, body)
+                return
             raise self._failure(bucket, error.status, error.headers, error.body).of_write() from None
         if not written:  # a success that is not the API's 204: a proxy's or another server's page
             raise self._failure(bucket, 200).of_write()
@@ -132,9 +142,31 @@ class InfluxDBStore:
         with self._network_explained():
             async with self._session.post(f"{self._url}/query", data=asked) as answer:
                 if answer.status != 200:
+                    await self._renewed(answer.status)  # for the next query
                     failure = self._failure(bucket, answer.status, answer.headers, await answer.read())
                     raise failure.of_query()
                 yield answer
+
+    async def _renewed(self, status: int | None) -> bool:
+        """Whether another token is in use now than the one that was refused."""
+        if status not in (401, 403, 404) or self._read_token is None:
+            return False
+        refused = self._token
+        async with self._renewing:
+            if self._token != refused:
+                return True
+            try:
+                token = await asyncio.to_thread(self._read_token)
+            except SecretMissing:
+                return False
+            if token == refused:
+                return False
+            self._token = token
+            client, session = self._client, self._session
+            await self.open()
+            await client.close()
+            await session.close()
+            return True
 
     def _bucket(self, startup: str) -> str:
         return self._settings.bucket.replace("{startup}", startup)

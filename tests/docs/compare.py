@@ -1,7 +1,8 @@
 """What a document says is printed, against what was printed.
 
-Times, ids of events and times in ns match each other, whatever they are. `…` stands for anything within a line, and
-alone on a line for any lines. In JSON the text "…" stands for any value, and for all further items of an array.
+Times, ids of events and times in ns match each other, whatever they are; so do the rules of tables, however long. `…`
+stands for anything within a line, and alone on a line for any lines. In JSON the text "…" stands for any value, and for
+all further items of an array.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 ANYTHING = "…"
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"
-_VARYING = re.compile(rf"(?P<time>{_TIME})|(?P<number>\b\d{{16,19}}\b)|(?P<any>{ANYTHING})")
-_PATTERNS = {"time": _TIME, "number": r"\d{16,19}", "any": ".*"}
+_VARYING = re.compile(rf"(?P<time>{_TIME})|(?P<number>\b\d{{16,19}}\b)|(?P<rule>─+)|(?P<any>{ANYTHING})")
+_PATTERNS = {"time": _TIME, "number": r"\d{16,19}", "rule": "─+", "any": ".*"}
 
 
 def plain(text: str) -> str:

@@ -11,9 +11,10 @@ import pytest
 from tests.docs.blocks import Block, Command, blocks, commands, documents, name
 from tests.docs.compare import plain, prints
 from tests.docs.world import Background, World
-from tests.servers import eventually, need
+from tests.servers import Mosquitto, eventually, need
+from tests.servers.dynsec import SecureMosquitto
 
-CHANGES_SOMETHING = re.compile(r"replay|mosquitto_pub|-X |>")
+CHANGES_SOMETHING = re.compile(r"replay|mosquitto_pub|>|provision apply|startups |devices |cohort ")
 
 
 def with_commands() -> list[Path]:
@@ -120,7 +121,8 @@ async def test_every_command_does_what_the_document_says(document: Path, tmp_pat
     """Who follows the document from top to end sees what it says; the gateway ends with status 0."""
     need("mosquitto", "mosquitto_pub", "curl")
     several = blocks(document)
-    async with World(tmp_path) as world:
+    broker = SecureMosquitto if document.stem == "provisioning" else Mosquitto
+    async with World(tmp_path, broker(tmp_path / "mosquitto")) as world:
         reader = Reader(world)
         for number, block in enumerate(several):
             await reader.follow(block, several[number + 1 :])

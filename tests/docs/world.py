@@ -1,7 +1,8 @@
 """Where the commands of one document run: a scratch copy of config/, Mosquitto, and the gateway.
 
-Commands run as they stand. Only the ports differ: a configuration that names none gets those of this test; curl and
-the Mosquitto clients are told through their own configuration files where `localhost:8080` and port 1883 are.
+Commands run as they stand. Only the ports differ: a configuration that names none, or `localhost:1883`, gets those of
+this test; curl and the Mosquitto clients are told through their own configuration files where `localhost:8080` and port
+1883 are.
 The environment and the directory go on from command to command, as in one terminal.
 """
 
@@ -52,13 +53,13 @@ class Background:
 
 
 class World:
-    """`async with World(tmp_path) as world: await world.run(...)`."""
+    """`async with World(tmp_path, broker) as world: await world.run(...)`. It starts the broker, and stops it.."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, broker: Mosquitto) -> None:
         self.home = tmp_path / "home"
         self.directory = tmp_path / "work"
         self._environment = tmp_path / "environment.sh"
-        self._broker = Mosquitto(tmp_path / "mosquitto")
+        self._broker = broker
         self._port = free_port()
         self._running: list[tuple[str, Background]] = []
         self.statuses: dict[str, int] = {}
@@ -131,7 +132,7 @@ class World:
         """Write a file of the document."""
         file = self.here / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text + "\n", encoding="utf-8")
+        file.write_text(text.replace("localhost:1883", f"127.0.0.1:{self._broker.port}") + "\n", encoding="utf-8")
 
     async def _spawn(self, script: str, output: int) -> asyncio.subprocess.Process:
         self._set_ports(self.here / "config")

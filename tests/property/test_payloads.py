@@ -158,6 +158,15 @@ def test_good_payload_is_accepted(name: str) -> None:
 
 
 @names
+@pytest.mark.parametrize("digits", [308, 309, 4299, 4300, 4301, 9000])
+def test_numbers_without_end(name: str, digits: int) -> None:
+    """Numbers longer than any type, and than Python reads, are told like anything else."""
+    for number in ("1" * digits, "-" + "9" * digits, "0." + "1" * digits, "1" * digits + ".5", f"1e{digits}"):
+        for key in ("t", "ts", "at", "fw", "bed", "on", "rpm", "co2"):
+            check(name, f'{{"{key}": {number}}}'.encode())
+
+
+@names
 def test_truncated_at_every_byte(name: str) -> None:
     """A good payload that is cut anywhere is refused with a reason."""
     payload = PAYLOADS[name]

@@ -221,6 +221,9 @@ def test_read_only_without_a_file(tmp_path: Path) -> None:
 
 def test_read_only_of_something_else(tmp_path: Path) -> None:
     """A file that is no state of ours is told in words."""
+    (tmp_path / "text").write_bytes(b"no database at all" * 100)
+    with pytest.raises(StateUnavailable, match="cannot be read: file is not a database"):
+        read_only(tmp_path / "text", keys)
     (tmp_path / FILE_NAME).write_bytes(b"")
     with pytest.raises(StateUnavailable, match="cannot be read: no such table"):
         read_only(tmp_path / FILE_NAME, keys)

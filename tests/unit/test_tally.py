@@ -26,7 +26,7 @@ async def test_codes_are_counted_by_device_and_startup(tmp_path: Path) -> None:
     """Each startup gets the counts of its own devices alone, by code; a device that cannot be one is not named."""
     store = SqliteStore(tmp_path)
     await store.open()
-    tally = Tally(store, lambda topic: "climate" if topic else "")
+    tally = Tally(store, lambda _startup, device: len(device) == 1, lambda topic: "climate" if topic else "")
     tally.add([rejection("acme", "a", Code.MISSING, Code.MISSING, Code.BAD_TIME), rejection("acme", "a", Code.MISSING)])
     tally.add([rejection("acme", "no name", Code.BAD_DEVICE), rejection("birch", "b", Code.MISSING, records=(1, 4))])
     tally.add([rejection(UNROUTED, "x", Code.NO_RULE)])
@@ -50,7 +50,7 @@ async def test_counts_wait_while_the_store_is_away(tmp_path: Path) -> None:
         async def write(self, startup: str, lines: object) -> None:
             raise StoreUnavailable("away")
 
-    tally = Tally(Away(tmp_path), lambda _topic: "")
+    tally = Tally(Away(tmp_path), lambda _startup, _device: True, lambda _topic: "")
     tally.add([rejection("acme", "a", Code.MISSING)])
     await tally.write()
     tally.add([rejection("acme", "a", Code.MISSING)])

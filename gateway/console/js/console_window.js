@@ -1,6 +1,6 @@
 // What all panels of a page share: the server's clock, and the window of time that they show.
 
-const SHORTEST_MS = 120_000;
+const SHORTEST_MS = 60_000;
 const STEPS_MS = [15_000, 30_000, 60_000, 120_000, 300_000];
 
 let offset = null; // the server's clock, seen from the browser's

@@ -59,16 +59,18 @@ export default {
     this.chart.dispose();
   },
   methods: {
-    // {now: ms, lines: [[key, label, colour, dash]], points: {key: [[bucket, value]]}}
-    push({ now, lines = [], points = {} }) {
+    // {now: ms, lines: [[key, label, colour, dash]], points: {key: [[bucket, mean, weight]]}, last: {key: [ms, value]}}
+    push({ now, lines = [], points = {}, last = {} }) {
       tell(now);
       for (const [key, label, colour, dash] of lines) {
-        const line = this.lines.get(key) ?? { times: [], values: [] };
+        const line = this.lines.get(key) ?? { points: [], last: [0, 0] };
         this.lines.set(key, Object.assign(line, { label, colour, dash }));
       }
       for (const [key, several] of Object.entries(points)) {
         const line = this.lines.get(key);
-        for (const [bucket, value] of several) this.insert(line, bucket * this.spec.bucket, value);
+        for (const [bucket, mean, weight] of several) this.insert(line.points, bucket * this.spec.bucket, mean, weight);
+        const newest = last[key] ?? line.points[line.points.length - 1];
+        if (newest[0] >= line.last[0]) line.last = newest;
       }
       this.forget(); // here too: a hidden page draws nothing, and must not fill up
       this.empty = !this.lines.size;
@@ -80,12 +82,13 @@ export default {
       }
       this.draw();
     },
-    insert({ times, values }, time, value) {
-      let place = times.length;
-      while (place > 0 && times[place - 1] > time) place--; // nearly always the end
-      if (place > 0 && times[place - 1] === time) values[place - 1] = value;
-      else if (place === times.length) times.push(time), values.push(value);
-      else times.splice(place, 0, time), values.splice(place, 0, value);
+    insert(points, time, mean, weight) {
+      let place = points.length;
+      while (place > 0 && points[place - 1][0] > time) place--; // nearly always the end
+      const same = points[place - 1];
+      if (!same || same[0] !== time) return points.splice(place, 0, [time, mean, weight]);
+      same[1] = (same[1] * same[2] + mean * weight) / (same[2] + weight);
+      same[2] += weight;
     },
     draw() {
       if (!this.chart || !this.visible || document.hidden) return;
@@ -109,47 +112,44 @@ export default {
       );
     },
     forget() {
-      const oldest = shown(this.spec.window).to - this.spec.window;
-      for (const [key, { times, values }] of this.lines) {
-        const gone = times.findIndex((time) => time >= oldest - this.spec.bucket);
-        times.splice(0, gone < 0 ? times.length : gone);
-        values.splice(0, gone < 0 ? values.length : gone);
-        if (!times.length) this.lines.delete(key);
+      const oldest = shown(this.spec.window).to - this.spec.window - this.spec.bucket;
+      for (const [key, { points }] of this.lines) {
+        const gone = points.findIndex(([time]) => time >= oldest);
+        points.splice(0, gone < 0 ? points.length : gone);
+        if (!points.length) this.lines.delete(key);
       }
-      const firsts = [...this.lines.values()].map(({ times }) => times[0]);
+      const firsts = [...this.lines.values()].map(({ points }) => points[0][0]);
       note(this, firsts.length ? Math.min(...firsts) : undefined);
     },
     extent(to) {
       let low = Infinity, high = -Infinity;
       const newest = [];
-      for (const { times, values } of this.lines.values()) {
-        for (const value of values) {
+      for (const { points, last } of this.lines.values()) {
+        for (const [, value] of points) {
           if (value < low) low = value;
           if (value > high) high = value;
         }
-        if (to - times[times.length - 1] < this.spec.window / 3) newest.push(values[values.length - 1]);
+        if (to - last[0] < this.spec.window / 3) newest.push(last[1]);
       }
       return { low, high, newest };
     },
-    series(key, { label, colour, dash, times, values }) {
+    series(key, { label, colour, dash, points }) {
       const tint = this.tints[colour % this.tints.length];
       return {
-        id: key, name: label, type: "line", animation: false, data: this.withGaps(times, values),
-        showSymbol: times.length < 3, symbol: "circle", symbolSize: 5, emphasis: { disabled: true },
+        id: key, name: label, type: "line", animation: false, data: this.withGaps(points),
+        showSymbol: points.length < 3, symbol: "circle", symbolSize: 5, emphasis: { disabled: true },
         lineStyle: { width: 1.6, type: DASHES[dash % DASHES.length], opacity: this.paleness(label), cap: "round" },
         itemStyle: { color: tint, opacity: this.paleness(label) }, z: this.pointed && this.paleness(label) === 1 ? 3 : 2,
       };
     },
     // A line breaks where its device was silent for much longer than it usually is.
-    withGaps(times, values) {
-      const usual = (times[times.length - 1] - times[0]) / Math.max(1, times.length - 1);
+    withGaps(points) {
+      const usual = (points[points.length - 1][0] - points[0][0]) / Math.max(1, points.length - 1);
       const longest = Math.max(30_000, 4 * usual);
-      const data = [];
-      times.forEach((time, place) => {
-        if (place && time - times[place - 1] > longest) data.push([time - 1, null]);
-        data.push([time, values[place]]);
+      return points.flatMap((point, place) => {
+        const broken = place && point[0] - points[place - 1][0] > longest;
+        return broken ? [[point[0] - 1, null], point] : [point];
       });
-      return data;
     },
     // The rule's limits, where they are in sight.
     limits(from, to) {

@@ -21,7 +21,7 @@ export default {
         <div v-for="row in rows" :key="row.key" class="strip-row" role="row">
           <span class="strip-name" role="rowheader">{{ row.label }}</span>
           <span class="strip-track" role="cell" :aria-label="'now ' + row.now">
-            <span v-for="block in row.blocks" :key="block.from" class="strip-block" :class="block.tint" :style="block.style"
+            <span v-for="block in row.blocks" :key="block.key" class="strip-block" :class="block.tint" :style="block.style"
               :title="block.title">{{ block.text }}</span>
           </span>
           <span class="strip-now" role="cell">{{ row.now }}</span>
@@ -104,7 +104,7 @@ export default {
       const width = Math.min(1, (end - from) / (to - from)) - left;
       const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });
       return {
-        from: since, tint: this.tint(state), text: width > 0.14 ? state : "",
+        key: `${since} ${state}`, tint: this.tint(state), text: width > 0.14 ? state : "",
         title: `${state}, ${clock(Math.max(since, from))} to ${clock(end)}`,
         style: { left: `${(left * 100).toFixed(2)}%`, width: `${(Math.max(0.002, width) * 100).toFixed(2)}%` },
       };

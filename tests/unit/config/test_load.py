@@ -165,6 +165,14 @@ def test_overlap_within_a_startup(tmp_path: Path) -> None:
     assert "acme.yaml:4 has 'testbed/acme/{device}/climate', which overlaps" in problem.expected
 
 
+def test_overlap_of_captures_in_front(tmp_path: Path) -> None:
+    """Captures that come early, under different names, overlap as well."""
+    topics = ["lora/{site}/{device}/up", "lora/{device}/1/{kind}"]
+    acme, beta = (STARTUP.replace("testbed/acme/{device}/climate", topic) for topic in topics)
+    problem = one(write_config(tmp_path, acme=acme, beta=beta))
+    assert all(topic in problem.expected + problem.got for topic in topics)
+
+
 @pytest.mark.parametrize(
     "topic",
     ["testbed/acme/{device}", "testbed/acme/{device}/climate/{more}", "testbed/acme/{device}/power", "lora/{device}"],

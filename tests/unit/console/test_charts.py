@@ -52,19 +52,32 @@ def test_a_panel_tells_its_unit_and_limits() -> None:
 
 
 def test_points_travel_once() -> None:
-    """What was taken is gone; of a bucket the newest value counts."""
+    """What was taken is gone. Of each bucket the mean is drawn, and the newest value is told beside it."""
     drawing = drawn("acme", "air-01")
     climate(drawing, "air-01", 21.0, T0)
-    climate(drawing, "air-01", 21.25, T0 + 1)
-    climate(drawing, "air-01", 22.0, T0 + BUCKET_NS)
+    climate(drawing, "air-01", 22.0, T0 + 1)
+    climate(drawing, "air-01", 23.0, T0 + BUCKET_NS)
+    climate(drawing, "air-01", 20.0, T0 - BUCKET_NS)
     new = taken(drawing)
+    first = T0 // BUCKET_NS
     assert new == {
         ("climate", "temperature"): {
             "lines": [["air-01", "air-01", 0, 0]],
-            "points": {"air-01": [[T0 // BUCKET_NS, 21.25], [T0 // BUCKET_NS + 1, 22.0]]},
+            "points": {"air-01": [[first - 1, 20.0, 1], [first, 21.5, 2], [first + 1, 23.0, 1]]},
+            "last": {"air-01": [(T0 + BUCKET_NS) // 1_000_000, 23.0]},
         }
     }
     assert taken(drawing) == {}
+
+
+def test_a_stored_bucket_outweighs_what_comes_a_second_time() -> None:
+    """The newest readings are both in the store and in the ring of live events."""
+    drawing = drawn("acme", "air-01")
+    drawing.add("climate", "air-01", {}, {"temperature": 21.0}, T0, 1000)
+    climate(drawing, "air-01", 21.5, T0)
+    ((_, mean, weight),) = taken(drawing)["climate", "temperature"]["points"]["air-01"]
+    assert mean == pytest.approx(21.0, abs=0.001)
+    assert weight == 1001
 
 
 def test_what_is_not_drawn_costs_nothing() -> None:

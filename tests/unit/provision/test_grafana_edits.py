@@ -84,11 +84,38 @@ async def test_edited_between_plan_and_apply_it_is_kept(grafana: FakeGrafana) ->
     assert "acme-climate-v2" in dashboards
 
 
+async def test_edited_in_the_very_moment_of_the_save_it_is_kept(grafana: FakeGrafana) -> None:
+    """A save never overwrites: what it replaces is named, and refused when it is not that any more."""
+    await apply(grafana, config(acme(topics=with_range(5))))
+    saves = []
+
+    def edit_first(request: str, _count: int) -> str:
+        saves.append(request)
+        if saves.count("POST /api/dashboards/db") == 2:  # the first is of the overview
+            grafana.edit_dashboard(ACME, "acme-climate", by="acme", title="Ours")
+        return ""
+
+    grafana.breaks = edit_first
+    await apply(grafana, config(acme(topics=with_range(6))))
+    dashboards = grafana.org(ACME).dashboards
+    assert dashboards["acme-climate"]["dashboard"]["title"] == "Ours"
+    assert "acme-climate-v2" in dashboards
+
+
 async def test_a_deleted_dashboard_comes_back(grafana: FakeGrafana) -> None:
     """What is wanted and missing is made."""
     await apply(grafana, config(acme()))
     del grafana.org(ACME).dashboards["acme-climate"]
     assert told(await plan(grafana, config(acme()))) == ["+ grafana dashboard acme/acme-climate"]
+
+
+async def test_an_alert_rule_of_that_uid_that_somebody_made_is_a_conflict(grafana: FakeGrafana) -> None:
+    """It is not written over."""
+    await apply(grafana, config(acme()))
+    grafana.org(ACME).rules["acme-climate-silent"]["annotations"] = {}
+    found = await plan(grafana, config(acme()), prune=True)
+    assert [one.resource.name for one in found.conflicts] == ["acme/acme-climate-silent"]
+    assert found.steps == ()
 
 
 async def test_nobody_edits_an_alert_rule_that_would_be_replaced(grafana: FakeGrafana) -> None:

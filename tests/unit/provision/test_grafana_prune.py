@@ -82,6 +82,33 @@ async def test_prune_keeps_what_the_startup_made_and_the_organisation_around_it(
     assert BOLT not in {org.name for org in grafana.orgs.values()}
 
 
+@pytest.mark.parametrize("made", ["alert rule", "folder", "data source", "user", "copy of a dashboard"])
+async def test_whatever_people_made_keeps_the_organisation(grafana: FakeGrafana, made: str) -> None:
+    """With our folder, in which it may be."""
+    await apply(grafana, config(acme(), startup("bolt")))
+    org = grafana.org(BOLT)
+    match made:
+        case "alert rule":
+            rule = org.rules["bolt-climate-silent"]
+            org.rules["theirs"] = rule | {"uid": "theirs", "annotations": {}, "provenance": ""}
+        case "folder":
+            org.folders["theirs"] = "Theirs"
+        case "data source":
+            org.sources["theirs"] = {"uid": "theirs", "name": "Theirs"}
+        case "user":
+            org.roles[grafana.add_account("visitor").id] = "Viewer"
+        case _:
+            model = org.dashboards["bolt-climate"]["dashboard"] | {"uid": "copied"}
+            org.dashboards["copied"] = {"dashboard": model | {"version": 2}, "meta": {"folderUid": "testbed-bolt"}}
+            grafana.index()
+    before = {"folder": set(org.folders), "rules": set(org.rules) & {"theirs"}, "dashboards": {"copied"}}
+    await apply(grafana, config(acme()), prune=True)
+    assert grafana.org(BOLT) is org
+    assert set(org.folders) == before["folder"]
+    assert set(org.rules) == before["rules"]
+    assert set(org.dashboards) <= before["dashboards"]
+
+
 async def test_prune_of_a_measurement_takes_its_dashboard_and_alert_rule(grafana: FakeGrafana) -> None:
     """The rest of the startup stays as it is."""
     climate = with_range(5)["climate"]

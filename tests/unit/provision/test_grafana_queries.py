@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from gateway.config import Startup
+from gateway.config.models import REJECTIONS
 from gateway.provision import grafana_influxql as influxql
 from gateway.provision.alerts import alert_rules
 from gateway.provision.dashboards import generate_all
@@ -219,7 +220,7 @@ def measurements(one: Startup) -> dict[str, tuple[set[str], set[str]]]:
     found = {
         name: (set(each.fields), {"device", *each.template.captures, *each.tags}) for name, each in one.topics.items()
     }
-    return found | {influxql.REJECTIONS: ({"count"}, {"device", "code", "measurement"})}
+    return found | {REJECTIONS: ({"count"}, {"device", "code", "measurement"})}
 
 
 def queries(one: Startup) -> Iterator[tuple[str, str, set[str]]]:
@@ -311,12 +312,12 @@ def line(measurement: str, fields: Mapping[str, Any], tags: str, at_ns: int) -> 
 
 
 def points(one: Startup, now_ns: int) -> str:
-    """One point a measurement and one rejection, a minute ago."""
-    lines = [f"{influxql.REJECTIONS},device=d-1,code=out_of_range,measurement=x count=1i {now_ns - 60 * NS}"]
+    """A point a measurement one and two minutes ago, and one rejection."""
+    lines = [f"{REJECTIONS},device=d-1,code=out_of_range,measurement=x count=1i {now_ns - 60 * NS}"]
     for name, each in one.topics.items():
         tags = {"device": "d-1"} | dict.fromkeys((*each.template.captures, *each.tags), "x") | {"device": "d-1"}
         told = ",".join(f"{key}={value}" for key, value in tags.items())
-        lines.append(line(name, each.fields, told, now_ns - 60 * NS))
+        lines += [line(name, each.fields, told, now_ns - minutes * 60 * NS) for minutes in (1, 2)]
     return "\n".join(lines)
 
 
@@ -331,6 +332,8 @@ async def test_influxdb_answers_every_query(one: Startup, tmp_path: Path) -> Non
         for place, query, _ in queries(one):
             found = await ask(http, influxd, filled_in(query, now_ns))
             assert found or '"measurement" = \'' in query, f"{place}: {query}"
+            if "LIMIT 1" in query:
+                assert [len(series["values"]) for series in found] == [1], place
 
 
 async def test_a_device_is_silent_when_nothing_came_for_long_enough(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -50,6 +51,7 @@ class Stub:
     headers: dict[str, str] = field(default_factory=dict)
     pages: list[list[str]] = field(default_factory=list)
     asked: list[Request] = field(default_factory=list)
+    token: str = ""
 
     @property
     def url(self) -> str:
@@ -57,6 +59,8 @@ class Stub:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(Request(request.path, dict(request.query), request.headers, await request.read()))
+        if self.token and request.headers.get("Authorization") != f"Token {self.token}":
+            return web.Response(status=401, text='{"code":"unauthorized","message":"unauthorized access"}')
         if not self.pages:
             return web.Response(status=self.status, text=self.body, headers=self.headers)
         response = web.StreamResponse()
@@ -142,6 +146,26 @@ async def test_the_token_is_refused(store: InfluxDBStore, stub: Stub, status: in
     stub.status, stub.body = status, '{"code": "unauthorized", "message": "unauthorized access"}'
     with pytest.raises(StoreUnavailable, match=r"token.*bed-acme.*unauthorized access.*token_file"):
         await store.write("acme", [LINE])
+
+
+async def test_a_token_that_was_made_anew_is_taken_up(stub: Stub) -> None:
+    """When InfluxDB refuses the token, the one that is on disk now is used, at once and by all who write."""
+    stub.token = "new"
+    renewals: list[str] = []
+
+    def renew() -> str:
+        renewals.append("asked")
+        return "new"
+
+    store = InfluxDBStore(InfluxDB(url=stub.url), "old", renew)
+    await store.open()
+    await asyncio.gather(*(store.write("acme", [LINE]) for _ in range(5)))
+    assert renewals == ["asked"]
+    assert [one.headers["Authorization"] for one in stub.asked[-5:]] == ["Token new"] * 5
+    stub.token = "newer"
+    with pytest.raises(StoreUnavailable, match="token"):
+        await store.write("acme", [LINE])
+    await store.close()
 
 
 async def test_the_bucket_is_missing(store: InfluxDBStore, stub: Stub) -> None:
