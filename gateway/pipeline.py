@@ -138,7 +138,10 @@ class Pipeline:
         records = reason or _records(rule.validator, message.payload, stamp_ns)
         if isinstance(records, Reason):
             return _refused(route, message, stamp_ns, (*route.reasons, records))
-        return _sort(route, rule, message, stamp_ns, records, only)
+        refined = _sort(route, rule, message, stamp_ns, records, only)
+        if metered and refined.rejection is not None:
+            rule.meter.charge(refined.rejection.count - 1)
+        return refined
 
     def _route(self, topic: str) -> Route:
         match = self._router.match(topic)

@@ -39,6 +39,11 @@ class QuotaMeter:
             "the message is kept as a dead letter; send slower, or ask the operator for a larger quota",
         )
 
+    def charge(self, messages: int) -> None:
+        """Take more from the bucket, below nothing if need be: an array of bad records costs as much as that many
+        messages, so that one startup's garbage cannot keep the others waiting."""
+        self._tokens -= messages
+
     def admit(self, device: str, key: str) -> Reason | None:
         """Count a series key and its device, the first time that they are seen, or say why not."""
         if key in self.series:

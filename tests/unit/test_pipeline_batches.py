@@ -125,3 +125,15 @@ def test_quota_of_series() -> None:
     assert rejection.records == (2,)
     assert rejection.reasons[0].got == "the new series climate,device=th-1,room=c"
     assert "new each time" in rejection.reasons[0].hint
+
+
+def test_arrays_of_bad_records_use_up_the_quota() -> None:
+    """An array of bad records costs as much as that many messages; one of good records costs one."""
+    made = pipeline(startup(quota={"messages": "1/s", "burst": 100}))
+    kept = made.process(batch(message(json.dumps([GOOD] * 500)), message()))
+    assert len(kept.readings["acme"]) == 501
+    made.process(batch(message(json.dumps([BAD] * 150))))
+    (refused,) = made.process(batch(message())).rejections
+    assert [reason.code for reason in refused.reasons] == [Code.OVER_QUOTA]
+    later = made.process(batch(message(), arrived_ns=NOW + 60 * NS))
+    assert len(later.readings["acme"]) == 1
