@@ -56,7 +56,7 @@ class Client:
             with self._open(path, json.dumps(body).encode()) as answer:
                 return dict(json.load(answer))
         except HTTPError as error:
-            raise Refused(_detail(error)) from None
+            raise _refused(error) from None
 
     def live(
         self, startup: str, measurement: str | None = None, device: str | None = None
@@ -81,7 +81,7 @@ class Client:
                     elif name == "data":
                         yield kind, json.loads(value)
         except HTTPError as error:
-            raise Refused(_detail(error)) from None
+            raise _refused(error) from None
         except (OSError, HTTPException) as error:
             raise NotRunning(f"the gateway at {self.url} went away: {error}") from None
 
@@ -97,6 +97,11 @@ class Client:
                 f"no gateway answers at {self.url}: {error.reason}; is it running (`gateway run`), and "
                 "is http.listen right?"
             ) from None
+
+
+def _refused(error: HTTPError) -> Refused:
+    hint = "; give a token with --token, or in GATEWAY_TOKEN" if error.code == 401 else ""
+    return Refused(_detail(error) + hint)
 
 
 def _detail(error: HTTPError) -> str:

@@ -93,7 +93,7 @@ class Validator:
             texts = {name: tag_text(record.pop(key, None)) for name, key in self._tags}
             if None in texts.values():
                 return None
-            tags = texts  # type: ignore[assignment]  # no None is left
+            tags = {name: text for name, text in texts.items() if text}
         for key in self._parents:
             record.pop(key, None)
         for name in self._optional:
@@ -137,7 +137,7 @@ class Validator:
         self, valid: dict[str, Any], extra: dict[str, FieldValue], now_ns: int, at: str
     ) -> Values | list[Reason]:
         time_ns = self._clock.read(valid[TIME], now_ns) if self._clock else None
-        tags = {name: tag_text(valid.get(key)) or "" for name, key in self._tags}
+        tags = {name: text for name, key in self._tags if (text := tag_text(valid.get(key)))}
         fields = {name: valid[name] for name in self.rule.fields if valid.get(name) is not None} | extra
         if not fields:
             names = ", ".join(self.rule.fields)

@@ -114,7 +114,8 @@ def remove_startup(
     loaded = load(config)
     startup = programme.find(loaded, slug)
     _tell_export(_export(loaded, startup, to))
-    without = Config(settings=loaded.settings, startups=tuple(s for s in loaded.startups if s.slug != slug))
+    others = tuple(other for other in loaded.startups if other.slug != slug)
+    without = Config(settings=loaded.settings, startups=others).active(time.time_ns())
     plan, applied = _revoke(config, loaded, without, [slug], delete_data=delete_data, quiet=json)
     if not applied.problem:
         (config / "startups" / f"{slug}.yaml").unlink()

@@ -31,7 +31,7 @@ class Health:
         return not any(part.problem for part in self.parts)
 
     def summary(self) -> dict[str, object]:
-        """Without the names of startups: anybody may see this."""
+        """What anybody may see: no startup is named, but for the file of a configuration that is wrong."""
         failing = sum(bool(part.problem) for part in self.stores.values())
         store = Part(
             "store",

@@ -26,6 +26,7 @@ MARK = "made by testbed-gateway"
 GATEWAY = "gateway"
 _DESCRIPTION = re.compile(rf"{MARK}: (\S+)(?: #([0-9a-f]{{12}}))?")
 _PAGE = 100
+_DAY = 86_400
 T = TypeVar("T")
 
 
@@ -73,6 +74,7 @@ class InfluxDBServer:
     # ------------------------------------------------------------------ in a thread: the client's admin API is blocking
 
     def _actual(self, names: set[str]) -> list[Resource]:
+        self._org_id()  # where there is none, that is what is told
         buckets = list(self._all_buckets())
         self._buckets = {bucket.name: bucket.id for bucket in buckets}
         found = [
@@ -91,17 +93,20 @@ class InfluxDBServer:
     def _actual_tokens(self, bucket_names: Mapping[str, str]) -> Iterable[Resource]:
         """A token whose secret is the one in the vault has its own name; others of ours are left from before."""
         self._tokens = {}
-        for authorization in self._client.authorizations_api().find_authorizations():
+        found = []
+        for authorization in self._client.authorizations_api().find_authorizations(org=self._settings.org):
             match = _DESCRIPTION.fullmatch(authorization.description or "")
             if match is None:
                 continue
             name, print_ = match.groups()
-            self._tokens.setdefault(name, []).append(authorization.id)
             kept = bool(print_) and print_ == fingerprint(self._vault.read(vault_name(name)))
             permissions = sorted(_permission_text(one, bucket_names) for one in authorization.permissions)
             spec = {"permissions": permissions, "secret_kept": kept, "status": authorization.status}
-            is_stale = not kept and len(self._tokens[name]) > 1
-            yield Resource(self.name, "token", f"{name} {authorization.id}" if is_stale else name, spec)
+            found.append((name, authorization.id, spec))
+        for name, ident, spec in sorted(found, key=lambda one: not one[2]["secret_kept"]):  # the kept ones first
+            is_stale = name in self._tokens
+            self._tokens.setdefault(name, []).append(ident)
+            yield Resource(self.name, "token", f"{name} {ident}" if is_stale else name, spec)
 
     def _apply(self, step: Step) -> None:
         resource = step.resource
@@ -115,7 +120,7 @@ class InfluxDBServer:
             case "bucket", "update":
                 self._change_retention(resource)
             case "bucket", "remove":
-                self._client.buckets_api().delete_bucket(self._buckets[resource.name])
+                _gone(self._client.buckets_api().delete_bucket, self._buckets[resource.name])
             case "token", "remove":
                 self._remove_tokens(resource.name)
             case "token", _:
@@ -124,7 +129,11 @@ class InfluxDBServer:
     def _change_retention(self, resource: Resource) -> None:
         buckets = self._client.buckets_api()
         bucket = buckets.find_bucket_by_id(self._buckets[resource.name])
-        bucket.retention_rules = [BucketRetentionRules(type="expire", every_seconds=resource.spec["retention_s"])]
+        seconds = resource.spec["retention_s"]
+        rules = BucketRetentionRules(
+            type="expire", every_seconds=seconds, shard_group_duration_seconds=_shard_group(seconds)
+        )
+        bucket.retention_rules = [rules]
         buckets.update_bucket(bucket)
 
     def _make_token(self, resource: Resource) -> None:
@@ -138,13 +147,13 @@ class InfluxDBServer:
         made.description = f"{MARK}: {resource.name} #{fingerprint(made.token)}"
         api.update_authorization(made)
         for ident in old:
-            api.delete_authorization(ident)
+            _gone(api.delete_authorization, ident)
         self._tokens[resource.name] = [made.id]
 
     def _remove_tokens(self, name: str) -> None:
         plain, _, ident = name.partition(" ")
         for one in [ident] if ident else self._tokens.get(plain, []):
-            self._client.authorizations_api().delete_authorization(one)
+            _gone(self._client.authorizations_api().delete_authorization, one)
         if not ident:
             self._vault.forget(vault_name(plain))
 
@@ -154,11 +163,14 @@ class InfluxDBServer:
         return Permission(action=action, resource=place)
 
     def _org_id(self) -> str:
-        organizations = self._client.organizations_api().find_organizations(org=self._settings.org)
-        if not organizations:
+        try:
+            organizations = self._client.organizations_api().find_organizations(org=self._settings.org)
+        except ApiException as error:
+            if error.status != 404:
+                raise
             raise ProvisionError(
                 f"InfluxDB has no organisation {self._settings.org!r}: set store.influxdb.org, or make it there"
-            )
+            ) from None
         return str(organizations[0].id)
 
     def _all_buckets(self) -> Iterable[Any]:
@@ -196,6 +208,22 @@ def _token(name: str, permissions: list[str], startup: str = "") -> Resource:
 
 def _retention(bucket: Any) -> int:
     return int(bucket.retention_rules[0].every_seconds) if bucket.retention_rules else 0
+
+
+def _shard_group(retention_s: int) -> int:
+    """What InfluxDB chooses for a new bucket. On a change it keeps the old one, and refuses one that is too long."""
+    if 0 < retention_s < 2 * _DAY:
+        return 3600
+    return _DAY if 0 < retention_s <= 180 * _DAY else 7 * _DAY
+
+
+def _gone(delete: Callable[[str], object], ident: str) -> None:
+    """Delete what may have been deleted already."""
+    try:
+        delete(ident)
+    except ApiException as error:
+        if error.status != 404:
+            raise
 
 
 def _permission_text(permission: Any, bucket_names: Mapping[str, str]) -> str:
