@@ -256,7 +256,7 @@ def _hand_out(
     if directory is None:
         return
     own = [one for one in credentials if one.name != slug or one.whose != "HTTP API"]
-    page = handout(loaded.by_slug[slug], own, _places(loaded, settings), token)
+    page = handout(loaded.by_slug[slug], own, _places(loaded, settings), time.time_ns(), token)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"{slug}.md"
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:

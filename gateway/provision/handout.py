@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
-from gateway.config import Startup
+from gateway import timestamps
+from gateway.config import FieldRule, Startup
 from gateway.provision.plan import Credential
 
 
@@ -18,8 +23,10 @@ class Places:
     grafana: str
 
 
-def handout(startup: Startup, credentials: Sequence[Credential], places: Places, api_token: str = "") -> str:
-    """The page."""
+def handout(
+    startup: Startup, credentials: Sequence[Credential], places: Places, now_ns: int, api_token: str = ""
+) -> str:
+    """The page. Its example message has the time `now_ns`."""
     own = [one for one in credentials if one.startup == startup.slug]
     rules = "\n".join(f"| `{rule.template.text}` | {_fields(startup, name)} |" for name, rule in startup.topics.items())
     accounts = "\n".join(f"| {one.whose} | `{one.name}` | `{one.secret}` |" for one in own)
@@ -57,8 +64,8 @@ The account `{startup.slug}` reads `feeds/{startup.slug}/#` and `feedback/{start
 ## First message
 
 ```
-mosquitto_pub -h {_host(places.mqtt)} -u {startup.slug}.DEVICE -P SECRET -q 1 \\
-  -t {_example_topic(startup)} -m '{_example_payload(startup)}'
+mosquitto_pub {_address(places.mqtt)} -u {startup.slug}.DEVICE -P SECRET -q 1 \\
+  -t {_example_topic(startup)} -m '{_example_payload(startup, now_ns)}'
 ```
 
 Then look at <{places.http}> with your API token, or:
@@ -82,28 +89,51 @@ def _example_topic(startup: Startup) -> str:
     return rule.template.text.replace("{device}", "DEVICE").replace("{", "").replace("}", "")
 
 
-def _example_payload(startup: Startup) -> str:
-    """The required fields of the first rule that stand at the top of the payload, with values in their range."""
+def _example_payload(startup: Startup, now_ns: int) -> str:
+    """A message that the first rule accepts today: its required fields with values in their range, and the time."""
     rule = next(iter(startup.topics.values()))
-    parts = []
+    record: dict[str, Any] = {}
     for name, field in rule.fields.items():
-        tokens = rule.pointer(name).tokens
-        if field.required and len(tokens) == 1:
-            parts.append(f'"{tokens[0]}": {_example(field.type, field.min, field.max)}')
-    return "{" + ", ".join(parts) + "}"
+        if field.required:
+            _put(record, rule.pointer(name).tokens, _example(field))
+    if rule.time:
+        _put(record, rule.time.from_.tokens, _now(rule.time.unit, now_ns))
+    return json.dumps(record)
 
 
-def _example(kind: str, lowest: float | None, highest: float | None) -> str:
-    match kind:
+def _put(record: Any, tokens: Sequence[str | int], value: Any) -> None:
+    """Put a value where a JSON Pointer says, with the objects and arrays that lead there."""
+    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+        if isinstance(token, int):
+            record.extend([None] * (token + 1 - len(record)))
+        held = record[token] if isinstance(token, int) else record.get(token)
+        if after is None:
+            record[token] = value
+        elif held is None:
+            record[token] = [] if isinstance(after, int) else {}
+        record = record[token]
+
+
+def _now(unit: str, now_ns: int) -> int | str:
+    if unit == "rfc3339":
+        return timestamps.to_rfc3339(now_ns // timestamps.NS * timestamps.NS)
+    return now_ns // {"s": timestamps.NS, "ms": 1_000_000, "us": 1000, "ns": 1}[unit]
+
+
+def _example(field: FieldRule) -> Any:
+    match field.type:
         case "bool":
-            return "true"
+            return True
         case "string":
-            return '"text"'
-    low = 0 if lowest is None else lowest
-    high = low + 2 if highest is None else highest
+            return "text"
+    low = field.min if field.min is not None else min(0.0, field.max or 0.0)
+    high = field.max if field.max is not None else low + 2
     middle = (low + high) / 2
-    return str(round(middle)) if kind == "int" else f"{middle:g}"
+    return math.ceil(low) + int(high - math.ceil(low)) // 2 if field.type == "int" else round(middle, 2)
 
 
-def _host(url: str) -> str:
-    return url.split("://")[-1].split(":")[0].rstrip("/") or "HOST"
+def _address(url: str) -> str:
+    """How mosquitto_pub takes an MQTT URL."""
+    parts = urlsplit(url)
+    port = f" -p {parts.port}" if parts.port else ""
+    return f"-h {parts.hostname or 'HOST'}{port}"
