@@ -21,6 +21,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -64,7 +65,8 @@ class Database:
         self.path = path
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._reader: sqlite3.Connection | None = None
-        self._reading = asyncio.Lock()
+        # One thread for all reads, and for closing: a read whose caller was cancelled still has the connection.
+        self._reading = ThreadPoolExecutor(1, "state-reader")
         self._thread: threading.Thread | None = None
 
     async def open(self) -> None:
@@ -75,7 +77,7 @@ class Database:
         """
         self._loop = asyncio.get_running_loop()
         writer = await asyncio.to_thread(_open_writer, self.path)
-        self._reader = await asyncio.to_thread(_connect, self.path)
+        self._reader = await self._loop.run_in_executor(self._reading, _connect, self.path)
         self._thread = threading.Thread(target=self._write_groups, args=(writer,), name="state-writer")
         self._thread.start()
 
@@ -87,8 +89,8 @@ class Database:
             return
         self._jobs.put(None)
         await asyncio.to_thread(thread.join)
-        async with self._reading:
-            await asyncio.to_thread(reader.close)
+        await self._loop.run_in_executor(self._reading, reader.close)
+        self._reading.shutdown(wait=False)
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction that is on disk when this returns.
@@ -111,8 +113,7 @@ class Database:
         reader = self._reader
         if reader is None:
             raise Stopped("the state database is closed")
-        async with self._reading:
-            return await asyncio.to_thread(_read, reader, work)
+        return await self._loop.run_in_executor(self._reading, _read, reader, work)
 
     def _write_groups(self, writer: sqlite3.Connection) -> None:
         """The writer thread: whatever was submitted while the last commit ran is the next group."""

@@ -29,6 +29,7 @@ class Publisher:
 
     def __init__(self, port: int, rate: float) -> None:
         self.acknowledged: list[int] = []
+        self.stopped = False
         self._port = port
         self._pause = 1 / rate
         self._base_ms = time.time_ns() // 1_000_000 - 3_600_000
@@ -36,7 +37,7 @@ class Publisher:
     async def run(self) -> None:
         async with aiomqtt.Client("127.0.0.1", self._port, identifier="publisher") as client:
             number = 0
-            while True:
+            while not self.stopped:  # a flag: on Python 3.11 aiomqtt can swallow a cancellation
                 device = f"d{number % 7}"
                 value = 999 if self.is_bad(number) else 20 + number % 5
                 # One ms apart, so that each number is a point of its own.
@@ -62,8 +63,8 @@ async def publishing(port: int, rate: float = 500) -> AsyncIterator[Publisher]:
     try:
         yield publisher
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        publisher.stopped = True
+        await task
 
 
 async def sqlite_numbers(directory: Path) -> set[int]:

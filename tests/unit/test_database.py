@@ -257,3 +257,28 @@ async def test_ledger_adds_up(tmp_path: Path) -> None:
     assert balance == {"acme": Counts(received=3, accepted=2, rejected=1, stored=2), "beta": Counts()}
     assert all(counts.balanced for counts in balance.values())
     assert ledger.total(balance) == balance["acme"]
+
+
+async def test_a_cancelled_read_keeps_the_connection_until_it_ends(tmp_path: Path) -> None:
+    """Who stops waiting for a read does not let the next one, or the closing, at the connection while it still runs."""
+    database = Database(tmp_path / "state.db")
+    await database.open()
+    began, may_end = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def slow(_connection: sqlite3.Connection) -> None:
+        began.set()
+        may_end.wait(5)
+        order.append("slow")
+
+    first = asyncio.create_task(database.read(slow))
+    await asyncio.to_thread(began.wait, 5)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    second = asyncio.create_task(database.read(lambda _connection: order.append("second")))
+    closing = asyncio.create_task(database.close())
+    await asyncio.wait((second, closing), timeout=0.05)
+    assert order == []
+    may_end.set()
+    await asyncio.gather(second, closing)
+    assert order == ["slow", "second"]
