@@ -15,7 +15,7 @@ from gateway.ledger import Counts
 
 EVERY = 2.0
 KEPT = 450
-RATE_OVER = 10.0
+RATE_OVER = 5  # samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ class Sampler:
         return [
             (sample.at, self._rates(startup, place).received)
             for place, sample in enumerate(self.samples)
-            if place and sample.at > after
+            if place >= RATE_OVER and sample.at > after
         ]
 
     def _rates(self, startup: str, place: int) -> Rates:
         newest = self.samples[place]
-        first = max(0, place - round(RATE_OVER / EVERY))
+        first = max(0, place - RATE_OVER)
         oldest = self.samples[first]
         elapsed = newest.at - oldest.at
         if elapsed <= 0:

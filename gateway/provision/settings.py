@@ -28,7 +28,7 @@ class _Model(BaseModel):
 class MosquittoAdmin(_Model):
     """The broker's admin API is MQTT itself. `gateway_user` is the account that the gateway gets."""
 
-    url: Annotated[str, matching(r"mqtts?://[^\s/@:]+(:\d{1,5})?/?", "a URL such as mqtt://host:1883")]
+    url: Annotated[str, matching(r"mqtts?://[^\s/@:]+(:(?P<port>\d{1,5}))?/?", "a URL such as mqtt://host:1883")]
     username: str = "admin"
     password_file: PathField | None = None
     ca_file: PathField | None = None

@@ -30,22 +30,30 @@ class Vault:
             return None
         except OSError as error:
             raise ProvisionError(f"{self.path(name)}: expected a readable secret; {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise ProvisionError(f"{self.path(name)}: expected a readable secret; it is not text in UTF-8") from None
 
     def write(self, name: str, secret: str) -> None:
         """Keep a secret, in place of an older one."""
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(dir=self.directory, prefix=".new-")  # made with mode 0600
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(secret + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self.path(name))
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    file.write(secret + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(temporary).replace(self.path(name))
+            finally:
+                Path(temporary).unlink(missing_ok=True)
         except OSError as error:
             raise ProvisionError(f"{self.directory}: cannot keep a secret there; {error.strerror}") from error
 
     def forget(self, name: str) -> None:
-        self.path(name).unlink(missing_ok=True)
+        try:
+            self.path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise ProvisionError(f"{self.path(name)}: cannot be removed; {error.strerror}") from error
 
 
 def fingerprint(secret: str | None) -> str:

@@ -36,11 +36,11 @@ def test_without_samples_there_is_no_rate() -> None:
 
 
 def test_history_tells_what_is_new() -> None:
-    """Each sample after a moment, as time and rate."""
-    one = sampler(0, 20, 40)
-    assert one.history("acme", 0) == [(2 * EVERY, 10), (3 * EVERY, 10)]
-    assert one.history("acme", 2 * EVERY) == [(3 * EVERY, 10)]
-    assert one.history("acme", 3 * EVERY) == []
+    """Each sample after a moment, as time and rate; the first ones are too few for a rate."""
+    one = sampler(*range(0, 160, 20))
+    assert one.history("acme", 0) == [(6 * EVERY, 10), (7 * EVERY, 10), (8 * EVERY, 10)]
+    assert one.history("acme", 7 * EVERY) == [(8 * EVERY, 10)]
+    assert one.history("acme", 8 * EVERY) == []
 
 
 def test_samples_are_bounded() -> None:
