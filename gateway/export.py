@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,21 +55,39 @@ def _make_empty(directory: Path) -> None:
 
 async def _export_one(startup: Startup, store: Store, measurement: str, directory: Path) -> int:
     query = Query(measurement, EVERYTHING_FROM, EVERYTHING_TO)
+    names = await columns(startup, store, measurement)
+    files = await asyncio.to_thread(_Files, directory, startup.slug, measurement, names)
     readings = 0
-    with (
-        gzip.open(directory / f"{measurement}.lp.gz", "wt", encoding="utf-8") as lines,
-        gzip.open(directory / f"{measurement}.csv.gz", "wb") as table,
-    ):
+    try:
         async with aclosing(store.history(startup.slug, query)) as chunks:
-            names = await columns(startup, store, measurement)
-            table.write(csv_lines([["time", *names]]))
             async for chunk in chunks:
-                lines.writelines(f"{_line(startup.slug, measurement, row)}\n" for row in chunk)
-                table.write(csv_table(chunk, names))
+                await asyncio.to_thread(files.write, chunk)
                 readings += len(chunk)
+    finally:
+        await asyncio.to_thread(files.close)
     return readings
 
 
-def _line(startup: str, measurement: str, row: Row) -> str:
-    tags = {name: value for name, value in row.tags.items() if name != "device"}
-    return encode(Reading(startup, row.tags.get("device", ""), measurement, tags, row.fields, row.time_ns))
+class _Files:
+    """The two files of a measurement. Compressing takes time: its methods run in a thread."""
+
+    def __init__(self, directory: Path, startup: str, measurement: str, names: Sequence[str]) -> None:
+        self._startup = startup
+        self._measurement = measurement
+        self._names = names
+        self._lines = gzip.open(directory / f"{measurement}.lp.gz", "wb")  # noqa: SIM115  # `close` closes it
+        self._table = gzip.open(directory / f"{measurement}.csv.gz", "wb")  # noqa: SIM115
+        self._table.write(csv_lines([["time", *names]]))
+
+    def write(self, rows: Sequence[Row]) -> None:
+        self._lines.write("".join(f"{self._line(row)}\n" for row in rows).encode())
+        self._table.write(csv_table(rows, self._names))
+
+    def close(self) -> None:
+        self._lines.close()
+        self._table.close()
+
+    def _line(self, row: Row) -> str:
+        tags = {name: value for name, value in row.tags.items() if name != "device"}
+        device = row.tags.get("device", "")
+        return encode(Reading(self._startup, device, self._measurement, tags, row.fields, row.time_ns))

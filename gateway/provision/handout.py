@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,7 +66,7 @@ The account `{startup.slug}` reads `feeds/{startup.slug}/#` and `feedback/{start
 
 ```
 mosquitto_pub {_address(places.mqtt)} -u {startup.slug}.DEVICE -P SECRET -q 1 \\
-  -t {_example_topic(startup)} -m '{_example_payload(startup, now_ns)}'
+  -t {quote(_example_topic(startup))} -m {quote(_example_payload(startup, now_ns))}
 ```
 
 Then look at <{places.http}> with your API token, or:
@@ -93,9 +94,9 @@ def _example_payload(startup: Startup, now_ns: int) -> str:
     """A message that the first rule accepts today: its required fields with values in their range, and the time."""
     rule = next(iter(startup.topics.values()))
     record: dict[str, Any] = {}
-    for name, field in rule.fields.items():
-        if field.required:
-            _put(record, rule.pointer(name).tokens, _example(field))
+    required = [name for name, field in rule.fields.items() if field.required]
+    for name in required or list(rule.fields)[:1]:  # a reading has at least one field
+        _put(record, rule.pointer(name).tokens, _example(rule.fields[name]))
     if rule.time:
         _put(record, rule.time.from_.tokens, _now(rule.time.unit, now_ns))
     return json.dumps(record)
@@ -128,12 +129,11 @@ def _example(field: FieldRule) -> Any:
             return "text"
     low = field.min if field.min is not None else min(0.0, field.max or 0.0)
     high = field.max if field.max is not None else low + 2
-    middle = (low + high) / 2
-    return math.ceil(low) + int(high - math.ceil(low)) // 2 if field.type == "int" else round(middle, 2)
+    return math.ceil(low) + int(high - math.ceil(low)) // 2 if field.type == "int" else low / 2 + high / 2
 
 
 def _address(url: str) -> str:
     """How mosquitto_pub takes an MQTT URL."""
-    parts = urlsplit(url)
-    port = f" -p {parts.port}" if parts.port else ""
-    return f"-h {parts.hostname or 'HOST'}{port}"
+    parts = urlsplit(url if "//" in url else f"//{url}")
+    port = parts.port or (8883 if parts.scheme == "mqtts" else None)
+    return f"-h {parts.hostname or 'HOST'}" + (f" -p {port}" if port else "")

@@ -68,13 +68,13 @@ def add(
     path = folder / f"{slug}.yaml"
     text = _TEMPLATE.format(
         slug=slug,
-        name=name,
+        name=" ".join(name.split()),  # a comment is one line
         name_yaml=_scalar(name),
         cohort=_scalar(cohort),
         until=until or "null",
         team=_list(team),
         devices=_list(devices),
-        token_sha256=token_sha256,
+        token_sha256=_scalar(token_sha256),
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,6 +130,8 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
 def _append(document: Any, device: str) -> None:
     devices = document.setdefault("devices", CommentedSeq())
     if device not in devices:
+        if not devices:
+            devices.fa.set_flow_style()  # `devices: []` grows on its line
         devices.append(device)
 
 

@@ -1,0 +1,127 @@
+"""The diff: wanted against actual -> steps. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.provision import show
+from gateway.provision.plan import Conflict, Resource, Step, diff
+
+
+def role(name: str, *acls: str, ours: bool = True, **spec: Any) -> Resource:
+    return Resource("mosquitto", "role", name, {"acls": list(acls), **spec}, startup=name, is_ours=ours)
+
+
+A, B, C = role("a", "read a"), role("b", "read b"), role("c", "read c")
+
+
+def test_what_is_not_there_is_made_in_the_wanted_order() -> None:
+    """Each missing resource is one step, in the order in which it is wanted, whatever else is there."""
+    plan = diff([C, A, B], [])
+    assert [str(step) for step in plan.steps] == ["+ mosquitto role c", "+ mosquitto role a", "+ mosquitto role b"]
+    assert not plan.is_done
+
+
+def test_what_is_as_wanted_needs_nothing() -> None:
+    """Nothing to do, and nothing in the way: done, in whatever order the server tells."""
+    plan = diff([A, B], [B, A])
+    assert plan.steps == ()
+    assert plan.is_done
+    assert diff([], []).is_done
+
+
+def test_makes_and_changes_keep_the_wanted_order() -> None:
+    """A change between two makings stays between them."""
+    steps = diff([A, B, C], [role("b", "read everything")]).steps
+    assert [(step.action, step.resource.name) for step in steps] == [("create", "a"), ("update", "b"), ("create", "c")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ({"retention_s": 60}, {"retention_s": 90}, ["retention_s: 60 → 90"]),
+        ({"name": "Old"}, {"name": "New"}, ["name: Old → New"]),
+        ({}, {"name": "New"}, ["name: None → New"]),
+        ({"kept": False}, {"kept": True}, ["kept: False → True"]),
+        ({"acls": ["x", "y"]}, {"acls": ["y", "z"]}, ["- acls: x", "+ acls: z"]),
+        ({"acls": ["x"]}, {"acls": []}, ["- acls: x"]),
+        ({"panels": {"a": 1}}, {"panels": {"a": 2}}, ["panels has changed"]),
+        ({"acls": "x"}, {"acls": ["x"]}, ["acls has changed"]),
+    ],
+)
+def test_a_change_reads_well(before: dict[str, Any], after: dict[str, Any], told: list[str]) -> None:
+    """An update says what was and what will be; of lists what goes and what comes; of the rest that it changes."""
+    resource = Resource("grafana", "thing", "one", after)
+    (step,) = diff([resource], [Resource("grafana", "thing", "one", before)]).steps
+    assert step == Step("update", resource, tuple(told))
+
+
+def test_what_the_server_has_beside_the_wanted_is_no_change() -> None:
+    """A server may tell more of a resource than is wanted of it."""
+    assert diff([A], [role("a", "read a", told_by_the_server="more")]).is_done
+
+
+def test_a_making_tells_what_will_be() -> None:
+    """Texts, numbers and lists are told; what is always so, or empty, is not."""
+    wanted = Resource("x", "y", "z", {"retention_s": 60, "roles": ["a", "b"], "kept": True, "note": "", "deep": {}})
+    assert diff([wanted], []).steps[0].changes == ("retention_s: 60", "roles: a", "roles: b")
+
+
+def test_what_others_made_is_a_conflict() -> None:
+    """A wanted name that is taken by what is not ours: no step, not even where it looks alike, and a text that says
+    what to do."""
+    theirs = role("a", "read a", ours=False)
+    plan = diff([A, B], [theirs, B], prune=True)
+    assert plan.steps == ()
+    assert plan.conflicts == (Conflict(theirs),)
+    assert not plan.is_done
+    assert str(plan.conflicts[0]) == (
+        "mosquitto has a role 'a' already, which provisioning did not make: rename or remove it there, then plan again"
+    )
+
+
+def test_without_prune_leftovers_are_told_and_kept() -> None:
+    """What is ours and not wanted any more is told; it does not make a plan undone."""
+    plan = diff([A], [A, B, role("theirs", ours=False)])
+    assert plan.steps == ()
+    assert plan.leftover == (B,)
+    assert plan.is_done
+
+
+def test_prune_removes_ours_in_reverse_order_after_the_rest() -> None:
+    """What a server tells in the order of making goes in the reverse, after all makings; what others made stays."""
+    plan = diff([role("new")], [A, B, C, role("theirs", ours=False)], prune=True)
+    assert [str(step) for step in plan.steps] == [
+        "+ mosquitto role new",
+        "- mosquitto role c",
+        "- mosquitto role b",
+        "- mosquitto role a",
+    ]
+    assert plan.leftover == ()
+
+
+def test_names_are_of_a_server_and_a_kind() -> None:
+    """The same name is another thing on another server, and of another kind."""
+    client = Resource("mosquitto", "client", "a")
+    bucket = Resource("influxdb", "bucket", "a")
+    assert [step.resource for step in diff([A, client, bucket], [A]).steps] == [client, bucket]
+
+
+def test_the_json_form() -> None:
+    """A plan as JSON has the steps with their changes, the conflicts in words, and what is left over."""
+    plan = diff([A, B], [role("b", "old"), role("gone")])
+    told = json.loads(json.dumps(show.plan_json(plan)))
+    base = {"server": "mosquitto", "kind": "role"}
+    assert told == {
+        "steps": [
+            {"action": "create", **base, "name": "a", "startup": "a", "changes": ["acls: read a"]},
+            {"action": "update", **base, "name": "b", "startup": "b", "changes": ["- acls: old", "+ acls: read b"]},
+        ],
+        "conflicts": [],
+        "leftover": [{**base, "name": "gone"}],
+    }
+    (conflict,) = show.plan_json(diff([A], [role("a", ours=False)]))["conflicts"]
+    assert "did not make" in conflict

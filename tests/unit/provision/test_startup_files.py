@@ -1,0 +1,218 @@
+"""startups/*.yaml as commands write and edit them."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Config, load
+from gateway.errors import ProvisionError
+from gateway.provision.startup_files import add, add_device, edit, set_until
+
+HASH = "ab" * 32
+EDITED = """\
+# who pays: the city
+name: "Acme Air"   # as on the contract
+until: 2026-12-18  # may be extended
+devices:
+- th-1             # in the lab
+- 'th-2'
+
+# what it measures
+topics:
+  climate:
+    topic: testbed/acme/{device}/climate   # one a room
+    fields:
+      t: {type: float, unit: celsius, min: -40, max: 125, required: true}  # a sensor that was calibrated last year
+    unknown: reject
+"""
+NASTY = [
+    "Acme Air",
+    "O'Hara & Sons",
+    'The "Best" Ltd',
+    "Colon: Comma, #1",
+    "# not a comment",
+    "- dash",
+    "{curly} [square]",
+    "{slug}",
+    "Zürich Überwärme 株式会社",
+    "🌡 Thermo",
+    "null",
+    "yes",
+    "2026-12-18",
+    "1e3",
+    "0x1F",
+    "~",
+    "*star &amp !bang %percent @at `tick`",
+    "back\\slash \\n",
+    " spaces around ",
+    "two\nlines: here",
+    "line\u2028separator",
+    "tab\there",
+    "?",
+    ": ",
+    "a" * 80,
+]
+
+
+@pytest.fixture
+def acme(tmp_path: Path) -> Path:
+    """A file that somebody has edited by hand."""
+    (tmp_path / "startups").mkdir()
+    path = tmp_path / "startups" / "acme.yaml"
+    path.write_text(EDITED, encoding="utf-8")
+    return path
+
+
+def loaded(path: Path) -> Config:
+    return load(path.parent.parent)
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_a_written_file_loads(tmp_path: Path, name: str) -> None:
+    """Whatever a startup, its cohort and its people are called, the file loads and says just that, and all else is as
+    the template has it."""
+    path = add(tmp_path, "acme-air", name, token_sha256=HASH, cohort=name, until=date(2026, 12, 18))
+    (startup,) = loaded(path).startups
+    assert (startup.slug, startup.name, startup.cohort) == ("acme-air", name, name)
+    assert startup.until == date(2026, 12, 18)
+    assert startup.token_sha256 == HASH
+    assert list(startup.topics) == ["climate"]
+    assert startup.topics["climate"].template.text == "testbed/acme-air/{device}/climate"
+
+
+def test_a_written_file_with_everything(tmp_path: Path) -> None:
+    """Team and devices stand in it, nasty ones as well."""
+    team = ["o'hara+x@example.com", "#1:a@example.com", '"q"@example.com']
+    devices = ["th-1", "7", "null", "a:b", "é", "true"]
+    path = add(tmp_path, "acme", "Acme", token_sha256=HASH, team=team, devices=devices)
+    (startup,) = loaded(path).startups
+    assert list(startup.team) == team
+    assert list(startup.devices) == devices
+
+
+def test_a_written_file_with_nothing(tmp_path: Path) -> None:
+    """Without cohort, end, team and devices it has none of them, and a comment that says how to add a device."""
+    path = add(tmp_path, "acme", "Acme", token_sha256=HASH)
+    (startup,) = loaded(path).startups
+    assert (startup.cohort, startup.until, startup.team, startup.devices) == ("", None, (), ())
+    assert "gateway devices add acme NAME" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("slug", ["Acme", "a", "", "7up", "acme_air", "acme air", "../acme", "a/b", "é" * 3, "a" * 32])
+def test_a_wrong_slug_is_told(tmp_path: Path, slug: str) -> None:
+    """What is no slug is refused in words, and nothing is written."""
+    with pytest.raises(ProvisionError, match=re.escape(f"such as acme-air; got {slug!r}")):
+        add(tmp_path, slug, "Acme", token_sha256=HASH)
+    assert list(tmp_path.rglob("*.yaml")) == []
+
+
+@pytest.mark.parametrize("taken", ["acme.yaml", "Acme.yaml", "ACME.yml", "acme.md"])
+def test_a_slug_that_is_taken_is_told(tmp_path: Path, taken: str) -> None:
+    """A file of that name, in another case of letters as well, is told and left as it is: some disks do not tell the
+    cases apart."""
+    (tmp_path / "startups").mkdir()
+    (tmp_path / "startups" / taken).write_text("precious")
+    with pytest.raises(ProvisionError, match=f"{taken} is there already: choose another slug"):
+        add(tmp_path, "acme", "Acme", token_sha256=HASH)
+    assert [path.name for path in (tmp_path / "startups").iterdir()] == [taken]
+    assert (tmp_path / "startups" / taken).read_text() == "precious"
+
+
+def test_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
+    """The error names the file."""
+    (tmp_path / "startups").write_text("a file where the directory should be")
+    with pytest.raises(ProvisionError, match=r"acme\.yaml: cannot be written"):
+        add(tmp_path, "acme", "Acme", token_sha256=HASH)
+
+
+def test_a_device_is_added_and_all_else_kept(acme: Path) -> None:
+    """One line more; every comment, quote and the order are as they were."""
+    add_device(acme, "th-3")
+    expected = EDITED.replace("- 'th-2'\n", "- 'th-2'\n- th-3\n")
+    text = acme.read_text(encoding="utf-8")
+    assert sorted(text.splitlines()) == sorted(expected.splitlines())
+    assert comments(text) == comments(EDITED)
+    assert loaded(acme).startups[0].devices == ("th-1", "th-2", "th-3")
+    assert [path.name for path in acme.parent.iterdir()] == ["acme.yaml"]
+
+
+def comments(text: str) -> list[str]:
+    return re.findall(r"#.*", text)
+
+
+def test_a_device_is_added_once(acme: Path) -> None:
+    """A device that is there already changes nothing."""
+    add_device(acme, "th-3")
+    before = acme.read_bytes()
+    add_device(acme, "th-3")
+    add_device(acme, "th-1")
+    assert acme.read_bytes() == before
+
+
+def test_a_device_is_added_to_a_written_file(tmp_path: Path) -> None:
+    """The template's empty list takes devices, and keeps the comments around it."""
+    path = add(tmp_path, "acme", "Acme", token_sha256=HASH)
+    before = comments(path.read_text(encoding="utf-8"))
+    for device in ("th-1", "null", "7"):
+        add_device(path, device)
+    assert loaded(path).startups[0].devices == ("th-1", "null", "7")
+    assert comments(path.read_text(encoding="utf-8")) == before
+
+
+def test_a_device_is_added_where_there_is_no_list(acme: Path) -> None:
+    """A file without `devices` gets it."""
+    acme.write_text(EDITED.replace("devices:\n- th-1             # in the lab\n- 'th-2'\n", ""), encoding="utf-8")
+    add_device(acme, "th-1")
+    assert loaded(acme).startups[0].devices == ("th-1",)
+
+
+@pytest.mark.parametrize("device", ["", "a/b", "+", "#", "a b", "-x", "x" * 65, "{device}"])
+def test_a_wrong_device_name_is_told(acme: Path, device: str) -> None:
+    """What can be no device's name is refused in words, and the file stays as it is."""
+    with pytest.raises(ProvisionError, match=re.escape(f"got {device!r}")):
+        add_device(acme, device)
+    assert acme.read_text(encoding="utf-8") == EDITED
+
+
+def test_the_end_is_set_and_all_else_kept(acme: Path) -> None:
+    """Only the date changes; a comment beside it stays."""
+    set_until(acme, date(2027, 3, 31))
+    assert acme.read_text(encoding="utf-8") == EDITED.replace("2026-12-18", "2027-03-31")
+    assert loaded(acme).startups[0].until == date(2027, 3, 31)
+
+
+@pytest.mark.parametrize("until", [None, date(2026, 12, 18)])
+def test_the_end_of_a_written_file_is_set(tmp_path: Path, until: date | None) -> None:
+    """Whether or not it had one, and no matter how often."""
+    path = add(tmp_path, "acme", "Acme", token_sha256=HASH, until=until)
+    before = comments(path.read_text(encoding="utf-8"))
+    for end in (date(2027, 3, 31), date(2028, 1, 1)):
+        set_until(path, end)
+        assert loaded(path).startups[0].until == end
+    assert comments(path.read_text(encoding="utf-8")) == before
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """The error names the file, and says where to look."""
+    with pytest.raises(ProvisionError, match=r"there is no .*acme\.yaml: see `gateway startups list`"):
+        set_until(tmp_path / "acme.yaml", date(2027, 3, 31))
+
+
+def test_a_file_is_replaced_whole(acme: Path) -> None:
+    """Who has the old file open still reads all of it; a change that fails leaves it as it was."""
+    with acme.open(encoding="utf-8") as open_before:
+        set_until(acme, date(2027, 3, 31))
+        assert open_before.read() == EDITED
+    before = acme.read_bytes()
+
+    def fails(_document: object) -> None:
+        raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        edit(acme, fails)
+    assert acme.read_bytes() == before
+    assert [path.name for path in acme.parent.iterdir()] == ["acme.yaml"]
