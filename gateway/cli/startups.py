@@ -16,7 +16,7 @@ import typer
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, one_error, print_json
 from gateway.cli.provision import apply_steps, on_servers, read, report
 from gateway.config import Config, Startup, load
-from gateway.errors import ConfigError, ProvisionError
+from gateway.errors import ConfigError, GatewayError, ProvisionError
 from gateway.export import Exported, export
 from gateway.feeds.auth import token_hash
 from gateway.provision import programme, run, show, startup_files
@@ -165,9 +165,14 @@ def open_cohort(
 ) -> None:
     """Add startups to a cohort, or give those that it has a new end date."""
     last = _date(until)
-    tokens = {}
-    for member in map(programme.Member.parse, members or []):
-        tokens[member.slug] = _add(config, member, cohort, last)
+    tokens: dict[str, str] = {}
+    try:
+        for member in map(programme.Member.parse, members or []):
+            tokens[member.slug] = _add(config, member, cohort, last)
+    except GatewayError:  # all of them, or none
+        for slug in tokens:
+            (config / "startups" / f"{slug}.yaml").unlink()
+        raise
     programme.extend(config, programme.of_cohort(load(config), cohort), last or date.max)
     _provisioned(config, tokens, handouts, json=json)
 
@@ -236,13 +241,25 @@ def _provisioned(directory: Path, tokens: dict[str, str], handouts: Path | None,
         plan = await run.plan(loaded, servers)
         return plan, await apply_steps(plan, servers, quiet=json)
 
-    plan, applied = on_servers(loaded, settings, work)
     made = [Credential(slug, "HTTP API", slug, token) for slug, token in tokens.items()]
+    try:
+        plan, applied = on_servers(loaded, settings, work)
+    except GatewayError:
+        if made:  # their files are written: the tokens are told now or never
+            _tell(made, json=json)
+        raise
     applied = Applied(applied.done, (*made, *applied.credentials), applied.failed, applied.problem)
     for slug, token in tokens.items():
         _hand_out(loaded, settings, slug, token, applied.credentials, handouts)
     report(plan, applied, json=json)
     raise typer.Exit(1 if applied.problem or plan.conflicts else 0)
+
+
+def _tell(made: Sequence[Credential], *, json: bool) -> None:
+    if json:
+        print_json({"credentials": [one._asdict() for one in made]})
+    else:
+        console().print(show.credentials(made))
 
 
 def _hand_out(

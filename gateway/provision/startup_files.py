@@ -11,6 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.tokens import CommentToken
 
 from gateway.config.types import SLUG
 from gateway.errors import ProvisionError
@@ -133,6 +134,17 @@ def _append(document: Any, device: str) -> None:
         if not devices:
             devices.fa.set_flow_style()  # `devices: []` grows on its line
         devices.append(device)
+        _keep_below(devices.ca.items, len(devices) - 1)
+
+
+def _keep_below(comments: dict[int, list[CommentToken | None]], new: int) -> None:
+    """What stands below a list is to ruamel a comment of its last item: it moves on to the new one."""
+    held = comments.get(new - 1)
+    if held and held[0]:
+        beside, _, below = held[0].value.partition("\n")
+        if below:
+            comments[new] = [CommentToken("\n" + below, held[0].start_mark), *held[1:]]
+            comments[new - 1] = [CommentToken(beside + "\n", held[0].start_mark) if beside else None, *held[1:]]
 
 
 def _list(texts: Sequence[str]) -> str:

@@ -13,8 +13,8 @@ import aiohttp
 import aiomqtt
 import pytest
 
+from gateway.mqtt.embedded import EmbeddedBroker
 from tests.servers import FlakyProxy, Influxd, InfluxV2Front, Mosquitto, ServerFailed, eventually, need
-from tests.servers.amqtt_broker import AmqttBroker
 from tests.servers.mqtt_clients import client, leave_session, publish, queued
 
 TOPIC = "testbed/acme/d1/climate"
@@ -86,7 +86,7 @@ async def test_a_missing_server_skips_a_test_and_fails_it_in_ci(monkeypatch: pyt
 
 async def test_amqtt_keeps_the_queue_of_a_session_that_is_away() -> None:
     """The embedded broker delivers what came while a session was away, on the same port after a restart."""
-    async with AmqttBroker() as broker:
+    async with EmbeddedBroker() as broker:
         await broker.stop()
         await broker.start()
         await leave_session(broker, "gateway", TOPIC)

@@ -20,19 +20,19 @@ from devices.fleet import Share, build
 from devices.habits import Habits
 from devices.report import Notices, Totals, as_json, overall, table
 from devices.run import connect, run
+from gateway.mqtt.embedded import EmbeddedBroker
 from tests.servers import FlakyProxy, Mosquitto, eventually, free_port
-from tests.servers.amqtt_broker import AmqttBroker
 from tests.servers.mqtt_clients import client, publish
 
 STARTUPS = ("acme", "voltwise", "greenbed")
 QUICK = Habits(period=0.05, first_wait=0.05, longest_wait=0.2, outage_every=0, outage=(0.05, 0.1))
 
-Server = Mosquitto | AmqttBroker
+Server = Mosquitto | EmbeddedBroker
 
 
 @pytest.fixture(params=["mosquitto", "amqtt"])
 async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Server]:
-    broker: Server = Mosquitto(tmp_path) if request.param == "mosquitto" else AmqttBroker()
+    broker: Server = Mosquitto(tmp_path) if request.param == "mosquitto" else EmbeddedBroker()
     async with broker:
         yield broker
 

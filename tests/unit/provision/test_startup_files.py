@@ -132,12 +132,30 @@ def test_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
 def test_a_device_is_added_and_all_else_kept(acme: Path) -> None:
     """One line more; every comment, quote and the order are as they were."""
     add_device(acme, "th-3")
-    expected = EDITED.replace("- 'th-2'\n", "- 'th-2'\n- th-3\n")
-    text = acme.read_text(encoding="utf-8")
-    assert sorted(text.splitlines()) == sorted(expected.splitlines())
-    assert comments(text) == comments(EDITED)
+    assert acme.read_text(encoding="utf-8") == EDITED.replace("- 'th-2'\n", "- 'th-2'\n- th-3\n")
     assert loaded(acme).startups[0].devices == ("th-1", "th-2", "th-3")
     assert [path.name for path in acme.parent.iterdir()] == ["acme.yaml"]
+
+
+@pytest.mark.parametrize(
+    "devices",
+    [
+        "- th-1  # the first\n- th-2  # the last\n",
+        "- th-1\n# between\n- th-2\n",
+        "- th-1\n- th-2\n# below\n",
+        "- th-1\n- th-2  # beside\n\n# below\n# and below that\n\n",
+    ],
+)
+def test_comments_around_devices_stay_where_they_are(acme: Path, devices: str) -> None:
+    """A comment beside a device stays beside it, and one below the list stays below it."""
+    head, _, tail = EDITED.partition("- th-1")
+    tail = tail[tail.index("topics:") :]
+    acme.write_text(f"{head}{devices}{tail}", encoding="utf-8")
+    for device in ("th-3", "th-4"):
+        add_device(acme, device)
+    upto = devices.index("th-2")
+    end = devices.index("\n", upto) + 1
+    assert acme.read_text(encoding="utf-8") == f"{head}{devices[:end]}- th-3\n- th-4\n{devices[end:]}{tail}"
 
 
 def comments(text: str) -> list[str]:
