@@ -56,7 +56,12 @@ class MosquittoServer:
         self._vault = vault
         self._address = f"{host}:{port}"
         self._gateway_user = gateway_user
-        self._client = aiomqtt.Client(host, port, username=username, password=password, tls_context=tls)
+
+        def sign_in(user: str, secret: str) -> aiomqtt.Client:
+            return aiomqtt.Client(host, port, username=user, password=secret, tls_context=tls)
+
+        self._sign_in = sign_in
+        self._client = sign_in(username, password)
         self._connected = False
 
     def wanted(self, config: Config) -> list[Resource]:
@@ -145,7 +150,15 @@ class MosquittoServer:
         return [Credential(resource.startup, "MQTT account", resource.name, password)]
 
     async def _is_kept(self) -> bool:
-        return await asyncio.to_thread(self._vault.read, GATEWAY_PASSWORD) is not None
+        """Whether the password that is kept for the gateway is the one that the broker knows: it is tried."""
+        password = await asyncio.to_thread(self._vault.read, GATEWAY_PASSWORD)
+        if password is None:
+            return False
+        try:
+            async with self._sign_in(self._gateway_user, password):
+                return True
+        except aiomqtt.MqttCodeError:
+            return False
 
     def _actual_client(self, client: Mapping[str, Any], kept: bool) -> Resource:
         name = client["username"]

@@ -140,9 +140,12 @@ class InfluxDBStore:
         bucket = self._bucket(startup)
         asked = {"db": bucket, "q": statement, "epoch": "ns", "chunked": "true", "chunk_size": str(CHUNK)}
         with self._network_explained():
-            async with self._session.post(f"{self._url}/query", data=asked) as answer:
+            answer = await self._session.post(f"{self._url}/query", data=asked)
+            if await self._renewed(answer.status):
+                answer.close()
+                answer = await self._session.post(f"{self._url}/query", data=asked)
+            async with answer:
                 if answer.status != 200:
-                    await self._renewed(answer.status)  # for the next query
                     failure = self._failure(bucket, answer.status, answer.headers, await answer.read())
                     raise failure.of_query()
                 yield answer

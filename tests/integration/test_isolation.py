@@ -297,16 +297,21 @@ async def test_a_wrong_admin_password_is_told(broker: SecureMosquitto) -> None:
     await server.close()
 
 
-async def test_a_lost_password_of_the_gateway_is_made_anew(broker: SecureMosquitto) -> None:
-    """Where the gateway's own password is not kept any more, the plan shows it and the apply makes another one."""
+@pytest.mark.parametrize("left", [None, "of another broker"])
+async def test_a_stale_password_of_the_gateway_is_made_anew(broker: SecureMosquitto, left: str | None) -> None:
+    """Where the gateway's own password is lost, or is not the one that the broker knows, the plan shows it and the
+    apply makes another one, which works."""
     await provision(broker)
-    before = await asyncio.to_thread(vault(broker).read, GATEWAY_PASSWORD)
-    await asyncio.to_thread(vault(broker).forget, GATEWAY_PASSWORD)
+    if left is None:
+        await asyncio.to_thread(vault(broker).forget, GATEWAY_PASSWORD)
+    else:
+        await asyncio.to_thread(vault(broker).write, GATEWAY_PASSWORD, left)
     (step,) = (await planned(broker)).steps
     assert str(step) == "~ mosquitto client gateway"
     assert await provision(broker) == []
-    assert await asyncio.to_thread(vault(broker).read, GATEWAY_PASSWORD) not in (None, before)
-    assert (await planned(broker)).is_done
+    password = await asyncio.to_thread(vault(broker).read, GATEWAY_PASSWORD)
+    async with aiomqtt.Client("127.0.0.1", broker.port, username="gateway", password=password):
+        assert (await planned(broker)).is_done
 
 
 async def test_a_broker_that_is_not_there_is_told(tmp_path: Path) -> None:

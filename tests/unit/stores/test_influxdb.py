@@ -162,6 +162,8 @@ async def test_a_token_that_was_made_anew_is_taken_up(stub: Stub) -> None:
     await asyncio.gather(*(store.write("acme", [LINE]) for _ in range(5)))
     assert renewals == ["asked"]
     assert [one.headers["Authorization"] for one in stub.asked[-5:]] == ["Token new"] * 5
+    stub.pages = [[json(page())]]
+    assert await store.measurements("acme") == []
     stub.token = "newer"
     with pytest.raises(StoreUnavailable, match="token"):
         await store.write("acme", [LINE])
