@@ -36,6 +36,7 @@ class _Model(BaseModel):
 # ------------------------------------------------------------------ startups/*.yaml
 
 
+MIN_RETENTION = 3600.0
 REJECTIONS = "gateway_rejections"
 """The measurement in which the gateway itself counts a startup's rejections, for Grafana."""
 
@@ -133,6 +134,8 @@ class StartupFile(_Model):
 
     @model_validator(mode="after")
     def _kept_long_enough(self) -> StartupFile:
+        if self.retention < MIN_RETENTION:
+            raise expected("a retention of at least 1h: InfluxDB takes no less", f"{self.retention:g}s", ["retention"])
         for name, rule in self.topics.items():
             if rule.time and rule.time.max_age > self.retention:
                 days = f"{rule.time.max_age / 86_400:g} days; retention: {self.retention / 86_400:g} days"

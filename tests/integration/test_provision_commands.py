@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import aiomqtt
+import httpx
 import pytest
 from ruamel.yaml import YAML
 
 from gateway.feeds.auth import token_hash
 from gateway.stores.sqlite import SqliteStore
-from tests.running import GatewayProcess, write_config
-from tests.servers import eventually
-from tests.servers.dynsec import ADMIN_PASSWORD, SecureMosquitto
+from tests.running import OPERATOR, GatewayProcess, write_config
+from tests.servers import FlakyProxy, eventually
+from tests.servers.dynsec import ADMIN, ADMIN_PASSWORD, SecureMosquitto
 
 Gateway = Callable[..., Awaitable["Finished"]]
 
@@ -80,6 +82,13 @@ async def signs_in(broker: SecureMosquitto, user: str, password: str) -> bool:
         return False
 
 
+async def client(running: GatewayProcess, token: str) -> httpx.AsyncClient:
+    """The API of a gateway that has started."""
+    (url,) = await eventually(lambda: re.findall(r'"http": ?"([^"]+)"', running.log))
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=20)
+
+
 async def test_plan_apply_plan(gateway: Gateway) -> None:
     """The plan lists the steps, the apply does them and tells the credentials, and then there is nothing to do."""
     plan = await gateway("provision", "plan")
@@ -120,6 +129,11 @@ async def test_a_startup_joins_and_its_device_is_heard(
             return (await running.counts("birch")).stored == 1
 
         await eventually(stored)
+        async with await client(running, token) as own:
+            latest = await own.get("/v1/startups/birch/latest")
+            assert latest.status_code == 200
+            assert "21.5" in latest.text
+            assert (await own.get("/v1/startups/acme/latest")).status_code == 403
         assert await running.terminate() == 0
 
 
@@ -132,6 +146,8 @@ async def test_devices_get_accounts_and_new_passwords(gateway: Gateway, broker: 
     renewed = await gateway("devices", "password", "acme", "d-1")
     assert renewed.code == 0
     assert not await signs_in(broker, "acme.d-1", first)
+    (second,) = re.findall(r"acme\.d-1 +(\S+)", renewed.out)
+    assert await signs_in(broker, "acme.d-1", second)
 
 
 async def test_a_startup_leaves(gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path) -> None:
@@ -182,6 +198,11 @@ async def test_a_cohort_opens_and_closes(
         (("startups", "add", "acme", "--name", "x"), "is there already"),
         (("startups", "add", "birch", "--name", "x", "--team", "nobody"), "an e-mail address"),
         (("startups", "token", "nobody"), "there are: acme, voltwise"),
+        (("startups", "remove", "Acme", "--export-to", "x"), "there is no startup 'Acme'; there are: acme, voltwise"),
+        (("devices", "add", "ACME", "d"), "there is no startup 'ACME'"),
+        (("devices", "password", "Acme", "d"), "there is no startup 'Acme'"),
+        (("cohort", "open", "spring", "--until", "2099-01-31", "birch", "Cedar"), "got 'Cedar'"),
+        (("cohort", "open", "spring", "--until", "2099-01-31", "birch", "acme"), "acme.yaml is there already"),
         (("devices", "add", "nobody", "d"), "there are: acme, voltwise"),
         (("devices", "add", "acme", "a/b"), "expected a device name"),
         (("devices", "password", "acme", "d-9"), "has no device 'd-9'"),
@@ -208,3 +229,83 @@ async def test_a_wrong_password_and_a_server_that_is_down(gateway: Gateway, brok
     assert f"no Mosquitto answers at 127.0.0.1:{broker.port}" in down.err
     await broker.start()
     assert "+ mosquitto role acme" in (await gateway("provision", "plan")).out
+
+
+async def test_a_startup_joins_while_the_broker_is_down(
+    gateway: Gateway, config: Path, broker: SecureMosquitto
+) -> None:
+    """Its file is written and its API token told, since nobody could tell it later; the next apply makes the rest."""
+    await broker.stop()
+    joined = await gateway("startups", "add", "birch", "--name", "Birch", "--device", "b-1", "--json")
+    assert joined.code == 1
+    assert "no Mosquitto answers" in joined.err
+    assert token_hash(joined.secret("birch", "HTTP API")) in (config / "startups" / "birch.yaml").read_text()
+    shown = await gateway("startups", "add", "cedar", "--name", "Cedar")
+    assert "shown once" in shown.out
+    await broker.start()
+    applied = await gateway("provision", "apply", "--json")
+    assert await signs_in(broker, "birch.b-1", applied.secret("birch.b-1"))
+
+
+class Breaking(FlakyProxy):
+    """A network that breaks for good after the answer to the first role that is made."""
+
+    named = 0
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65_536):
+            self.named += data.count(b'"createRole"')
+            if self.named > 2:  # asked, answered, asked again
+                return self.cut()
+            sink.write(data)
+            await sink.drain()
+        return None
+
+
+@pytest.mark.slow
+async def test_it_goes_on_after_a_failure_half_way(gateway: Gateway, config: Path, broker: SecureMosquitto) -> None:
+    """A run that loses the broker half-way says which step failed and how far it came; the next plan shows the rest,
+    and the next run does it."""
+    steps = (await gateway("provision", "plan", "--json")).json["steps"]
+    async with Breaking.before(broker) as network:
+        YAML().dump({"mosquitto": {"url": network.url}}, config / "provision.yaml")
+        broken = await gateway("provision", "apply")
+    assert broken.code == 1
+    assert f"1 of {len(steps)} steps done; run it again to go on" in broken.out
+    assert "failed: + mosquitto role acme" in broken.out
+    assert "no Mosquitto answers" in broken.out
+    YAML().dump({"mosquitto": {"url": broker.url}}, config / "provision.yaml")
+    assert (await gateway("provision", "plan", "--json")).json["steps"] == steps[1:]
+    assert (await gateway("provision", "apply")).code == 0
+    assert (await gateway("provision", "plan", "--json")).json["steps"] == []
+
+
+async def test_a_running_gateway_refuses_whom_a_cohort_was_closed_for(
+    gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path
+) -> None:
+    """As soon as a cohort is closed the running gateway refuses its messages as `ended`, whoever still sends them."""
+    await gateway("cohort", "open", "spring", "--until", "2099-01-31", "birch")
+    await let_publish(broker, "anyone")
+    async with GatewayProcess(config) as running, await client(running, OPERATOR) as operator:
+        await eventually(lambda: "broker connected" in running.log)
+        assert (await gateway("cohort", "close", "spring", "--export-to", tmp_path / "export")).code == 0
+
+        async def refused() -> bool:
+            async with aiomqtt.Client("127.0.0.1", broker.port, username="anyone", password="anyone") as device:
+                await device.publish("testbed/birch/b-1/climate", b'{"temperature": 21.5}', qos=1)
+            letters = (await operator.get("/v1/startups/birch/rejections")).json()
+            return '"ended"' in json.dumps(letters)
+
+        await eventually(refused, within=20, every=0.2)
+        assert await running.terminate() == 0
+
+
+async def let_publish(broker: SecureMosquitto, user: str) -> None:
+    """An account that somebody made by hand; it may publish everything."""
+    acl = {"acltype": "publishClientSend", "topic": "testbed/#", "allow": True}
+    commands = [
+        {"command": "createRole", "rolename": user, "acls": [acl]},
+        {"command": "createClient", "username": user, "password": user, "roles": [{"rolename": user}]},
+    ]
+    async with aiomqtt.Client("127.0.0.1", broker.port, username=ADMIN, password=ADMIN_PASSWORD) as admin:
+        await admin.publish("$CONTROL/dynamic-security/v1", json.dumps({"commands": commands}), qos=1)

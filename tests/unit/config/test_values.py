@@ -211,6 +211,14 @@ def test_max_age_beyond_retention(tmp_path: Path) -> None:
     assert load(write_config(tmp_path, acme=text.replace("unit: s", "unit: s, max_age: 7d"))).startups
 
 
+def test_a_retention_that_no_store_takes(tmp_path: Path) -> None:
+    """InfluxDB keeps nothing shorter than an hour: that is told by `check`, not first when a bucket is made."""
+    problem = one(write_config(tmp_path, acme="retention: 59m\n" + STARTUP))
+    assert (problem.line, problem.where) == (1, "retention")
+    assert "at least 1h" in problem.expected
+    assert load(write_config(tmp_path, acme="retention: 1h\n" + STARTUP)).startups
+
+
 @pytest.mark.parametrize(("listen", "host", "port"), [("[::1]:8080", "::1", 8080), ("gate.lan:80", "gate.lan", 80)])
 def test_listen(tmp_path: Path, listen: str, host: str, port: int) -> None:
     """The HTTP address is read as host and port, IPv6 in brackets."""
