@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway.config import Config, Startup
 from gateway.errors import ProvisionError
 from gateway.provision import run, startup_files
-from gateway.provision.plan import Plan, Resource, Server, Step
+from gateway.provision.plan import Plan, Server, Step
 
 DATA_KINDS = frozenset({"bucket"})
 """What holds data: removed only where that is asked for."""
@@ -86,8 +86,3 @@ async def revocation(
     removed = tuple(step for step in plan.steps if goes(step))
     kept = tuple(step.resource for step in plan.steps if not goes(step))
     return Plan(removed, plan.conflicts, kept)
-
-
-def still_has(plan: Plan) -> list[Resource]:
-    """What of a revocation stays, to be told."""
-    return [resource for resource in plan.leftover if resource.kind in DATA_KINDS]
