@@ -1,8 +1,8 @@
 """An InfluxDB that keeps state and answers as InfluxDB 2.9 does, for the admin API that provisioning uses.
 
-Seen on a real 2.9.1: a token is told by its creation alone, a name that is taken is 422, a retention below an hour 500
-and below the shard group 422, an authorization without permissions 400, an unknown organisation 404, any other than
-the admin's token 401. Buckets come in pages, authorizations all at once, those of a deleted bucket among them.
+Seen on a real 2.9.1: a token is told by its creation alone, a name that is taken is 422, a retention below the shard
+group 422, an authorization without permissions 400, an unknown organisation 404, any other than the admin's token 401.
+Buckets come in pages, authorizations all at once, those of a deleted bucket among them.
 """
 
 from __future__ import annotations
@@ -208,8 +208,6 @@ def _one(several: dict[str, Json], request: web.Request, what: str) -> Json:
 def _rule(asked: Json) -> Json:
     """A retention rule as it is kept; without a shard group's length the server chooses one."""
     seconds = asked["everySeconds"]
-    if 0 < seconds < HOUR:
-        raise Refused(500, "retention policy duration must be at least 1h0m0s")
     group = asked.get("shardGroupDurationSeconds") or (HOUR if 0 < seconds < 2 * DAY else DAY)
     if 0 < seconds < group:
         raise Refused(422, "shard-group duration must also be updated to be smaller than new retention duration")

@@ -326,10 +326,13 @@ async def test_an_unknown_organisation_is_told(site: Site) -> None:
             await server.actual(TWO)
 
 
-async def test_a_retention_that_influxdb_refuses_is_told(site: Site) -> None:
-    """The error carries InfluxDB's own words."""
-    applied = await site.try_to_apply(config(startup("acme", retention="30m")))
-    assert "at least 1h" in applied.problem
+async def test_what_influxdb_refuses_is_told(site: Site) -> None:
+    """A bucket that somebody made since the plan: the error carries InfluxDB's own words."""
+    async with site.server() as server:
+        plan = await run.plan(ONE, [server], prune=False)
+        site.influxdb.make_bucket("tb-acme")
+        applied = await run.apply(plan, [server], lambda _step: None)
+    assert applied.problem == (f"InfluxDB at {site.influxdb.url} answered 422: bucket with name tb-acme already exists")
 
 
 @pytest.mark.parametrize(
