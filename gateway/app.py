@@ -33,7 +33,7 @@ from gateway.journal import Journal
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.model import Rejection
-from gateway.mqtt.paho import PahoSession
+from gateway.mqtt.auto import make_session
 from gateway.pipeline import Outcome, Pipeline
 from gateway.quota import QuotaMeter
 from gateway.registry import Registry
@@ -69,7 +69,7 @@ class Gateway:
         self.journal = Journal(self.database, settings.journal)
         self.registry = Registry(self.database, _device_limits(config))
         self.store = make_store(config)
-        self.session = PahoSession(
+        self.session = make_session(
             settings.mqtt,
             _filters(config),
             mqtt_password(settings),

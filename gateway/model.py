@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 FieldValue = float | int | bool | str
 
@@ -17,26 +17,41 @@ UNROUTED = "_unrouted"
 """Stands for the startup of messages that belong to none; no slug can be spelled like it."""
 
 
+class Publish(Protocol):
+    """One MQTT PUBLISH as it arrived: what the pipeline looks at. A `Message` is one, and so is the MQTT 5 codec's own
+    packet, so that nothing is copied on the way."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def qos(self) -> int: ...
+    @property
+    def retain(self) -> bool: ...
+
+
 class Message(NamedTuple):
-    """One MQTT PUBLISH as it arrived. `packet_id` is 0 for QoS 0: there is nothing to acknowledge."""
+    """A PUBLISH of our own making."""
 
     topic: str
     payload: bytes
     qos: int = 0
     retain: bool = False
-    packet_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one read of the socket brought.
 
-    `arrived_ns` (UTC, ns since 1970) is taken once for the batch. `connection` counts the connections of the
-    session: packet ids mean something only on the connection that brought them.
+    `arrived_ns` (UTC, ns since 1970) is taken once for the batch. `packet_ids` are those of its messages of QoS 1,
+    which wait for an acknowledgement. `connection` counts the connections of the session: packet ids mean something
+    only on the connection that brought them.
     """
 
-    messages: Sequence[Message]
+    messages: Sequence[Publish]
     arrived_ns: int
+    packet_ids: Sequence[int] = ()
     connection: int = 0
 
 

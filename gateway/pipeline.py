@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from gateway.config import Config, Startup
 from gateway.ledger import Counts
 from gateway.line_protocol import line, reading_key
-from gateway.model import UNROUTED, Batch, Code, Message, Reading, Reason, Rejection
+from gateway.model import UNROUTED, Batch, Code, Publish, Reading, Reason, Rejection
 from gateway.payloads import json
 from gateway.quota import QuotaMeter
 from gateway.schema import MAX_TAG
@@ -125,7 +125,7 @@ class Pipeline:
         self._next_ns = stamp_ns
         return outcome
 
-    def refine(self, message: Message, stamp_ns: int, only: Sequence[int] = (), *, metered: bool = True) -> Refined:
+    def refine(self, message: Publish, stamp_ns: int, only: Sequence[int] = (), *, metered: bool = True) -> Refined:
         """One message's readings, and what of it is rejected. `only` picks records of an array.
 
         A dry run and a replay are not `metered`: they use up no quota of messages.
@@ -210,7 +210,7 @@ def _explained(validator: Validator, records: Sequence[object], now_ns: int, at:
     return found
 
 
-def _refused_whole(rule: Rule, message: Message, now_ns: int, metered: bool) -> Reason | None:
+def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> Reason | None:
     """What is refused before the payload is looked at: programme over, too large, without any time, over quota."""
     if rule.ends_ns is not None and now_ns >= rule.ends_ns:
         return Reason(
@@ -237,7 +237,7 @@ def _refused_whole(rule: Rule, message: Message, now_ns: int, metered: bool) -> 
 def _sort(
     route: Route,
     rule: Rule,
-    message: Message,
+    message: Publish,
     stamp_ns: int,
     records: Sequence[Values | list[Reason]],
     only: Sequence[int],
@@ -274,12 +274,12 @@ def _reading(route: Route, rule: Rule, values: Values, stamp_ns: int) -> Reading
     return Reading(route.startup, route.device, rule.measurement, tags, values.fields, time_ns)
 
 
-def _refused(route: Route, message: Message, stamp_ns: int, reasons: tuple[Reason, ...]) -> Refined:
+def _refused(route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...]) -> Refined:
     return Refined(rejection=_rejection(route, message, stamp_ns, reasons))
 
 
 def _rejection(
-    route: Route, message: Message, stamp_ns: int, reasons: tuple[Reason, ...], records: tuple[int, ...] = ()
+    route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...], records: tuple[int, ...] = ()
 ) -> Rejection:
     if len(reasons) > MAX_REASONS:  # whoever sends garbage must not fill the disk with its description
         last = replace(reasons[MAX_REASONS - 1], hint=f"and more: the first {MAX_REASONS} reasons are told")

@@ -173,7 +173,7 @@ class Mqtt(_Model):
     url: Annotated[
         str, matching(r"mqtts?://[^\s/@:]+(:(?P<port>\d{1,5}))?/?", "a URL such as mqtt://host:1883 or mqtts://host")
     ] = "mqtt://localhost:1883"
-    protocol: Literal["3.1.1", "5"] = "5"
+    protocol: Literal["auto", "3.1.1", "5"] = "auto"
     client_id: Annotated[str, Field(min_length=1, max_length=200)] = "testbed-gateway"
     username: str | None = None
     password_file: PathField | None = None

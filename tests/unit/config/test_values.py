@@ -109,7 +109,7 @@ def test_templates() -> None:
         ("mqtt: {url: localhost}", "mqtt.url", "a URL such as mqtt://host:1883"),
         ("mqtt: {url: 'mqtt://user:word@host'}", "mqtt.url", "a URL such as mqtt://host:1883"),
         ("mqtt: {url: 'mqtt://host:65536'}", "mqtt.url", "a URL such as mqtt://host:1883"),
-        ("mqtt: {protocol: 4}", "mqtt.protocol", "'3.1.1' or '5'"),
+        ("mqtt: {protocol: 4}", "mqtt.protocol", "'auto', '3.1.1' or '5'"),
         ("mqtt: {in_flight: 65536}", "mqtt.in_flight", "at most 65535"),
         ("mqtt: {client_id: ''}", "mqtt.client_id", "at least 1 character"),
         ("mqtt: {ca_file: 5}", "mqtt.ca_file", "a path"),
