@@ -74,7 +74,7 @@ class Gateway:
             _filters(config),
             mqtt_password(settings),
         )
-        self.mqtt_feed = MqttFeed(self.live, self.session, readings=settings.feeds.mqtt)
+        self.mqtt_feed = MqttFeed(self.session, self.metrics, readings=settings.feeds.mqtt)
         self.reloader = Reloader(directory, self.use) if directory else None
         self.drain = Drain(
             self.journal,
@@ -107,7 +107,6 @@ class Gateway:
         self.ingest.use(Pipeline(self.config, self._make_meters()), self._meters)
         self.registry.limits = _device_limits(config)
         self.drain.add(slugs)
-        self.mqtt_feed.add(slugs)
         self.session.subscribe(_filters(config))
         self._services.config, self._services.tokens = self.config, tokens
         log.info("configuration reloaded", startups=len(slugs))
@@ -147,7 +146,6 @@ class Gateway:
             serving = tasks.create_task(web.run(api), name="web")
             helpers = [
                 tasks.create_task(self.session.run(), name="session"),
-                tasks.create_task(self.mqtt_feed.run(startups), name="mqtt-feed"),
                 tasks.create_task(self._save_registry(), name="registry-save"),
                 tasks.create_task(self._expire(), name="expire"),
                 tasks.create_task(self._tally.run(), name="tally"),
@@ -228,11 +226,15 @@ class Gateway:
 
     def _publish(self, outcome: Outcome) -> None:
         self.live.publish(outcome)
+        for startup, readings in outcome.readings.items():
+            self.mqtt_feed.publish_readings(startup, readings)
+        self.mqtt_feed.publish_rejections(outcome.rejections)
         self._tally.add(outcome.rejections)
 
     def _publish_refused(self, rejections: list[Rejection]) -> None:
         self.metrics.rejected(rejections)
         self.live.publish_rejections(rejections)
+        self.mqtt_feed.publish_rejections(rejections)
         self._tally.add(rejections)
 
     async def _save_registry(self) -> None:

@@ -119,7 +119,7 @@ def refined(result: Refined) -> RenderableType:
         for kind, values in (("tag", reading.tags), ("field", reading.fields)):
             for name, value in values.items():
                 table.add_row(kind, Text(f"{name} = {value!r}"))
-        parts += [Text.from_markup(f"{OK} accepted"), table, Text(visible(line.decode()), style="dim"), ""]
+        parts += [Text.from_markup(f"{OK} accepted"), table, Text(visible(line), style="dim"), ""]
     if result.rejection is not None:
         parts.append(Text.from_markup(f"{BAD} rejected"))
         parts += [Text(f"  {reason.code.value:14} {visible(reason)}") for reason in result.rejection.reasons]
@@ -226,7 +226,7 @@ def refined_json(result: Refined) -> dict[str, Any]:
                 "time": to_rfc3339(reading.time_ns),
                 "tags": dict(reading.tags),
                 "fields": dict(reading.fields),
-                "line": line.decode(),
+                "line": line,
             }
             for reading, line in zip(result.readings, result.lines, strict=True)
         ],

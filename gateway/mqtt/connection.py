@@ -26,9 +26,11 @@ def pubacks(packet_ids: Iterable[int]) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """Calls `take` with what each read brought. `lost` is done, with the reason, when nothing more can come."""
+    """Calls `take` with what each read brought; `broker` is what to call the other side. `lost` is done, with the
+    reason, when nothing more can come."""
 
-    def __init__(self, take: Callable[[list[Packet]], None]) -> None:
+    def __init__(self, take: Callable[[list[Packet]], None], broker: str) -> None:
+        self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._take = take
         self._decoder = Decoder()
@@ -101,7 +103,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         how = f": {error}" if error else ""
-        self.end(BrokerUnreachable(f"the connection to the broker was lost{how}"))
+        self.end(BrokerUnreachable(f"the connection to {self._broker} was lost{how}"))
         self.closed.set()
 
     def pause_writing(self) -> None:

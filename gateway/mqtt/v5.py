@@ -144,7 +144,11 @@ class Mqtt5Session:
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 _, self._connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._take), broker.host, broker.port, ssl=broker.tls, server_hostname=name
+                    lambda: Connection(self._take, str(broker)),
+                    broker.host,
+                    broker.port,
+                    ssl=broker.tls,
+                    server_hostname=name,
                 )
         except TimeoutError:
             raise broker.silent("", ANSWER_WITHIN, VERSION) from None

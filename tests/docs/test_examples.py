@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from gateway import journal
 from gateway.config import load
 from gateway.config.models import DeadLetterSettings, DrainSettings, JournalSettings
 from gateway.drain import Drain
@@ -112,11 +113,11 @@ async def test_what_the_store_refuses_is_told_as_in_the_guide(tmp_path: Path) ->
     await store.open()
     await store.write("acme", [b"air,device=air-01 co2=612i 1"])
     async with database(tmp_path / "gateway.db") as state:
-        journal = Journal(state, JournalSettings())
-        drain = Drain(journal, store, state, DrainSettings(), DeadLetterSettings(), told.extend)
-        lines = {"acme": [b"air,device=air-01 co2=612.5 1795421730000000000"]}
-        await state.write(lambda connection: Journal.append(connection, lines))
-        journal.appended(lines)
+        queue = Journal(state, JournalSettings())
+        drain = Drain(queue, store, state, DrainSettings(), DeadLetterSettings(), told.extend)
+        arrived = {"acme": journal.Block.of(["air,device=air-01 co2=612.5 1795421730000000000"])}
+        await state.write(lambda connection: Journal.append(connection, arrived))
+        queue.appended(arrived)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(drain.run(["acme"]))
             await eventually(lambda: told, says="the refused point is told")

@@ -46,7 +46,7 @@ def replayed_again() -> list[dict[str, Any]]:
         render.letters([DeadLetter(1, HOSTILE)]),
         render.letter(DeadLetter(1, HOSTILE)),
         render.refined(Refined(rejection=HOSTILE)),
-        render.refined(Refined([Reading("acme", "t", "m", {}, {"s": ESCAPE}, NOW)], [f's="{ESCAPE}"'.encode()])),
+        render.refined(Refined([Reading("acme", "t", "m", {}, {"s": ESCAPE}, NOW)], [f's="{ESCAPE}"'])),
         render.replayed(replayed_again()),
         render.event("reading", {"time": "now", "device": "t", "measurement": "m", "fields": {"s": ESCAPE}}),
         render.event(
