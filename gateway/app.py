@@ -38,6 +38,7 @@ from gateway.pipeline import Outcome, Pipeline
 from gateway.quota import QuotaMeter
 from gateway.registry import Registry
 from gateway.reload import Reloader
+from gateway.stores.by_startup import StoreByStartup
 from gateway.stores.contract import Store
 from gateway.stores.sqlite import SqliteStore
 from gateway.tally import Tally
@@ -103,6 +104,7 @@ class Gateway:
             log.warning("setting changed", setting=name, next="it takes effect at the next start")
         self.config = config.model_copy(update={"settings": self.config.settings})
         self._tokens = tokens
+        self.store.assign(config.startups)
         slugs = [startup.slug for startup in config.startups]
         self.ingest.use(Pipeline(self.config, self._make_meters()), self._meters)
         self.registry.limits = _device_limits(config)
@@ -275,18 +277,28 @@ def forget_embedded(config: Config, slug: str) -> None:
         path.unlink()
 
 
-def make_store(config: Config) -> Store:
-    """The store that the configuration names.
+def make_store(config: Config) -> StoreByStartup:
+    """The stores of the configuration, each startup in its own.
 
     Raises:
-        SecretMissing: its token is nowhere.
+        SecretMissing: the token of one is nowhere.
     """
-    if config.settings.store.kind == "influxdb":
-        from gateway.stores.influxdb import InfluxDBStore  # takes half a second to import
+    settings = config.settings
+    embedded = SqliteStore(config.state_dir / STORE)
+    stores = {
+        name: embedded if settings.store_named(name).kind == "sqlite" else _influxdb(settings, name)
+        for name in (None, *settings.stores)
+    }
+    return StoreByStartup(stores, config.startups)
 
-        settings = config.settings
-        return InfluxDBStore(settings.store.influxdb, influxdb_token(settings), lambda: influxdb_token(settings))
-    return SqliteStore(config.state_dir / STORE)
+
+def _influxdb(settings: Settings, name: str | None) -> Store:
+    from gateway.stores.influxdb import InfluxDBStore  # takes half a second to import
+
+    def token() -> str:
+        return influxdb_token(settings, name)
+
+    return InfluxDBStore(settings.store_named(name).influxdb, token(), token, name)
 
 
 def _mount_console(api: FastAPI, services: Services, storage_secret: str) -> None:

@@ -27,8 +27,6 @@ from gateway.model import Code, Reason, Rejection
 from gateway.mqtt.session import pauses
 from gateway.stores.contract import Store
 
-WRITES_AT_ONCE = 8
-
 log = get_logger(__name__)
 
 Refused = tuple[bytes, str]
@@ -62,7 +60,6 @@ class Drain:
         self._settings = settings
         self._bounds = bounds
         self._publish = publish
-        self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
         self._stopping = asyncio.Event()
         self._is_sorted = asyncio.Event()
         self._tasks: asyncio.TaskGroup
@@ -134,8 +131,7 @@ class Drain:
         waits = pauses(longest=self._settings.max_backoff)
         while True:
             try:
-                async with self._slots:
-                    await self._store.write(startup, lines)
+                await self._store.write(startup, lines)
             except StoreUnavailable as error:
                 self._note_problem(startup, str(error))
                 await asyncio.sleep(error.delay(next(waits)))

@@ -61,6 +61,8 @@ def load(directory: Path) -> Config:
     settings = _read_settings(directory, problems)
     startups, documents = _read_startups(directory, problems)
     problems += _across_files(startups, documents)
+    if settings is not None:
+        problems += _unknown_stores(settings, startups, documents)
     if problems or settings is None:
         raise ConfigError(problems)
     warnings = tuple(_warnings(startups, date.today()))
@@ -199,6 +201,15 @@ def _across_files(startups: list[Startup], documents: dict[str, Document]) -> It
                 f"its own topics under {ROOT}/{slug}/",
                 repr(template.text),
             )
+
+
+def _unknown_stores(settings: Settings, startups: list[Startup], documents: dict[str, Document]) -> Iterator[Problem]:
+    known = ", ".join(settings.stores) or "none yet"
+    for startup in startups:
+        if startup.store is not None and startup.store not in settings.stores:
+            document = documents[startup.slug]
+            expected = f"a name under stores in gateway.yaml ({known})"
+            yield Problem(document.name, document.line(["store"]), "store", expected, repr(startup.store))
 
 
 def _candidates(rules: list[Rule]) -> Iterator[tuple[Rule, Rule]]:

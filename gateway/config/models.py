@@ -115,6 +115,7 @@ class StartupFile(_Model):
     cohort: str = ""
     until: date | None = None
     retention: Duration = 90 * 86_400.0
+    store: Slug | None = None
     token_file: PathField | None = None
     token_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     team: tuple[Annotated[str, matching(r"[^@\s]+@[^@\s]+", "an e-mail address")], ...] = ()
@@ -267,12 +268,17 @@ class Settings(_Model):
     state_dir: Annotated[PathField, Field(validate_default=True)] = Path("../var")
     mqtt: Mqtt = Mqtt()
     store: StoreSettings = StoreSettings()
+    stores: dict[Slug, StoreSettings] = {}
     journal: JournalSettings = JournalSettings()
     drain: DrainSettings = DrainSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     http: Http = Http()
     feeds: Feeds = Feeds()
     log: Log = Log()
+
+    def store_named(self, name: str | None) -> StoreSettings:
+        """The settings of a store; None is the default one."""
+        return self.store if name is None else self.stores[name]
 
 
 class Config(_Model):

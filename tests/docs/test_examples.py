@@ -21,6 +21,7 @@ from gateway.feeds.live import rejection_json
 from gateway.journal import Journal
 from gateway.model import Code, Message, Reason, Rejection
 from gateway.pipeline import Pipeline, Refined, unused
+from gateway.provision.settings import load_provision
 from gateway.stores.sqlite import SqliteStore
 from gateway.timestamps import NS
 from tests.builders import database
@@ -128,19 +129,20 @@ async def test_what_the_store_refuses_is_told_as_in_the_guide(tmp_path: Path) ->
 
 @pytest.mark.parametrize("block", all_blocks("yaml"), ids=str)
 def test_yaml_examples_are_loaded(block: Block, tmp_path: Path) -> None:
-    """Each example of gateway.yaml or of a startup's file is one that the gateway takes."""
+    """Each example of gateway.yaml, of provision.yaml or of a startup's file is one that the gateway takes."""
     yaml = YAML()
     part = yaml.load(block.text)
     (tmp_path / "startups").mkdir()
-    if block.argument == "gateway.yaml":
+    if block.argument in ("gateway.yaml", "provision.yaml"):
         yaml.dump(dict(STARTUP), tmp_path / "startups" / "acme.yaml")
-        yaml.dump(part, tmp_path / "gateway.yaml")
+        yaml.dump(part, tmp_path / block.argument)
     else:
         assert block.argument == "startup", f"{block}: there is no way to load {block.argument!r}"
         whole = {**STARTUP, **part}
         slug = next(iter(whole["topics"].values()))["topic"].split("/")[1]
         yaml.dump(whole, tmp_path / "startups" / f"{slug}.yaml")
     assert load(tmp_path).startups
+    load_provision(tmp_path)
 
 
 @pytest.mark.parametrize("block", all_blocks("file"), ids=str)
