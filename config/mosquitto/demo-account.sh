@@ -3,7 +3,7 @@
 # no real account may: a real device has an account of its own (`gateway devices add`). Can be run again at any time.
 set -eu
 host=${MQTT_HOST:-mosquitto}
-port=${MQTT_PORT:-1883}
+port=${MQTT_PORT:-1884}
 admin=$(cat "${ADMIN_PASSWORD_FILE:-/run/secrets/mqtt-admin-password}")
 password=$(cat "${DEMO_PASSWORD_FILE:-/run/secrets/demo-devices-password}")
 name=demo-devices
@@ -26,6 +26,7 @@ dynsec createRole $name
 for startup in acme voltwise greenbed; do
     dynsec addRoleACL $name publishClientSend "testbed/$startup/#" allow
     dynsec addRoleACL $name subscribePattern "feedback/$startup/#" allow
+    dynsec addRoleACL $name publishClientReceive "feedback/$startup/#" allow
 done
 twice | dynsec createClient $name
 twice | dynsec setClientPassword $name

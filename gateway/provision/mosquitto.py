@@ -6,6 +6,9 @@ Roles hold concrete topics rather than `%u` patterns, which Mosquitto 2.0 takes 
     {startup}            reads its own feeds, feedback and telemetry; writes nothing
     gateway              reads telemetry, writes feeds and feedback; cannot administer; its password is in the vault
 
+Whoever takes another client id's session gets what waits in it, whatever they might subscribe to themselves. So
+receiving is denied by default too, and each role names what it may receive.
+
 What is ours carries `MARK` as its description. Source: mosquitto's "Dynamic Security" documentation.
 """
 
@@ -23,7 +26,7 @@ from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
 from gateway.provision.plan import Credential, Resource, Step
 from gateway.provision.vault import Vault
-from gateway.topics import Capture, Template, subscriptions
+from gateway.topics import ROOT, Capture, Template, subscriptions
 
 MARK = "made by testbed-gateway"
 TOPIC = "$CONTROL/dynamic-security/v1"
@@ -31,7 +34,7 @@ GATEWAY_PASSWORD = "mqtt-gateway"  # noqa: S105  # the name of its file, not the
 ANSWER_WITHIN = 10.0
 DEFAULTS: Mapping[str, bool] = {
     "publishClientSend": False,
-    "publishClientReceive": True,
+    "publishClientReceive": False,
     "subscribe": False,
     "unsubscribe": True,
 }
@@ -65,14 +68,14 @@ class MosquittoServer:
         self._connected = False
 
     def wanted(self, config: Config) -> list[Resource]:
-        """Roles first, since clients name them."""
-        resources = [Resource(self.name, "default access", "defaults", dict(DEFAULTS))]
+        """Roles first, since clients name them; the defaults last, since roles have to say first who may receive."""
+        resources = []
         for role, acls, startup in _roles(config, self._gateway_user):
             resources.append(Resource(self.name, "role", role, {"acls": sorted(acls)}, startup))
         for role, _, startup in _roles(config, self._gateway_user):
             spec = {"roles": [role]} | ({"secret_kept": True} if role == self._gateway_user else {})
             resources.append(Resource(self.name, "client", role, spec, startup))
-        return resources
+        return [*resources, Resource(self.name, "default access", "defaults", dict(DEFAULTS))]
 
     async def actual(self, config: Config) -> list[Resource]:
         """Everything of ours, and whatever has a name that is wanted."""
@@ -225,22 +228,23 @@ def _gateway_acls(templates: Sequence[Template]) -> Iterable[str]:
     for name in subscriptions(templates):
         yield f"subscribePattern {name}"
         yield f"subscribePattern $share/+/{name}"
+        yield f"publishClientReceive {name}"
     yield "publishClientSend feeds/#"
     yield "publishClientSend feedback/#"
 
 
 def _startup_acls(startup: Startup) -> Iterable[str]:
-    for root in ("feeds", "feedback", "testbed"):
-        yield f"subscribePattern {root}/{startup.slug}/#"
-    for rule in startup.topics.values():
-        if rule.template.levels[0] != "testbed":
-            yield f"subscribePattern {rule.template.filter}"
+    outside = [rule.template.filter for rule in startup.topics.values() if rule.template.levels[0] != ROOT]
+    for name in (*(f"{root}/{startup.slug}/#" for root in ("feeds", "feedback", ROOT)), *outside):
+        yield f"subscribePattern {name}"
+        yield f"publishClientReceive {name}"
 
 
 def _device_acls(startup: Startup, device: str) -> Iterable[str]:
     """All below its own name under testbed/, so that a wrong topic is answered by feedback and not by silence."""
-    yield f"publishClientSend testbed/{startup.slug}/{device}/#"
+    yield f"publishClientSend {ROOT}/{startup.slug}/{device}/#"
     yield f"subscribeLiteral feedback/{startup.slug}/{device}"
+    yield f"publishClientReceive feedback/{startup.slug}/{device}"
     for rule in startup.topics.values():
         yield f"publishClientSend {_of_device(rule.template, device)}"
 

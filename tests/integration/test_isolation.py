@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import aiomqtt
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from gateway.config import Config, Settings, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
@@ -198,6 +201,40 @@ async def test_nobody_is_the_gateway_or_the_admin(stack: Stack, slug: str) -> No
             assert (await anext(listener.messages)).payload == b"from the gateway"
 
 
+@asynccontextmanager
+async def session(stack: Stack, user: str) -> AsyncIterator[aiomqtt.Client]:
+    """A persistent session of a name that everybody may know, as the gateway keeps one."""
+    lasting: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # of paho
+    lasting.SessionExpiryInterval = 3600
+    async with aiomqtt.Client(
+        "127.0.0.1",
+        stack.broker.port,
+        identifier="testbed-gateway",
+        username=user,
+        password=stack.passwords[user],
+        protocol=aiomqtt.ProtocolVersion.V5,
+        clean_start=False,
+        properties=lasting,
+    ) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("own", "other"), PAIRS)
+async def test_a_session_taken_over_tells_nothing(stack: Stack, own: str, other: str) -> None:
+    """Who connects with the client id of the gateway gets its session, and nothing that others have published: neither
+    what waited in it, nor what comes."""
+    async with session(stack, "gateway") as gateway:
+        await gateway.subscribe("testbed/#", qos=1)
+    async with stack.client(f"{other}.d1") as device:
+        await device.publish(f"testbed/{other}/d1/climate", b"waiting", qos=1)
+        async with session(stack, own) as thief:
+            await device.publish(f"testbed/{other}/d1/climate", b"now", qos=1)
+            async with stack.client(f"{own}.d1") as mine:
+                await mine.publish(f"testbed/{own}/d1/climate", b"its own", qos=1)
+            async with asyncio.timeout(10):
+                assert (await anext(thief.messages)).payload == b"its own"
+
+
 @pytest.mark.parametrize("slug", SLUGS)
 async def test_everybody_may_do_their_own(stack: Stack, slug: str) -> None:
     """A device publishes its own topics, also those outside testbed/, and reads its own feedback; a device is kept
@@ -219,7 +256,9 @@ async def test_everybody_may_do_their_own(stack: Stack, slug: str) -> None:
 async def test_a_second_plan_has_no_step(broker: SecureMosquitto) -> None:
     """What was applied is not planned again; each account's credentials are told once."""
     first = await planned(broker)
-    assert [step.action for step in first.steps].count("create") == len(first.steps)
+    *made, last = first.steps
+    assert {step.action for step in made} == {"create"}
+    assert last.changes == ("publishClientReceive: True → False",)
     credentials = await provision(broker)
     assert {one.name for one in credentials} == {*SLUGS, *(f"{s}.{d}" for s in SLUGS for d in ("d1", "d2"))}
     assert (await planned(broker)).is_done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import os
 import re
@@ -21,7 +22,7 @@ import gateway.provision.run
 from gateway.config import Config, load
 from gateway.provision.settings import ProvisionSettings, load_provision
 from gateway.provision.vault import Vault
-from tests.servers import Mosquitto, ServerFailed, find, need
+from tests.servers import Mosquitto, ServerFailed, find, free_port, need
 from tests.servers.dynsec import ADMIN, plugin
 
 ROOT = Path(__file__).parents[2]
@@ -113,10 +114,10 @@ def test_python_in_a_health_check_is_python(name: str) -> None:
 def test_the_devices_are_well_while_they_are_connected() -> None:
     """Their check finds an established connection to the broker's port in the kernel's table, and none that ended."""
     command = SERVICES["devices"]["healthcheck"]["test"][1:]
-    assert f":{1883:04X} 01 " in command
+    assert f":{1884:04X} 01 " in command
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        here = [part.replace(":075B", f":{port:04X}") for part in command]
+        here = [part.replace(":075C", f":{port:04X}") for part in command]
         assert subprocess.run(here, check=False).returncode == 1
         with socket.create_connection(("127.0.0.1", port)):
             assert subprocess.run(here, check=False).returncode == 0
@@ -345,7 +346,7 @@ def test_every_address_is_a_service(config: Config, provisioning: ProvisionSetti
     assert provisioning.mosquitto
     assert provisioning.influxdb
     assert provisioning.grafana
-    assert config.settings.mqtt.url == provisioning.mosquitto.url == "mqtt://mosquitto:1883"
+    assert config.settings.mqtt.url == provisioning.mosquitto.url == "mqtt://mosquitto:1884"
     influxdb = config.settings.store.influxdb.url
     assert influxdb == provisioning.influxdb.url == provisioning.grafana.influxdb_url == "http://influxdb:8086"
     assert provisioning.grafana.url == "http://grafana:3000"
@@ -361,7 +362,7 @@ def test_the_simulated_devices_are_of_startups_that_there_are(config: Config) ->
     (several,) = re.findall(r"for startup in (.*); do", script)
     assert set(several.split()) == config.by_slug.keys()
     (name,) = re.findall(r"^name=(\S+)$", script, flags=re.MULTILINE)
-    assert f"mqtt://{name}@mosquitto:1883" in SERVICES["devices"]["command"]
+    assert f"mqtt://{name}@mosquitto:1884" in SERVICES["devices"]["command"]
     assert "DEVICES_PASSWORD" in SERVICES["devices"]["environment"]
 
 
@@ -376,6 +377,7 @@ class StackMosquitto(Mosquitto):
     def __init__(self, tmp_path: Path, password: str = PASSWORD) -> None:
         need("mosquitto", "mosquitto_ctrl", "mosquitto_pub")
         super().__init__(tmp_path)
+        self.inner_port = free_port()
         self.secret = tmp_path / "admin-password"
         self.secret.write_text(password)
 
@@ -385,6 +387,7 @@ class StackMosquitto(Mosquitto):
             ("/usr/lib/mosquitto_dynamic_security.so", str(plugin())),
             ("/mosquitto/data/", f"{self.directory}/"),
             ("listener 1883", f"listener {self.port} {self.host}"),
+            ("listener 1884", f"listener {self.inner_port} {self.host}"),
             ("log_dest stdout", f"log_dest stderr\nuser {getpass.getuser()}"),
         ):
             assert conf.count(theirs) >= 1
@@ -422,6 +425,25 @@ async def test_the_broker_starts_with_an_admin_and_nobody_else(tmp_path: Path) -
         assert (broker.directory / "dynamic-security.json").stat().st_mode & 0o077 == 0
         assert "Error" not in broker.log
         assert "Unknown configuration variable" not in broker.log
+
+
+async def test_nobody_takes_the_gateways_session(tmp_path: Path) -> None:
+    """Whatever client id somebody asks for on the listener that is published, the connection of the gateway on the
+    other one stays, and that of another account as well."""
+    ports = [one.rpartition(":")[2] for one in SERVICES["mosquitto"]["ports"]]
+    assert ports == ["1883"]
+    async with StackMosquitto(tmp_path) as broker:
+        broker.make_demo_account(PASSWORD)
+
+        def client(port: int, user: str) -> aiomqtt.Client:
+            return aiomqtt.Client(broker.host, port, username=user, password=PASSWORD, identifier="testbed-gateway")
+
+        async with client(broker.inner_port, ADMIN) as gateway:
+            await gateway.subscribe("testbed/#")
+            async with client(broker.port, ADMIN), client(broker.port, "demo-devices") as device:
+                await device.publish("testbed/acme/d/climate", b"heard")
+                async with asyncio.timeout(10):
+                    assert (await anext(gateway.messages)).payload == b"heard"
 
 
 async def test_a_later_start_keeps_the_accounts(tmp_path: Path) -> None:
