@@ -15,7 +15,7 @@ from gateway.config import Config, load
 from gateway.provision import run, show
 from gateway.provision.plan import Plan, Server
 from gateway.provision.run import Applied
-from gateway.provision.settings import ProvisionSettings, load_provision
+from gateway.provision.settings import ProvisionSettings, check_names, load_provision
 from gateway.render import console
 
 app = typer.Typer(no_args_is_help=True, help="Accounts, buckets and dashboards on Mosquitto, InfluxDB and Grafana.")
@@ -51,7 +51,9 @@ def apply_command(config: ConfigDir = DEFAULT_DIR, prune: Prune = False, json: J
 
 def read(directory: Path) -> tuple[Config, ProvisionSettings]:
     """The startups whose programme goes on, and the servers to provision."""
-    return load(directory).active(time.time_ns()), load_provision(directory)
+    config, settings = load(directory).active(time.time_ns()), load_provision(directory)
+    check_names(config, settings)
+    return config, settings
 
 
 def on_servers(config: Config, settings: ProvisionSettings, work: Callable[[list[Server]], Awaitable[T]]) -> T:

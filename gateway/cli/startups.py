@@ -16,14 +16,14 @@ import typer
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, one_error, print_json
 from gateway.cli.provision import apply_steps, on_servers, read, report
 from gateway.config import Config, Startup, load
-from gateway.errors import ConfigError, GatewayError, ProvisionError
+from gateway.errors import GatewayError, ProvisionError
 from gateway.export import Exported, export
 from gateway.feeds.auth import token_hash
 from gateway.provision import programme, run, show, startup_files
 from gateway.provision.handout import Places, handout
 from gateway.provision.plan import Credential, Plan, Server
 from gateway.provision.run import Applied
-from gateway.provision.settings import ProvisionSettings, load_provision
+from gateway.provision.settings import ProvisionSettings, check_names, load_provision
 from gateway.render import console
 
 startups_app = typer.Typer(no_args_is_help=True, help="Startups: list, add, remove, export.")
@@ -230,8 +230,8 @@ def _add(
         devices=devices,
     )
     try:
-        load(directory)
-    except ConfigError:
+        check_names(load(directory), load_provision(directory))
+    except GatewayError:
         path.unlink()
         raise
     console(to_stderr=True).print(f"wrote {path}")

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.config import Config
 from gateway.config.load import read_file
 from gateway.config.secrets import find
 from gateway.config.types import PathField, Slug, matching
-from gateway.errors import SecretMissing
+from gateway.errors import ProvisionError, SecretMissing
 
 FILE_NAME = "provision.yaml"
 _HTTP = matching(r"https?://\S+", "a URL such as http://localhost:3000")
@@ -87,6 +88,24 @@ def load_provision(directory: Path) -> ProvisionSettings:
         ConfigError: with every problem in it.
     """
     return read_file(directory, FILE_NAME, ProvisionSettings)
+
+
+def check_names(config: Config, settings: ProvisionSettings) -> None:
+    """No startup's account may be the gateway's or the admin's, nor its client id the gateway's, where the broker takes
+    an account's name for its client id.
+
+    Raises:
+        ProvisionError: one would; the text says which.
+    """
+    if settings.mosquitto is None:
+        return
+    for name, whose in (
+        (settings.mosquitto.gateway_user, "the gateway's MQTT account"),
+        (settings.mosquitto.username, "the broker's admin"),
+        (config.settings.mqtt.client_id, "the gateway's MQTT session"),
+    ):
+        if name in config.by_slug:
+            raise ProvisionError(f"no startup can be called {name!r}, the name of {whose}: choose another slug")
 
 
 def secret(file: Path | None, variable: str, what: str) -> str:

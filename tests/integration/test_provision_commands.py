@@ -196,6 +196,9 @@ async def test_a_cohort_opens_and_closes(
     [
         (("startups", "add", "Acme", "--name", "x"), "expected a slug"),
         (("startups", "add", "acme", "--name", "x"), "is there already"),
+        (("startups", "add", "gateway", "--name", "x"), "the name of the gateway's MQTT account"),
+        (("startups", "add", "admin", "--name", "x"), "the name of the broker's admin"),
+        (("startups", "add", "testbed-gateway", "--name", "x"), "the name of the gateway's MQTT session"),
         (("startups", "add", "birch", "--name", "x", "--team", "nobody"), "an e-mail address"),
         (
             ("startups", "add", "birch", "--name", "x", "--store", "east"),
