@@ -282,10 +282,11 @@ class Settings(_Model):
 
 
 class Config(_Model):
-    """The whole configuration, immutable."""
+    """The whole configuration, immutable. `ended` are those that `active` took out of `startups`."""
 
     settings: Settings
     startups: tuple[Startup, ...]
+    ended: tuple[Startup, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @cached_property
@@ -295,7 +296,8 @@ class Config(_Model):
     def active(self, now_ns: int) -> Config:
         """The same without the startups whose programme is over."""
         left = tuple(startup for startup in self.startups if not startup.has_ended(now_ns))
-        return Config(settings=self.settings, startups=left, warnings=self.warnings)
+        ended = tuple(startup for startup in self.startups if startup.has_ended(now_ns))
+        return Config(settings=self.settings, startups=left, ended=ended, warnings=self.warnings)
 
     @property
     def state_dir(self) -> Path:

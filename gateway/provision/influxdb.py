@@ -4,6 +4,9 @@ stores each has an InfluxDB, and there what its own startups need.
 Tokens are told once, at their creation (from 2.9 they are stored hashed): each is kept in the vault. The description
 of a token carries the fingerprint of its secret, so that a lost or stale file shows in the next plan. What is ours
 carries `MARK`. Permissions cannot be changed: a token that needs others is made anew, then the old one is deleted.
+
+A startup that has ended keeps its bucket, and the gateway its rights to it: what waits in the journal is still to be
+written, and the export to be read. It is neither made nor removed, and no step is about it.
 """
 
 from __future__ import annotations
@@ -57,6 +60,7 @@ class InfluxDBServer:
         self._client = InfluxDBClient(url=url, token=token, org=settings.org, timeout=20_000)
         self._buckets: dict[str, str] = {}
         self._tokens: dict[str, list[str]] = {}
+        self._ended: set[str] = set()
 
     def wanted(self, config: Config) -> list[Resource]:
         """Buckets first, since tokens name them."""
@@ -66,7 +70,7 @@ class InfluxDBServer:
             Resource(self.name, "bucket", buckets[startup.slug], {"retention_s": int(startup.retention)}, startup.slug)
             for startup in startups
         ]
-        everything = [f"{action} {bucket}" for bucket in buckets.values() for action in ("read", "write")]
+        everything = _rights(buckets.values())
         if everything:  # InfluxDB makes no token without permissions
             resources.append(self._token(GATEWAY, everything))
         resources += [self._token(read_token_name(slug), [f"read {bucket}"], slug) for slug, bucket in buckets.items()]
@@ -74,7 +78,8 @@ class InfluxDBServer:
 
     async def actual(self, config: Config) -> list[Resource]:
         """Buckets and tokens of ours, and buckets of a wanted name."""
-        return await self._call(lambda: self._actual({resource.name for resource in self.wanted(config)}))
+        ended = {self.bucket(startup.slug) for startup in config.ended if startup.store == self._store}
+        return await self._call(lambda: self._actual({resource.name for resource in self.wanted(config)}, ended))
 
     async def apply(self, step: Step) -> list[Credential]:
         """Do one step. Tokens go into the vault; nothing of them is told to people."""
@@ -96,10 +101,11 @@ class InfluxDBServer:
 
     # ------------------------------------------------------------------ in a thread: the client's admin API is blocking
 
-    def _actual(self, names: set[str]) -> list[Resource]:
+    def _actual(self, names: set[str], ended: set[str]) -> list[Resource]:
         self._check_alone()
         buckets = list(self._all_buckets())
         self._buckets = {bucket.name: bucket.id for bucket in buckets}
+        self._ended = {bucket.name for bucket in buckets if bucket.name in ended and bucket.description == MARK}
         found = [
             Resource(
                 self.name,
@@ -109,8 +115,10 @@ class InfluxDBServer:
                 is_ours=bucket.description == MARK,
             )
             for bucket in buckets
+            if bucket.name not in self._ended
         ]
-        found += self._actual_tokens({bucket.id: bucket.name for bucket in buckets})
+        tokens = self._actual_tokens({bucket.id: bucket.name for bucket in buckets})
+        found += [token for token in tokens if token.name in names or token.name != GATEWAY or not self._ended]
         return [resource for resource in found if resource.is_ours or resource.name in names]
 
     def _actual_tokens(self, bucket_names: Mapping[str, str]) -> Iterable[Resource]:
@@ -123,7 +131,11 @@ class InfluxDBServer:
                 continue
             name, print_ = match.groups()
             kept = bool(print_) and print_ == fingerprint(self._vault.read(self._vault_name(name)))
-            permissions = sorted(_permission_text(one, bucket_names) for one in authorization.permissions)
+            permissions = sorted(
+                text
+                for one in authorization.permissions
+                if (text := _permission_text(one, bucket_names)) not in self._beside(name)
+            )
             spec = {"permissions": permissions, "secret_kept": kept, "status": authorization.status}
             found.append((name, authorization.id, spec))
         for name, ident, spec in sorted(found, key=lambda one: not one[2]["secret_kept"]):  # the kept ones first
@@ -163,7 +175,8 @@ class InfluxDBServer:
         """Make it, keep it, and only then delete the older ones: at no moment is the gateway without."""
         api = self._client.authorizations_api()
         old = self._tokens.get(resource.name, [])
-        permissions = [self._permission(text) for text in resource.spec["permissions"]]
+        texts = [*resource.spec["permissions"], *self._beside(resource.name)]
+        permissions = [self._permission(text) for text in texts]
         wanted = Authorization(org_id=self._org_id(), permissions=permissions, description=f"{MARK}: {resource.name}")
         made = api.create_authorization(authorization=wanted)
         self._vault.write(self._vault_name(resource.name), made.token)
@@ -179,6 +192,10 @@ class InfluxDBServer:
             _gone(self._client.authorizations_api().delete_authorization, one)
         if not ident:
             self._vault.forget(self._vault_name(plain))
+
+    def _beside(self, token: str) -> list[str]:
+        """What a token may do beside what is wanted of it: the gateway's, all to the buckets of who has ended."""
+        return _rights(sorted(self._ended)) if token == GATEWAY else []
 
     def _permission(self, text: str) -> Permission:
         action, bucket = text.split(" ", 1)
@@ -237,6 +254,10 @@ def server_name(store: str | None) -> str:
 def vault_name(token: str, store: str | None = None) -> str:
     """The name under which a token is kept."""
     return f"{server_name(store)}-{token}"
+
+
+def _rights(buckets: Iterable[str]) -> list[str]:
+    return [f"{action} {bucket}" for bucket in buckets for action in ("read", "write")]
 
 
 def _retention(bucket: Any) -> int:

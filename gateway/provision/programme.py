@@ -78,6 +78,8 @@ async def revocation(
     """
     wanted = [await asyncio.to_thread(server.wanted, before) for server in servers]
     theirs = {resource.key for resources in wanted for resource in resources if resource.startup in slugs}
+    if delete_data:
+        after = after.model_copy(update={"ended": tuple(one for one in after.ended if one.slug not in slugs)})
     plan = await run.plan(after, servers, prune=True)
 
     def goes(step: Step) -> bool:

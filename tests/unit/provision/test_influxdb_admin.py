@@ -12,7 +12,7 @@ import pytest
 from gateway.config import Config
 from gateway.config.models import InfluxDB
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision import run
+from gateway.provision import programme, run
 from gateway.provision.influxdb import MARK, InfluxDBServer
 from gateway.provision.plan import Plan
 from gateway.provision.run import Applied
@@ -281,6 +281,45 @@ async def test_only_prune_removes_and_only_ours(site: Site) -> None:
     assert {bucket["name"] for bucket in site.influxdb.buckets.values()} >= {"by-hand", "_tasks", "tb-acme"}
     assert "tb-bolt" not in {bucket["name"] for bucket in site.influxdb.buckets.values()}
     assert other in site.influxdb.authorizations
+
+
+async def test_what_has_ended_keeps_its_data(site: Site) -> None:
+    """Who has reached the last day loses the read token. The bucket stays, also with --prune, and the gateway may still
+    read it, for the export, and write what waits in the journal; also with a new token, and when nobody else is
+    left."""
+    await site.apply()
+    read = await site.secret("read-bolt")
+    ended = Config(settings=TWO.settings, startups=ONE.startups, ended=TWO.startups[1:])
+    assert await site.apply(ended, prune=True) == ["- influxdb token read-bolt"]
+    assert site.influxdb.rights(read) == set()
+    assert await site.rights("gateway") == BOTH
+    await asyncio.to_thread(site.vault.forget, "influxdb-gateway")
+    assert await site.apply(ended) == ["~ influxdb token gateway"]
+    assert await site.rights("gateway") == BOTH
+    nobody = Config(settings=TWO.settings, startups=(), ended=TWO.startups)
+    assert await site.apply(nobody, prune=True) == ["- influxdb token read-acme"]
+    assert await site.rights("gateway") == BOTH
+    await site.apply()
+    assert (await site.plan()).is_done
+
+
+@pytest.mark.parametrize("delete_data", [False, True])
+async def test_a_cohort_that_is_closed_keeps_its_data_unless_asked(site: Site, delete_data: bool) -> None:
+    """Only with `delete_data` does the bucket go, and with it the gateway's rights to it."""
+    await site.apply()
+    ended = Config(settings=TWO.settings, startups=ONE.startups, ended=TWO.startups[1:])
+    async with site.server() as server:
+        plan = await programme.revocation(TWO, ended, ["bolt"], [server], delete_data=delete_data)
+        applied = await run.apply(plan, [server], lambda _step: None)
+    assert applied.problem == ""
+    assert {"read tb-bolt", "write tb-bolt"} <= await site.rights("gateway") or delete_data
+    assert ("tb-bolt" in {bucket["name"] for bucket in site.influxdb.buckets.values()}) is not delete_data
+    assert (await site.plan(ended, prune=True)).is_done
+
+
+async def test_what_has_ended_and_has_no_data_is_nothing(site: Site) -> None:
+    """Nothing is made for who has ended already."""
+    assert await site.apply(Config(settings=TWO.settings, startups=(), ended=TWO.startups)) == []
 
 
 async def test_what_vanishes_before_its_removal_is_no_failure(site: Site) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -66,8 +67,14 @@ class Site:
         settings = {"influxdb": {"url": self.default.url}, "stores": stores, "grafana": grafana}
         (self.directory / "provision.yaml").write_text(json.dumps(settings))
 
+    def end(self, slug: str) -> None:
+        """From now on a startup's programme is over."""
+        path = self.directory / "startups" / f"{slug}.yaml"
+        path.write_text("until: 2026-01-01\n" + path.read_text())
+
     async def config(self) -> Config:
-        return await asyncio.to_thread(load, self.directory)
+        """As the commands read it."""
+        return (await asyncio.to_thread(load, self.directory)).active(time.time_ns())
 
     @asynccontextmanager
     async def servers(self) -> AsyncIterator[list[Server]]:
@@ -186,6 +193,28 @@ async def test_a_startup_moves_to_another_instance(site: Site) -> None:
     assert site.grafana.org("Acme Air (acme)").sources["testbed-acme"]["url"] == site.east.url
     assert site.east.rights(await site.gateways_token("east")) >= {"write e-acme", "write e-birch"}
     assert await site.apply(prune=True) == ["- influxdb token read-acme", "- influxdb bucket acme"]
+    assert (await site.plan(prune=True)).is_done
+
+
+async def test_what_has_ended_keeps_its_data_on_its_own_instance(site: Site) -> None:
+    """Who has reached the last day keeps the bucket where it is, and the gateway its rights to it, also when nobody
+    else is left there. What a startup left on an instance before is left over as ever."""
+    site.write_gateway(acme="east")
+    await site.apply()
+    site.write_gateway()
+    await site.apply()  # acme goes back
+    read = site.token("influxdb.east-read-birch")
+    site.end("birch")
+    site.end("acme")
+    assert await site.apply(prune=True) == [
+        "- influxdb.east token read-birch",
+        "- influxdb.east token read-acme",
+        "- influxdb.east bucket e-acme",
+        "- influxdb token read-acme",
+    ]
+    assert site.east.rights(read) == set()
+    assert site.east.rights(await site.gateways_token("east")) == {"read e-birch", "write e-birch"}
+    assert site.default.rights(await site.gateways_token()) == {"read acme", "write acme", "read bolt", "write bolt"}
     assert (await site.plan(prune=True)).is_done
 
 
