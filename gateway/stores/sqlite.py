@@ -6,7 +6,7 @@ What holds:
   another.
 - Writes of a startup come one after the other. A query reads its own snapshots through its own connection:
   it never makes a write wait, however long it takes.
-- After a fault of the file its writer is opened anew, at the next write.
+- After a fault of the file its writer is opened anew, at the next write; so it is after somebody deleted the file.
 """
 
 from __future__ import annotations
@@ -137,6 +137,8 @@ class _Lane:
         """The writer, opened if need be; after an error of SQLite it is closed, and remembers nothing."""
         with _explained(self._path):
             try:
+                if not self._path.exists():
+                    self._close_writer()  # it would go on writing into the file that was deleted
                 self._writer = self._writer or Writer(self._path)
                 yield self._writer
             except sqlite3.Error:

@@ -172,6 +172,17 @@ async def test_a_file_that_is_only_begun_is_empty(store: SqliteStore, tmp_path: 
     assert await store.measurements("acme") == ["climate"]
 
 
+async def test_somebody_deletes_the_file(store: SqliteStore, tmp_path: Path) -> None:
+    """What is written after the file was deleted, as `startups remove --delete-data` does, is in a new one."""
+    await store.write("acme", [LINE])
+    for path in await asyncio.to_thread(list, tmp_path.glob("acme.db*")):
+        await asyncio.to_thread(path.unlink)
+    assert await read(store) == []
+    later = LINE.replace(b"21.5", b"22.5")
+    await store.write("acme", [later])
+    assert [row.fields for row in await read(store)] == [{"t": 22.5}]
+
+
 async def test_the_directory_cannot_be_made(tmp_path: Path) -> None:
     """A place that is no directory is said at the start."""
     (tmp_path / "file").touch()
