@@ -272,7 +272,10 @@ def _needs_restart(before: Settings, after: Settings) -> Iterator[str]:
 
 
 def forget_embedded(config: Config, slug: str) -> None:
-    """Delete a startup's readings from the embedded store."""
+    """Delete a startup's readings from the embedded store, if that is its store: what it left there before it moved to
+    another one is in no export that was made since."""
+    if config.settings.store_named(config.by_slug[slug].store).kind != "sqlite":
+        return
     for path in (config.state_dir / STORE).glob(f"{slug}.db*"):
         path.unlink()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import shutil
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from gateway.line_protocol import encode
 from gateway.model import Reading
 from gateway.stores.contract import Query, Row, Store
 
+UNFINISHED = ".unfinished"
 EVERYTHING_FROM, EVERYTHING_TO = -(1 << 62), 1 << 62
 
 
@@ -31,26 +33,57 @@ class Exported:
 async def export(startup: Startup, store: Store, directory: Path) -> Exported:
     """Write `MEASUREMENT.csv.gz` and `MEASUREMENT.lp.gz` for everything of a startup; a chunk in memory at a time.
 
+    The files appear when all are whole. Until then they are in `.unfinished`, which the next try throws away.
+
     Raises:
         GatewayError: the directory is not empty, or cannot be written.
         StoreUnavailable: the store cannot be read.
     """
     try:
-        await asyncio.to_thread(_make_empty, directory)
-        files: list[Path] = []
+        unfinished = await asyncio.to_thread(_make_empty, directory)
         readings = 0
         for measurement in await store.measurements(startup.slug):
-            readings += await _export_one(startup, store, measurement, directory)
-            files += [directory / f"{measurement}.csv.gz", directory / f"{measurement}.lp.gz"]
+            readings += await _export_one(startup, store, measurement, unfinished)
+        files = await asyncio.to_thread(_finish, unfinished, directory)
     except OSError as error:
         raise GatewayError(f"{directory}: the export cannot be written; {error.strerror}") from error
-    return Exported(directory, tuple(files), readings)
+    return Exported(directory, files, readings)
 
 
-def _make_empty(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    if any(directory.iterdir()):
+def is_exported(startup: Startup, directory: Path) -> bool:
+    """Whether all that there will ever be of a startup is exported there: whole, and after its last day."""
+    if startup.ends_ns is None or not directory.is_dir() or (directory / UNFINISHED).exists():
+        return False
+    return any(directory.iterdir()) and directory.stat().st_mtime_ns >= startup.ends_ns
+
+
+def expect_room(directory: Path) -> None:
+    """An export needs a directory of its own.
+
+    Raises:
+        GatewayError: there is something in it, or it cannot be read.
+    """
+    try:
+        held = {path.name for path in directory.iterdir()} if directory.exists() else set()
+    except OSError as error:
+        raise GatewayError(f"{directory}: the export cannot be written; {error.strerror}") from error
+    if held - {UNFINISHED}:
         raise GatewayError(f"{directory}: expected an empty directory for the export; it has files in it")
+
+
+def _make_empty(directory: Path) -> Path:
+    expect_room(directory)
+    unfinished = directory / UNFINISHED
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    unfinished.mkdir(parents=True)
+    return unfinished
+
+
+def _finish(unfinished: Path, directory: Path) -> tuple[Path, ...]:
+    files = tuple(file.rename(directory / file.name) for file in sorted(unfinished.iterdir()))
+    unfinished.rmdir()
+    return files
 
 
 async def _export_one(startup: Startup, store: Store, measurement: str, directory: Path) -> int:

@@ -17,7 +17,7 @@ from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, one_error, print_j
 from gateway.cli.provision import apply_steps, on_servers, read, report
 from gateway.config import Config, Startup, load
 from gateway.errors import GatewayError, ProvisionError
-from gateway.export import Exported, export
+from gateway.export import Exported, expect_room, export, is_exported
 from gateway.feeds.auth import token_hash
 from gateway.provision import programme, run, show, startup_files
 from gateway.provision.handout import Places, handout
@@ -123,9 +123,7 @@ def remove_startup(
     if not applied.problem:
         (config / "startups" / f"{slug}.yaml").unlink()
         if delete_data:
-            from gateway.app import forget_embedded
-
-            forget_embedded(loaded, slug)
+            _forget(loaded, slug)
     report(plan, applied, json=json)
     raise typer.Exit(1 if applied.problem else 0)
 
@@ -193,15 +191,20 @@ def close_cohort(
 ) -> None:
     """Export the data of a cohort's startups and end their access. Their files stay, with the end date in them."""
     loaded = load(config)
-    found = [s for s in programme.of_cohort(loaded, cohort) if not ended or s.has_ended(time.time_ns())]
+    now_ns = time.time_ns()
+    found = [s for s in programme.of_cohort(loaded, cohort) if not ended or s.has_ended(now_ns)]
     slugs = [startup.slug for startup in found]
-    for startup in found:
-        target = to / startup.slug
-        if not (target.exists() and any(target.iterdir())):
-            _tell_export(_export(loaded, startup, target))
-    programme.end_now(config, found)
+    left = [s for s in found if not (s.has_ended(now_ns) and is_exported(s, to / s.slug))]
+    for startup in left:
+        expect_room(to / startup.slug)
+    programme.end_now(config, found)  # before the export, so that nothing comes after it
+    for startup in left:
+        _tell_export(_export(loaded, startup, to / startup.slug))
     after = load(config).active(time.time_ns())
     plan, applied = _revoke(config, loaded, after, slugs, delete_data=delete_data, quiet=json)
+    if delete_data and not applied.problem:
+        for slug in slugs:
+            _forget(loaded, slug)
     report(plan, applied, json=json)
     raise typer.Exit(1 if applied.problem else 0)
 
@@ -305,6 +308,12 @@ def _revoke(
         return plan, await apply_steps(plan, servers, quiet=quiet)
 
     return on_servers(before, settings, work)
+
+
+def _forget(config: Config, slug: str) -> None:
+    from gateway.app import forget_embedded
+
+    forget_embedded(config, slug)
 
 
 def _export(config: Config, startup: Startup, to: Path) -> Exported:

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from gateway.feeds.auth import token_hash
 from gateway.stores.sqlite import SqliteStore
 from tests.running import OPERATOR, GatewayProcess, write_config
-from tests.servers import FlakyProxy, eventually
+from tests.servers import FlakyProxy, Influxd, InfluxV2Front, eventually
 from tests.servers.dynsec import ADMIN, ADMIN_PASSWORD, SecureMosquitto
 
 Gateway = Callable[..., Awaitable["Finished"]]
@@ -150,13 +150,17 @@ async def test_devices_get_accounts_and_new_passwords(gateway: Gateway, broker: 
     assert await signs_in(broker, "acme.d-1", second)
 
 
+async def stored(config: Path, startup: str, *times: int) -> None:
+    store = SqliteStore(config.parent / "state" / "store")
+    await store.open()
+    await store.write(startup, [b"climate,device=d-1 temperature=1.0 %d" % time_ns for time_ns in times])
+    await store.close()
+
+
 async def test_a_startup_leaves(gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path) -> None:
     """Its data is exported, its accounts end, its file is gone; the data itself goes only where that is asked for."""
     password = (await gateway("devices", "add", "acme", "d-1", "--json")).secret("acme.d-1")
-    store = SqliteStore(config.parent / "state" / "store")
-    await store.open()
-    await store.write("acme", [b"climate,device=d-1 temperature=1.0 1"])
-    await store.close()
+    await stored(config, "acme", 1)
     left = await gateway("startups", "remove", "acme", "--export-to", tmp_path / "export")
     assert left.code == 0
     assert "exported 1 readings" in left.err
@@ -189,6 +193,49 @@ async def test_a_cohort_opens_and_closes(
     assert (await gateway("provision", "plan", "--json")).json["steps"] == []
     removed = await gateway("startups", "remove", "voltwise", "--export-to", tmp_path / "voltwise", "--json")
     assert removed.json["credentials"] == []
+
+
+async def test_a_cohort_is_deleted_only_as_it_was_exported(gateway: Gateway, config: Path, tmp_path: Path) -> None:
+    """An export from before the end is not taken for that of the end: nothing is done until there is room for a new
+    one. Closed again, the export is not made again. With --delete-data the embedded store's file goes."""
+    await gateway("cohort", "open", "spring", "--until", "2099-01-31", "birch")
+    await stored(config, "birch", 1)
+    target, database = tmp_path / "export" / "birch", config.parent / "state" / "store" / "birch.db"
+    await gateway("startups", "export", "birch", "--export-to", target)
+    await stored(config, "birch", 2)
+    close = ("cohort", "close", "spring", "--export-to", tmp_path / "export")
+    stale = await gateway(*close, "--delete-data")
+    assert stale.code == 1
+    assert f"{target}: expected an empty directory" in stale.err
+    assert database.exists()
+    assert "2099-01-31" in (config / "startups" / "birch.yaml").read_text()
+    target.rename(tmp_path / "before")
+    assert "exported 2 readings" in (await gateway(*close)).err
+    again = await gateway(*close, "--delete-data")
+    assert again.code == 0
+    assert "exported" not in again.err
+    assert not database.exists()
+
+
+async def test_what_a_startup_left_in_the_embedded_store_is_not_deleted(
+    gateway: Gateway, config: Path, tmp_path: Path
+) -> None:
+    """Who moved to an InfluxDB is exported from there: --delete-data leaves the older readings, which no export has."""
+    path = config / "gateway.yaml"
+    settings = YAML(typ="safe").load(path)
+    await gateway("cohort", "open", "spring", "--until", "2099-01-31", "birch")
+    await stored(config, "birch", 1)
+    async with Influxd(tmp_path / "influxd") as influxd, InfluxV2Front(influxd, buckets=["birch"]) as front:
+        (tmp_path / "east.token").write_text(front.token)
+        east = {"url": front.url, "org": front.org, "token_file": str(tmp_path / "east.token")}
+        settings["stores"] = {"east": {"kind": "influxdb", "influxdb": east}}
+        path.write_text(json.dumps(settings))
+        birch = config / "startups" / "birch.yaml"
+        birch.write_text("store: east\n" + birch.read_text())
+        closed = await gateway("cohort", "close", "spring", "--export-to", tmp_path / "export", "--delete-data")
+    assert closed.code == 0
+    assert "exported 0 readings" in closed.err
+    assert (config.parent / "state" / "store" / "birch.db").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,17 @@ import gzip
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
 from gateway import timestamps
 from gateway.config import Startup
-from gateway.errors import GatewayError
-from gateway.export import Exported, export
+from gateway.errors import GatewayError, StoreUnavailable
+from gateway.export import Exported, export, is_exported
 from gateway.line_protocol import encode
 from gateway.model import FieldValue, Reading
+from gateway.stores.contract import Columns
 from gateway.stores.sqlite import SqliteStore
 from tests.builders import startup
 from tests.line_protocol_parser import Point, parse
@@ -135,6 +137,24 @@ async def test_more_than_a_chunk(store: SqliteStore, tmp_path: Path) -> None:
     assert (await exported(store, tmp_path / "out")).readings == len(readings)
     assert points(tmp_path / "out") == [point(one) for one in readings]
     assert [float(row["t"]) for row in table(tmp_path / "out")] == [one.fields["t"] for one in readings]
+
+
+async def test_an_export_that_was_broken_off_is_made_anew(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files appear when all are whole; what a broken try left behind is neither taken for an export nor in the way."""
+    out = tmp_path / "out"
+    await stored(store, reading(0, {"t": 1.0}), reading(1, {"t": 1.0}, "wind"))
+    with monkeypatch.context() as broken:
+        broken.setattr(SqliteStore, "columns", AsyncMock(side_effect=[Columns((), ()), StoreUnavailable("down")]))
+        with pytest.raises(StoreUnavailable):
+            await exported(store, out)
+    assert await asyncio.to_thread(list, out.glob("*.gz")) == []
+    ended = startup(until="2026-01-01")
+    assert not await asyncio.to_thread(is_exported, ended, out)
+    assert (await exported(store, out)).readings == 2
+    assert await asyncio.to_thread(is_exported, ended, out)
+    assert not await asyncio.to_thread(is_exported, startup(until="2999-01-01"), out)
 
 
 async def test_each_measurement_has_its_files(store: SqliteStore, tmp_path: Path) -> None:
