@@ -29,6 +29,7 @@ from gateway.provision.vault import Vault, fingerprint
 
 MARK = "made by testbed-gateway"
 GATEWAY = "gateway"
+_READ = "read-"
 _DESCRIPTION = re.compile(rf"{MARK}: (\S+)(?: #([0-9a-f]{{12}}))?")
 _PAGE = 100
 _DAY = 86_400
@@ -141,7 +142,8 @@ class InfluxDBServer:
         for name, ident, spec in sorted(found, key=lambda one: not one[2]["secret_kept"]):  # the kept ones first
             is_stale = name in self._tokens
             self._tokens.setdefault(name, []).append(ident)
-            yield Resource(self.name, "token", f"{name} {ident}" if is_stale else name, spec)
+            startup = name.removeprefix(_READ) if name != GATEWAY else ""
+            yield Resource(self.name, "token", f"{name} {ident}" if is_stale else name, spec, startup)
 
     def _apply(self, step: Step) -> None:
         resource = step.resource
@@ -243,7 +245,7 @@ class InfluxDBServer:
 
 def read_token_name(slug: str) -> str:
     """The name of a startup's read token."""
-    return f"read-{slug}"
+    return f"{_READ}{slug}"
 
 
 def server_name(store: str | None) -> str:

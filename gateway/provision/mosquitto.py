@@ -168,7 +168,7 @@ class MosquittoServer:
         spec: dict[str, Any] = {"roles": [role["rolename"] for role in client.get("roles", [])]}
         if name == self._gateway_user:
             spec["secret_kept"] = kept
-        return Resource(self.name, "client", name, spec, is_ours=_is_ours(client))
+        return Resource(self.name, "client", name, spec, _startup_of(name), is_ours=_is_ours(client))
 
     async def _ask(self, commands: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Send commands and wait for their answers.
@@ -212,6 +212,11 @@ class MosquittoServer:
 def account(startup: str, device: str) -> str:
     """A device's account. A slug holds no dot, so that two startups' accounts cannot be spelled alike."""
     return f"{startup}.{device}"
+
+
+def _startup_of(name: str) -> str:
+    """The inverse of `account`, also for a startup's own."""
+    return name.partition(".")[0]
 
 
 def _roles(config: Config, gateway_user: str) -> Iterable[tuple[str, set[str], str]]:
@@ -272,7 +277,8 @@ def _acl(text: str) -> dict[str, Any]:
 
 def _actual_role(role: Mapping[str, Any]) -> Resource:
     acls = sorted(f"{acl['acltype']} {acl['topic']}" for acl in role.get("acls", []) if acl.get("allow"))
-    return Resource("mosquitto", "role", role["rolename"], {"acls": acls}, is_ours=_is_ours(role))
+    name = role["rolename"]
+    return Resource("mosquitto", "role", name, {"acls": acls}, _startup_of(name), is_ours=_is_ours(role))
 
 
 def _is_ours(found: Mapping[str, Any]) -> bool:

@@ -77,7 +77,7 @@ async def revocation(
     Nothing else is removed, whatever else is left over on the servers.
     """
     wanted = [await asyncio.to_thread(server.wanted, before) for server in servers]
-    theirs = {resource.key for resources in wanted for resource in resources if resource.startup in slugs}
+    known = {resource.key for resources in wanted for resource in resources if resource.startup in slugs}
     if delete_data:
         after = after.model_copy(update={"ended": tuple(one for one in after.ended if one.slug not in slugs)})
     plan = await run.plan(after, servers, prune=True)
@@ -85,7 +85,8 @@ async def revocation(
     def goes(step: Step) -> bool:
         if step.action != "remove":
             return True
-        return step.resource.key in theirs and (delete_data or step.resource.kind not in DATA_KINDS)
+        is_theirs = step.resource.key in known or step.resource.startup in slugs
+        return is_theirs and (delete_data or step.resource.kind not in DATA_KINDS)
 
     removed = tuple(step for step in plan.steps if goes(step))
     kept = tuple(step.resource for step in plan.steps if not goes(step))

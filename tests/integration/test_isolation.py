@@ -17,7 +17,7 @@ from paho.mqtt.properties import Properties
 
 from gateway.config import Config, Settings, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision import run
+from gateway.provision import programme, run
 from gateway.provision.mosquitto import GATEWAY_PASSWORD, MosquittoServer
 from gateway.provision.plan import Credential, Plan
 from gateway.provision.vault import Vault
@@ -302,6 +302,19 @@ async def test_only_prune_removes_and_only_ours(broker: SecureMosquitto) -> None
     await left.close()
     assert "somebody-elses" in roles
     assert not {"greenbed", "greenbed.d1"} & set(roles)
+
+
+async def test_who_leaves_leaves_nothing_behind(broker: SecureMosquitto) -> None:
+    """With a startup goes all that it ever got, also the account of a device that its file names no more; and nothing
+    of another startup, whatever of that is left over."""
+    await provision(broker)
+    before = configuration(startup("acme", "d1"), startup("voltwise", "d1"), CONFIG.startups[2])
+    server = admin(broker)
+    plan = await programme.revocation(before, configuration(*before.startups[1:]), ["acme"], [server], delete_data=True)
+    await server.close()
+    removed = {step.resource.name for step in plan.steps if step.action == "remove"}
+    assert removed == {"acme", "acme.d1", "acme.d2"}
+    assert {resource.name for resource in plan.leftover} == {"voltwise.d2"}
 
 
 async def test_what_others_made_is_a_conflict(broker: SecureMosquitto) -> None:

@@ -16,8 +16,8 @@ import gateway.provision.influxdb  # noqa: F401  # `run` imports both in the eve
 from gateway.config import Config, load
 from gateway.config.secrets import influxdb_token
 from gateway.errors import ProvisionError, SecretMissing
-from gateway.provision import run, show
-from gateway.provision.plan import Plan, Server
+from gateway.provision import programme, run, show
+from gateway.provision.plan import Key, Plan, Server
 from gateway.provision.settings import load_provision
 from gateway.render import console
 from tests.builders import STARTUP, write_config
@@ -216,6 +216,29 @@ async def test_what_has_ended_keeps_its_data_on_its_own_instance(site: Site) -> 
     assert site.east.rights(await site.gateways_token("east")) == {"read e-birch", "write e-birch"}
     assert site.default.rights(await site.gateways_token()) == {"read acme", "write acme", "read bolt", "write bolt"}
     assert (await site.plan(prune=True)).is_done
+
+
+async def test_who_leaves_has_access_to_no_instance(site: Site) -> None:
+    """With a startup go its read tokens, also one that it left where its store was before. Its data goes from the
+    instance that the export was made from; what it left elsewhere is told."""
+    await site.apply()
+    old = site.token("influxdb-read-acme")
+    site.write_gateway(acme="east")
+    await site.apply()
+    before = await site.config()
+    after = before.model_copy(update={"startups": tuple(one for one in before.startups if one.slug != "acme")})
+    async with site.servers() as servers:
+        plan = await programme.revocation(before, after, ["acme"], servers, delete_data=True)
+        applied = await run.apply(plan, servers, lambda _step: None)
+    assert applied.problem == ""
+    assert [one for one in at_influxdb(plan) if one.startswith("-")] == [
+        "- influxdb.east token read-acme",
+        "- influxdb.east bucket e-acme",
+        "- influxdb token read-acme",
+    ]
+    assert [one.key for one in plan.leftover] == [Key("influxdb", "bucket", "acme")]
+    assert site.default.rights(old) == set()
+    assert site.east.rights(await site.gateways_token("east")) == {"read e-birch", "write e-birch"}
 
 
 async def test_two_stores_of_one_instance_are_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
