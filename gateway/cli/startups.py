@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -257,9 +257,13 @@ def _provisioned(directory: Path, tokens: dict[str, str], handouts: Path | None,
             _tell(made, json=json)
         raise
     applied = Applied(applied.done, (*made, *applied.credentials), applied.failed, applied.problem)
-    for slug, token in tokens.items():
-        _hand_out(loaded, settings, slug, token, applied.credentials, handouts)
-    report(plan, applied, json=json)
+    report(plan, applied, json=json)  # first: a secret that is not told now is lost
+    places = _places(loaded, settings)
+    for slug in () if json else tokens:
+        console().print(show.joined(loaded.by_slug[slug], places))
+    if handouts:
+        for slug, token in tokens.items():
+            _hand_out(loaded.by_slug[slug], places, token, applied.credentials, handouts / f"{slug}.md")
     raise typer.Exit(1 if applied.problem or plan.conflicts else 0)
 
 
@@ -270,22 +274,18 @@ def _tell(made: Sequence[Credential], *, json: bool) -> None:
         console().print(show.credentials(made))
 
 
-def _hand_out(
-    loaded: Config,
-    settings: ProvisionSettings,
-    slug: str,
-    token: str,
-    credentials: Sequence[Credential],
-    directory: Path | None,
-) -> None:
-    if directory is None:
-        return
-    own = [one for one in credentials if one.name != slug or one.whose != "HTTP API"]
-    page = handout(loaded.by_slug[slug], own, _places(loaded, settings), time.time_ns(), token)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = directory / f"{slug}.md"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(page)
+def _hand_out(startup: Startup, places: Places, token: str, credentials: Sequence[Credential], path: Path) -> None:
+    own = [one for one in credentials if one.name != startup.slug or one.whose != "HTTP API"]
+    page = handout(startup, own, places, time.time_ns(), token)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # one that is there may be readable for others
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(page)
+    except OSError as error:
+        raise ProvisionError(
+            f"{path}: the hand-out cannot be written; {error.strerror}. All that stands on it is told above"
+        ) from error
     console(to_stderr=True).print(f"wrote {path}")
 
 
@@ -341,6 +341,9 @@ def _date(text: str | None) -> date | None:
     if text is None:
         return None
     try:
-        return date.fromisoformat(text)
+        last = date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"expected a date such as 2026-12-18; got {text!r}", param_hint="--until") from None
+    if last < datetime.now(UTC).date():
+        raise typer.BadParameter(f"expected a day that is not over yet; got {text}", param_hint="--until")
+    return last

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.config import Startup
+from gateway.provision.handout import Places
 from gateway.provision.plan import Credential, Plan, Step
 from gateway.provision.run import Applied
 
@@ -56,10 +57,36 @@ def credentials(made: Sequence[Credential]) -> RenderableType:
         title_style="yellow",
         title_justify="left",
     )
-    for name in ("startup", "for", "name", "secret"):
-        table.add_column(name, no_wrap=name == "secret")
+    longest = max((len(one.secret) for one in made), default=0)
+    for name in ("startup", "for", "name", "secret"):  # on a narrow terminal folded: nothing of them may be lost
+        table.add_column(name, overflow="fold", min_width=longest if name == "secret" else None)
     for one in made:
         table.add_row(one.startup, one.whose, one.name, Text(one.secret, "bold"))
+    return table
+
+
+def joined(startup: Startup, places: Places) -> RenderableType:
+    """Where a startup finds everything: with its credentials all that it needs."""
+    table = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        show_header=False,
+        title=f"what {startup.slug} needs, beside its accounts",
+        title_style="",
+        title_justify="left",
+    )
+    table.add_column()
+    table.add_column(overflow="fold")
+    topics = "\n".join(rule.template.text for rule in startup.topics.values())
+    for what, where in (
+        ("MQTT broker", places.mqtt),
+        ("publish on", topics),
+        ("what was refused", f"feedback/{startup.slug}/{{device}}"),
+        ("live readings", f"feeds/{startup.slug}/{{device}}/{{measurement}}"),
+        ("page and HTTP API", places.http),
+        ("Grafana", places.grafana or "not set up"),
+    ):
+        table.add_row(what, Text(where))
     return table
 
 

@@ -62,8 +62,9 @@ def config(tmp_path: Path, broker: SecureMosquitto) -> Path:
 def gateway(config: Path) -> Gateway:
     """`await gateway("provision", "plan")`."""
 
-    async def run(*arguments: object, password: str = ADMIN_PASSWORD) -> Finished:
-        environment = {"GATEWAY_PROVISION_MQTT_PASSWORD": password, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    async def run(*arguments: object, password: str = ADMIN_PASSWORD, columns: int = 200) -> Finished:
+        environment = {"GATEWAY_PROVISION_MQTT_PASSWORD": password, "NO_COLOR": "1", "TERM": "dumb"}
+        environment["COLUMNS"] = str(columns)
         command = [sys.executable, "-m", "gateway", *map(str, arguments), "--config", str(config)]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*command, env=os.environ | environment, stdout=pipe, stderr=pipe)
@@ -236,6 +237,41 @@ async def test_what_a_startup_left_in_the_embedded_store_is_not_deleted(
     assert closed.code == 0
     assert "exported 0 readings" in closed.err
     assert (config.parent / "state" / "store" / "birch.db").exists()
+
+
+async def test_nothing_that_is_shown_once_is_lost(gateway: Gateway, tmp_path: Path) -> None:
+    """Where the hand-out cannot be written the secrets are told all the same, and names too long for the terminal are
+    folded. The text tells all that stands in the hand-out."""
+    (tmp_path / "file").write_text("")
+    device = "d" * 64
+    made = await gateway(
+        "startups", "add", "birch", "--name", "Birch", "--device", device, "--handouts", tmp_path / "file", columns=60
+    )
+    assert made.code == 1
+    assert "birch.md: the hand-out cannot be written" in made.err
+    assert "…" not in made.out
+    assert made.out.count("d") >= len(device)
+    for told in ("mqtt://", "testbed/birch/{device}/climate", "feedback/birch/{device}", "feeds/birch/", "http://"):
+        assert told in made.out
+
+
+async def test_a_hand_out_is_for_its_owner_alone(gateway: Gateway, tmp_path: Path) -> None:
+    """Also where a file of its name is there already, which others may read."""
+    page = tmp_path / "birch.md"
+    page.write_text("of last year")
+    page.chmod(0o644)
+    assert (await gateway("startups", "add", "birch", "--name", "Birch", "--handouts", tmp_path)).code == 0
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert "last year" not in page.read_text()
+
+
+@pytest.mark.parametrize("command", [("startups", "add", "birch", "--name", "x"), ("cohort", "open", "x", "birch")])
+async def test_a_last_day_that_is_over_is_told(gateway: Gateway, config: Path, command: tuple[str, ...]) -> None:
+    """Nobody joins who has left already: no file is written."""
+    wrong = await gateway(*command, "--until", "2020-01-31")
+    assert wrong.code == 2
+    assert "a day that is not over yet" in wrong.err
+    assert not (config / "startups" / "birch.yaml").exists()
 
 
 @pytest.mark.parametrize(
