@@ -76,14 +76,14 @@ class GrafanaServer:
         await self._grafana.close()
 
     def _wanted_of(self, startup: Startup) -> list[Resource]:
-        slug = startup.slug
+        slug, home = startup.slug, self._home(startup.slug)
         return [
             _org_resource(slug, org_name(startup)),
             *grafana_users.wanted(startup),
-            grafana_contents.wanted_source(startup, self._home(slug)),
+            grafana_contents.wanted_source(startup, home),
             grafana_contents.wanted_folder(startup),
             *grafana_dashboards.wanted(slug, dashboards.generate_all(startup)),
-            *grafana_contents.wanted_rules(startup),
+            *grafana_contents.wanted_rules(startup, home),
         ]
 
     async def _actual_of(self, startup: Startup, orgs: Sequence[Org]) -> list[Resource]:

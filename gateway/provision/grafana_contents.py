@@ -8,6 +8,7 @@ it, so that a new token is noticed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gateway.config import Startup
@@ -16,7 +17,7 @@ from gateway.provision import alerts, grafana_dashboards
 from gateway.provision.grafana_api import NOT_FOUND, TAKEN, Grafana
 from gateway.provision.grafana_names import DATA_SOURCE, FOLDER, home_uid
 from gateway.provision.grafana_panels import Json
-from gateway.provision.plan import Resource
+from gateway.provision.plan import Key, Resource
 from gateway.provision.vault import fingerprint
 
 SOURCE_KIND, FOLDER_KIND, RULE_KIND = "data source", "folder", "alert rule"
@@ -25,17 +26,19 @@ _TOKEN = "testbedToken"  # noqa: S105  # the name of a setting
 
 
 class Home(NamedTuple):
-    """Where Grafana finds a startup's readings: the URL of InfluxDB, the bucket, the read token if there is one yet."""
+    """Where Grafana finds a startup's readings: the URL of InfluxDB, the bucket, the read token if there is one yet.
+    `needs` is what must not be somebody else's: the bucket, in plans."""
 
     url: str
     bucket: str
     token: str | None
+    needs: tuple[Key, ...] = ()
 
 
 def wanted_source(startup: Startup, home: Home) -> Resource:
     """The data source; without a token yet its fingerprint is empty."""
     spec = {"url": home.url, "database": home.bucket, "token": fingerprint(home.token), "default": True}
-    return _resource(SOURCE_KIND, startup.slug, startup.slug, spec)
+    return replace(_resource(SOURCE_KIND, startup.slug, startup.slug, spec), needs=home.needs)
 
 
 def wanted_folder(startup: Startup) -> Resource:
@@ -43,12 +46,13 @@ def wanted_folder(startup: Startup) -> Resource:
     return _resource(FOLDER_KIND, startup.slug, startup.slug, {})
 
 
-def wanted_rules(startup: Startup) -> list[Resource]:
-    """The alert rules."""
-    return [
+def wanted_rules(startup: Startup, home: Home) -> list[Resource]:
+    """The alert rules. Grafana refuses them where the data source is missing, so they need what that needs."""
+    rules = [
         _resource(RULE_KIND, startup.slug, rule["uid"], {"generated": rule["annotations"][alerts.HASH], "rule": rule})
         for rule in alerts.alert_rules(startup)
     ]
+    return [replace(rule, needs=home.needs) for rule in rules]
 
 
 async def actual_source(grafana: Grafana, org_id: int, slug: str) -> list[Resource]:

@@ -24,7 +24,7 @@ from gateway.config import Config
 from gateway.config.models import InfluxDB
 from gateway.config.secrets import store_setting
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision.plan import Credential, Resource, Step
+from gateway.provision.plan import Credential, Key, Resource, Step
 from gateway.provision.vault import Vault, fingerprint
 
 MARK = "made by testbed-gateway"
@@ -62,6 +62,7 @@ class InfluxDBServer:
         self._buckets: dict[str, str] = {}
         self._tokens: dict[str, list[str]] = {}
         self._ended: set[str] = set()
+        self._foreign: set[str] = set()
 
     def wanted(self, config: Config) -> list[Resource]:
         """Buckets first, since tokens name them."""
@@ -74,13 +75,16 @@ class InfluxDBServer:
         everything = _rights(buckets.values())
         if everything:  # InfluxDB makes no token without permissions
             resources.append(self._token(GATEWAY, everything))
-        resources += [self._token(read_token_name(slug), [f"read {bucket}"], slug) for slug, bucket in buckets.items()]
+        resources += [
+            self._token(read_token_name(slug), [f"read {bucket}"], slug, needs=(bucket_key(bucket, self._store),))
+            for slug, bucket in buckets.items()
+        ]
         return resources
 
     async def actual(self, config: Config) -> list[Resource]:
         """Buckets and tokens of ours, and buckets of a wanted name."""
         ended = {self.bucket(startup.slug) for startup in config.ended if startup.store == self._store}
-        return await self._call(lambda: self._actual({resource.name for resource in self.wanted(config)}, ended))
+        return await self._call(lambda: self._actual({one.key: one for one in self.wanted(config)}, ended))
 
     async def apply(self, step: Step) -> list[Credential]:
         """Do one step. Tokens go into the vault; nothing of them is told to people."""
@@ -93,20 +97,22 @@ class InfluxDBServer:
     def bucket(self, slug: str) -> str:
         return self._settings.bucket.replace("{startup}", slug)
 
-    def _token(self, name: str, permissions: list[str], startup: str = "") -> Resource:
+    def _token(self, name: str, permissions: list[str], startup: str = "", needs: tuple[Key, ...] = ()) -> Resource:
         spec = {"permissions": sorted(permissions), "secret_kept": True, "status": "active"}
-        return Resource(self.name, "token", name, spec, startup)
+        return Resource(self.name, "token", name, spec, startup, needs=needs)
 
     def _vault_name(self, token: str) -> str:
         return vault_name(token, self._store)
 
     # ------------------------------------------------------------------ in a thread: the client's admin API is blocking
 
-    def _actual(self, names: set[str], ended: set[str]) -> list[Resource]:
+    def _actual(self, wanted: Mapping[Key, Resource], ended: set[str]) -> list[Resource]:
         self._check_alone()
         buckets = list(self._all_buckets())
         self._buckets = {bucket.name: bucket.id for bucket in buckets}
         self._ended = {bucket.name for bucket in buckets if bucket.name in ended and bucket.description == MARK}
+        others = {bucket.name for bucket in buckets if bucket.description != MARK}
+        self._foreign = {name for name in others if bucket_key(name, self._store) in wanted}
         found = [
             Resource(
                 self.name,
@@ -119,8 +125,11 @@ class InfluxDBServer:
             if bucket.name not in self._ended
         ]
         tokens = self._actual_tokens({bucket.id: bucket.name for bucket in buckets})
-        found += [token for token in tokens if token.name in names or token.name != GATEWAY or not self._ended]
-        return [resource for resource in found if resource.is_ours or resource.name in names]
+        found += [token for token in tokens if token.key in wanted or token.name != GATEWAY or not self._ended]
+        own = wanted.get(Key(self.name, "token", GATEWAY))
+        if own and GATEWAY not in self._tokens and not self._allowed(own):
+            found.append(own)  # taken for done: InfluxDB makes no token without permissions
+        return [resource for resource in found if resource.is_ours or resource.key in wanted]
 
     def _actual_tokens(self, bucket_names: Mapping[str, str]) -> Iterable[Resource]:
         """A token whose secret is the one in the vault has its own name; others of ours are left from before."""
@@ -132,11 +141,7 @@ class InfluxDBServer:
                 continue
             name, print_ = match.groups()
             kept = bool(print_) and print_ == fingerprint(self._vault.read(self._vault_name(name)))
-            permissions = sorted(
-                text
-                for one in authorization.permissions
-                if (text := _permission_text(one, bucket_names)) not in self._beside(name)
-            )
+            permissions = self._comparable(name, {_permission_text(p, bucket_names) for p in authorization.permissions})
             spec = {"permissions": permissions, "secret_kept": kept, "status": authorization.status}
             found.append((name, authorization.id, spec))
         for name, ident, spec in sorted(found, key=lambda one: not one[2]["secret_kept"]):  # the kept ones first
@@ -177,8 +182,10 @@ class InfluxDBServer:
         """Make it, keep it, and only then delete the older ones: at no moment is the gateway without."""
         api = self._client.authorizations_api()
         old = self._tokens.get(resource.name, [])
-        texts = [*resource.spec["permissions"], *self._beside(resource.name)]
-        permissions = [self._permission(text) for text in texts]
+        permissions = [self._permission(text) for text in self._allowed(resource)]
+        if not permissions:  # all that it could open is somebody else's now
+            self._remove_tokens(resource.name)
+            return
         wanted = Authorization(org_id=self._org_id(), permissions=permissions, description=f"{MARK}: {resource.name}")
         made = api.create_authorization(authorization=wanted)
         self._vault.write(self._vault_name(resource.name), made.token)
@@ -195,9 +202,21 @@ class InfluxDBServer:
         if not ident:
             self._vault.forget(self._vault_name(plain))
 
-    def _beside(self, token: str) -> list[str]:
-        """What a token may do beside what is wanted of it: the gateway's, all to the buckets of who has ended."""
-        return _rights(sorted(self._ended)) if token == GATEWAY else []
+    def _allowed(self, token: Resource) -> list[str]:
+        """What a token may do when it is made: what is wanted of it, and with the gateway's all to the buckets of who
+        has ended; nothing to those of others that have the names of startups."""
+        texts = [*token.spec["permissions"], *_rights(self._ended if token.name == GATEWAY else ())]
+        foreign = set(_rights(self._foreign))
+        return [text for text in texts if text not in foreign]
+
+    def _comparable(self, token: str, permissions: set[str]) -> list[str]:
+        """A token's permissions, to be compared with those that are wanted: where the gateway's are as `_allowed` says,
+        they are equal."""
+        if token != GATEWAY:
+            return sorted(permissions)
+        foreign = set(_rights(self._foreign))
+        too_many = {f"{text} of somebody else" for text in permissions & foreign}
+        return sorted((permissions - set(_rights(self._ended)) - foreign) | (too_many or foreign))
 
     def _permission(self, text: str) -> Permission:
         action, bucket = text.split(" ", 1)
@@ -251,6 +270,11 @@ def read_token_name(slug: str) -> str:
 def server_name(store: str | None) -> str:
     """What the InfluxDB of a store is called in plans; no slug has a dot, so that names in the vault are distinct."""
     return "influxdb" if store is None else f"influxdb.{store}"
+
+
+def bucket_key(bucket: str, store: str | None = None) -> Key:
+    """A bucket in plans."""
+    return Key(server_name(store), "bucket", bucket)
 
 
 def vault_name(token: str, store: str | None = None) -> str:

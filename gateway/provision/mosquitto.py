@@ -24,7 +24,7 @@ import aiomqtt
 
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision.plan import Credential, Resource, Step
+from gateway.provision.plan import Credential, Key, Resource, Step
 from gateway.provision.vault import Vault
 from gateway.topics import ROOT, Capture, Template, subscriptions
 
@@ -74,7 +74,8 @@ class MosquittoServer:
             resources.append(Resource(self.name, "role", role, {"acls": sorted(acls)}, startup))
         for role, _, startup in _roles(config, self._gateway_user):
             spec = {"roles": [role]} | ({"secret_kept": True} if role == self._gateway_user else {})
-            resources.append(Resource(self.name, "client", role, spec, startup))
+            needs = (Key(self.name, "role", role),)
+            resources.append(Resource(self.name, "client", role, spec, startup, needs=needs))
         return [*resources, Resource(self.name, "default access", "defaults", dict(DEFAULTS))]
 
     async def actual(self, config: Config) -> list[Resource]:

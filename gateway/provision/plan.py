@@ -27,7 +27,11 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One thing, as it is wanted or as it is. `is_ours`: provisioning made it, so it may change and remove it."""
+    """One thing, as it is wanted or as it is.
+
+    `is_ours`: provisioning made it, so it may change and remove it. `needs`: what it gives a right to or names; where
+    one of them is somebody else's, it is not made.
+    """
 
     server: str
     kind: str
@@ -35,6 +39,7 @@ class Resource:
     spec: Mapping[str, Any] = field(default_factory=dict)
     startup: str = ""
     is_ours: bool = True
+    needs: tuple[Key, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -138,6 +143,12 @@ def diff(wanted: Sequence[Resource], actual: Iterable[Resource], *, prune: bool 
     if prune:
         steps += [Step("remove", resource) for resource in reversed(unwanted)]
     return Plan(tuple(steps), tuple(conflicts), () if prune else tuple(unwanted))
+
+
+def possible(steps: Iterable[Step], conflicts: Iterable[Conflict]) -> list[Step]:
+    """The steps that need nothing of somebody else's."""
+    taken = {conflict.resource.key for conflict in conflicts}
+    return [step for step in steps if step.action == "remove" or taken.isdisjoint(step.resource.needs)]
 
 
 def _told(spec: Mapping[str, Any]) -> Iterable[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gateway.config import Config
 from gateway.config.secrets import named_variable, store_setting
 from gateway.errors import ProvisionError
-from gateway.provision.plan import Credential, Plan, Server, Step, diff
+from gateway.provision.plan import Credential, Plan, Server, Step, diff, possible
 from gateway.provision.settings import (
     FILE_NAME,
     GrafanaAdmin,
@@ -70,9 +70,10 @@ async def plan(config: Config, several: Sequence[Server], *, prune: bool = False
     ]
     removals = [step for part in reversed(parts) for step in part.steps if step.action == "remove"]
     steps = [step for part in parts for step in part.steps if step.action != "remove"]
+    conflicts = tuple(conflict for part in parts for conflict in part.conflicts)
     return Plan(
-        (*steps, *removals),
-        tuple(conflict for part in parts for conflict in part.conflicts),
+        (*possible(steps, conflicts), *removals),
+        conflicts,
         tuple(resource for part in parts for resource in part.leftover),
     )
 
@@ -158,7 +159,7 @@ async def _influxdb(
 async def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, vault: Vault) -> Server:
     from gateway.provision.grafana import GrafanaServer
     from gateway.provision.grafana_contents import Home
-    from gateway.provision.influxdb import read_token_name, vault_name
+    from gateway.provision.influxdb import bucket_key, read_token_name, vault_name
 
     password = await asyncio.to_thread(
         secret, admin.password_file, "GATEWAY_PROVISION_GRAFANA_PASSWORD", "the password of Grafana's admin"
@@ -166,10 +167,12 @@ async def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAd
 
     def home(slug: str) -> Home:
         store = config.by_slug[slug].store
+        bucket = config.settings.store_named(store).influxdb.bucket.replace("{startup}", slug)
         return Home(
             _seen_by_grafana(config, settings, admin, store),
-            config.settings.store_named(store).influxdb.bucket.replace("{startup}", slug),
+            bucket,
             vault.read(vault_name(read_token_name(slug), store)),
+            needs=(bucket_key(bucket, store),),
         )
 
     return GrafanaServer(admin.url, admin.username, password, home)

@@ -327,6 +327,20 @@ async def test_what_others_made_is_a_conflict(broker: SecureMosquitto) -> None:
     assert "rename or remove it" in str(plan.conflicts[0])
 
 
+async def test_nobody_gets_a_role_that_others_made(broker: SecureMosquitto) -> None:
+    """A startup that is called like a role of somebody else gets no account that holds it. Mosquitto 2.1 itself makes
+    some, `super-admin` among them."""
+    server = admin(broker)
+    wide = {"acltype": "publishClientSend", "topic": "#", "allow": True}
+    await server._ask([{"command": "createRole", "rolename": "super-admin", "acls": [wide]}])
+    await server.close()
+    config = configuration(startup("super-admin"), *CONFIG.startups)
+    assert {one.startup for one in await provision(broker, config)} == set(SLUGS)
+    plan = await planned(broker, config)
+    assert [conflict.resource.name for conflict in plan.conflicts] == ["super-admin"]
+    assert plan.steps == ()
+
+
 async def test_what_was_changed_behind_our_back_is_put_right(broker: SecureMosquitto) -> None:
     """An ACL that somebody added to a role of ours shows in the plan as a change, and is gone after the apply."""
     await provision(broker)

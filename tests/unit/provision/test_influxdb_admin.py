@@ -255,6 +255,28 @@ async def test_a_bucket_that_others_made_is_a_conflict(site: Site) -> None:
     assert site.influxdb.retention("tb-acme") == DAY
 
 
+async def test_nobody_gets_a_token_for_a_bucket_that_others_made(site: Site) -> None:
+    """While a bucket's name is taken neither the gateway nor the startup gets any right to what is in it; everybody
+    else gets theirs. A right that the gateway has already is taken away."""
+    site.influxdb.make_bucket("tb-acme", description="somebody's")
+    site.influxdb.make_bucket("gateway", description="of nobody here")
+    assert await site.apply(ONE) == []
+    done = await site.apply()
+    assert done == ["+ influxdb bucket tb-bolt", "+ influxdb token gateway", "+ influxdb token read-bolt"]
+    assert await site.rights("gateway") == {"read tb-bolt", "write tb-bolt"}
+    assert (await site.plan()).steps == ()
+    site.influxdb.bucket("tb-acme")["description"] = MARK
+    await site.apply()
+    site.influxdb.bucket("tb-acme")["description"] = "somebody's again"
+    assert await site.apply() == ["~ influxdb token gateway"]
+    assert await site.rights("gateway") == {"read tb-bolt", "write tb-bolt"}
+    last = await site.secret("gateway")
+    site.influxdb.bucket("tb-bolt")["description"] = "somebody's too"
+    await site.apply()
+    assert site.influxdb.rights(last) == set()
+    assert (await site.plan()).steps == ()
+
+
 async def test_more_buckets_than_a_page(site: Site) -> None:
     """With hundreds of buckets those of ours are found on whatever page they are."""
     for number in range(230):

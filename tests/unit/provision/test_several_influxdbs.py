@@ -241,6 +241,23 @@ async def test_who_leaves_has_access_to_no_instance(site: Site) -> None:
     assert site.east.rights(await site.gateways_token("east")) == {"read e-birch", "write e-birch"}
 
 
+async def test_a_bucket_that_others_made_counts_on_its_own_instance(site: Site) -> None:
+    """Nobody gets a right to a bucket of somebody else's, and Grafana no data source for it, on the instance where it
+    is. A bucket of the same name on the other one is whose it is there. Nothing else waits for it."""
+    site.east.make_bucket("e-birch", description="somebody's")
+    site.east.make_bucket("acme", description="of nobody here")
+    assert all("influxdb.east" not in step for step in await site.apply())
+    assert "testbed-acme" in site.grafana.org("Acme Air (acme)").sources
+    site.write_gateway(bolt="east")
+    await site.apply()
+    plan = await site.plan()
+    assert [conflict.resource.key for conflict in plan.conflicts] == [Key("influxdb.east", "bucket", "e-birch")]
+    assert plan.steps == ()
+    assert site.east.rights(await site.gateways_token("east")) == {"read e-bolt", "write e-bolt"}
+    assert site.default.rights(await site.gateways_token()) == {"read acme", "write acme"}
+    assert "testbed-birch" not in site.grafana.org("Acme Air (birch)").sources
+
+
 async def test_two_stores_of_one_instance_are_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would take the other's buckets for left over, and --prune delete them: nothing is planned."""
     monkeypatch.setenv("GATEWAY_PROVISION_INFLUXDB_TOKEN_EAST", TOKEN)
