@@ -26,7 +26,7 @@ from gateway.cli.options import (
     quiet_interrupt,
 )
 from gateway.client import Client
-from gateway.config import load, secrets
+from gateway.config import Config, load, load_settings, secrets
 from gateway.config.models import Log
 from gateway.database import read_only
 
@@ -89,9 +89,11 @@ def demo(
 
 def status(config: ConfigDir = DEFAULT_DIR, url: Url = None, json: Json = False) -> None:
     """Whether the gateway runs and works, the ledger, and how many dead letters there are."""
-    loaded = load(config)
+    loaded = Config(settings=load_settings(config), startups=())
     client = Client(loaded, url=url)
     ready = client.ready()
+    if ready is None:
+        load(config)  # one that is wrong may be why
     balance, kept = read_only(
         database_path(loaded), lambda connection: (ledger.balance(connection), dead_letters.totals(connection))
     )

@@ -1,6 +1,6 @@
 """Operators' YAML -> one immutable Config. Errors carry file and line."""
 
-from gateway.config.load import load
+from gateway.config.load import load, load_settings
 from gateway.config.models import (
     Config,
     FieldRule,
@@ -26,4 +26,5 @@ __all__ = [
     "TimeRule",
     "TopicRule",
     "load",
+    "load_settings",
 ]

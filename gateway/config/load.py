@@ -69,6 +69,19 @@ def load(directory: Path) -> Config:
     return Config(settings=settings, startups=tuple(startups), warnings=warnings)
 
 
+def load_settings(directory: Path) -> Settings:
+    """gateway.yaml alone: for who has to find a running gateway, whatever is wrong with the startups' files.
+
+    Raises:
+        ConfigError: with every problem in it.
+    """
+    problems: list[Problem] = []
+    settings = _read_settings(directory, problems)
+    if settings is None:
+        raise ConfigError(problems)
+    return settings
+
+
 def read_file(directory: Path, name: str, model: type[M]) -> M:
     """One file of the directory by itself; its model's defaults where it is not there.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -106,6 +108,24 @@ async def test_a_wrong_configuration_changes_nothing(gateway: Running, config: P
     path.write_text(good + AIR)
     await eventually(lambda: not gateway.gateway.health().config.problem)
     assert "air" in gateway.gateway.config.by_slug["acme"].topics
+
+
+async def test_status_tells_that_the_files_are_not_used(config: Path, broker: Mosquitto) -> None:
+    """While the configuration on disk is wrong, `gateway status` shows how the running gateway is, and what
+    is wrong."""
+    async with GatewayProcess(config) as gateway:
+        (url,) = await eventually(lambda: re.findall(r'"http": ?"([^"]+)"', gateway.log))
+        await eventually(lambda: "broker connected" in gateway.log)
+        startup_file(config).write_text("topics: [")
+        await eventually(lambda: "configuration not reloaded" in gateway.log)
+        command = [sys.executable, "-m", "gateway", "status", "--config", str(config), "--url", url]
+        status = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        told = (await status.communicate())[0].decode()
+        assert status.returncode == 0
+        assert "config: the configuration on disk is not used" in told
+        assert "acme.yaml:" in told.replace("\n", "")  # it is folded
+        assert "broker" in told
+        assert await gateway.terminate() == 0
 
 
 async def test_a_new_startup_has_everything(gateway: Running, config: Path, broker: Mosquitto) -> None:
