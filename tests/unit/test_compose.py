@@ -17,6 +17,7 @@ import aiomqtt
 import pytest
 from ruamel.yaml import YAML
 
+import gateway.cli.options
 import gateway.config.secrets
 import gateway.provision.run
 from gateway.config import Config, load
@@ -175,14 +176,15 @@ def test_the_example_has_every_variable() -> None:
 
 
 def test_volumes_have_names_and_mounted_files_are_there() -> None:
-    """Each mount is a named volume, or a file of this repository that nothing in the container can change."""
+    """Each mount is a named volume, or a file of this repository that nothing in the container can change; but that
+    provisioning may write startups' files, as `startups add` does."""
     used = set()
     for name in SERVICES:
         for source, target, mode in mounts(name):
             assert target.startswith("/")
             if source.startswith("./"):
                 assert (ROOT / source).exists()
-                assert mode == "ro"
+                assert mode == ("rw" if (name, source) == ("provision", "./config/startups") else "ro")
             else:
                 used.add(source)
     assert used == STACK["volumes"].keys()
@@ -226,8 +228,8 @@ def test_only_provisioning_has_the_admins_secrets() -> None:
 
 @pytest.mark.parametrize("name", ["gateway", "provision"])
 def test_every_variable_is_one_that_the_gateway_reads(name: str) -> None:
-    """What a service of ours gets as its environment stands in the code that reads secrets."""
-    modules = (gateway.config.secrets, gateway.provision.run)
+    """What a service of ours gets as its environment stands in the code that reads it."""
+    modules = (gateway.config.secrets, gateway.provision.run, gateway.cli.options)
     code = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules)
     for variable in SERVICES[name]["environment"]:
         assert f'"{variable}"' in code
