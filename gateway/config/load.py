@@ -22,6 +22,10 @@ from gateway.topics import ROOT, Capture, Template
 
 M = TypeVar("M", bound=BaseModel)
 
+_USER_INFO = re.compile(r"//[^/\s]*@")
+"""A name and password in a URL."""
+_NEAR_SECRETS = {"token_sha256"}
+
 _EXPECTED = {
     "missing": "this setting, which has no default",
     "extra_forbidden": "a known setting",
@@ -166,6 +170,8 @@ def _problem(document: Document, details: ErrorDetails) -> Problem:
     elif details["type"] == "extra_forbidden":
         expected += _nearby(str(loc[-1]))
         got = repr(loc[-1])
+    elif str(loc[-1]) in _NEAR_SECRETS:
+        got = "something else"  # it may be the secret itself; errors stand in logs and at /readyz
     else:
         got = context.get("got") or _shown(details["input"])
     return Problem(document.name, document.line(loc), ".".join(map(str, loc)), expected, got)
@@ -174,7 +180,7 @@ def _problem(document: Document, details: ErrorDetails) -> Problem:
 def _shown(value: object) -> str:
     if isinstance(value, dict | list | BaseModel):
         return "what stands there"
-    text = repr(value) if isinstance(value, str) else str(value)
+    text = _USER_INFO.sub("//…@", repr(value)) if isinstance(value, str) else str(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
