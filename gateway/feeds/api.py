@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -130,6 +131,7 @@ async def telemetry(
 
 @router.get("/startups/{startup}/live", summary="Live readings and rejections as Server-Sent Events")
 async def live(
+    request: Request,
     startup: Asked,
     services: Parts,
     last_event_id: After = None,
@@ -137,7 +139,9 @@ async def live(
     device: str | None = None,
 ) -> StreamingResponse:
     wanted = sse.Wanted(measurement, device)
-    body = sse.sse(services.live.feed(startup.slug), wanted, _event_id(last_event_id))
+    token = request.headers["authorization"].partition(" ")[2].strip()
+    may = _still_allowed(services, token, startup.slug)
+    body = sse.sse(services.live.feed(startup.slug), wanted, _event_id(last_event_id), may)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
@@ -153,7 +157,8 @@ async def live_websocket(
     """The same events over a WebSocket. The token comes in the Authorization header, or, from a browser, as the
     second subprotocol: `new WebSocket(url, ["bearer", token])`."""
     services: Services = socket.app.state.services
-    principal = services.tokens.who(_websocket_token(socket))
+    token = _websocket_token(socket)
+    principal = services.tokens.who(token)
     if principal is None:
         raise ProblemError(
             401,
@@ -162,7 +167,26 @@ async def live_websocket(
     _allowed(services, principal, startup)
     await socket.accept(subprotocol="bearer" if "sec-websocket-protocol" in socket.headers else None)
     wanted = sse.Wanted(measurement, device)
-    await sse.websocket(socket, services.live.feed(startup), wanted, _event_id(after))
+    may = _still_allowed(services, token, startup)
+    await sse.websocket(socket, services.live.feed(startup), wanted, _event_id(after), may)
+
+
+def _still_allowed(services: Services, token: str, startup: str) -> Callable[[], bool]:
+    """Whether a token that could open a live feed may go on: a reload can end it, and so can the startup's last day."""
+    known = services.tokens
+    principal = known.who(token)
+
+    def may() -> bool:
+        nonlocal known, principal
+        if services.tokens is not known:
+            known = services.tokens
+            principal = known.who(token)
+        try:
+            return principal is not None and bool(_allowed(services, principal, startup))
+        except ProblemError:
+            return False
+
+    return may
 
 
 def _websocket_token(socket: WebSocket) -> str:

@@ -10,10 +10,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from fastapi import WebSocket
+from fastapi import WebSocket, status
 from pydantic_core import from_json, to_json
 
 from gateway.feeds.live import Chunk, Event, Feed
@@ -37,25 +37,31 @@ class Wanted:
         return self._measurement is None or (isinstance(of, Reading) and of.measurement == self._measurement)
 
 
-async def sse(feed: Feed, wanted: Wanted, after: int | None) -> AsyncGenerator[bytes]:
-    """The body of the answer. A comment goes out when nothing else does, so that proxies keep the line open."""
+async def sse(feed: Feed, wanted: Wanted, after: int | None, may: Callable[[], bool]) -> AsyncGenerator[bytes]:
+    """The body of the answer. A comment goes out when nothing else does, so that proxies keep the line open. It ends
+    when the listener may listen no more."""
     yield b"retry: %d\n\n" % RETRY_MS
     async with aclosing(_chunks_or_silence(feed, after)) as chunks:
         async for chunk in chunks:
+            if not may():
+                return
             yield _sse_chunk(chunk, wanted) if chunk else b": still here\n\n"
 
 
-async def websocket(socket: WebSocket, feed: Feed, wanted: Wanted, after: int | None) -> None:
-    """Send events as JSON texts `{"id":…,"event":…,"data":…}` until the other side goes."""
+async def websocket(socket: WebSocket, feed: Feed, wanted: Wanted, after: int | None, may: Callable[[], bool]) -> None:
+    """Send events as JSON texts `{"id":…,"event":…,"data":…}` until the other side goes, or may listen no more."""
     async with asyncio.TaskGroup() as tasks:
-        sending = tasks.create_task(_send(socket, feed, wanted, after), name="websocket-send")
+        sending = tasks.create_task(_send(socket, feed, wanted, after, may), name="websocket-send")
         await _until_gone(socket)
         sending.cancel()
 
 
-async def _send(socket: WebSocket, feed: Feed, wanted: Wanted, after: int | None) -> None:
+async def _send(socket: WebSocket, feed: Feed, wanted: Wanted, after: int | None, may: Callable[[], bool]) -> None:
     async with aclosing(feed.follow(after)) as chunks:
         async for chunk in chunks:
+            if not may():
+                await socket.close(status.WS_1008_POLICY_VIOLATION, "this token may not listen any more")
+                return
             if chunk.missed != 0:
                 await socket.send_text(to_json({"event": "missed", "data": _missed(chunk)}).decode())
             for event in filter(wanted, chunk.events):

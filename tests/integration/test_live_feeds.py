@@ -14,6 +14,7 @@ import pytest
 import websockets
 
 from gateway.feeds import sse
+from gateway.feeds.auth import Tokens
 from gateway.model import Reading, Rejection
 from gateway.mqtt.embedded import EmbeddedBroker
 from gateway.pipeline import Outcome
@@ -103,6 +104,25 @@ async def test_a_listener_that_was_away_too_long_is_told_how_many_it_missed(gate
         assert missed["event"] == "missed"
         assert missed["data"]["count"] == 20
         assert (await again.event())["data"]["fields"]["n"] == 21
+
+
+async def test_a_token_that_ended_hears_nothing_more(gateway: Running) -> None:
+    """An open stream and an open WebSocket end with the token that opened them."""
+    url = gateway.url.replace("http", "ws") + f"{URL}/ws"
+    async with (
+        listening(gateway) as stream,
+        websockets.connect(url, subprotocols=["bearer", "acme-token"]) as socket,  # type: ignore[list-item]
+    ):
+        await eventually(lambda: gateway.gateway.live.feed("acme").listeners == 2)
+        publish(gateway, 1)
+        assert (await stream.event())["data"]["fields"] == {"n": 1}
+        assert json.loads(await socket.recv())["data"]["fields"] == {"n": 1}
+        gateway.gateway.use(gateway.gateway.config, Tokens({"acme": "another-token"}, None))
+        publish(gateway, 2)
+        with pytest.raises(AssertionError, match="the stream ended"):
+            await stream.event()
+        with pytest.raises(websockets.ConnectionClosedError, match="may not listen any more"):
+            await socket.recv()
 
 
 async def test_filters(gateway: Running) -> None:
