@@ -290,10 +290,11 @@ def _hand_out(startup: Startup, places: Places, token: str, credentials: Sequenc
 
 
 def _places(loaded: Config, settings: ProvisionSettings) -> Places:
-    grafana = settings.grafana
+    grafana, http = settings.grafana, loaded.settings.http
+    scheme = "https" if http.cert_file else "http"
     return Places(
         settings.mqtt_url or loaded.settings.mqtt.url,
-        settings.http_url or f"http://{loaded.settings.http.listen}",
+        settings.http_url or f"{scheme}://{http.listen}",
         (grafana.public_url or grafana.url) if grafana else "",
     )
 

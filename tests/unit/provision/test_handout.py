@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.config import Startup
+from gateway.cli.startups import _places
+from gateway.config import Config, Settings, Startup
+from gateway.config.models import Http
 from gateway.provision.handout import Places, handout
 from gateway.provision.plan import Credential
+from gateway.provision.settings import ProvisionSettings
 from tests.builders import NOW, batch, message, pipeline, samples, startup
 
 PLACES = Places("mqtt://broker.example:2883", "https://bed.example", "https://grafana.example")
@@ -157,3 +161,10 @@ def test_the_example_is_accepted(one: Startup) -> None:
     (reading,) = outcome.readings[one.slug]
     assert reading.device == "DEVICE"
     assert reading.measurement == next(iter(one.topics))
+
+
+def test_the_gateways_own_https_stands_on_it() -> None:
+    """Where no address is set the page names the gateway's own, with `https` where it has a certificate."""
+    settings = Settings(http=Http(listen="bed.example:8443", cert_file=Path("cert.pem"), key_file=Path("key.pem")))
+    places = _places(Config(settings=settings, startups=()), ProvisionSettings())
+    assert places.http == "https://bed.example:8443"
