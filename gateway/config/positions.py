@@ -58,6 +58,8 @@ def read(path: Path, name: str) -> Document:
         raise _unreadable(name, line, "valid YAML", _first_line(error.problem or str(error))) from None
     except (YAMLError, ValueError) as error:
         raise _unreadable(name, 0, "YAML in UTF-8", _first_line(str(error))) from None
+    except RecursionError:
+        raise _unreadable(name, 0, "YAML of a few levels", "one that is nested too deeply") from None
     except OSError as error:
         raise _unreadable(name, 0, "a readable file", error.strerror or str(error)) from None
     if tree is None:

@@ -23,6 +23,8 @@ def find(file: Path | None, variable: str) -> str | None:
         raise SecretMissing(f"{file}: expected a file with one secret; {error.strerror}") from None
     except UnicodeDecodeError:
         raise SecretMissing(f"{file}: expected a file with one secret; it is not text in UTF-8") from None
+    except ValueError as error:  # no path at all, such as one with a zero byte
+        raise SecretMissing(f"{str(file)!r}: expected a file with one secret; {error}") from None
     if not secret:
         raise SecretMissing(f"{file}: expected a file with one secret; it is empty")
     return secret

@@ -92,3 +92,9 @@ def test_secret_file_unusable(tmp_path: Path, content: bytes | None, says: str) 
         path.write_bytes(content)
     with pytest.raises(SecretMissing, match=f"{path}: expected a file with one secret; .*{says}"):
         secrets.find(path, "GATEWAY_UNUSED")
+
+
+def test_secret_file_that_is_no_path(tmp_path: Path) -> None:
+    """A name that cannot be a file's is told like one that is missing."""
+    with pytest.raises(SecretMissing, match="expected a file with one secret; embedded null"):
+        secrets.find(tmp_path / "a\0b", "GATEWAY_UNUSED")
