@@ -49,7 +49,7 @@ def duration(text: str) -> float:
         raise typer.BadParameter(f"expected a duration such as 20s or 5m; got {text!r}", param_hint="--for") from None
 
 
-def on_signals(stop: Callable[[], None]) -> None:
+def on_signals(stop: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)

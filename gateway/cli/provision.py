@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, one_error, print_json
+from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, on_signals, one_error, print_json
 from gateway.config import Config, load
 from gateway.provision import run, show
 from gateway.provision.plan import Plan, Server
@@ -68,7 +68,9 @@ def on_servers(config: Config, settings: ProvisionSettings, work: Callable[[list
 
 
 async def apply_steps(plan: Plan, servers: list[Server], *, quiet: bool) -> Applied:
-    """Apply, with a progress bar on a terminal."""
+    """Apply, with a progress bar on a terminal. A signal ends it after the step under way; what was made is told."""
+    if task := asyncio.current_task():
+        on_signals(task.cancel)
     with show.progress(len(plan.steps), quiet=quiet) as told:
         return await run.apply(plan, servers, told)
 

@@ -79,18 +79,33 @@ async def plan(config: Config, several: Sequence[Server], *, prune: bool = False
 
 
 async def apply(wanted: Plan, several: Sequence[Server], told: Callable[[Step], None]) -> Applied:
-    """Do the steps in order; `told` is called after each. Stops at the first that fails."""
+    """Do the steps in order; `told` is called after each. Stops at the first that fails, and before the next when it is
+    cancelled: what was made until then has credentials that nobody could tell later, so that they are returned."""
     by_name = {server.name: server for server in several}
     done: list[Step] = []
     credentials: list[Credential] = []
     for step in wanted.steps:
+        doing = asyncio.ensure_future(by_name[step.resource.server].apply(step))
+        is_cancelled = await _finished(doing)
         try:
-            credentials += await by_name[step.resource.server].apply(step)
+            credentials += doing.result()
         except ProvisionError as error:
             return Applied(tuple(done), tuple(credentials), step, str(error))
         done.append(step)
         told(step)
+        if is_cancelled and len(done) < len(wanted.steps):
+            return Applied(tuple(done), tuple(credentials), wanted.steps[len(done)], "interrupted")
     return Applied(tuple(done), tuple(credentials))
+
+
+async def _finished(doing: asyncio.Future[list[Credential]]) -> bool:
+    """Wait for a step to end, one way or the other; whether it was asked meanwhile to stop."""
+    try:
+        await asyncio.wait((doing,))
+    except asyncio.CancelledError:
+        await asyncio.wait((doing,))
+        return True
+    return False
 
 
 async def new_password(several: Sequence[Server], startup: str, device: str) -> Credential:

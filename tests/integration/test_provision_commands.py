@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import stat
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from gateway.feeds.auth import token_hash
+from gateway.provision import startup_files
 from gateway.stores.sqlite import SqliteStore
 from tests.running import OPERATOR, GatewayProcess, write_config
 from tests.servers import FlakyProxy, Influxd, InfluxV2Front, eventually
@@ -368,6 +370,35 @@ async def test_it_goes_on_after_a_failure_half_way(gateway: Gateway, config: Pat
     assert (await gateway("provision", "plan", "--json")).json["steps"] == steps[1:]
     assert (await gateway("provision", "apply")).code == 0
     assert (await gateway("provision", "plan", "--json")).json["steps"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_who_is_interrupted_tells_what_was_made(
+    gateway: Gateway, config: Path, broker: SecureMosquitto, number: signal.Signals
+) -> None:
+    """A signal ends the run after the step under way: each account that was made until then is told with its password,
+    and the next run makes and tells the others."""
+    devices = [f"d-{one}" for one in range(40)]
+    for name in devices:
+        await asyncio.to_thread(startup_files.add_device, config / "startups" / "acme.yaml", name)
+    environment = os.environ | {"GATEWAY_PROVISION_MQTT_PASSWORD": ADMIN_PASSWORD}
+    command = [sys.executable, "-m", "gateway", "provision", "apply", "--json", "--config", str(config)]
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
+    file = broker.directory.parent / "dynamic-security.json"
+
+    async def some_are_made() -> bool:
+        return (await asyncio.to_thread(file.read_text)).count('"username"') > 5
+
+    await eventually(some_are_made)
+    process.send_signal(number)
+    told = json.loads((await asyncio.wait_for(process.communicate(), 30))[0])
+    assert process.returncode == 1
+    assert told["failed"]["problem"] == "interrupted"
+    rest = await gateway("provision", "apply", "--json")
+    names = [one["name"] for one in (*told["credentials"], *rest.json["credentials"])]
+    assert sorted(names) == sorted(["acme", "voltwise", *(f"acme.{name}" for name in devices)])
+    assert rest.json["credentials"]
 
 
 async def test_a_running_gateway_refuses_whom_a_cohort_was_closed_for(
