@@ -108,8 +108,11 @@ class MosquittoServer:
                 await self._ask([{"command": "deleteClient", "username": step.resource.name}])
         return []
 
-    async def new_password(self, startup: str, username: str) -> Credential:
-        """Give an account a new password; whoever is connected with the old one is disconnected."""
+    async def new_device_password(self, startup: str, device: str) -> Credential:
+        """Give a device's account a new password; whoever is connected with the old one is disconnected."""
+        return await self._new_password(startup, account(startup, device))
+
+    async def _new_password(self, startup: str, username: str) -> Credential:
         password = secrets.token_urlsafe(18)
         await self._ask([{"command": "setClientPassword", "username": username, "password": password}])
         return Credential(startup, "MQTT account", username, password)
@@ -139,7 +142,7 @@ class MosquittoServer:
         await self._ask([{"command": "modifyClient", "username": resource.name, "roles": roles}])
         if resource.name != self._gateway_user or await self._is_kept():
             return []
-        told = await self.new_password(resource.startup, resource.name)
+        told = await self._new_password(resource.startup, resource.name)
         return await self._hand_out(resource, told.secret)
 
     async def _hand_out(self, resource: Resource, password: str) -> list[Credential]:

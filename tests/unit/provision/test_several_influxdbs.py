@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import gateway.provision.grafana
-import gateway.provision.influxdb  # noqa: F401  # `run` imports both in the event loop, where that blocks
 from gateway.config import Config, load
 from gateway.config.secrets import influxdb_token
 from gateway.errors import ProvisionError, SecretMissing
