@@ -8,6 +8,7 @@ it, so that a new token is noticed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gateway.config import Startup
@@ -16,7 +17,7 @@ from gateway.provision import alerts, grafana_dashboards
 from gateway.provision.grafana_api import NOT_FOUND, TAKEN, Grafana
 from gateway.provision.grafana_names import DATA_SOURCE, FOLDER, home_uid
 from gateway.provision.grafana_panels import Json
-from gateway.provision.plan import Resource
+from gateway.provision.plan import Key, Resource
 from gateway.provision.vault import fingerprint
 
 SOURCE_KIND, FOLDER_KIND, RULE_KIND = "data source", "folder", "alert rule"
@@ -25,17 +26,20 @@ _TOKEN = "testbedToken"  # noqa: S105  # the name of a setting
 
 
 class Home(NamedTuple):
-    """Where Grafana finds a startup's readings: the URL of InfluxDB, the bucket, the read token if there is one yet."""
+    """Where Grafana finds a startup's readings: the URL of InfluxDB, the bucket, the read token if there is one yet,
+    and what makes that."""
 
     url: str
     bucket: str
     token: str | None
+    made_by: Key | None = None
 
 
 def wanted_source(startup: Startup, home: Home) -> Resource:
     """The data source; without a token yet its fingerprint is empty."""
     spec = {"url": home.url, "database": home.bucket, "token": fingerprint(home.token), "default": True}
-    return _resource(SOURCE_KIND, startup.slug, startup.slug, spec)
+    resource = _resource(SOURCE_KIND, startup.slug, startup.slug, spec)
+    return replace(resource, follows={"token": home.made_by}) if home.made_by else resource
 
 
 def wanted_folder(startup: Startup) -> Resource:

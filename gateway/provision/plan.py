@@ -7,7 +7,7 @@ tell (a password, a hashed token) is no part of the spec.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -27,7 +27,11 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One thing, as it is wanted or as it is. `is_ours`: provisioning made it, so it may change and remove it."""
+    """One thing, as it is wanted or as it is. `is_ours`: provisioning made it, so it may change and remove it.
+
+    Of a wanted one `follows` names what in its spec comes out of another resource, and is made anew with that: what it
+    will be is not known when the plan is made. Of an actual one `is_left_alone` says that nothing is done to it.
+    """
 
     server: str
     kind: str
@@ -35,6 +39,8 @@ class Resource:
     spec: Mapping[str, Any] = field(default_factory=dict)
     startup: str = ""
     is_ours: bool = True
+    follows: Mapping[str, Key] = field(default_factory=dict)
+    is_left_alone: bool = False
 
     @property
     def key(self) -> Key:
@@ -121,20 +127,28 @@ class Server(Protocol):
         """Let go of connections."""
 
 
-def diff(wanted: Sequence[Resource], actual: Iterable[Resource], *, prune: bool = False) -> Plan:
-    """The steps from `actual` to `wanted`: made and changed in the order of `wanted`, removed in reverse order."""
+def diff(
+    wanted: Sequence[Resource], actual: Iterable[Resource], *, prune: bool = False, anew: Collection[Key] = ()
+) -> Plan:
+    """The steps from `actual` to `wanted`: made and changed in the order of `wanted`, removed in reverse order.
+
+    `anew` is what steps on servers before this one make or change: whatever follows from it is changed too.
+    """
     there = {resource.key: resource for resource in actual}
     steps: list[Step] = []
     conflicts: list[Conflict] = []
     for resource in wanted:
         found = there.pop(resource.key, None)
         if found is None:
-            steps.append(Step("create", resource, tuple(_told(resource.spec))))
+            known = {name: value for name, value in resource.spec.items() if resource.follows.get(name) not in anew}
+            steps.append(Step("create", resource, tuple(_told(known))))
+        elif found.is_left_alone:
+            continue
         elif not found.is_ours:
             conflicts.append(Conflict(found))
-        elif changes := tuple(_changes(found.spec, resource.spec)):
+        elif changes := tuple(_changes(found.spec, resource, anew)):
             steps.append(Step("update", resource, changes))
-    unwanted = [resource for resource in there.values() if resource.is_ours]
+    unwanted = [resource for resource in there.values() if resource.is_ours and not resource.is_left_alone]
     if prune:
         steps += [Step("remove", resource) for resource in reversed(unwanted)]
     return Plan(tuple(steps), tuple(conflicts), () if prune else tuple(unwanted))
@@ -150,12 +164,14 @@ def _told(spec: Mapping[str, Any]) -> Iterable[str]:
             yield from (f"{name}: {one}" for one in value)
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[str]:
-    for name, value in after.items():
+def _changes(before: Mapping[str, Any], wanted: Resource, anew: Collection[Key]) -> Iterable[str]:
+    for name, value in wanted.spec.items():
         old = before.get(name)
-        if old == value:
+        if wanted.follows.get(name) in anew:
+            yield f"{name}: made anew"
+        elif old == value:
             continue
-        if isinstance(value, list | tuple) and isinstance(old, list | tuple):
+        elif isinstance(value, list | tuple) and isinstance(old, list | tuple):
             yield from (f"- {name}: {one}" for one in old if one not in value)
             yield from (f"+ {name}: {one}" for one in value if one not in old)
         elif isinstance(value, str | int | float | None) and isinstance(old, str | int | float | None):

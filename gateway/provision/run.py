@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gateway.config import Config
 from gateway.config.secrets import named_variable, store_setting
 from gateway.errors import ProvisionError
-from gateway.provision.plan import Credential, Plan, Server, Step, diff
+from gateway.provision.plan import Credential, Key, Plan, Server, Step, diff
 from gateway.provision.settings import (
     FILE_NAME,
     GrafanaAdmin,
@@ -68,10 +68,12 @@ async def plan(config: Config, several: Sequence[Server], *, prune: bool = False
     Raises:
         ProvisionError: a server does not answer, or refuses the admin.
     """
-    parts = [
-        diff(await asyncio.to_thread(server.wanted, config), await server.actual(config), prune=prune)
-        for server in several
-    ]
+    parts: list[Plan] = []
+    anew: set[Key] = set()
+    for server in several:
+        wanted = await asyncio.to_thread(server.wanted, config)
+        parts.append(diff(wanted, await server.actual(config), prune=prune, anew=anew))
+        anew |= {step.resource.key for step in parts[-1].steps if step.action != "remove"}
     removals = [step for part in reversed(parts) for step in part.steps if step.action == "remove"]
     steps = [step for part in parts for step in part.steps if step.action != "remove"]
     return Plan(
@@ -161,16 +163,17 @@ def _influxdb(config: Config, admin: InfluxDBAdmin, vault: Vault, store: str | N
 def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, vault: Vault) -> Server:
     from gateway.provision.grafana import GrafanaServer
     from gateway.provision.grafana_contents import Home
-    from gateway.provision.influxdb import read_token_name, vault_name
+    from gateway.provision.influxdb import read_token_name, server_name, vault_name
 
     password = secret(admin.password_file, "GATEWAY_PROVISION_GRAFANA_PASSWORD", "the password of Grafana's admin")
 
     def home(slug: str) -> Home:
-        store = config.by_slug[slug].store
+        store, name = config.by_slug[slug].store, read_token_name(slug)
         return Home(
             _seen_by_grafana(config, settings, admin, store),
             config.settings.store_named(store).influxdb.bucket.replace("{startup}", slug),
-            vault.read(vault_name(read_token_name(slug), store)),
+            vault.read(vault_name(name, store)),
+            Key(server_name(store), "token", name),
         )
 
     return GrafanaServer(admin.url, admin.username, password, home)

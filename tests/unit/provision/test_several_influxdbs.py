@@ -187,6 +187,40 @@ async def test_a_startup_moves_to_another_instance(site: Site) -> None:
     assert (await site.plan(prune=True)).is_done
 
 
+@pytest.mark.parametrize(("slug", "store"), [("acme", None), ("birch", "east")])
+@pytest.mark.parametrize("how", ["revoked", "lost"])
+async def test_a_read_token_that_is_made_anew_reaches_grafana_in_the_same_run(
+    site: Site, slug: str, store: str | None, how: str
+) -> None:
+    """Revoked behind our back, or its file lost: the plan changes the data source too, and one apply does it all."""
+    await site.apply()
+    name, server = f"read-{slug}", "influxdb.east" if store else "influxdb"
+    influxdb = site.east if store else site.default
+    if how == "revoked":
+        (found,) = [one for one in influxdb.authorizations.values() if f": {name} #" in one["description"]]
+        influxdb.delete_token(found["id"])
+    else:
+        (site.directory.parent / "secrets" / f"{server}-{name}.token").unlink()
+    plan = await site.plan()
+    token, source = plan.steps
+    assert token.resource.key == (server, "token", name)
+    assert (str(source), source.changes) == (f"~ grafana data source {slug}", ("token: made anew",))
+    await site.apply()
+    assert (await site.plan(prune=True)).steps == ()
+    sent = {"httpHeaderValue1": f"Token {site.token(f'{server}-{name}')}"}
+    assert site.grafana.org(f"Acme Air ({slug})").secrets[f"testbed-{slug}"] == sent
+    assert influxdb.rights(site.token(f"{server}-{name}")) == {f"read {'e-' if store else ''}{slug}"}
+
+
+async def test_somebody_elses_organisation_is_not_touched_for_a_new_token(site: Site) -> None:
+    """An organisation that is not ours stays a conflict and nothing else, also when a token is made."""
+    site.grafana.add_org("Acme Air (ACME)")
+    plan = await site.plan()
+    assert "+ influxdb token read-acme" in at_influxdb(plan)
+    assert [str(step) for step in plan.steps if step.resource.startup == "acme" and " grafana " in str(step)] == []
+    assert [conflict.resource.name for conflict in plan.conflicts] == ["acme"]
+
+
 async def test_two_stores_of_one_instance_are_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would take the other's buckets for left over, and --prune delete them: nothing is planned."""
     monkeypatch.setenv("GATEWAY_PROVISION_INFLUXDB_TOKEN_EAST", TOKEN)
