@@ -499,3 +499,8 @@ def test_the_broker_outlasts_the_gateways_absence(config: Config) -> None:
 def _bytes(text: str) -> int:
     """A size as Docker reads it."""
     return int(text[:-1]) << {"k": 10, "m": 20, "g": 30}[text[-1]]
+
+
+def test_grafana_asks_for_permissions_each_time() -> None:
+    """Its cache of them mixes up organisations, and each startup has one."""
+    assert SERVICES["grafana"]["environment"]["GF_RBAC_PERMISSION_CACHE"] == "false"
