@@ -27,6 +27,7 @@ from gateway.provision.vault import Vault, fingerprint
 MARK = "made by testbed-gateway"
 GATEWAY = "gateway"
 _DESCRIPTION = re.compile(rf"{MARK}: (\S+)(?: #([0-9a-f]{{12}}))?")
+_READ = "read-"
 _PAGE = 100
 _DAY = 86_400
 T = TypeVar("T")
@@ -129,7 +130,7 @@ class InfluxDBServer:
         for name, ident, spec in sorted(found, key=lambda one: not one[2]["secret_kept"]):  # the kept ones first
             is_stale = name in self._tokens
             self._tokens.setdefault(name, []).append(ident)
-            yield Resource(self.name, "token", f"{name} {ident}" if is_stale else name, spec)
+            yield Resource(self.name, "token", f"{name} {ident}" if is_stale else name, spec, _startup_of(name))
 
     def _apply(self, step: Step) -> None:
         resource = step.resource
@@ -226,7 +227,12 @@ class InfluxDBServer:
 
 def read_token_name(slug: str) -> str:
     """The name of a startup's read token."""
-    return f"read-{slug}"
+    return f"{_READ}{slug}"
+
+
+def _startup_of(token: str) -> str:
+    """Whose read token it is; nobody's if it is the gateway's."""
+    return token.removeprefix(_READ) if token.startswith(_READ) else ""
 
 
 def server_name(store: str | None) -> str:

@@ -87,7 +87,7 @@ class MosquittoServer:
         access, roles, clients = (answer["data"] for answer in answers)
         allowed = {one["acltype"]: one["allow"] for one in access["acls"]}
         found = [Resource(self.name, "default access", "defaults", {name: allowed[name] for name in DEFAULTS})]
-        found += [_actual_role(role) for role in roles["roles"]]
+        found += [self._actual_role(role) for role in roles["roles"]]
         kept = await self._is_kept()
         found += [self._actual_client(client, kept) for client in clients["clients"]]
         return [resource for resource in found if resource.is_ours or resource.key in names]
@@ -168,7 +168,16 @@ class MosquittoServer:
         spec: dict[str, Any] = {"roles": [role["rolename"] for role in client.get("roles", [])]}
         if name == self._gateway_user:
             spec["secret_kept"] = kept
-        return Resource(self.name, "client", name, spec, is_ours=_is_ours(client))
+        return Resource(self.name, "client", name, spec, self._startup_of(name), is_ours=_is_ours(client))
+
+    def _actual_role(self, role: Mapping[str, Any]) -> Resource:
+        name = role["rolename"]
+        acls = sorted(f"{acl['acltype']} {acl['topic']}" for acl in role.get("acls", []) if acl.get("allow"))
+        return Resource(self.name, "role", name, {"acls": acls}, self._startup_of(name), is_ours=_is_ours(role))
+
+    def _startup_of(self, name: str) -> str:
+        """Whose account or role of ours it is, by its name; nobody's if it is the gateway's."""
+        return "" if name == self._gateway_user else name.partition(".")[0]
 
     async def _ask(self, commands: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Send commands and wait for their answers.
@@ -267,11 +276,6 @@ def _role_command(step: Step) -> dict[str, Any]:
 def _acl(text: str) -> dict[str, Any]:
     kind, _, topic = text.partition(" ")
     return {"acltype": kind, "topic": topic, "priority": 0, "allow": True}
-
-
-def _actual_role(role: Mapping[str, Any]) -> Resource:
-    acls = sorted(f"{acl['acltype']} {acl['topic']}" for acl in role.get("acls", []) if acl.get("allow"))
-    return Resource("mosquitto", "role", role["rolename"], {"acls": acls}, is_ours=_is_ours(role))
 
 
 def _is_ours(found: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from gateway.config import Config, load
 from gateway.config.secrets import influxdb_token
 from gateway.errors import ProvisionError, SecretMissing
-from gateway.provision import run, show
+from gateway.provision import programme, run, show
 from gateway.provision.plan import Plan, Server
 from gateway.provision.settings import load_provision
 from gateway.render import console
@@ -219,6 +219,25 @@ async def test_somebody_elses_organisation_is_not_touched_for_a_new_token(site: 
     assert "+ influxdb token read-acme" in at_influxdb(plan)
     assert [str(step) for step in plan.steps if step.resource.startup == "acme" and " grafana " in str(step)] == []
     assert [conflict.resource.name for conflict in plan.conflicts] == ["acme"]
+
+
+async def test_a_startup_that_moved_loses_its_access_on_both_instances(site: Site) -> None:
+    """Its read token on the old one goes with it, although only --prune would have removed that before. Its bucket
+    there stays, even with --delete-data: what is in it was not exported now."""
+    await site.apply()
+    kept = site.token("influxdb-read-acme")
+    site.write_gateway(acme="east")
+    await site.apply()
+    before = await site.config()
+    after = Config(settings=before.settings, startups=tuple(one for one in before.startups if one.slug != "acme"))
+    async with site.servers() as servers:
+        plan = await programme.revocation(before, after, ["acme"], servers, delete_data=True)
+        assert (await run.apply(plan, servers, lambda _step: None)).problem == ""
+    assert site.default.rights(kept) == set()
+    assert site.east.described("read-acme") == []
+    assert {"acme", "bolt"} <= {one["name"] for one in site.default.buckets.values()}
+    assert "e-acme" not in {one["name"] for one in site.east.buckets.values()}
+    assert site.default.described("read-bolt")
 
 
 async def test_two_stores_of_one_instance_are_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
