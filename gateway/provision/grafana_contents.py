@@ -49,10 +49,9 @@ def wanted_folder(startup: Startup) -> Resource:
 
 def wanted_rules(startup: Startup) -> list[Resource]:
     """The alert rules."""
-    return [
-        _resource(RULE_KIND, startup.slug, rule["uid"], {"generated": rule["annotations"][alerts.HASH], "rule": rule})
-        for rule in alerts.alert_rules(startup)
-    ]
+    source = (Key("grafana", SOURCE_KIND, startup.slug),)
+    specs = [{"generated": rule["annotations"][alerts.HASH], "rule": rule} for rule in alerts.alert_rules(startup)]
+    return [replace(_resource(RULE_KIND, startup.slug, spec["rule"]["uid"], spec), needs=source) for spec in specs]
 
 
 async def actual_source(grafana: Grafana, org_id: int, slug: str) -> list[Resource]:

@@ -4,6 +4,7 @@ stores each has an InfluxDB, and there what its own startups need.
 Tokens are told once, at their creation (from 2.9 they are stored hashed): each is kept in the vault. The description
 of a token carries the fingerprint of its secret, so that a lost or stale file shows in the next plan. What is ours
 carries `MARK`. Permissions cannot be changed: a token that needs others is made anew, then the old one is deleted.
+A bucket of a wanted name that is not ours is opened by no token of ours.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from influxdb_client import Authorization, BucketRetentionRules, InfluxDBClient, Permission, PermissionResource
@@ -21,7 +23,7 @@ from gateway.config import Config
 from gateway.config.models import InfluxDB
 from gateway.config.secrets import store_setting
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision.plan import Credential, Resource, Step
+from gateway.provision.plan import Credential, Key, Resource, Step
 from gateway.provision.vault import Vault, fingerprint
 
 MARK = "made by testbed-gateway"
@@ -58,6 +60,7 @@ class InfluxDBServer:
         self._client = InfluxDBClient(url=url, token=token, org=settings.org, timeout=20_000)
         self._buckets: dict[str, str] = {}
         self._tokens: dict[str, list[str]] = {}
+        self._foreign: set[str] = set()
 
     def wanted(self, config: Config) -> list[Resource]:
         """Buckets first, since tokens name them."""
@@ -67,10 +70,13 @@ class InfluxDBServer:
             Resource(self.name, "bucket", buckets[startup.slug], {"retention_s": int(startup.retention)}, startup.slug)
             for startup in startups
         ]
-        everything = [f"{action} {bucket}" for bucket in buckets.values() for action in ("read", "write")]
+        ours = [bucket for bucket in buckets.values() if bucket not in self._foreign]
+        everything = [f"{action} {bucket}" for bucket in ours for action in ("read", "write")]
         if everything:  # InfluxDB makes no token without permissions
             resources.append(self._token(GATEWAY, everything))
-        resources += [self._token(read_token_name(slug), [f"read {bucket}"], slug) for slug, bucket in buckets.items()]
+        for slug, bucket in buckets.items():
+            token = self._token(read_token_name(slug), [f"read {bucket}"], slug)
+            resources.append(replace(token, needs=(Key(self.name, "bucket", bucket),)))
         return resources
 
     async def actual(self, config: Config) -> list[Resource]:
@@ -101,6 +107,7 @@ class InfluxDBServer:
         self._check_alone()
         buckets = list(self._all_buckets())
         self._buckets = {bucket.name: bucket.id for bucket in buckets}
+        self._foreign = {bucket.name for bucket in buckets if bucket.description != MARK}
         found = [
             Resource(
                 self.name,

@@ -71,8 +71,10 @@ async def plan(config: Config, several: Sequence[Server], *, prune: bool = False
     parts: list[Plan] = []
     anew: set[Key] = set()
     for server in several:
+        actual = await server.actual(config)
         wanted = await asyncio.to_thread(server.wanted, config)
-        parts.append(diff(wanted, await server.actual(config), prune=prune, anew=anew))
+        waiting = parts[-1].waiting if parts else ()
+        parts.append(diff(wanted, actual, prune=prune, anew=anew, waiting=waiting))
         anew |= {step.resource.key for step in parts[-1].steps if step.action != "remove"}
     removals = [step for part in reversed(parts) for step in part.steps if step.action == "remove"]
     steps = [step for part in parts for step in part.steps if step.action != "remove"]

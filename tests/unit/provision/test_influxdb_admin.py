@@ -255,6 +255,21 @@ async def test_a_bucket_that_others_made_is_a_conflict(site: Site) -> None:
     assert site.influxdb.retention("tb-acme") == DAY
 
 
+async def test_no_token_opens_a_bucket_that_others_made(site: Site) -> None:
+    """Neither the startup of that name nor the gateway gets at what somebody else keeps there; the others are served.
+    When it is out of the way, the startup gets all that it lacks."""
+    ident = site.influxdb.make_bucket("tb-acme", DAY, description="somebody's")
+    for _ in range(2):
+        await site.apply()
+        assert await site.rights("gateway") == {"read tb-bolt", "write tb-bolt"}
+        assert await site.rights("read-bolt") == {"read tb-bolt"}
+        assert site.influxdb.described("read-acme") == []
+    assert lines(await site.plan()) == []
+    del site.influxdb.buckets[ident]
+    assert await site.apply() == ["+ influxdb bucket tb-acme", "~ influxdb token gateway", "+ influxdb token read-acme"]
+    assert (await site.plan(prune=True)).is_done
+
+
 async def test_more_buckets_than_a_page(site: Site) -> None:
     """With hundreds of buckets those of ours are found on whatever page they are."""
     for number in range(230):

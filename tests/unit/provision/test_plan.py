@@ -90,6 +90,20 @@ def test_what_follows_from_something_made_anew_is_changed_with_it() -> None:
     assert diff([FOLLOWING], [source("old")], anew={Key("influxdb", "token", "read-bolt")}).is_done
 
 
+def test_what_needs_something_in_conflict_waits() -> None:
+    """No step for it, nor for what needs or follows from that in turn, on this server or the next; nothing is left
+    over by it."""
+    bucket = Resource("influxdb", "bucket", "acme")
+    token = Resource("influxdb", "token", "read-acme", needs=(bucket.key,))
+    rule = Resource("grafana", "alert rule", "acme/silent", needs=(FOLLOWING.key,))
+    first = diff([bucket, token, A], [replace(bucket, is_ours=False)])
+    assert [step.resource for step in first.steps] == [A]
+    there = [source("older"), rule]
+    second = diff([FOLLOWING, rule, B], there, waiting=first.waiting, anew={A.key}, prune=True)
+    assert [step.resource for step in second.steps] == [B]
+    assert (second.conflicts, second.leftover) == ((), ())
+
+
 def test_what_a_server_says_to_leave_alone_is_left_alone() -> None:
     """Nothing is done to it, whatever is wanted of it and whatever is made anew."""
     for there in (FOLLOWING, source("older")):

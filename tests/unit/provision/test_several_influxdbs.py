@@ -221,6 +221,16 @@ async def test_somebody_elses_organisation_is_not_touched_for_a_new_token(site: 
     assert [conflict.resource.name for conflict in plan.conflicts] == ["acme"]
 
 
+async def test_a_bucket_of_somebody_else_is_not_shown_in_grafana(site: Site) -> None:
+    """No data source and no alert looks at it, and whoever else has a place in Grafana gets it all the same."""
+    site.default.make_bucket("acme", description="somebody's")
+    assert [step for step in await site.apply() if "acme" in step] == []
+    assert site.grafana.org("Acme Air (acme)").sources == site.grafana.org("Acme Air (acme)").rules == {}
+    assert site.grafana.org("Acme Air (bolt)").sources
+    plan = await site.plan(prune=True)
+    assert (plan.steps, len(plan.conflicts)) == ((), 1)
+
+
 async def test_a_startup_that_moved_loses_its_access_on_both_instances(site: Site) -> None:
     """Its read token on the old one goes with it, although only --prune would have removed that before. Its bucket
     there stays, even with --delete-data: what is in it was not exported now."""
