@@ -14,7 +14,7 @@ demo: $(VENV)/demo  ## run everything on embedded defaults: broker, gateway, sto
 test: $(VENV)/test servers  ## run all tests, against real servers where they are
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
 
-test-stack: $(VENV)/test  ## run the stack tests against servers named by STACK_… (docs/operators-guide.md)
+test-stack: $(VENV)/test  ## run the stack tests against servers named by STACK_… (docs/provisioning.md)
 	$(BIN)/python -m pytest tests/stack -ra $(ARGS)
 
 lint: $(VENV)/test  ## style, types, floors

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError
@@ -76,14 +76,14 @@ class GrafanaServer:
         await self._grafana.close()
 
     def _wanted_of(self, startup: Startup) -> list[Resource]:
-        slug, home = startup.slug, self._home(startup.slug)
+        slug = startup.slug
         return [
             _org_resource(slug, org_name(startup)),
             *grafana_users.wanted(startup),
-            grafana_contents.wanted_source(startup, home),
+            grafana_contents.wanted_source(startup, self._home(slug)),
             grafana_contents.wanted_folder(startup),
             *grafana_dashboards.wanted(slug, dashboards.generate_all(startup)),
-            *grafana_contents.wanted_rules(startup, home),
+            *grafana_contents.wanted_rules(startup),
         ]
 
     async def _actual_of(self, startup: Startup, orgs: Sequence[Org]) -> list[Resource]:
@@ -214,8 +214,9 @@ def _org_resource(slug: str, name: str, *, is_ours: bool = True) -> Resource:
 
 
 def _only_conflict(org: Org, wanted: Sequence[Resource]) -> list[Resource]:
-    """Somebody else's organisation: all that belongs into it is taken for done, so that nothing is done to it."""
-    return [_org_resource(wanted[0].name, org.name, is_ours=False), *wanted[1:]]
+    """Somebody else's organisation: nothing is done to what belongs into it either."""
+    inside = [replace(resource, is_left_alone=True) for resource in wanted[1:]]
+    return [_org_resource(wanted[0].name, org.name, is_ours=False), *inside]
 
 
 def _is_marked(inside: Sequence[Resource]) -> bool:

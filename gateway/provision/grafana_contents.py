@@ -26,19 +26,20 @@ _TOKEN = "testbedToken"  # noqa: S105  # the name of a setting
 
 
 class Home(NamedTuple):
-    """Where Grafana finds a startup's readings: the URL of InfluxDB, the bucket, the read token if there is one yet.
-    `needs` is what must not be somebody else's: the bucket, in plans."""
+    """Where Grafana finds a startup's readings: the URL of InfluxDB, the bucket, the read token if there is one yet,
+    and what makes that."""
 
     url: str
     bucket: str
     token: str | None
-    needs: tuple[Key, ...] = ()
+    made_by: Key | None = None
 
 
 def wanted_source(startup: Startup, home: Home) -> Resource:
     """The data source; without a token yet its fingerprint is empty."""
     spec = {"url": home.url, "database": home.bucket, "token": fingerprint(home.token), "default": True}
-    return replace(_resource(SOURCE_KIND, startup.slug, startup.slug, spec), needs=home.needs)
+    resource = _resource(SOURCE_KIND, startup.slug, startup.slug, spec)
+    return replace(resource, follows={"token": home.made_by}) if home.made_by else resource
 
 
 def wanted_folder(startup: Startup) -> Resource:
@@ -46,13 +47,11 @@ def wanted_folder(startup: Startup) -> Resource:
     return _resource(FOLDER_KIND, startup.slug, startup.slug, {})
 
 
-def wanted_rules(startup: Startup, home: Home) -> list[Resource]:
-    """The alert rules. Grafana refuses them where the data source is missing, so they need what that needs."""
-    rules = [
-        _resource(RULE_KIND, startup.slug, rule["uid"], {"generated": rule["annotations"][alerts.HASH], "rule": rule})
-        for rule in alerts.alert_rules(startup)
-    ]
-    return [replace(rule, needs=home.needs) for rule in rules]
+def wanted_rules(startup: Startup) -> list[Resource]:
+    """The alert rules."""
+    source = (Key("grafana", SOURCE_KIND, startup.slug),)
+    specs = [{"generated": rule["annotations"][alerts.HASH], "rule": rule} for rule in alerts.alert_rules(startup)]
+    return [replace(_resource(RULE_KIND, startup.slug, spec["rule"]["uid"], spec), needs=source) for spec in specs]
 
 
 async def actual_source(grafana: Grafana, org_id: int, slug: str) -> list[Resource]:

@@ -4,6 +4,7 @@ stores each has an InfluxDB, and there what its own startups need.
 Tokens are told once, at their creation (from 2.9 they are stored hashed): each is kept in the vault. The description
 of a token carries the fingerprint of its secret, so that a lost or stale file shows in the next plan. What is ours
 carries `MARK`. Permissions cannot be changed: a token that needs others is made anew, then the old one is deleted.
+A bucket of a wanted name that is not ours is opened by no token of ours.
 
 A startup that has ended keeps its bucket, and the gateway its rights to it: what waits in the journal is still to be
 written, and the export to be read. It is neither made nor removed, and no step is about it.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from influxdb_client import Authorization, BucketRetentionRules, InfluxDBClient, Permission, PermissionResource
@@ -29,8 +31,8 @@ from gateway.provision.vault import Vault, fingerprint
 
 MARK = "made by testbed-gateway"
 GATEWAY = "gateway"
-_READ = "read-"
 _DESCRIPTION = re.compile(rf"{MARK}: (\S+)(?: #([0-9a-f]{{12}}))?")
+_READ = "read-"
 _PAGE = 100
 _DAY = 86_400
 T = TypeVar("T")
@@ -72,19 +74,18 @@ class InfluxDBServer:
             Resource(self.name, "bucket", buckets[startup.slug], {"retention_s": int(startup.retention)}, startup.slug)
             for startup in startups
         ]
-        everything = _rights(buckets.values())
+        everything = _rights(bucket for bucket in buckets.values() if bucket not in self._foreign)
         if everything:  # InfluxDB makes no token without permissions
             resources.append(self._token(GATEWAY, everything))
-        resources += [
-            self._token(read_token_name(slug), [f"read {bucket}"], slug, needs=(bucket_key(bucket, self._store),))
-            for slug, bucket in buckets.items()
-        ]
+        for slug, bucket in buckets.items():
+            token = self._token(read_token_name(slug), [f"read {bucket}"], slug)
+            resources.append(replace(token, needs=(Key(self.name, "bucket", bucket),)))
         return resources
 
     async def actual(self, config: Config) -> list[Resource]:
         """Buckets and tokens of ours, and buckets of a wanted name."""
         ended = {self.bucket(startup.slug) for startup in config.ended if startup.store == self._store}
-        return await self._call(lambda: self._actual({one.key: one for one in self.wanted(config)}, ended))
+        return await self._call(lambda: self._actual({resource.key for resource in self.wanted(config)}, ended))
 
     async def apply(self, step: Step) -> list[Credential]:
         """Do one step. Tokens go into the vault; nothing of them is told to people."""
@@ -97,22 +98,21 @@ class InfluxDBServer:
     def bucket(self, slug: str) -> str:
         return self._settings.bucket.replace("{startup}", slug)
 
-    def _token(self, name: str, permissions: list[str], startup: str = "", needs: tuple[Key, ...] = ()) -> Resource:
+    def _token(self, name: str, permissions: list[str], startup: str = "") -> Resource:
         spec = {"permissions": sorted(permissions), "secret_kept": True, "status": "active"}
-        return Resource(self.name, "token", name, spec, startup, needs=needs)
+        return Resource(self.name, "token", name, spec, startup)
 
     def _vault_name(self, token: str) -> str:
         return vault_name(token, self._store)
 
     # ------------------------------------------------------------------ in a thread: the client's admin API is blocking
 
-    def _actual(self, wanted: Mapping[Key, Resource], ended: set[str]) -> list[Resource]:
+    def _actual(self, keys: set[Key], ended: set[str]) -> list[Resource]:
         self._check_alone()
         buckets = list(self._all_buckets())
         self._buckets = {bucket.name: bucket.id for bucket in buckets}
         self._ended = {bucket.name for bucket in buckets if bucket.name in ended and bucket.description == MARK}
-        others = {bucket.name for bucket in buckets if bucket.description != MARK}
-        self._foreign = {name for name in others if bucket_key(name, self._store) in wanted}
+        self._foreign = {bucket.name for bucket in buckets if bucket.description != MARK}
         found = [
             Resource(
                 self.name,
@@ -125,11 +125,8 @@ class InfluxDBServer:
             if bucket.name not in self._ended
         ]
         tokens = self._actual_tokens({bucket.id: bucket.name for bucket in buckets})
-        found += [token for token in tokens if token.key in wanted or token.name != GATEWAY or not self._ended]
-        own = wanted.get(Key(self.name, "token", GATEWAY))
-        if own and GATEWAY not in self._tokens and not self._allowed(own):
-            found.append(own)  # taken for done: InfluxDB makes no token without permissions
-        return [resource for resource in found if resource.is_ours or resource.key in wanted]
+        found += [token for token in tokens if token.key in keys or token.name != GATEWAY or not self._ended]
+        return [resource for resource in found if resource.is_ours or resource.key in keys]
 
     def _actual_tokens(self, bucket_names: Mapping[str, str]) -> Iterable[Resource]:
         """A token whose secret is the one in the vault has its own name; others of ours are left from before."""
@@ -141,14 +138,14 @@ class InfluxDBServer:
                 continue
             name, print_ = match.groups()
             kept = bool(print_) and print_ == fingerprint(self._vault.read(self._vault_name(name)))
-            permissions = self._comparable(name, {_permission_text(p, bucket_names) for p in authorization.permissions})
+            rights = {_permission_text(one, bucket_names) for one in authorization.permissions}
+            permissions = sorted(rights.difference(self._beside(name)))
             spec = {"permissions": permissions, "secret_kept": kept, "status": authorization.status}
             found.append((name, authorization.id, spec))
         for name, ident, spec in sorted(found, key=lambda one: not one[2]["secret_kept"]):  # the kept ones first
             is_stale = name in self._tokens
             self._tokens.setdefault(name, []).append(ident)
-            startup = name.removeprefix(_READ) if name != GATEWAY else ""
-            yield Resource(self.name, "token", f"{name} {ident}" if is_stale else name, spec, startup)
+            yield Resource(self.name, "token", f"{name} {ident}" if is_stale else name, spec, _startup_of(name))
 
     def _apply(self, step: Step) -> None:
         resource = step.resource
@@ -182,10 +179,8 @@ class InfluxDBServer:
         """Make it, keep it, and only then delete the older ones: at no moment is the gateway without."""
         api = self._client.authorizations_api()
         old = self._tokens.get(resource.name, [])
-        permissions = [self._permission(text) for text in self._allowed(resource)]
-        if not permissions:  # all that it could open is somebody else's now
-            self._remove_tokens(resource.name)
-            return
+        texts = [*resource.spec["permissions"], *self._beside(resource.name)]
+        permissions = [self._permission(text) for text in texts]
         wanted = Authorization(org_id=self._org_id(), permissions=permissions, description=f"{MARK}: {resource.name}")
         made = api.create_authorization(authorization=wanted)
         self._vault.write(self._vault_name(resource.name), made.token)
@@ -202,21 +197,9 @@ class InfluxDBServer:
         if not ident:
             self._vault.forget(self._vault_name(plain))
 
-    def _allowed(self, token: Resource) -> list[str]:
-        """What a token may do when it is made: what is wanted of it, and with the gateway's all to the buckets of who
-        has ended; nothing to those of others that have the names of startups."""
-        texts = [*token.spec["permissions"], *_rights(self._ended if token.name == GATEWAY else ())]
-        foreign = set(_rights(self._foreign))
-        return [text for text in texts if text not in foreign]
-
-    def _comparable(self, token: str, permissions: set[str]) -> list[str]:
-        """A token's permissions, to be compared with those that are wanted: where the gateway's are as `_allowed` says,
-        they are equal."""
-        if token != GATEWAY:
-            return sorted(permissions)
-        foreign = set(_rights(self._foreign))
-        too_many = {f"{text} of somebody else" for text in permissions & foreign}
-        return sorted((permissions - set(_rights(self._ended)) - foreign) | (too_many or foreign))
+    def _beside(self, token: str) -> list[str]:
+        """What a token may do beside what is wanted of it: the gateway's, all to the buckets of who has ended."""
+        return _rights(sorted(self._ended)) if token == GATEWAY else []
 
     def _permission(self, text: str) -> Permission:
         action, bucket = text.split(" ", 1)
@@ -267,14 +250,14 @@ def read_token_name(slug: str) -> str:
     return f"{_READ}{slug}"
 
 
+def _startup_of(token: str) -> str:
+    """Whose read token it is; nobody's if it is the gateway's."""
+    return token.removeprefix(_READ) if token.startswith(_READ) else ""
+
+
 def server_name(store: str | None) -> str:
     """What the InfluxDB of a store is called in plans; no slug has a dot, so that names in the vault are distinct."""
     return "influxdb" if store is None else f"influxdb.{store}"
-
-
-def bucket_key(bucket: str, store: str | None = None) -> Key:
-    """A bucket in plans."""
-    return Key(server_name(store), "bucket", bucket)
 
 
 def vault_name(token: str, store: str | None = None) -> str:

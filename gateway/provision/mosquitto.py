@@ -91,7 +91,7 @@ class MosquittoServer:
         access, roles, clients = (answer["data"] for answer in answers)
         allowed = {one["acltype"]: one["allow"] for one in access["acls"]}
         found = [Resource(self.name, "default access", "defaults", {name: allowed[name] for name in DEFAULTS})]
-        found += [_actual_role(role) for role in roles["roles"]]
+        found += [self._actual_role(role) for role in roles["roles"]]
         kept = await self._is_kept()
         found += [self._actual_client(client, kept) for client in clients["clients"]]
         return [resource for resource in found if resource.is_ours or resource.key in names]
@@ -112,8 +112,11 @@ class MosquittoServer:
                 await self._ask([{"command": "deleteClient", "username": step.resource.name}])
         return []
 
-    async def new_password(self, startup: str, username: str) -> Credential:
-        """Give an account a new password; whoever is connected with the old one is disconnected."""
+    async def new_device_password(self, startup: str, device: str) -> Credential:
+        """Give a device's account a new password; whoever is connected with the old one is disconnected."""
+        return await self._new_password(startup, account(startup, device))
+
+    async def _new_password(self, startup: str, username: str) -> Credential:
         password = secrets.token_urlsafe(18)
         await self._ask([{"command": "setClientPassword", "username": username, "password": password}])
         return Credential(startup, "MQTT account", username, password)
@@ -143,7 +146,7 @@ class MosquittoServer:
         await self._ask([{"command": "modifyClient", "username": resource.name, "roles": roles}])
         if resource.name != self._gateway_user or await self._is_kept():
             return []
-        told = await self.new_password(resource.startup, resource.name)
+        told = await self._new_password(resource.startup, resource.name)
         return await self._hand_out(resource, told.secret)
 
     async def _hand_out(self, resource: Resource, password: str) -> list[Credential]:
@@ -169,7 +172,16 @@ class MosquittoServer:
         spec: dict[str, Any] = {"roles": [role["rolename"] for role in client.get("roles", [])]}
         if name == self._gateway_user:
             spec["secret_kept"] = kept
-        return Resource(self.name, "client", name, spec, _startup_of(name), is_ours=_is_ours(client))
+        return Resource(self.name, "client", name, spec, self._startup_of(name), is_ours=_is_ours(client))
+
+    def _actual_role(self, role: Mapping[str, Any]) -> Resource:
+        name = role["rolename"]
+        acls = sorted(f"{acl['acltype']} {acl['topic']}" for acl in role.get("acls", []) if acl.get("allow"))
+        return Resource(self.name, "role", name, {"acls": acls}, self._startup_of(name), is_ours=_is_ours(role))
+
+    def _startup_of(self, name: str) -> str:
+        """Whose account or role of ours it is, by its name; nobody's if it is the gateway's."""
+        return "" if name == self._gateway_user else name.partition(".")[0]
 
     async def _ask(self, commands: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Send commands and wait for their answers.
@@ -213,11 +225,6 @@ class MosquittoServer:
 def account(startup: str, device: str) -> str:
     """A device's account. A slug holds no dot, so that two startups' accounts cannot be spelled alike."""
     return f"{startup}.{device}"
-
-
-def _startup_of(name: str) -> str:
-    """The inverse of `account`, also for a startup's own."""
-    return name.partition(".")[0]
 
 
 def _roles(config: Config, gateway_user: str) -> Iterable[tuple[str, set[str], str]]:
@@ -274,12 +281,6 @@ def _role_command(step: Step) -> dict[str, Any]:
 def _acl(text: str) -> dict[str, Any]:
     kind, _, topic = text.partition(" ")
     return {"acltype": kind, "topic": topic, "priority": 0, "allow": True}
-
-
-def _actual_role(role: Mapping[str, Any]) -> Resource:
-    acls = sorted(f"{acl['acltype']} {acl['topic']}" for acl in role.get("acls", []) if acl.get("allow"))
-    name = role["rolename"]
-    return Resource("mosquitto", "role", name, {"acls": acls}, _startup_of(name), is_ours=_is_ours(role))
 
 
 def _is_ours(found: Mapping[str, Any]) -> bool:

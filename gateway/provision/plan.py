@@ -7,7 +7,7 @@ tell (a password, a hashed token) is no part of the spec.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -27,10 +27,11 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One thing, as it is wanted or as it is.
+    """One thing, as it is wanted or as it is. `is_ours`: provisioning made it, so it may change and remove it.
 
-    `is_ours`: provisioning made it, so it may change and remove it. `needs`: what it gives a right to or names; where
-    one of them is somebody else's, it is not made.
+    Of a wanted one `needs` names what has to be there first. `follows` names what in its spec comes out of another
+    resource, and is made anew with that: what it will be is not known when the plan is made. Of an actual one
+    `is_left_alone` says that nothing is done to it.
     """
 
     server: str
@@ -40,6 +41,8 @@ class Resource:
     startup: str = ""
     is_ours: bool = True
     needs: tuple[Key, ...] = ()
+    follows: Mapping[str, Key] = field(default_factory=dict)
+    is_left_alone: bool = False
 
     @property
     def key(self) -> Key:
@@ -86,11 +89,13 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What has to be done, in order, and what is in the way. `leftover` is ours and no longer wanted, not pruned."""
+    """What has to be done, in order, and what is in the way. `leftover` is ours and no longer wanted, not pruned.
+    `waiting` is in conflict, or needs what is."""
 
     steps: tuple[Step, ...]
     conflicts: tuple[Conflict, ...] = ()
     leftover: tuple[Resource, ...] = ()
+    waiting: frozenset[Key] = frozenset()
 
     @property
     def is_done(self) -> bool:
@@ -113,7 +118,7 @@ class Server(Protocol):
 
     def wanted(self, config: Config) -> list[Resource]:
         """What should be there, in the order in which it has to be made. It asks no server, but may read
-        the vault: call it in a thread.
+        the vault: call it in a thread. It minds what the last `actual` found.
         """
 
     async def actual(self, config: Config) -> list[Resource]:
@@ -126,29 +131,41 @@ class Server(Protocol):
         """Let go of connections."""
 
 
-def diff(wanted: Sequence[Resource], actual: Iterable[Resource], *, prune: bool = False) -> Plan:
-    """The steps from `actual` to `wanted`: made and changed in the order of `wanted`, removed in reverse order."""
+def diff(
+    wanted: Sequence[Resource],
+    actual: Iterable[Resource],
+    *,
+    prune: bool = False,
+    anew: Collection[Key] = (),
+    waiting: Collection[Key] = (),
+) -> Plan:
+    """The steps from `actual` to `wanted`: made and changed in the order of `wanted`, removed in reverse order.
+
+    `anew` is what steps on servers before this one make or change: whatever follows from it is changed too. `waiting`
+    is what cannot be made there: whatever needs it has to wait.
+    """
+    stuck = set(waiting)
     there = {resource.key: resource for resource in actual}
     steps: list[Step] = []
     conflicts: list[Conflict] = []
     for resource in wanted:
         found = there.pop(resource.key, None)
-        if found is None:
-            steps.append(Step("create", resource, tuple(_told(resource.spec))))
+        if not stuck.isdisjoint((*resource.needs, *resource.follows.values())):
+            stuck.add(resource.key)
+        elif found is None:
+            known = {name: value for name, value in resource.spec.items() if resource.follows.get(name) not in anew}
+            steps.append(Step("create", resource, tuple(_told(known))))
+        elif found.is_left_alone:
+            continue
         elif not found.is_ours:
             conflicts.append(Conflict(found))
-        elif changes := tuple(_changes(found.spec, resource.spec)):
+            stuck.add(resource.key)
+        elif changes := tuple(_changes(found.spec, resource, anew)):
             steps.append(Step("update", resource, changes))
-    unwanted = [resource for resource in there.values() if resource.is_ours]
+    unwanted = [resource for resource in there.values() if resource.is_ours and not resource.is_left_alone]
     if prune:
         steps += [Step("remove", resource) for resource in reversed(unwanted)]
-    return Plan(tuple(steps), tuple(conflicts), () if prune else tuple(unwanted))
-
-
-def possible(steps: Iterable[Step], conflicts: Iterable[Conflict]) -> list[Step]:
-    """The steps that need nothing of somebody else's."""
-    taken = {conflict.resource.key for conflict in conflicts}
-    return [step for step in steps if step.action == "remove" or taken.isdisjoint(step.resource.needs)]
+    return Plan(tuple(steps), tuple(conflicts), () if prune else tuple(unwanted), frozenset(stuck))
 
 
 def _told(spec: Mapping[str, Any]) -> Iterable[str]:
@@ -161,12 +178,14 @@ def _told(spec: Mapping[str, Any]) -> Iterable[str]:
             yield from (f"{name}: {one}" for one in value)
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[str]:
-    for name, value in after.items():
+def _changes(before: Mapping[str, Any], wanted: Resource, anew: Collection[Key]) -> Iterable[str]:
+    for name, value in wanted.spec.items():
         old = before.get(name)
-        if old == value:
+        if wanted.follows.get(name) in anew:
+            yield f"{name}: made anew"
+        elif old == value:
             continue
-        if isinstance(value, list | tuple) and isinstance(old, list | tuple):
+        elif isinstance(value, list | tuple) and isinstance(old, list | tuple):
             yield from (f"- {name}: {one}" for one in old if one not in value)
             yield from (f"+ {name}: {one}" for one in value if one not in old)
         elif isinstance(value, str | int | float | None) and isinstance(old, str | int | float | None):

@@ -72,7 +72,8 @@ def extend(directory: Path, startups: Iterable[Startup], until: date) -> None:
 async def revocation(
     before: Config, after: Config, slugs: Sequence[str], servers: Sequence[Server], *, delete_data: bool
 ) -> Plan:
-    """The steps that take away all that these startups have; what holds data stays unless `delete_data`.
+    """The steps that take away all that these startups have, left over from before or not; what holds data stays
+    unless `delete_data`, and then goes only where the startups' data is now: elsewhere it was not exported.
 
     Nothing else is removed, whatever else is left over on the servers.
     """
@@ -85,8 +86,9 @@ async def revocation(
     def goes(step: Step) -> bool:
         if step.action != "remove":
             return True
-        is_theirs = step.resource.key in known or step.resource.startup in slugs
-        return is_theirs and (delete_data or step.resource.kind not in DATA_KINDS)
+        if step.resource.kind in DATA_KINDS:
+            return delete_data and step.resource.key in known
+        return step.resource.startup in slugs or step.resource.key in known
 
     removed = tuple(step for step in plan.steps if goes(step))
     kept = tuple(step.resource for step in plan.steps if not goes(step))

@@ -9,11 +9,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gateway.config import Config
 from gateway.config.secrets import named_variable, store_setting
 from gateway.errors import ProvisionError
-from gateway.provision.plan import Credential, Plan, Server, Step, diff, possible
+from gateway.provision.plan import Credential, Key, Plan, Server, Step, diff
 from gateway.provision.settings import (
     FILE_NAME,
     GrafanaAdmin,
@@ -23,6 +24,9 @@ from gateway.provision.settings import (
     secret,
 )
 from gateway.provision.vault import Vault
+
+if TYPE_CHECKING:
+    from gateway.provision.mosquitto import MosquittoServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,9 @@ async def servers(config: Config, settings: ProvisionSettings) -> AsyncIterator[
         made.append(await _mosquitto(settings.mosquitto, vault))
     owners: dict[str, str] = {}
     for store, influxdb in _influxdbs(config, settings).items():
-        made.append(await _influxdb(config, influxdb, vault, store, owners))
+        made.append(await asyncio.to_thread(_influxdb, config, influxdb, vault, store, owners))
     if settings.grafana:
-        made.append(await _grafana(config, settings, settings.grafana, vault))
+        made.append(await asyncio.to_thread(_grafana, config, settings, settings.grafana, vault))
     try:
         yield made
     finally:
@@ -64,16 +68,19 @@ async def plan(config: Config, several: Sequence[Server], *, prune: bool = False
     Raises:
         ProvisionError: a server does not answer, or refuses the admin.
     """
-    parts = [
-        diff(await asyncio.to_thread(server.wanted, config), await server.actual(config), prune=prune)
-        for server in several
-    ]
+    parts: list[Plan] = []
+    anew: set[Key] = set()
+    for server in several:
+        actual = await server.actual(config)
+        wanted = await asyncio.to_thread(server.wanted, config)
+        waiting = parts[-1].waiting if parts else ()
+        parts.append(diff(wanted, actual, prune=prune, anew=anew, waiting=waiting))
+        anew |= {step.resource.key for step in parts[-1].steps if step.action != "remove"}
     removals = [step for part in reversed(parts) for step in part.steps if step.action == "remove"]
     steps = [step for part in parts for step in part.steps if step.action != "remove"]
-    conflicts = tuple(conflict for part in parts for conflict in part.conflicts)
     return Plan(
-        (*possible(steps, conflicts), *removals),
-        conflicts,
+        (*steps, *removals),
+        tuple(conflict for part in parts for conflict in part.conflicts),
         tuple(resource for part in parts for resource in part.leftover),
     )
 
@@ -114,11 +121,10 @@ async def new_password(several: Sequence[Server], startup: str, device: str) -> 
     Raises:
         ProvisionError: no Mosquitto is provisioned, or it refuses.
     """
-    from gateway.provision.mosquitto import MosquittoServer, account
-
+    mosquitto = await asyncio.to_thread(_mosquitto_kind)
     for server in several:
-        if isinstance(server, MosquittoServer):
-            return await server.new_password(startup, account(startup, device))
+        if isinstance(server, mosquitto):
+            return await server.new_device_password(startup, device)
     raise ProvisionError("no Mosquitto is named in provision.yaml, so there are no MQTT accounts")
 
 
@@ -142,52 +148,49 @@ def _seen_by_grafana(config: Config, settings: ProvisionSettings, grafana: Grafa
     return admin.grafana_url or admin.url if admin else config.settings.stores[store].influxdb.url
 
 
-# The servers' clients are optional (the extra `provision`) and slow to import, so each is imported where it is used.
+# The servers' clients are optional (the extra `provision`) and slow to import, so each is imported where it is used; in
+# threads, since an import reads files, as does a secret.
 
 
 async def _mosquitto(admin: MosquittoAdmin, vault: Vault) -> Server:
-    from gateway.provision.mosquitto import MosquittoServer
-
+    kind = await asyncio.to_thread(_mosquitto_kind)
     password = await asyncio.to_thread(
         secret, admin.password_file, "GATEWAY_PROVISION_MQTT_PASSWORD", "the password of Mosquitto's admin"
     )
     tls = None
     if admin.url.startswith("mqtts"):
         tls = await asyncio.to_thread(ssl.create_default_context, cafile=admin.ca_file)
-    return MosquittoServer(
-        admin.host, admin.port, admin.username, password, vault, gateway_user=admin.gateway_user, tls=tls
-    )
+    return kind(admin.host, admin.port, admin.username, password, vault, gateway_user=admin.gateway_user, tls=tls)
 
 
-async def _influxdb(
-    config: Config, admin: InfluxDBAdmin, vault: Vault, store: str | None, owners: dict[str, str]
-) -> Server:
+def _mosquitto_kind() -> type[MosquittoServer]:
+    from gateway.provision.mosquitto import MosquittoServer
+
+    return MosquittoServer
+
+
+def _influxdb(config: Config, admin: InfluxDBAdmin, vault: Vault, store: str | None, owners: dict[str, str]) -> Server:
     from gateway.provision.influxdb import InfluxDBServer
 
     variable = named_variable("GATEWAY_PROVISION_INFLUXDB_TOKEN", store)
-    token = await asyncio.to_thread(
-        secret, admin.token_file, variable, f"an admin token of InfluxDB ({store_setting(store)})"
-    )
+    token = secret(admin.token_file, variable, f"an admin token of InfluxDB ({store_setting(store)})")
     return InfluxDBServer(config.settings.store_named(store).influxdb, admin.url, token, vault, store, owners)
 
 
-async def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, vault: Vault) -> Server:
+def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, vault: Vault) -> Server:
     from gateway.provision.grafana import GrafanaServer
     from gateway.provision.grafana_contents import Home
-    from gateway.provision.influxdb import bucket_key, read_token_name, vault_name
+    from gateway.provision.influxdb import read_token_name, server_name, vault_name
 
-    password = await asyncio.to_thread(
-        secret, admin.password_file, "GATEWAY_PROVISION_GRAFANA_PASSWORD", "the password of Grafana's admin"
-    )
+    password = secret(admin.password_file, "GATEWAY_PROVISION_GRAFANA_PASSWORD", "the password of Grafana's admin")
 
     def home(slug: str) -> Home:
-        store = config.by_slug[slug].store
-        bucket = config.settings.store_named(store).influxdb.bucket.replace("{startup}", slug)
+        store, name = config.by_slug[slug].store, read_token_name(slug)
         return Home(
             _seen_by_grafana(config, settings, admin, store),
-            bucket,
-            vault.read(vault_name(read_token_name(slug), store)),
-            needs=(bucket_key(bucket, store),),
+            config.settings.store_named(store).influxdb.bucket.replace("{startup}", slug),
+            vault.read(vault_name(name, store)),
+            Key(server_name(store), "token", name),
         )
 
     return GrafanaServer(admin.url, admin.username, password, home)

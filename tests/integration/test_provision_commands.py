@@ -177,6 +177,22 @@ async def test_a_startup_leaves(gateway: Gateway, config: Path, broker: SecureMo
     assert not (config.parent / "state" / "store" / "acme.db").exists()
 
 
+async def test_a_device_that_left_before_its_startup_is_shut_out_with_it(
+    gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path
+) -> None:
+    """A device that is in the file no more keeps its account until --prune, and not beyond its startup."""
+    added = await gateway("devices", "add", "acme", "d-1", "d-2", "--json")
+    file = config / "startups" / "acme.yaml"
+    file.write_text(re.sub(r"(?m)^devices:.*(\n *- .*)*\n", "devices: [d-2]\n", file.read_text()))
+    plan = (await gateway("provision", "plan", "--json")).json
+    assert "acme.d-1" in {one["name"] for one in plan["leftover"]}
+    assert await signs_in(broker, "acme.d-1", added.secret("acme.d-1"))
+    assert (await gateway("startups", "remove", "acme", "--export-to", tmp_path / "export")).code == 0
+    for device in ("acme.d-1", "acme.d-2"):
+        assert not await signs_in(broker, device, added.secret(device))
+    assert (await gateway("provision", "plan", "--json")).json["leftover"] == []
+
+
 async def test_a_cohort_opens_and_closes(
     gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path
 ) -> None:

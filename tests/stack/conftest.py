@@ -1,4 +1,4 @@
-"""The real stack, named by environment variables: `make test-stack`. See docs/operators-guide.md."""
+"""The real stack, named by environment variables: `make test-stack`. See docs/provisioning.md."""
 
 from __future__ import annotations
 

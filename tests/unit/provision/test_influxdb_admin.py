@@ -255,26 +255,36 @@ async def test_a_bucket_that_others_made_is_a_conflict(site: Site) -> None:
     assert site.influxdb.retention("tb-acme") == DAY
 
 
-async def test_nobody_gets_a_token_for_a_bucket_that_others_made(site: Site) -> None:
-    """While a bucket's name is taken neither the gateway nor the startup gets any right to what is in it; everybody
-    else gets theirs. A right that the gateway has already is taken away."""
-    site.influxdb.make_bucket("tb-acme", description="somebody's")
-    site.influxdb.make_bucket("gateway", description="of nobody here")
-    assert await site.apply(ONE) == []
-    done = await site.apply()
-    assert done == ["+ influxdb bucket tb-bolt", "+ influxdb token gateway", "+ influxdb token read-bolt"]
-    assert await site.rights("gateway") == {"read tb-bolt", "write tb-bolt"}
-    assert (await site.plan()).steps == ()
-    site.influxdb.bucket("tb-acme")["description"] = MARK
+async def test_no_token_opens_a_bucket_that_others_made(site: Site) -> None:
+    """Neither the startup of that name nor the gateway gets at what somebody else keeps there; the others are served.
+    When it is out of the way, the startup gets all that it lacks."""
+    ident = site.influxdb.make_bucket("tb-acme", DAY, description="somebody's")
+    for _ in range(2):
+        await site.apply()
+        assert await site.rights("gateway") == {"read tb-bolt", "write tb-bolt"}
+        assert await site.rights("read-bolt") == {"read tb-bolt"}
+        assert site.influxdb.described("read-acme") == []
+    assert lines(await site.plan()) == []
+    del site.influxdb.buckets[ident]
+    assert await site.apply() == ["+ influxdb bucket tb-acme", "~ influxdb token gateway", "+ influxdb token read-acme"]
+    assert (await site.plan(prune=True)).is_done
+
+
+async def test_a_bucket_that_became_somebody_elses_is_opened_no_more(site: Site) -> None:
+    """A right that the gateway has already is taken away."""
     await site.apply()
-    site.influxdb.bucket("tb-acme")["description"] = "somebody's again"
+    old = await site.secret("gateway")
+    site.influxdb.bucket("tb-acme")["description"] = "somebody's now"
     assert await site.apply() == ["~ influxdb token gateway"]
     assert await site.rights("gateway") == {"read tb-bolt", "write tb-bolt"}
-    last = await site.secret("gateway")
-    site.influxdb.bucket("tb-bolt")["description"] = "somebody's too"
+    assert site.influxdb.rights(old) == set()
+
+
+async def test_a_bucket_that_is_called_like_a_token_is_no_conflict(site: Site) -> None:
+    """Names are compared among what is of one kind."""
+    site.influxdb.make_bucket("gateway", description="of nobody here")
     await site.apply()
-    assert site.influxdb.rights(last) == set()
-    assert (await site.plan()).steps == ()
+    assert (await site.plan()).is_done
 
 
 async def test_more_buckets_than_a_page(site: Site) -> None:

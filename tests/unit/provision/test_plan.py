@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.provision import show
-from gateway.provision.plan import Conflict, Resource, Step, diff
+from gateway.provision.plan import Conflict, Key, Resource, Step, diff
 
 
 def role(name: str, *acls: str, ours: bool = True, **spec: Any) -> Resource:
@@ -68,6 +69,46 @@ def test_a_making_tells_what_will_be() -> None:
     """Texts, numbers and lists are told; what is always so, or empty, is not."""
     wanted = Resource("x", "y", "z", {"retention_s": 60, "roles": ["a", "b"], "kept": True, "note": "", "deep": {}})
     assert diff([wanted], []).steps[0].changes == ("retention_s: 60", "roles: a", "roles: b")
+
+
+def source(token: str, **more: Any) -> Resource:
+    """A data source, which has a token that InfluxDB makes."""
+    return Resource("grafana", "data source", "acme", {"url": "there", "token": token}, "acme", **more)
+
+
+TOKEN = Key("influxdb", "token", "read-acme")
+FOLLOWING = source("old", follows={"token": TOKEN})
+
+
+def test_what_follows_from_something_made_anew_is_changed_with_it() -> None:
+    """Its value is not known yet when the plan is made: it looks alike, or like another, and is told as made anew."""
+    for there in (source("old"), source("older")):
+        (step,) = diff([FOLLOWING], [there], anew={TOKEN}).steps
+        assert step == Step("update", FOLLOWING, ("token: made anew",))
+    (step,) = diff([FOLLOWING], [], anew={TOKEN}).steps
+    assert step == Step("create", FOLLOWING, ("url: there",))
+    assert diff([FOLLOWING], [source("old")], anew={Key("influxdb", "token", "read-bolt")}).is_done
+
+
+def test_what_needs_something_in_conflict_waits() -> None:
+    """No step for it, nor for what needs or follows from that in turn, on this server or the next; nothing is left
+    over by it."""
+    bucket = Resource("influxdb", "bucket", "acme")
+    token = Resource("influxdb", "token", "read-acme", needs=(bucket.key,))
+    rule = Resource("grafana", "alert rule", "acme/silent", needs=(FOLLOWING.key,))
+    first = diff([bucket, token, A], [replace(bucket, is_ours=False)])
+    assert [step.resource for step in first.steps] == [A]
+    there = [source("older"), rule]
+    second = diff([FOLLOWING, rule, B], there, waiting=first.waiting, anew={A.key}, prune=True)
+    assert [step.resource for step in second.steps] == [B]
+    assert (second.conflicts, second.leftover) == ((), ())
+
+
+def test_what_a_server_says_to_leave_alone_is_left_alone() -> None:
+    """Nothing is done to it, whatever is wanted of it and whatever is made anew."""
+    for there in (FOLLOWING, source("older")):
+        plan = diff([FOLLOWING], [replace(there, is_left_alone=True)], anew={TOKEN}, prune=True)
+        assert (plan.steps, plan.leftover) == ((), ())
 
 
 def test_what_others_made_is_a_conflict() -> None:

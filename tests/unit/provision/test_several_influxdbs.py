@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import gateway.provision.grafana
-import gateway.provision.influxdb  # noqa: F401  # `run` imports both in the event loop, where that blocks
 from gateway.config import Config, load
 from gateway.config.secrets import influxdb_token
 from gateway.errors import ProvisionError, SecretMissing
@@ -218,29 +216,6 @@ async def test_what_has_ended_keeps_its_data_on_its_own_instance(site: Site) -> 
     assert (await site.plan(prune=True)).is_done
 
 
-async def test_who_leaves_has_access_to_no_instance(site: Site) -> None:
-    """With a startup go its read tokens, also one that it left where its store was before. Its data goes from the
-    instance that the export was made from; what it left elsewhere is told."""
-    await site.apply()
-    old = site.token("influxdb-read-acme")
-    site.write_gateway(acme="east")
-    await site.apply()
-    before = await site.config()
-    after = before.model_copy(update={"startups": tuple(one for one in before.startups if one.slug != "acme")})
-    async with site.servers() as servers:
-        plan = await programme.revocation(before, after, ["acme"], servers, delete_data=True)
-        applied = await run.apply(plan, servers, lambda _step: None)
-    assert applied.problem == ""
-    assert [one for one in at_influxdb(plan) if one.startswith("-")] == [
-        "- influxdb.east token read-acme",
-        "- influxdb.east bucket e-acme",
-        "- influxdb token read-acme",
-    ]
-    assert [one.key for one in plan.leftover] == [Key("influxdb", "bucket", "acme")]
-    assert site.default.rights(old) == set()
-    assert site.east.rights(await site.gateways_token("east")) == {"read e-birch", "write e-birch"}
-
-
 async def test_a_bucket_that_others_made_counts_on_its_own_instance(site: Site) -> None:
     """Nobody gets a right to a bucket of somebody else's, and Grafana no data source for it, on the instance where it
     is. A bucket of the same name on the other one is whose it is there. Nothing else waits for it."""
@@ -256,6 +231,70 @@ async def test_a_bucket_that_others_made_counts_on_its_own_instance(site: Site) 
     assert site.east.rights(await site.gateways_token("east")) == {"read e-bolt", "write e-bolt"}
     assert site.default.rights(await site.gateways_token()) == {"read acme", "write acme"}
     assert "testbed-birch" not in site.grafana.org("Acme Air (birch)").sources
+
+
+@pytest.mark.parametrize(("slug", "store"), [("acme", None), ("birch", "east")])
+@pytest.mark.parametrize("how", ["revoked", "lost"])
+async def test_a_read_token_that_is_made_anew_reaches_grafana_in_the_same_run(
+    site: Site, slug: str, store: str | None, how: str
+) -> None:
+    """Revoked behind our back, or its file lost: the plan changes the data source too, and one apply does it all."""
+    await site.apply()
+    name, server = f"read-{slug}", "influxdb.east" if store else "influxdb"
+    influxdb = site.east if store else site.default
+    if how == "revoked":
+        (found,) = [one for one in influxdb.authorizations.values() if f": {name} #" in one["description"]]
+        influxdb.delete_token(found["id"])
+    else:
+        (site.directory.parent / "secrets" / f"{server}-{name}.token").unlink()
+    plan = await site.plan()
+    token, source = plan.steps
+    assert token.resource.key == (server, "token", name)
+    assert (str(source), source.changes) == (f"~ grafana data source {slug}", ("token: made anew",))
+    await site.apply()
+    assert (await site.plan(prune=True)).steps == ()
+    sent = {"httpHeaderValue1": f"Token {site.token(f'{server}-{name}')}"}
+    assert site.grafana.org(f"Acme Air ({slug})").secrets[f"testbed-{slug}"] == sent
+    assert influxdb.rights(site.token(f"{server}-{name}")) == {f"read {'e-' if store else ''}{slug}"}
+
+
+async def test_somebody_elses_organisation_is_not_touched_for_a_new_token(site: Site) -> None:
+    """An organisation that is not ours stays a conflict and nothing else, also when a token is made."""
+    site.grafana.add_org("Acme Air (ACME)")
+    plan = await site.plan()
+    assert "+ influxdb token read-acme" in at_influxdb(plan)
+    assert [str(step) for step in plan.steps if step.resource.startup == "acme" and " grafana " in str(step)] == []
+    assert [conflict.resource.name for conflict in plan.conflicts] == ["acme"]
+
+
+async def test_a_bucket_of_somebody_else_is_not_shown_in_grafana(site: Site) -> None:
+    """No data source and no alert looks at it, and whoever else has a place in Grafana gets it all the same."""
+    site.default.make_bucket("acme", description="somebody's")
+    assert [step for step in await site.apply() if "acme" in step] == []
+    assert site.grafana.org("Acme Air (acme)").sources == site.grafana.org("Acme Air (acme)").rules == {}
+    assert site.grafana.org("Acme Air (bolt)").sources
+    plan = await site.plan(prune=True)
+    assert (plan.steps, len(plan.conflicts)) == ((), 1)
+
+
+async def test_a_startup_that_moved_loses_its_access_on_both_instances(site: Site) -> None:
+    """Its read token on the old one goes with it, although only --prune would have removed that before. Its bucket
+    there stays, even with --delete-data: what is in it was not exported now."""
+    await site.apply()
+    kept = site.token("influxdb-read-acme")
+    site.write_gateway(acme="east")
+    await site.apply()
+    before = await site.config()
+    after = Config(settings=before.settings, startups=tuple(one for one in before.startups if one.slug != "acme"))
+    async with site.servers() as servers:
+        plan = await programme.revocation(before, after, ["acme"], servers, delete_data=True)
+        assert (await run.apply(plan, servers, lambda _step: None)).problem == ""
+    assert Key("influxdb", "bucket", "acme") in {one.key for one in plan.leftover}
+    assert site.default.rights(kept) == set()
+    assert site.east.described("read-acme") == []
+    assert {"acme", "bolt"} <= {one["name"] for one in site.default.buckets.values()}
+    assert "e-acme" not in {one["name"] for one in site.east.buckets.values()}
+    assert site.default.described("read-bolt")
 
 
 async def test_two_stores_of_one_instance_are_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
