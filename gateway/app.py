@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from gateway import private
 from gateway.config import Config, Settings
 from gateway.config.secrets import influxdb_token, mqtt_password
 from gateway.database import FILE_NAME, Database
@@ -330,7 +331,7 @@ def _storage_secret(path: Path) -> str:
 def _lock(state_dir: Path) -> Iterator[None]:
     """One gateway a state directory: two would both count, and drain each other's journal."""
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
+        private.make_directory(state_dir)
         file = (state_dir / "lock").open("w")
     except OSError as error:
         raise StateUnavailable(f"{state_dir}: expected a directory to keep state in; {error.strerror}") from error

@@ -29,6 +29,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
+from gateway import private
 from gateway.errors import StateUnavailable, Stopped
 
 T = TypeVar("T")
@@ -142,7 +143,11 @@ def read_only(path: Path, work: Work[T]) -> T:
     Raises:
         StateUnavailable: there is no such file, or it cannot be read.
     """
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:  # the directory may be for the gateway's account alone
+        raise StateUnavailable(f"{path}: {error.strerror}; use the account that the gateway runs as") from error
+    if not is_there:
         raise StateUnavailable(f"{path}: no gateway has kept its state here yet; start it with `gateway run`")
     connection = _connect(path)
     try:
@@ -160,9 +165,10 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _open_writer(path: Path) -> sqlite3.Connection:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private.make_directory(path.parent)
     except OSError as error:
         raise StateUnavailable(f"{path.parent}: expected a directory to keep state in; {error.strerror}") from error
+    private.make_file(path)
     connection = _connect(path)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

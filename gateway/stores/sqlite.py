@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gateway import private
 from gateway.errors import StoreRefused, StoreUnavailable
 from gateway.model import Reading
 from gateway.stores import sqlite_reader, sqlite_schema
@@ -44,7 +45,7 @@ class SqliteStore:
             StoreUnavailable: the directory cannot be made.
         """
         try:
-            await asyncio.to_thread(self._directory.mkdir, parents=True, exist_ok=True)
+            await asyncio.to_thread(private.make_directory, self._directory)
         except OSError as error:
             raise StoreUnavailable(f"{self._directory}: cannot be made: {error.strerror}") from error
 

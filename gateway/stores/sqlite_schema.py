@@ -18,6 +18,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from gateway import private
 from gateway.errors import StoreUnavailable
 
 BUSY_SECONDS = 5.0
@@ -64,6 +65,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         sqlite3.Error: it cannot be opened, or is no database.
         StoreUnavailable: a later version of the gateway has written it.
     """
+    private.make_file(path)
     connection = sqlite3.connect(
         path,
         timeout=BUSY_SECONDS,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -35,6 +37,36 @@ async def test_write_returns_what_the_work_returns(tmp_path: Path) -> None:
     async with database(tmp_path / FILE_NAME) as state:
         assert await state.write(put("a")) == "a"
         assert await state.read(keys) == ["a"]
+
+
+def modes(directory: Path) -> dict[str, str]:
+    """The modes of a directory and of all below it, by name."""
+    return {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in [directory, *directory.rglob("*")]}
+
+
+async def test_the_state_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """The directory, and the three files that SQLite has while it is open."""
+    async with database(tmp_path / "state" / FILE_NAME) as state:
+        await state.write(put("a"))
+        found = await asyncio.to_thread(modes, tmp_path / "state")
+    assert found == {"state": "0o700"} | dict.fromkeys((FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"), "0o600")
+
+
+async def test_what_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    """An operator may let a group read it."""
+    tmp_path.chmod(0o750)
+    (tmp_path / FILE_NAME).touch()
+    (tmp_path / FILE_NAME).chmod(0o640)
+    async with database(tmp_path / FILE_NAME) as state:
+        await state.write(put("a"))
+        assert set((await asyncio.to_thread(modes, tmp_path)).values()) == {"0o750", "0o640"}
+
+
+def test_a_state_of_another_account_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks with an account that may not look into the directory is told which one to use."""
+    monkeypatch.setattr(Path, "exists", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(StateUnavailable, match="Permission denied; use the account that the gateway runs as"):
+        read_only(tmp_path / FILE_NAME, keys)
 
 
 async def test_many_writes_share_a_commit(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sqlite3
+import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -181,6 +182,18 @@ async def test_somebody_deletes_the_file(store: SqliteStore, tmp_path: Path) -> 
     later = LINE.replace(b"21.5", b"22.5")
     await store.write("acme", [later])
     assert [row.fields for row in await read(store)] == [{"t": 22.5}]
+
+
+async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    """The directory, and a startup's files while the store is open."""
+    store = SqliteStore(tmp_path / "state" / "store")
+    await store.open()
+    await store.write("acme", [LINE])
+    made = await asyncio.to_thread(list, (tmp_path / "state").rglob("*"))
+    modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in [tmp_path / "state", *made]}
+    await store.close()
+    files = dict.fromkeys(("acme.db", "acme.db-wal", "acme.db-shm"), "0o600")
+    assert modes == {"state": "0o700", "store": "0o700"} | files
 
 
 async def test_the_directory_cannot_be_made(tmp_path: Path) -> None:
