@@ -1,6 +1,7 @@
 """The whole stack as an operator uses it: provision two startups, send readings, look, take everything away again.
 
-One provisioned stack serves all tests of this file; what it made is removed at the end, whatever happens.
+One provisioned stack serves all tests of this file; what it made is removed at the end, whatever happens. Its gateway
+has an account and a token of a name of its own, so that a gateway which works on these servers keeps its.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ import httpx
 import pytest
 
 from gateway.config import Config, load
-from gateway.provision import programme, run
+from gateway.provision import influxdb, programme, run
 from gateway.provision.mosquitto import GATEWAY_PASSWORD, account
-from gateway.provision.plan import Credential, Plan, Resource, Step
+from gateway.provision.plan import Credential, Plan, Resource, Server, Step
 from gateway.provision.run import Applied
 from gateway.provision.settings import GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings
 from gateway.provision.vault import Vault
@@ -50,6 +51,7 @@ class Stack:
     config: Config
     directory: Path
     slugs: tuple[str, str]
+    gateway: str
     credentials: list[Credential] = field(default_factory=list)
     made: list[Resource] = field(default_factory=list)
 
@@ -65,12 +67,21 @@ class Stack:
         signed: dict[str, Any] = {"username": user, "password": self.secret_of(user)} if self.servers.mqtt_admin else {}
         return aiomqtt.Client(self.servers.mqtt_host, self.servers.mqtt_port, **signed)
 
+    @asynccontextmanager
+    async def provisioning(self) -> AsyncIterator[list[Server]]:
+        """The servers, with the name of this stack's gateway. For InfluxDB that is no setting: two gateways in one
+        organisation would take each other's buckets for left over."""
+        with pytest.MonkeyPatch.context() as name:
+            name.setattr(influxdb, "GATEWAY", self.gateway)
+            async with run.servers(self.config, self.settings) as several:
+                yield several
+
     async def plan(self) -> Plan:
-        async with run.servers(self.config, self.settings) as several:
+        async with self.provisioning() as several:
             return await run.plan(self.config, several)
 
     async def apply(self) -> Applied:
-        async with run.servers(self.config, self.settings) as several:
+        async with self.provisioning() as several:
             applied = await run.apply(await run.plan(self.config, several), several, lambda _step: None)
         self.made += [step.resource for step in applied.done if step.action == "create"]
         self.credentials += applied.credentials
@@ -80,7 +91,7 @@ class Stack:
         """Take away everything of the two startups, and what was made here for the gateway."""
         nobody = Config(settings=self.config.settings, startups=())
         gateways = tuple(Step("remove", resource) for resource in reversed(self.made) if not resource.startup)
-        async with run.servers(self.config, self.settings) as several:
+        async with self.provisioning() as several:
             plan = await programme.revocation(self.config, nobody, self.slugs, several, delete_data=True)
             applied = await run.apply(Plan((*plan.steps, *gateways)), several, lambda _step: None)
         assert applied.problem == ""
@@ -99,31 +110,32 @@ def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def _stack(servers: Servers, directory: Path) -> Stack:
     slugs = (f"stack-a{secrets.token_hex(3)}", f"stack-b{secrets.token_hex(3)}")
-    settings = _settings(servers, directory)
+    gateway = f"stack-g{secrets.token_hex(3)}"
+    settings = _settings(servers, directory, gateway)
     config = directory / "config"
     (config / "startups").mkdir(parents=True)
     for slug in slugs:
         head = f"name: {slug.title()}\ndevices: [d1]\nquota: {{messages: {NO_LIMITS['messages']}}}\n"
         (config / "startups" / f"{slug}.yaml").write_text(head + _RULE.format(slug=slug))
-    signed = f"\n  username: gateway\n  password_file: {settings.secrets_dir}/{GATEWAY_PASSWORD}.token"
+    signed = f"\n  username: {gateway}\n  password_file: {settings.secrets_dir}/{GATEWAY_PASSWORD}.token"
     (config / "gateway.yaml").write_text(f"""
 state_dir: {directory}/state
 mqtt:
   url: {servers.mqtt_address}
-  client_id: {slugs[0]}{signed if servers.mqtt_admin else ""}
+  client_id: {gateway}{signed if servers.mqtt_admin else ""}
 store:
   kind: influxdb
   influxdb:
     url: {servers.influxdb_url}
     org: {servers.influxdb_org}
-    token_file: {settings.secrets_dir}/influxdb-gateway.token
+    token_file: {settings.secrets_dir}/influxdb-{gateway}.token
 http: {{listen: "127.0.0.1:0", console: false}}
 drain: {{interval: 50ms}}
 """)
-    return Stack(servers, settings, load(config), config, slugs)
+    return Stack(servers, settings, load(config), config, slugs, gateway)
 
 
-def _settings(servers: Servers, directory: Path) -> ProvisionSettings:
+def _settings(servers: Servers, directory: Path, gateway: str) -> ProvisionSettings:
     """Every server that is named, with its admin's secret in a file."""
 
     def kept(name: str, secret: str) -> Path:
@@ -135,7 +147,7 @@ def _settings(servers: Servers, directory: Path) -> ProvisionSettings:
     if servers.mqtt_admin:
         user, password = servers.mqtt_admin
         file = kept("mqtt-admin", password)
-        mosquitto = MosquittoAdmin(url=servers.mqtt_address, username=user, password_file=file)
+        mosquitto = MosquittoAdmin(url=servers.mqtt_address, username=user, password_file=file, gateway_user=gateway)
     if servers.grafana_url:
         file = kept("grafana-admin", servers.grafana_password)
         grafana = GrafanaAdmin(
@@ -179,7 +191,7 @@ async def test_provisioning_again_has_no_step(stack: Stack) -> None:
 
 async def test_readings_arrive_through_the_whole_stack(stack: Stack, sent: dict[str, float]) -> None:
     """A device's reading is in its startup's bucket, written with the gateway's own token."""
-    token = await asyncio.to_thread(stack.vault.read, "influxdb-gateway")
+    token = await asyncio.to_thread(stack.vault.read, f"influxdb-{stack.gateway}")
     store = InfluxDBStore(stack.config.settings.store.influxdb, token or "")
     await store.open()
     for slug, value in sent.items():
@@ -205,7 +217,7 @@ async def test_a_read_token_reads_its_own_bucket_alone(stack: Stack, sent: dict[
 
 async def test_the_gateways_token_cannot_administer(stack: Stack) -> None:
     """With the token that the gateway holds no bucket and no token can be made."""
-    token = await asyncio.to_thread(stack.vault.read, "influxdb-gateway")
+    token = await asyncio.to_thread(stack.vault.read, f"influxdb-{stack.gateway}")
     headers = {"Authorization": f"Token {token}"}
     async with httpx.AsyncClient(base_url=stack.servers.influxdb_url, headers=headers) as client:
         made = await client.post("/api/v2/buckets", json={"name": "mine", "orgID": await _org_id(stack)})
@@ -343,4 +355,4 @@ async def test_everything_that_was_made_is_removed(servers: Servers, tmp_path: P
     theirs = {step.resource.startup for step in plan.steps if step.action == "create"}
     assert theirs >= set(other.slugs)
     left = {resource.name for resource in plan.leftover}
-    assert not any(slug in name for slug in other.slugs for name in left)
+    assert not any(own in name for own in (*other.slugs, other.gateway) for name in left)
