@@ -33,13 +33,17 @@ async def export(startup: Startup, store: Store, directory: Path) -> Exported:
 
     Raises:
         GatewayError: the directory is not empty, or cannot be written.
+        StoreUnreadable: it shows nothing, though there may be something.
         StoreUnavailable: the store cannot be read.
     """
     try:
         await asyncio.to_thread(_make_empty, directory)
         files: list[Path] = []
         readings = 0
-        for measurement in await store.measurements(startup.slug):
+        measurements = await store.measurements(startup.slug)
+        if not measurements:
+            await store.check_readable(startup.slug)
+        for measurement in measurements:
             readings += await _export_one(startup, store, measurement, directory)
             files += [directory / f"{measurement}.csv.gz", directory / f"{measurement}.lp.gz"]
     except OSError as error:
