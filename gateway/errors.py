@@ -92,6 +92,10 @@ class StoreUnavailable(StoreError):
         return backoff
 
 
+class StoreUnreadable(StoreUnavailable):
+    """Readings may be there, and the store shows none of them to the gateway."""
+
+
 class StoreThrottled(StoreUnavailable):
     """The store asks for a pause of `retry_after` seconds."""
 

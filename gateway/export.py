@@ -18,6 +18,7 @@ from gateway.model import Reading
 from gateway.stores.contract import Query, Row, Store
 
 UNFINISHED = ".unfinished"
+NOTHING = "no-readings.txt"
 EVERYTHING_FROM, EVERYTHING_TO = -(1 << 62), 1 << 62
 
 
@@ -33,16 +34,21 @@ class Exported:
 async def export(startup: Startup, store: Store, directory: Path) -> Exported:
     """Write `MEASUREMENT.csv.gz` and `MEASUREMENT.lp.gz` for everything of a startup; a chunk in memory at a time.
 
-    The files appear when all are whole. Until then they are in `.unfinished`, which the next try throws away.
+    The files appear when all are whole. Until then they are in `.unfinished`, which the next try throws away. Where
+    there is nothing, `no-readings.txt` says so.
 
     Raises:
         GatewayError: the directory is not empty, or cannot be written.
+        StoreUnreadable: it shows nothing, though there may be something.
         StoreUnavailable: the store cannot be read.
     """
     try:
         unfinished = await asyncio.to_thread(_make_empty, directory)
         readings = 0
-        for measurement in await store.measurements(startup.slug):
+        measurements = await store.measurements(startup.slug)
+        if not measurements:
+            await store.check_readable(startup.slug)
+        for measurement in measurements:
             readings += await _export_one(startup, store, measurement, unfinished)
         files = await asyncio.to_thread(_finish, unfinished, directory)
     except OSError as error:
@@ -82,6 +88,8 @@ def _make_empty(directory: Path) -> Path:
 
 def _finish(unfinished: Path, directory: Path) -> tuple[Path, ...]:
     files = tuple(file.rename(directory / file.name) for file in sorted(unfinished.iterdir()))
+    if not files:
+        (directory / NOTHING).write_text("There were no readings.\n")
     unfinished.rmdir()
     return files
 

@@ -16,7 +16,7 @@ import typer
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, one_error, print_json
 from gateway.cli.provision import apply_steps, on_servers, read, report
 from gateway.config import Config, Startup, load
-from gateway.errors import GatewayError, ProvisionError
+from gateway.errors import GatewayError, ProvisionError, StoreUnreadable
 from gateway.export import Exported, expect_room, export, is_exported
 from gateway.feeds.auth import token_hash
 from gateway.provision import programme, run, show, startup_files
@@ -116,7 +116,7 @@ def remove_startup(
     """Export a startup's data, take all its access away, and remove its file."""
     loaded = load(config)
     startup = programme.find(loaded, slug)
-    _tell_export(_export(loaded, startup, to))
+    _export_before(loaded, startup, to, delete_data=delete_data)
     others = tuple(other for other in loaded.startups if other.slug != slug)
     without = Config(settings=loaded.settings, startups=others).active(time.time_ns())
     plan, applied = _revoke(config, loaded, without, [slug], delete_data=delete_data, quiet=json)
@@ -199,7 +199,7 @@ def close_cohort(
         expect_room(to / startup.slug)
     programme.end_now(config, found)  # before the export, so that nothing comes after it
     for startup in left:
-        _tell_export(_export(loaded, startup, to / startup.slug))
+        _export_before(loaded, startup, to / startup.slug, delete_data=delete_data)
     after = load(config).active(time.time_ns())
     plan, applied = _revoke(config, loaded, after, slugs, delete_data=delete_data, quiet=json)
     if delete_data and not applied.problem:
@@ -330,6 +330,20 @@ def _export(config: Config, startup: Startup, to: Path) -> Exported:
 
     with one_error():
         return asyncio.run(work())
+
+
+def _export_before(config: Config, startup: Startup, to: Path, *, delete_data: bool) -> None:
+    """Export what a startup leaves. What cannot be read is told and stays; it is never deleted unread."""
+    try:
+        _tell_export(_export(config, startup, to))
+    except StoreUnreadable as error:
+        if delete_data:
+            raise StoreUnreadable(
+                f"{startup.slug} is not exported, so nothing is deleted or revoked: {error}. Give it access again for "
+                "the export (`gateway cohort open`, or a later `until` and `gateway provision apply`), or leave out "
+                "--delete-data"
+            ) from error
+        console(to_stderr=True).print(f"{startup.slug} is not exported, and its data stays: {error}")
 
 
 def _tell_export(done: Exported) -> None:

@@ -111,9 +111,13 @@ class GrafanaServer:
         inside = await self._inside(org, None, [])
         if not _is_marked(inside):
             return []
-        is_free = not await self._strangers(org)
+        strangers = await self._strangers(org)
+        is_free = not strangers
         kept = [resource for resource in inside if is_free or resource.kind != FOLDER_KIND]
-        return [_org_resource(org.slug, org.name, is_ours=is_free), *kept]
+        if is_free:
+            return [_org_resource(org.slug, org.name), *kept]
+        spec = {"name": org.name, "holds": strangers}
+        return [Resource("grafana", KIND, org.slug, spec, org.slug, is_ours=False, is_left_alone=True), *kept]
 
     async def _inside(self, org: Org, startup: Startup | None, wanted: Sequence[Resource]) -> list[Resource]:
         """In the order of `wanted`, without the organisation itself."""

@@ -90,11 +90,12 @@ class Conflict:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What has to be done, in order, and what is in the way. `leftover` is ours and no longer wanted, not pruned.
-    `waiting` is in conflict, or needs what is."""
+    `stays` is wanted no longer either, and other people use it. `waiting` is in conflict, or needs what is."""
 
     steps: tuple[Step, ...]
     conflicts: tuple[Conflict, ...] = ()
     leftover: tuple[Resource, ...] = ()
+    stays: tuple[Resource, ...] = ()
     waiting: frozenset[Key] = frozenset()
 
     @property
@@ -165,7 +166,8 @@ def diff(
     unwanted = [resource for resource in there.values() if resource.is_ours and not resource.is_left_alone]
     if prune:
         steps += [Step("remove", resource) for resource in reversed(unwanted)]
-    return Plan(tuple(steps), tuple(conflicts), () if prune else tuple(unwanted), frozenset(stuck))
+    stays = tuple(resource for resource in there.values() if resource.is_left_alone)
+    return Plan(tuple(steps), tuple(conflicts), () if prune else tuple(unwanted), stays, frozenset(stuck))
 
 
 def _told(spec: Mapping[str, Any]) -> Iterable[str]:

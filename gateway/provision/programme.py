@@ -92,4 +92,5 @@ async def revocation(
 
     removed = tuple(step for step in plan.steps if goes(step))
     kept = tuple(step.resource for step in plan.steps if not goes(step))
-    return Plan(removed, plan.conflicts, kept)
+    stays = tuple(resource for resource in plan.stays if resource.startup in slugs)
+    return Plan(removed, plan.conflicts, kept, stays)

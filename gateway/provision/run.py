@@ -82,6 +82,7 @@ async def plan(config: Config, several: Sequence[Server], *, prune: bool = False
         (*steps, *removals),
         tuple(conflict for part in parts for conflict in part.conflicts),
         tuple(resource for part in parts for resource in part.leftover),
+        tuple(resource for part in parts for resource in part.stays),
     )
 
 

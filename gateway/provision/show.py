@@ -27,6 +27,7 @@ def plan(one: Plan) -> RenderableType:
         parts.append(Text(str(step), COLOURS[step.action]))
         parts += [Text(f"    {change}", "dim") for change in step.changes]
     parts += [Text(f"! {conflict}", "red") for conflict in one.conflicts]
+    parts += _stays(one)
     if one.leftover:
         names = ", ".join(f"{resource.server} {resource.kind} {resource.name}" for resource in one.leftover)
         parts.append(Text(f"left over, removed only with --prune: {names}", "dim"))
@@ -40,6 +41,7 @@ def applied(wanted: Plan, done: Applied) -> RenderableType:
     if done.credentials:
         parts.append(credentials(done.credentials))
     parts += [Text(f"! {conflict}", "red") for conflict in wanted.conflicts]
+    parts += _stays(wanted)
     if done.failed is not None:
         parts.append(Text.assemble(("failed: ", "red"), f"{done.failed}\n    {done.problem}"))
         parts.append(Text(f"{len(done.done)} of {len(wanted.steps)} steps done; run it again to go on"))
@@ -107,6 +109,7 @@ def plan_json(one: Plan) -> dict[str, Any]:
         "steps": [step.as_json() for step in one.steps],
         "conflicts": [str(conflict) for conflict in one.conflicts],
         "leftover": [{"server": r.server, "kind": r.kind, "name": r.name} for r in one.leftover],
+        "stays": _stays_json(one),
     }
 
 
@@ -115,6 +118,7 @@ def applied_json(wanted: Plan, done: Applied) -> dict[str, Any]:
         "done": [step.as_json() for step in done.done],
         "failed": done.failed.as_json() | {"problem": done.problem} if done.failed else None,
         "conflicts": [str(conflict) for conflict in wanted.conflicts],
+        "stays": _stays_json(wanted),
         "credentials": [one._asdict() for one in done.credentials],
     }
 
@@ -130,6 +134,17 @@ def progress(steps: int, *, quiet: bool) -> Iterator[Callable[[Step], None]]:
     with Progress(*columns, console=out, transient=True) as bar:
         task = bar.add_task("", total=steps)
         yield lambda step: bar.update(task, advance=1, description=str(step))
+
+
+def _stays(one: Plan) -> list[Text]:
+    """What is removed only by hand, and why."""
+    return [
+        Text(f"stays: {r.server} {r.kind} {r.name}, which holds {', '.join(r.spec['holds'])}", "dim") for r in one.stays
+    ]
+
+
+def _stays_json(one: Plan) -> list[dict[str, Any]]:
+    return [{"server": r.server, "kind": r.kind, "name": r.name, "holds": list(r.spec["holds"])} for r in one.stays]
 
 
 def _summary(one: Plan) -> str:

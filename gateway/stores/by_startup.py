@@ -58,6 +58,10 @@ class StoreByStartup:
         """See `Store.measurements`."""
         return await self._store(startup).measurements(startup)
 
+    async def check_readable(self, startup: str) -> None:
+        """See `Store.check_readable`."""
+        await self._store(startup).check_readable(startup)
+
     async def columns(self, startup: str, measurement: str) -> Columns:
         """See `Store.columns`."""
         return await self._store(startup).columns(startup, measurement)

@@ -68,6 +68,14 @@ class Store(Protocol):
             StoreUnavailable: not now.
         """
 
+    async def check_readable(self, startup: str) -> None:
+        """Where nothing is found, whether that is because nothing is shown.
+
+        Raises:
+            StoreUnreadable: there is no place for the startup's readings, or not for the gateway's eyes.
+            StoreUnavailable: not now.
+        """
+
     async def columns(self, startup: str, measurement: str) -> Columns:
         """What the rows of a measurement may hold; both empty where it does not exist.
 

@@ -17,7 +17,7 @@ from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 from influxdb_client.rest import ApiException
 
 from gateway.config.models import InfluxDB
-from gateway.errors import SecretMissing, StoreUnavailable
+from gateway.errors import SecretMissing, StoreUnavailable, StoreUnreadable
 from gateway.model import Reading
 from gateway.stores import influxql
 from gateway.stores.contract import Columns, Query, Row
@@ -81,6 +81,17 @@ class InfluxDBStore:
         """See `Store.measurements`."""
         answer = await self._answer(startup, "SHOW MEASUREMENTS")
         return sorted(name for series in answer for (name,) in series.values)
+
+    async def check_readable(self, startup: str) -> None:
+        """A token without the right to a bucket finds none of its measurements, and no error: only a SELECT tells. See
+        `Store.check_readable`."""
+        async with self._asked(startup, influxql.PROBE) as answer:
+            is_shown = influxql.NOT_FOUND not in await answer.text()
+        if not is_shown:
+            raise StoreUnreadable(
+                f"InfluxDB shows the gateway's token no bucket {self._bucket(startup)!r}: it is not there, or the "
+                "token may not read it"
+            )
 
     async def columns(self, startup: str, measurement: str) -> Columns:
         """See `Store.columns`."""

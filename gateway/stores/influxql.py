@@ -22,6 +22,12 @@ from gateway.stores.contract import Query, Row
 LOWEST, HIGHEST = -(2**63) + 2, 2**63 - 2
 """The times that InfluxDB can store, ns since 1970."""
 
+NOT_FOUND = "database not found"
+"""What the error says where a bucket is not there, or the token may not read it."""
+
+PROBE = 'SELECT * FROM "gateway_rejections" LIMIT 1'
+"""Answered without an error wherever a bucket may be read, whatever is in it."""
+
 FieldTypes = dict[str, dict[str, str]]
 """Measurement -> field -> `float`, `integer`, `string` or `boolean`."""
 
@@ -123,7 +129,7 @@ def rows(series: Series, types: Mapping[str, str]) -> Iterator[Row]:
 
 def _series(result: Mapping[str, Any]) -> Iterator[Series]:
     error = result.get("error")
-    if error is not None and "database not found" not in error:
+    if error is not None and NOT_FOUND not in error:
         raise StoreUnavailable(f"InfluxDB could not answer: {error}")
     for found in result.get("series", ()):
         tags, values = found.get("tags") or {}, found.get("values", ())

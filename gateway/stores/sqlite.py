@@ -68,6 +68,9 @@ class SqliteStore:
         async with self._lane(startup).reading() as session:
             return await session.call(sqlite_reader.measurements, [])
 
+    async def check_readable(self, startup: str) -> None:
+        """Nothing: there are no rights. See `Store.check_readable`."""
+
     async def columns(self, startup: str, measurement: str) -> Columns:
         """See `Store.columns`."""
         async with self._lane(startup).reading() as session:

@@ -335,6 +335,7 @@ async def test_windows_over_a_long_silence(store: Store) -> None:
 async def test_an_empty_store_has_nothing(store: Store) -> None:
     """A startup that never wrote has no measurements, no rows and no newest readings."""
     assert await store.measurements("acme") == []
+    await store.check_readable("acme")
     assert await rows(store) == []
     assert await rows(store, every_ns=SECOND) == []
     assert await store.latest("acme") == []

@@ -14,14 +14,15 @@ import pytest
 
 from gateway import timestamps
 from gateway.config import Startup
-from gateway.errors import GatewayError, StoreUnavailable
+from gateway.errors import GatewayError, StoreUnavailable, StoreUnreadable
 from gateway.export import Exported, export, is_exported
 from gateway.line_protocol import encode
 from gateway.model import FieldValue, Reading
 from gateway.stores.contract import Columns
 from gateway.stores.sqlite import SqliteStore
-from tests.builders import startup
+from tests.builders import STARTUP, startup, write_config
 from tests.line_protocol_parser import Point, parse
+from tests.unit.command_line import Command
 
 START = 1_795_000_000_000_000_001
 TEXTS = [
@@ -182,10 +183,15 @@ async def test_the_line_protocol_can_be_stored_again(store: SqliteStore, tmp_pat
 
 
 async def test_who_has_sent_nothing_has_nothing(store: SqliteStore, tmp_path: Path) -> None:
-    """A startup without readings has an export without files."""
-    done = await exported(store, tmp_path / "out")
+    """A startup without readings has an export without files of data, which is told from a directory that somebody
+    made: its cohort can be closed again, also when its bucket is gone."""
+    ended, out, empty = startup(until="2026-01-01"), tmp_path / "out", tmp_path / "empty"
+    done = await exported(store, out)
     assert (done.files, done.readings) == ((), 0)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in out.iterdir()] == ["no-readings.txt"]
+    empty.mkdir()
+    assert await asyncio.to_thread(is_exported, ended, out)
+    assert not await asyncio.to_thread(is_exported, ended, empty)
 
 
 async def test_nothing_is_written_over(store: SqliteStore, tmp_path: Path) -> None:
@@ -205,3 +211,35 @@ async def test_where_nothing_can_be_written_is_told(store: SqliteStore, tmp_path
     await asyncio.to_thread((tmp_path / "file").write_text, "x")
     with pytest.raises(GatewayError, match=r"file/out: the export cannot be written; Not a directory"):
         await exported(store, tmp_path / "file" / "out")
+
+
+class Hidden(SqliteStore):
+    """A store that shows nothing, as InfluxDB does to a token without rights."""
+
+    async def check_readable(self, startup: str) -> None:
+        raise StoreUnreadable(f"no bucket {startup!r} is shown")
+
+
+async def test_what_is_not_shown_is_not_taken_for_empty(tmp_path: Path) -> None:
+    """An export that may have missed everything fails."""
+    store = Hidden(tmp_path / "store")
+    await store.open()
+    with pytest.raises(StoreUnreadable, match="no bucket 'acme'"):
+        await exported(store, tmp_path / "out")
+    await store.close()
+
+
+def test_nothing_is_deleted_unread(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A startup whose data cannot be read does not leave with --delete-data; without it leaves, and its data stays."""
+    other = "topics: {air: {topic: 'testbed/birch/{device}/air', fields: {t: {type: float}}}}\nname: Birch\n"
+    config = write_config(tmp_path / "config", "", acme=STARTUP, birch=other)
+    monkeypatch.setattr("gateway.app.make_store", lambda _config: Hidden(tmp_path / "store"))
+    leave = ("startups", "remove", "acme", "--export-to", tmp_path / "out", "--config", config)
+    failed = run(*leave, "--delete-data")
+    assert failed.code == 1
+    assert "acme is not exported, so nothing is deleted or revoked" in failed.err
+    assert (config / "startups" / "acme.yaml").exists()
+    left = run(*leave)
+    assert left.code == 0
+    assert "acme is not exported, and its data stays: no bucket 'acme' is shown" in left.err
+    assert not (config / "startups" / "acme.yaml").exists()

@@ -163,6 +163,7 @@ def test_the_json_form() -> None:
         ],
         "conflicts": [],
         "leftover": [{**base, "name": "gone"}],
+        "stays": [],
     }
     (conflict,) = show.plan_json(diff([A], [role("a", ours=False)]))["conflicts"]
     assert "did not make" in conflict

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.config import Config
-from gateway.provision import programme, run
+from gateway.provision import programme, run, show
+from gateway.provision.plan import Plan
+from gateway.render import console
 from tests.builders import config, startup
 from tests.unit.provision.fake_grafana import FakeGrafana
-from tests.unit.provision.test_grafana import ACME, acme, apply, server, with_range
+from tests.unit.provision.test_grafana import ACME, acme, apply, plan, server, with_range
 
 
 @pytest.fixture
@@ -19,13 +21,14 @@ async def grafana() -> AsyncIterator[FakeGrafana]:
         yield running
 
 
-async def remove(grafana: FakeGrafana, before: Config, slug: str) -> None:
+async def remove(grafana: FakeGrafana, before: Config, slug: str) -> Plan:
     """What `gateway startups remove` does at Grafana."""
     others = Config(settings=before.settings, startups=tuple(other for other in before.startups if other.slug != slug))
     async with server(grafana) as made:
-        plan = await programme.revocation(before, others, [slug], [made], delete_data=False)
-        assert (await run.apply(plan, [made], lambda _step: None)).problem == ""
+        found = await programme.revocation(before, others, [slug], [made], delete_data=False)
+        assert (await run.apply(found, [made], lambda _step: None)).problem == ""
     grafana.index()
+    return found
 
 
 async def test_who_left_the_team_before_loses_access_with_it(grafana: FakeGrafana) -> None:
@@ -46,3 +49,26 @@ async def test_newer_dashboards_beside_edited_ones_go_with_it(grafana: FakeGrafa
     assert set(grafana.org(ACME).dashboards) == {"acme-all-devices", "acme-climate", "acme-climate-v2"}
     await remove(grafana, changed, "acme")
     assert set(grafana.org(ACME).dashboards) == {"acme-climate"}
+
+
+async def test_an_organisation_that_stays_is_told_with_what_it_holds(grafana: FakeGrafana) -> None:
+    """When the startup leaves, and in each plan until somebody has deleted it."""
+    both = config(acme(), startup("bolt"))
+    await apply(grafana, both)
+    grafana.edit_dashboard(ACME, "acme-climate", "acme", title="Ours")
+    told = "stays: grafana organisation acme, which holds the dashboard 'Ours'"
+    left = await remove(grafana, both, "acme")
+    later = await plan(grafana, config(startup("bolt")), prune=True)
+    for one in (left, later):
+        with (out := console()).capture() as shown:
+            out.print(show.plan(one), soft_wrap=True)
+        assert told in shown.get()
+        assert show.plan_json(one)["stays"] == [
+            {"server": "grafana", "kind": "organisation", "name": "acme", "holds": ["the dashboard 'Ours'"]}
+        ]
+    with (out := console()).capture() as shown:
+        out.print(show.applied(left, run.Applied(left.steps, ())), soft_wrap=True)
+    assert told in shown.get()
+    assert later.is_done
+    grafana.org(ACME).dashboards.clear()
+    assert (await plan(grafana, config(startup("bolt")))).stays == ()

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from gateway.config.models import InfluxDB
-from gateway.errors import StoreRefused, StoreThrottled, StoreUnavailable
+from gateway.errors import StoreRefused, StoreThrottled, StoreUnavailable, StoreUnreadable
 from gateway.stores import influxql
 from gateway.stores.contract import Query, Row
 from gateway.stores.influxdb import BODY, InfluxDBStore
@@ -239,6 +239,14 @@ async def test_another_server_answers(store: InfluxDBStore, stub: Stub, status: 
     with pytest.raises(StoreUnavailable, match=r"store\.influxdb\.url"):
         await store.write("acme", [LINE])
     assert len(stub.asked) == 1
+
+
+async def test_a_bucket_that_is_not_shown_is_told_from_an_empty_one(store: InfluxDBStore, stub: Stub) -> None:
+    """SHOW MEASUREMENTS finds nothing in either, without an error; a SELECT tells them apart."""
+    stub.pages = [[json(page())], [json(page(error="database not found: bed-acme"))]]
+    await store.check_readable("acme")
+    with pytest.raises(StoreUnreadable, match="no bucket 'bed-acme'.*may not read it"):
+        await store.check_readable("acme")
 
 
 async def test_nobody_answers_and_then_somebody_does(store: InfluxDBStore, stub: Stub, network: FlakyProxy) -> None:
