@@ -86,7 +86,7 @@ def _window(text: str) -> int:
     except ValueError:
         every_ns = 0
     if every_ns <= 0:
-        raise ProblemError(422, f"every: expected a duration above 0 such as 30s or 5m; got {text!r}")
+        raise ProblemError(422, f"every: expected a duration above 0 such as 30s or 5m, at most 100y; got {text!r}")
     return every_ns
 
 
