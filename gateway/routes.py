@@ -15,6 +15,9 @@ from gateway.topics import DEVICE_RULE, ROOT, Router, Template, device_is_legal
 from gateway.validate import Validator, tag_text
 
 ROUTES_KEPT = 65_536
+REMEMBERED = 1000
+"""Characters of a topic whose route is remembered: MQTT allows 65,535 bytes, which would fill the memory."""
+SHOWN = 200
 NEVER_NS = 1 << 63
 
 
@@ -63,7 +66,11 @@ class Routes:
             for name, rule in startup.topics.items()
         }
         self._router = Router(rules)
-        self.find = lru_cache(ROUTES_KEPT)(self._find)
+        self._remembered = lru_cache(ROUTES_KEPT)(self._find)
+
+    def find(self, topic: str) -> Route:
+        """What a topic stands for."""
+        return self._remembered(topic) if len(topic) <= REMEMBERED else self._find(topic)
 
     def _find(self, topic: str) -> Route:
         match = self._router.match(topic)
@@ -80,21 +87,26 @@ class Routes:
         owner = self._config.by_slug.get(levels[1]) if levels[0] == ROOT and len(levels) > 1 else None
         if owner is None:
             known = ", ".join(f"{ROOT}/{slug}/…" for slug in list(self._config.by_slug)[:10])
-            reason = Reason(Code.NO_RULE, "topic", f"a topic of a startup of this test bed ({known})", repr(topic))
+            reason = Reason(Code.NO_RULE, "topic", f"a topic of a startup of this test bed ({known})", _quoted(topic))
             return Route(None, UNROUTED, "", {}, reasons=(reason,))
         templates = [rule.template for rule in owner.topics.values()]
         known = ", ".join(template.text for template in templates)
         hint = "a device name must not hold a /" if len(levels) > max(len(t.levels) for t in templates) else ""
         reason = Reason(
-            Code.NO_RULE, "topic", f"a topic that a rule of {owner.slug} matches ({known})", repr(topic), hint
+            Code.NO_RULE, "topic", f"a topic that a rule of {owner.slug} matches ({known})", _quoted(topic), hint
         )
         return Route(None, owner.slug, levels[2] if len(levels) > 2 else "", {}, reasons=(reason,))
+
+
+def _quoted(text: str) -> str:
+    """A name or topic as a reason shows it: its beginning, where it is long."""
+    return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}… ({len(text):,} characters)"
 
 
 def _device_reasons(device: str) -> list[Reason]:
     if device_is_legal(device):
         return []
-    return [Reason(Code.BAD_DEVICE, "topic", f"a device name of {DEVICE_RULE}", repr(device))]
+    return [Reason(Code.BAD_DEVICE, "topic", f"a device name of {DEVICE_RULE}", _quoted(device))]
 
 
 def _tag_reasons(captured: Mapping[str, str]) -> list[Reason]:
@@ -104,7 +116,7 @@ def _tag_reasons(captured: Mapping[str, str]) -> list[Reason]:
             "topic",
             f"a level {{{name}}} of 1 to {MAX_TAG} characters, no control character, no \\ before a "
             "space or at its end",
-            repr(text),
+            _quoted(text),
         )
         for name, text in captured.items()
         if not tag_text(text)

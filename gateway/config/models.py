@@ -23,6 +23,7 @@ from gateway.config.types import (
     Size,
     Slug,
     TemplateField,
+    between,
     expected,
     matching,
 )
@@ -181,7 +182,7 @@ class Mqtt(_Model):
     ca_file: PathField | None = None
     cert_file: PathField | None = None
     key_file: PathField | None = None
-    keep_alive: Duration = 30.0
+    keep_alive: Annotated[Duration, between(1, 65_535)] = 30.0
     session_expiry: Duration = 7 * 86_400.0
     in_flight: Annotated[int, Field(ge=1, le=65_535)] = 5000
 
@@ -252,7 +253,7 @@ class Feeds(_Model):
     """Live feeds. `kept` events of each startup are there for who comes back, and for who falls behind."""
 
     mqtt: bool = True
-    kept: Annotated[int, Field(ge=10)] = 2000
+    kept: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
 
 
 class Log(_Model):

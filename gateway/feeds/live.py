@@ -21,6 +21,9 @@ from gateway import timestamps
 from gateway.model import Reading, Rejection
 from gateway.pipeline import Outcome
 
+KEPT_BYTES = 2048
+"""What the ring keeps of a payload: it holds thousands of events, and a message may have any size."""
+
 
 class Event:
     """A reading that was accepted, or a rejection, as the feeds show it. Its JSON is made once, when asked for."""
@@ -128,7 +131,7 @@ class Live:
         for rejection in rejections:
             by_startup.setdefault(rejection.startup, []).append(rejection)
         for startup, several in by_startup.items():
-            self.feed(startup).publish(several)
+            self.feed(startup).publish([rejection.shortened(KEPT_BYTES) for rejection in several])
 
 
 def reading_json(reading: Reading) -> dict[str, object]:
@@ -152,5 +155,5 @@ def rejection_json(rejection: Rejection) -> dict[str, object]:
         "time": timestamps.to_rfc3339(rejection.arrived_ns),
         "records": rejection.records,
         "reasons": [reason.as_json() for reason in rejection.reasons],
-        "bytes": len(rejection.payload),
+        "bytes": rejection.size,
     }
