@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from gateway.config import Config, Startup
@@ -56,7 +56,7 @@ class Route(NamedTuple):
 
 
 class Routes:
-    """The rules of all startups: `find` is what to call."""
+    """The rules of all startups. `find` is what to call; who asks for every message looks into `known` first."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         self._config = config
@@ -66,11 +66,21 @@ class Routes:
             for name, rule in startup.topics.items()
         }
         self._router = Router(rules)
-        self._remembered = lru_cache(ROUTES_KEPT)(self._find)
+        self.known: dict[str, Route] = {}
 
     def find(self, topic: str) -> Route:
         """What a topic stands for."""
-        return self._remembered(topic) if len(topic) <= REMEMBERED else self._find(topic)
+        return self.known.get(topic) or self.learn(topic)
+
+    def learn(self, topic: str) -> Route:
+        """What a topic stands for that is not among `known`; it is from now on, unless it is very long."""
+        route = self._find(topic)
+        if len(topic) <= REMEMBERED:
+            if len(self.known) >= ROUTES_KEPT:  # forget the older half
+                for old in list(islice(self.known, (ROUTES_KEPT + 1) // 2)):
+                    del self.known[old]
+            self.known[topic] = route
+        return route
 
     def _find(self, topic: str) -> Route:
         match = self._router.match(topic)
