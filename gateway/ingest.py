@@ -71,6 +71,7 @@ class Ingest:
         self._bounds = bounds
         self._publish = publish
         self.problem = ""
+        self.batches = 0
 
     async def run(self) -> None:
         """Until the session is stopped and everything that it brought is on disk and acknowledged."""
@@ -129,6 +130,7 @@ class Ingest:
     async def _acknowledge(self, committing: asyncio.Queue[_Committing | None]) -> None:
         while (one := await committing.get()) is not None:
             await one.commit
+            self.batches += 1
             self._session.ack(one.batch)
             self._note_devices(one.outcome, one.batch.arrived_ns)
             self._committed(one.outcome, one.blocks)

@@ -177,6 +177,7 @@ class Mqtt(_Model):
     ] = "mqtt://localhost:1883"
     protocol: Literal["auto", "3.1.1", "5"] = "auto"
     client_id: Annotated[str, Field(min_length=1, max_length=200)] = "testbed-gateway"
+    share: Annotated[str, matching(r"[\w.-]{1,64}", "a name of letters, digits and _ . -")] | None = None
     username: str | None = None
     password_file: PathField | None = None
     ca_file: PathField | None = None

@@ -35,7 +35,10 @@ log = get_logger(__name__)
 class PahoSession:
     """Implements `gateway.mqtt.session.Session`."""
 
-    def __init__(self, settings: Mqtt, filters: Sequence[str], password: str | None = None) -> None:
+    def __init__(
+        self, settings: Mqtt, filters: Sequence[str], password: str | None = None, unwanted: Sequence[str] = ()
+    ) -> None:
+        self._unwanted = list(unwanted)
         self._settings = settings
         self._filters = tuple(filters)
         self._broker = Broker.of(settings)
@@ -156,7 +159,10 @@ class PahoSession:
         self._asked.clear()
         self._client.on_socket_register_write = None  # paho writes CONNECT itself, in the thread
         await self._answered(self._open, "to the connection")
-        await self._answered(self._subscribe, "to the subscription")
+        if self._unwanted:
+            self._client.unsubscribe(self._unwanted)
+        if self._filters:
+            await self._answered(self._subscribe, "to the subscription")
         self._state = now_state(connected=True, connections=self._connections)
         log.info("broker connected", broker=str(self._broker), mqtt=VERSION, connections=self._connections)
 

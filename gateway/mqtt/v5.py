@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import SupportsInt
 
 import mqtt5
@@ -35,7 +36,10 @@ log = get_logger(__name__)
 class Mqtt5Session:
     """Implements `gateway.mqtt.session.Session`."""
 
-    def __init__(self, settings: Mqtt, filters: Sequence[str], password: str | None = None) -> None:
+    def __init__(
+        self, settings: Mqtt, filters: Sequence[str], password: str | None = None, unwanted: Sequence[str] = ()
+    ) -> None:
+        self._unwanted = list(unwanted)
         self._settings = settings
         self._broker = Broker.of(settings)
         self._filters = tuple(filters)
@@ -133,7 +137,11 @@ class Mqtt5Session:
         """
         connection = await self._open()
         await self._answered(connection, lambda: connection.send(self._connect_packet()), "to the connection")
-        await self._answered(connection, lambda: self._send_subscribe(connection, self._filters), "to the subscription")
+        if self._unwanted:
+            connection.send(mqtt5.UnsubscribePacket(self._outbox.next_id(), self._unwanted).write())
+        if self._filters:
+            subscribe = partial(self._send_subscribe, connection, self._filters)
+            await self._answered(connection, subscribe, "to the subscription")
         self._state = now_state(connected=True, connections=self._connections)
         log.info("broker connected", broker=str(self._broker), mqtt=VERSION, connections=self._connections)
         return connection
@@ -234,7 +242,8 @@ class Mqtt5Session:
     async def _say_goodbye(self) -> None:
         """DISCONNECT, after the acknowledgements that still wait; the session stays at the broker."""
         if self._connection is not None:
-            self._connection.send(mqtt5.DisconnectPacket().write())
+            expiry = None if self._filters else 0  # a session without subscriptions has nothing to come back for
+            self._connection.send(mqtt5.DisconnectPacket(session_expiry_interval=expiry).write())
         self._state = now_state(connected=False, problem="stopped", connections=self._connections)
         await self._detach()
 

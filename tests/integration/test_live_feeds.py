@@ -16,7 +16,6 @@ import websockets
 from gateway.feeds import sse
 from gateway.model import Reading, Rejection
 from gateway.mqtt.embedded import EmbeddedBroker
-from gateway.pipeline import Outcome
 from tests.running import Running, running, write_config
 from tests.servers import eventually
 
@@ -34,7 +33,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Running]:
 
 def publish(gateway: Running, *values: int, device: str = "d", measurement: str = "climate") -> None:
     readings = [Reading("acme", device, measurement, {}, {"n": value}, value) for value in values]
-    gateway.gateway.live.publish(Outcome(readings={"acme": readings}))
+    gateway.gateway.live.publish({"acme": readings}, ())
 
 
 class Stream:

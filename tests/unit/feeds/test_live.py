@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator
 
 from gateway.feeds.live import KEPT_BYTES, Chunk, Feed, Live
 from gateway.model import Code, Reading, Reason, Rejection
-from gateway.pipeline import Outcome
 
 FIRST = 1000
 
@@ -93,7 +92,7 @@ def test_outcomes_go_to_the_feed_of_their_startup() -> None:
     """Readings and rejections appear in their own startup's feed alone, as JSON of one form."""
     live = Live(10)
     rejection = Rejection("voltwise", "v", "t", b"x", 5, (Reason(Code.MISSING, "/t", "a number", "nothing"),))
-    live.publish(Outcome(readings={"acme": [reading(1)]}, rejections=[rejection]))
+    live.publish({"acme": [reading(1)]}, [rejection])
     (event,) = live.feed("acme").recent()
     assert json.loads(event.json)["time"] == "1970-01-01T00:00:00.000000001Z"
     (refused,) = live.feed("voltwise").recent()
