@@ -14,7 +14,7 @@ from rich.console import Console
 from bench import report
 from bench.children import BenchError
 from bench.options import Options
-from bench.paths import ingest, load
+from bench.paths import end_to_end, ingest, latency, load
 from bench.report import Report
 from bench.shape import Shape
 
@@ -24,6 +24,9 @@ PATHS: dict[str, tuple[Path, str]] = {
     "load": (load.run, "the load generator into a sink: its own ceiling"),
     "ceiling": (ingest.ceiling, "a bare subscriber on the broker: the limit"),
     "ingest": (ingest.ingest, "broker to fsynced journal, as a share of the ceiling"),
+    "end-to-end": (end_to_end.run, "publish to stored, at a share of the ceiling"),
+    "latency": (latency.latency, "publish to stored: p50, p99, p99.9 at 50 and 80 % of the sustained rate"),
+    "feed": (latency.feed, "publish to a listener (SSE): p50, p99, p99.9 at 50 and 80 % of the sustained rate"),
 }
 SHORT = {"seconds": 2.0, "rounds": 3}
 """The short form: what `make bench` alone runs of every path."""
@@ -77,6 +80,8 @@ def _add_load(made: argparse.ArgumentParser) -> None:
     group.add_argument("--connections", type=int, help="of the load (1)")
     group.add_argument("--window", type=int, help="messages that a connection may have unacknowledged (20,000)")
     group.add_argument("--in-flight", type=int, help="Receive Maximum of both subscribers (5,000)")
+    group.add_argument("--store", choices=("sqlite", "influxdb"), help="where readings end (sqlite)")
+    group.add_argument("--share", type=float, help="of the ceiling, at which end-to-end runs (0.5)")
     group.add_argument("--workers", type=int, help="passed to `gateway run` where given")
 
 

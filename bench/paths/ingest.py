@@ -46,7 +46,7 @@ async def ingest(options: Options) -> Report:
         "ceiling_rate": round(median(run.rate for run in ceilings)),
         "rate": round(median(run.rate for run in runs)),
         "ratio": round(ratio([run.rate for run in runs], [run.rate for run in ceilings]), 4),
-        "messages_per_cpu_second": round(median(run.messages / run.cpu["subject"] for run in runs)),
+        "messages_per_cpu_second": round(median(run.messages / run.cpu["gateway"] for run in runs)),
         "balanced": all(run.more["balanced"] for run in runs),
         "rejected": sum(run.more["rejected"] for run in runs),
         "shape": options.shape.as_json(),
