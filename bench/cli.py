@@ -14,7 +14,7 @@ from rich.console import Console
 from bench import report
 from bench.children import BenchError
 from bench.options import Options
-from bench.paths import end_to_end, ingest, latency, load
+from bench.paths import drain, end_to_end, growth, ingest, latency, load, memory, query
 from bench.report import Report
 from bench.shape import Shape
 
@@ -24,11 +24,20 @@ PATHS: dict[str, tuple[Path, str]] = {
     "load": (load.run, "the load generator into a sink: its own ceiling"),
     "ceiling": (ingest.ceiling, "a bare subscriber on the broker: the limit"),
     "ingest": (ingest.ingest, "broker to fsynced journal, as a share of the ceiling"),
+    "drain": (drain.run, "journal to store, SQLite and InfluxDB"),
     "end-to-end": (end_to_end.run, "publish to stored, at a share of the ceiling"),
     "latency": (latency.latency, "publish to stored: p50, p99, p99.9 at 50 and 80 % of the sustained rate"),
     "feed": (latency.feed, "publish to a listener (SSE): p50, p99, p99.9 at 50 and 80 % of the sustained rate"),
+    "query": (query.run, "history: a day of one device, downsampled, out of millions of readings"),
+    "memory": (memory.run, "resident memory after 1, 5 and 10 million messages"),
+    "growth": (growth.run, "CPU of a message with more startups, devices, bytes, fields, readings"),
 }
-SHORT = {"seconds": 2.0, "rounds": 3}
+SHORT: dict[str, Any] = {"seconds": 2.0, "rounds": 3}
+SHORT_OF: dict[str, dict[str, Any]] = {
+    "query": {"readings_stored": 1_000_000},
+    "memory": {"messages": 200_000},
+    "growth": {"messages": 20_000},
+}
 """The short form: what `make bench` alone runs of every path."""
 
 
@@ -41,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     taken_on = report.taken_on()
     try:
-        options = options_of(asked)
-        reports = [asyncio.run(PATHS[name][0](options)) for name in ([asked.path] if asked.path else PATHS)]
+        names = [asked.path] if asked.path else list(PATHS)
+        reports = [asyncio.run(PATHS[name][0](options_of(asked, name))) for name in names]
     except (BenchError, ValueError) as error:
         errors.print(f"[red]{error}[/]", highlight=False)
         return 2
@@ -82,6 +91,7 @@ def _add_load(made: argparse.ArgumentParser) -> None:
     group.add_argument("--in-flight", type=int, help="Receive Maximum of both subscribers (5,000)")
     group.add_argument("--store", choices=("sqlite", "influxdb"), help="where readings end (sqlite)")
     group.add_argument("--share", type=float, help="of the ceiling, at which end-to-end runs (0.5)")
+    group.add_argument("--stored", dest="readings_stored", type=int, help="readings that query asks (10,000,000)")
     group.add_argument("--workers", type=int, help="passed to `gateway run` where given")
 
 
@@ -94,8 +104,9 @@ def _add_shape(made: argparse.ArgumentParser) -> None:
     group.add_argument("--payload", type=int, help="bytes of a payload, at least (60)")
 
 
-def options_of(asked: argparse.Namespace) -> Options:
+def options_of(asked: argparse.Namespace, path: str) -> Options:
     """What was given, on top of the defaults: those of the short form where no path is named."""
     given = {name: value for name, value in vars(asked).items() if value is not None and name not in ("path", "json")}
     shape = {name: given.pop(name) for name in Shape.__slots__ if name in given}
-    return Options(shape=Shape(**shape)).but(**({} if asked.path else SHORT) | given)
+    short = {} if asked.path else SHORT | SHORT_OF.get(path, {})
+    return Options(shape=Shape(**shape)).but(**short | given)

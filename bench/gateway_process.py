@@ -166,7 +166,12 @@ class Gateway:
         (self._config / "startups").mkdir(parents=True, exist_ok=True)
         yaml = YAML()
         for number, slug in enumerate(self._shape.slugs()):
-            file = {"name": slug, "quota": QUOTA, "topics": {MEASUREMENT: self._shape.rule(number)}}
+            file = {
+                "name": slug,
+                "retention": "100y",
+                "quota": QUOTA,
+                "topics": {MEASUREMENT: self._shape.rule(number)},
+            }
             yaml.dump(file, self._config / "startups" / f"{slug}.yaml")
         yaml.dump(self._settings(), self._config / "gateway.yaml")
 
@@ -177,6 +182,7 @@ class Gateway:
             "store": _store(self._influx),
             "journal": {"max_size": "64GiB", "max_readings": 1_000_000_000},
             "http": {"listen": self.url.removeprefix("http://"), "console": False},
+            "drain": {"stop_within": "100ms"},
             "feeds": {"mqtt": False},
             "log": {"level": "warning", "format": "json"},
         }

@@ -27,7 +27,7 @@ class Options:
     workers: int = 0
     store: StoreKind = "sqlite"
     share: float = 0.5
-    readings_stored: int = 1_000_000
+    readings_stored: int = 10_000_000
 
     def but(self, **changes: Any) -> Options:
         return replace(self, **changes)
