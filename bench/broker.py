@@ -12,6 +12,9 @@ max_inflight_messages 0
 max_queued_messages 0
 max_queued_bytes 0
 autosave_interval 1800
+log_type error
+log_type warning
+log_type subscribe
 """
 """No limit drops anything. Sessions outlive a restart, but nothing is saved while the clock runs."""
 

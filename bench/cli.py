@@ -14,7 +14,7 @@ from rich.console import Console
 from bench import report
 from bench.children import BenchError
 from bench.options import Options
-from bench.paths import drain, end_to_end, growth, ingest, latency, load, memory, query
+from bench.paths import drain, end_to_end, growth, ingest, latency, load, memory, peers, query
 from bench.report import Report
 from bench.shape import Shape
 
@@ -31,12 +31,14 @@ PATHS: dict[str, tuple[Path, str]] = {
     "query": (query.run, "history: a day of one device, downsampled, out of millions of readings"),
     "memory": (memory.run, "resident memory after 1, 5 and 10 million messages"),
     "growth": (growth.run, "CPU of a message with more startups, devices, bytes, fields, readings"),
+    "peers": (peers.run, "CPU of a message, and what is lost: a plain script, Telegraf, Node-RED"),
 }
 SHORT: dict[str, Any] = {"seconds": 2.0, "rounds": 3}
 SHORT_OF: dict[str, dict[str, Any]] = {
     "query": {"readings_stored": 1_000_000},
     "memory": {"messages": 200_000},
     "growth": {"messages": 20_000},
+    "peers": {"messages": 20_000},
 }
 """The short form: what `make bench` alone runs of every path."""
 

@@ -12,7 +12,7 @@ def percent(ratio: float) -> str:
 
 
 def times(ratio: float) -> str:
-    return f"{ratio:.2f} ×"
+    return f"{ratio:.3g} ×"
 
 
 def micros(value: float) -> str:
