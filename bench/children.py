@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,7 +47,8 @@ class Helper:
         stdin = self._running.stdin
         assert stdin is not None
         stdin.write(json.dumps(question).encode() + b"\n")
-        await stdin.drain()
+        with suppress(ConnectionError):  # it has ended: the missing answer tells
+            await stdin.drain()
         return await self._answer()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from bench import procfs, stores
 from bench.broker import broker
-from bench.children import Helper
+from bench.children import BenchError, Helper
 from bench.gateway_process import Gateway, nowhere
 from bench.options import Options, StoreKind
 from bench.sampling import sampled
@@ -21,6 +22,7 @@ from bench.stores import Store
 from tests.servers import Mosquitto
 
 SAMPLE = 1.0
+BARE_WITHIN = 300.0
 
 What = Literal["received", "stored + refused + rejected"]
 
@@ -63,7 +65,11 @@ class Bare:
         return {"bare": self._helper.pid}
 
     async def took(self, messages: int) -> int:
-        answer = await self._helper.ask({"until": messages})
+        try:
+            async with asyncio.timeout(BARE_WITHIN):
+                answer = await self._helper.ask({"until": messages})
+        except TimeoutError:
+            raise BenchError(f"{messages:,} messages were sent; not all of them came to the bare subscriber") from None
         return int(answer["ns"])
 
 

@@ -44,7 +44,7 @@ class Store(Protocol):
 async def opened(kind: StoreKind, directory: Path, shape: Shape) -> AsyncIterator[Store]:
     """A store without a reading in it; `directory` is the gateway's."""
     if kind == "sqlite":
-        yield Sqlite(directory / "state" / "store")
+        yield Sqlite(directory / "state")
     elif url := os.environ.get("BENCH_INFLUXDB_URL"):
         async with real(url, shape) as store:
             yield store
@@ -54,10 +54,10 @@ async def opened(kind: StoreKind, directory: Path, shape: Shape) -> AsyncIterato
 
 
 class Sqlite:
-    """The embedded store."""
+    """The embedded store, in the gateway's state directory."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, state: Path) -> None:
+        self._state = state
         self.influx: Influx | None = None
         self.pids: dict[str, int] = {}
 
@@ -65,14 +65,15 @@ class Sqlite:
         return await asyncio.to_thread(lambda: sum(map(self._count, shape.slugs())))
 
     def looked_at(self, slug: str) -> dict[str, Any]:
-        return {"sqlite": str(self._directory / f"{slug}.db")}
+        return {"sqlite": str(self._state / "store" / f"{slug}.db")}
 
     def _count(self, slug: str) -> int:
-        path = self._directory / f"{slug}.db"
-        if not path.exists():
-            return 0
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-            return int(connection.execute("SELECT count(*) FROM m1").fetchone()[0])
+        return sum(map(_rows, self._state.rglob(f"{slug}.db")))
+
+
+def _rows(path: Path) -> int:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+        return int(connection.execute("SELECT count(*) FROM m1").fetchone()[0])
 
 
 @dataclass

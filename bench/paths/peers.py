@@ -28,11 +28,9 @@ async def run(options: Options) -> Report:
         raise BenchError("peers: they are written for 2 fields, 1 reading and 60 bytes; leave those options out")
     asked = {"messages": options.messages or MESSAGES}
     installed = [peer for peer in PEERS if peer.found()]
-    for peer in PEERS:
-        if peer not in installed:
-            Console(stderr=True).print(
-                f"skipped: {peer.name} is not installed (bench/README.md says where it is sought)"
-            )
+    skipped = [peer.name for peer in PEERS if peer not in installed]
+    for name in skipped:
+        Console(stderr=True).print(f"skipped: {name} is not installed; bench/README.md says where it is sought")
     pairs: dict[str, list[tuple[Run, Run]]] = {peer.name: [] for peer in installed}
     with progress("peers", 2 * options.rounds * len(installed)) as advance:
         for _ in range(options.rounds):
@@ -41,7 +39,7 @@ async def run(options: Options) -> Report:
                 gateway = await rig.stored(options, "influxdb", asked)
                 advance(peer.name)
                 pairs[peer.name].append((gateway, await _run_peer(options, peer, asked)))
-    return _report(pairs, [peer.name for peer in PEERS if peer not in installed])
+    return _report(pairs, skipped)
 
 
 async def _run_peer(options: Options, kind: type[Peer], asked: dict[str, Any]) -> Run:
