@@ -94,7 +94,7 @@ def _figures(name: str, several: list[tuple[Run, Run]]) -> dict[str, Any]:
     ours, theirs = [gateway.cpu_us(GATEWAY) for gateway, _ in several], [peer.cpu_us(name) for _, peer in several]
     return {
         "cpu_us_per_message": round(median(theirs), 3),
-        "gateway_against_it": round(ratio(ours, theirs), 4),
+        "cpu_ratio": round(ratio(ours, theirs), 4),
         "rate": round(median(peer.rate for _, peer in several)),
         "lost": [peer.more["lost"] for _, peer in several],
         "resident_mib": median(peer.resident[name] for _, peer in several),
@@ -102,7 +102,7 @@ def _figures(name: str, several: list[tuple[Run, Run]]) -> dict[str, Any]:
 
 
 def _rows(name: str, figures: dict[str, Any]) -> list[Row]:
-    against, most = figures["gateway_against_it"], AT_MOST.get(name)
+    against, most = figures["cpu_ratio"], AT_MOST.get(name)
     wanted, good = (f"at most {words.times(most)}", against <= most) if most else ("", None)
     lost = ", ".join(f"{lost:,}" for lost in figures["lost"])
     return [
