@@ -24,6 +24,7 @@ from tests.servers import free_port
 OPERATOR_TOKEN = "bench-operator"  # noqa: S105 - of a gateway that only this machine reaches, for a minute
 STARTS_WITHIN = 60.0
 STOPS_WITHIN = 60.0
+STANDS_STILL = 60.0
 POLL = 0.02
 
 QUOTA = {"messages": "10000000/s", "burst": 10_000_000, "devices": 100_000, "series": 1_000_000, "payload": "1MiB"}
@@ -135,16 +136,20 @@ class Gateway:
         query = "SELECT coalesce(sum(length(lines)), 0) FROM journal"
         return sum(int(connection.execute(query).fetchone()[0]) for connection in self.ledgers())
 
-    async def until(self, what: str, number: int, within: float = 1800.0) -> int:
-        """Wait until a column of the ledger has come to a number; when that was, in ns of CLOCK_MONOTONIC."""
-        deadline = time.monotonic() + within
-        while True:
-            count = await asyncio.to_thread(self.count, what)
-            if count >= number:
-                return time.monotonic_ns()
-            if time.monotonic() > deadline or self._ended:
-                raise BenchError(f"the gateway's ledger: {what} is {count:,} of {number:,}; see {self.log}")
+    async def until(self, what: str, number: int) -> int:
+        """Wait until a column of the ledger has come to a number; when that was, in ns of CLOCK_MONOTONIC.
+
+        Raises:
+            BenchError: it stands still, or the gateway has ended.
+        """
+        before, moved = -1, time.monotonic()
+        while (count := await asyncio.to_thread(self.count, what)) < number:
+            before, moved = (count, time.monotonic()) if count != before else (before, moved)
+            if self._ended or time.monotonic() - moved > STANDS_STILL:
+                tail = self.log.read_text()[-2000:]
+                raise BenchError(f"the gateway's ledger: {what} is {count:,}, not {number:,}\n{tail}")
             await asyncio.sleep(POLL)
+        return time.monotonic_ns()
 
     def cpu_seconds(self) -> float:
         return procfs.cpu_seconds(self.pid)
