@@ -12,7 +12,7 @@ from bench.gateway_process import OPERATOR_TOKEN
 from bench.options import Options, StoreKind
 from bench.prober import RATE
 from bench.report import Report, Row, progress
-from bench.rig import Site
+from bench.rig import Run, Site
 from bench.stats import median
 
 SHARES = (0.5, 0.8)
@@ -85,7 +85,7 @@ async def _probed(options: Options, kind: StoreKind, asked: dict[str, Any]) -> t
             question = {"seconds": asked["watch_seconds"]}
             watching = asyncio.create_task(prober.ask(question))
             run = await rig.phase(site, load, site.broker, asked, before)
-            return run.rate, await watching
+            return run.rate, await watching | _late(run)
 
 
 async def _listened(options: Options, kind: StoreKind, asked: dict[str, Any]) -> tuple[float, dict[str, Any]]:
@@ -96,7 +96,12 @@ async def _listened(options: Options, kind: StoreKind, asked: dict[str, Any]) ->
             run = await rig.phase(site, load, site.broker, asked, warm.messages)
             if not asked.get("rate"):
                 return run.rate, {}
-            return run.rate, await listener.ask(run.load)
+            return run.rate, await listener.ask(run.load) | _late(run)
+
+
+def _late(run: Run) -> dict[str, float]:
+    """The share of messages that left more than 10 ms late; the closed loop knows no late."""
+    return {"load_late_share": run.load.get("late_share", 0.0)}
 
 
 def _listener(site: Site) -> dict[str, Any]:
