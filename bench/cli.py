@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reports = [one for name, short in runs if (one := _run(name, asked, short, errors))]
     if reports:
         errors.print(f"results: {report.save(reports, taken_on)}")
-        Console(stderr=asked.json).print(report.table(reports))
+        report.console(to_stderr=asked.json).print(report.table(reports))
     if asked.json:
         for one in reports:
             print(json.dumps(one.figures))

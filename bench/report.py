@@ -17,6 +17,7 @@ from rich.table import Table
 from bench import machine
 from bench.children import ROOT
 
+WIDTH = 110
 RESULTS = ROOT / "bench" / "results"
 
 Advance = Callable[[str], None]
@@ -75,8 +76,8 @@ def progress(path: str, steps: int) -> Iterator[Advance]:
 def table(reports: Sequence[Report]) -> Table:
     """All rows; green has reached what is wanted, red has not."""
     shown = Table(title="Testbed Gateway, measured", title_justify="left")
-    for name in ("path", "figure"):
-        shown.add_column(name)
+    shown.add_column("path")
+    shown.add_column("figure", no_wrap=True)
     shown.add_column("value", justify="right")
     shown.add_column("wanted", justify="right", style="dim")
     for report in reports:
@@ -94,6 +95,12 @@ def save(reports: Sequence[Report], taken_on: dict[str, Any], directory: Path = 
     paths = [report.figures | {"measurements": report.measurements} for report in reports]
     path.write_text(json.dumps(taken_on | {"paths": paths}, indent=1) + "\n")
     return path
+
+
+def console(*, to_stderr: bool) -> Console:
+    """Where tables go: as wide as the terminal, or wide enough where there is none."""
+    out = Console(stderr=to_stderr)
+    return out if out.is_terminal else Console(stderr=to_stderr, width=WIDTH)
 
 
 def taken_on() -> dict[str, Any]:

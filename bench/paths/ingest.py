@@ -67,6 +67,7 @@ async def ingest(options: Options) -> Report:
 def _ingest_rows(figures: dict[str, float]) -> list[Row]:
     fast = figures["messages_per_cpu_second"]
     return [
+        Row("ceiling: bare subscriber", words.per_second(figures["ceiling_rate"], "msg")),
         Row("broker to fsynced journal", words.per_second(figures["rate"], "msg")),
         Row("of the ceiling", words.percent(figures["ratio"]), "90%", figures["ratio"] >= 0.9),
         Row("messages a CPU-second", f"{fast:,.0f}", "100,000", fast >= 100_000),
