@@ -33,11 +33,12 @@ from gateway.journal import Journal
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.model import Rejection
-from gateway.mqtt.paho import PahoSession
+from gateway.mqtt.auto import make_session
 from gateway.pipeline import Outcome, Pipeline
 from gateway.quota import QuotaMeter
 from gateway.registry import Registry
 from gateway.reload import Reloader
+from gateway.stores.by_startup import StoreByStartup
 from gateway.stores.contract import Store
 from gateway.stores.sqlite import SqliteStore
 from gateway.tally import Tally
@@ -69,12 +70,12 @@ class Gateway:
         self.journal = Journal(self.database, settings.journal)
         self.registry = Registry(self.database, _device_limits(config))
         self.store = make_store(config)
-        self.session = PahoSession(
+        self.session = make_session(
             settings.mqtt,
             _filters(config),
             mqtt_password(settings),
         )
-        self.mqtt_feed = MqttFeed(self.live, self.session, readings=settings.feeds.mqtt)
+        self.mqtt_feed = MqttFeed(self.session, self.metrics, readings=settings.feeds.mqtt)
         self.reloader = Reloader(directory, self.use) if directory else None
         self.drain = Drain(
             self.journal,
@@ -103,11 +104,11 @@ class Gateway:
             log.warning("setting changed", setting=name, next="it takes effect at the next start")
         self.config = config.model_copy(update={"settings": self.config.settings})
         self._tokens = tokens
+        self.store.assign(config.startups)
         slugs = [startup.slug for startup in config.startups]
         self.ingest.use(Pipeline(self.config, self._make_meters()), self._meters)
         self.registry.limits = _device_limits(config)
         self.drain.add(slugs)
-        self.mqtt_feed.add(slugs)
         self.session.subscribe(_filters(config))
         self._services.config, self._services.tokens = self.config, tokens
         log.info("configuration reloaded", startups=len(slugs))
@@ -147,7 +148,6 @@ class Gateway:
             serving = tasks.create_task(web.run(api), name="web")
             helpers = [
                 tasks.create_task(self.session.run(), name="session"),
-                tasks.create_task(self.mqtt_feed.run(startups), name="mqtt-feed"),
                 tasks.create_task(self._save_registry(), name="registry-save"),
                 tasks.create_task(self._expire(), name="expire"),
                 tasks.create_task(self._tally.run(), name="tally"),
@@ -228,11 +228,15 @@ class Gateway:
 
     def _publish(self, outcome: Outcome) -> None:
         self.live.publish(outcome)
+        for startup, readings in outcome.readings.items():
+            self.mqtt_feed.publish_readings(startup, readings)
+        self.mqtt_feed.publish_rejections(outcome.rejections)
         self._tally.add(outcome.rejections)
 
     def _publish_refused(self, rejections: list[Rejection]) -> None:
         self.metrics.rejected(rejections)
         self.live.publish_rejections(rejections)
+        self.mqtt_feed.publish_rejections(rejections)
         self._tally.add(rejections)
 
     async def _save_registry(self) -> None:
@@ -273,18 +277,28 @@ def forget_embedded(config: Config, slug: str) -> None:
         path.unlink()
 
 
-def make_store(config: Config) -> Store:
-    """The store that the configuration names.
+def make_store(config: Config) -> StoreByStartup:
+    """The stores of the configuration, each startup in its own.
 
     Raises:
-        SecretMissing: its token is nowhere.
+        SecretMissing: the token of one is nowhere.
     """
-    if config.settings.store.kind == "influxdb":
-        from gateway.stores.influxdb import InfluxDBStore  # takes half a second to import
+    settings = config.settings
+    embedded = SqliteStore(config.state_dir / STORE)
+    stores = {
+        name: embedded if settings.store_named(name).kind == "sqlite" else _influxdb(settings, name)
+        for name in (None, *settings.stores)
+    }
+    return StoreByStartup(stores, config.startups)
 
-        settings = config.settings
-        return InfluxDBStore(settings.store.influxdb, influxdb_token(settings), lambda: influxdb_token(settings))
-    return SqliteStore(config.state_dir / STORE)
+
+def _influxdb(settings: Settings, name: str | None) -> Store:
+    from gateway.stores.influxdb import InfluxDBStore  # takes half a second to import
+
+    def token() -> str:
+        return influxdb_token(settings, name)
+
+    return InfluxDBStore(settings.store_named(name).influxdb, token(), token, name)
 
 
 def _mount_console(api: FastAPI, services: Services, storage_secret: str) -> None:

@@ -3,11 +3,13 @@
 On-disk format (`PRAGMA user_version` 1), WAL with synchronous=FULL, so that a commit that returned survives a
 power cut:
 
-    journal       accepted readings on their way to the store; one row per commit and startup;
+    intake        accepted readings as they came, one row a commit, until they are sorted: `directory` is JSON,
+                  {"acme": [readings, bytes], ...}, and `data` the blocks of these startups one behind the other
+    journal       accepted readings on their way to the store; one row per sorting and startup;
                   `lines` is line protocol, the lines separated by NUL, which no line can hold
     dead_letters  rejections with their raw bytes; `records` and `reasons` are JSON
     letter_totals what dead_letters holds of each startup, and how many had to go
-    ledger        per startup, counts of records since the file was made
+    ledger        per startup, counts of records since the file was made, without those of the intake
     devices       when each device was seen first and last, and its counts
     series        the series keys that each startup has used
 
@@ -35,6 +37,7 @@ Work = Callable[[sqlite3.Connection], T]
 FILE_NAME = "gateway.db"
 FORMAT = 1
 _SCHEMA = """
+CREATE TABLE intake (id INTEGER PRIMARY KEY AUTOINCREMENT, directory TEXT NOT NULL, data BLOB NOT NULL);
 CREATE TABLE journal (id INTEGER PRIMARY KEY AUTOINCREMENT, startup TEXT NOT NULL, readings INTEGER NOT NULL,
     lines BLOB NOT NULL);
 CREATE INDEX journal_lane ON journal (startup, id);

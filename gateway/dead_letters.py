@@ -15,6 +15,7 @@ from gateway import timestamps
 from gateway.config.models import DeadLetterSettings
 from gateway.model import Code, Reason, Rejection
 
+MAX_ID = (1 << 63) - 1
 _COLUMNS = "id, startup, device, topic, arrived_ns, records, reasons, payload"
 _PRUNE = """
 DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE startup = ? ORDER BY id LIMIT ?)

@@ -121,11 +121,13 @@ def _embedded(config: Config, broker: str) -> Config:
     if (state_dir / FILE_NAME).exists():
         shutil.rmtree(state_dir)
     settings = config.settings
+    embedded = settings.store.model_copy(update={"kind": "sqlite"})
     settings = settings.model_copy(
         update={
             "state_dir": state_dir,
             "mqtt": settings.mqtt.model_copy(update={"url": broker, "protocol": "3.1.1", "username": None}),
-            "store": settings.store.model_copy(update={"kind": "sqlite"}),
+            "store": embedded,
+            "stores": dict.fromkeys(settings.stores, embedded),
             "http": settings.http.model_copy(update={"listen": _listen(settings.http.port)}),
         }
     )

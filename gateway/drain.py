@@ -13,7 +13,6 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway import dead_letters, ledger
@@ -27,8 +26,6 @@ from gateway.logs import get_logger
 from gateway.model import Code, Reason, Rejection
 from gateway.mqtt.session import pauses
 from gateway.stores.contract import Store
-
-WRITES_AT_ONCE = 8
 
 log = get_logger(__name__)
 
@@ -63,8 +60,8 @@ class Drain:
         self._settings = settings
         self._bounds = bounds
         self._publish = publish
-        self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
         self._stopping = asyncio.Event()
+        self._is_sorted = asyncio.Event()
         self._tasks: asyncio.TaskGroup
         self._states: dict[str, LaneState] = {}
 
@@ -76,7 +73,12 @@ class Drain:
         """Until `stop`, and the journal is empty. Startups that are gone but left something have a lane too."""
         async with asyncio.TaskGroup() as self._tasks:
             self.add({*startups, *self._journal.startups()})
+            sorting = self._tasks.create_task(self._sort(), name="drain-sort")
             await self._stopping.wait()
+            sorting.cancel()
+            await self._try_to_sort()
+            self._is_sorted.set()
+            self._journal.wake_all()
 
     def add(self, startups: Iterable[str]) -> None:
         """Open lanes for startups that have none yet."""
@@ -87,23 +89,29 @@ class Drain:
     def stop(self) -> None:
         """Store what is left, then end."""
         self._stopping.set()
-        self._journal.wake_all()
+
+    async def _sort(self) -> None:
+        """Let a batch grow for a moment, then give each lane what came of its startup."""
+        while True:
+            await self._journal.arrived()
+            await asyncio.sleep(self._settings.interval)
+            await self._try_to_sort()
+
+    async def _try_to_sort(self) -> None:
+        try:
+            await self._journal.sort()
+        except StateUnavailable as error:  # ingest, which writes the same file all the time, tells it
+            log.debug("the journal is not sorted", problem=str(error))
 
     async def _lane(self, startup: str) -> None:
-        while not self._stopping.is_set():
+        is_last = False
+        while not is_last:
             await self._journal.filled(startup)
-            await self._gather()
+            is_last = self._is_sorted.is_set()
             while entries := await self._journal.take(startup, self._settings.batch):
                 await self._move(startup, entries)
-                is_last = sum(entry.readings for entry in entries) < self._settings.batch
-                if is_last and not self._stopping.is_set():
+                if sum(entry.readings for entry in entries) < self._settings.batch:
                     break
-
-    async def _gather(self) -> None:
-        """A moment in which a batch grows, unless it is time to stop."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.interval):
-                await self._stopping.wait()
 
     async def _move(self, startup: str, entries: Sequence[Entry]) -> None:
         lines = [line for entry in entries for line in entry.lines]
@@ -123,8 +131,7 @@ class Drain:
         waits = pauses(longest=self._settings.max_backoff)
         while True:
             try:
-                async with self._slots:
-                    await self._store.write(startup, lines)
+                await self._store.write(startup, lines)
             except StoreUnavailable as error:
                 self._note_problem(startup, str(error))
                 await asyncio.sleep(error.delay(next(waits)))

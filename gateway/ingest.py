@@ -12,13 +12,14 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from gateway import dead_letters, ledger
 from gateway.config.models import DeadLetterSettings
 from gateway.database import Database
 from gateway.dead_letters import DeadLetter
 from gateway.errors import StateUnavailable, Unreplayable
-from gateway.journal import Journal
+from gateway.journal import Block, Journal
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.model import Batch, Message
@@ -33,6 +34,16 @@ COMMITS_AT_ONCE = 4
 log = get_logger(__name__)
 
 Publish = Callable[[Outcome], None]
+Blocks = Mapping[str, Block]
+
+
+class _Committing(NamedTuple):
+    """A batch on its way to the disk; `commit` is done when it is there."""
+
+    batch: Batch
+    outcome: Outcome
+    blocks: Blocks
+    commit: asyncio.Task[None]
 
 
 class Ingest:
@@ -63,14 +74,15 @@ class Ingest:
 
     async def run(self) -> None:
         """Until the session is stopped and everything that it brought is on disk and acknowledged."""
-        committing: asyncio.Queue[tuple[Batch, Outcome, asyncio.Task[None]] | None] = asyncio.Queue(COMMITS_AT_ONCE)
+        committing: asyncio.Queue[_Committing | None] = asyncio.Queue(COMMITS_AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._acknowledge(committing), name="ingest-acknowledge")
             async for batch in self._session.batches():
                 await self._journal.room()
                 outcome = self._pipeline.process(batch)
-                commit = tasks.create_task(self._commit(outcome), name="ingest-commit")
-                await committing.put((batch, outcome, commit))
+                blocks = _blocks(outcome)
+                commit = tasks.create_task(self._commit(outcome, blocks), name="ingest-commit")
+                await committing.put(_Committing(batch, outcome, blocks, commit))
             await committing.put(None)
 
     def use(self, pipeline: Pipeline, meters: Mapping[str, QuotaMeter]) -> None:
@@ -92,43 +104,43 @@ class Ingest:
         if letter.is_line and letter.rejection.startup not in self._meters:
             raise Unreplayable(f"startup {letter.rejection.startup!r} is not configured any more")
         outcome = self._again(letter)
+        blocks = _blocks(outcome)
         await self._journal.room()
 
         def work(connection: sqlite3.Connection) -> None:
             if not dead_letters.delete(connection, letter):
                 raise Unreplayable(f"dead letter {letter.id} is gone: it was replayed, or made room for newer ones")
-            self._write(connection, outcome)
+            self._write(connection, outcome, blocks)
 
         await self._database.write(work)
-        self._committed(outcome)
+        self._committed(outcome, blocks)
         return outcome
 
     def _again(self, letter: DeadLetter) -> Outcome:
         kept = letter.rejection
         outcome = Outcome()
         if letter.is_line:
-            outcome.lines[kept.startup] = [kept.payload]
+            outcome.lines[kept.startup] = [kept.payload.decode()]
         else:
             message = Message(kept.topic, kept.payload)
             outcome.add(self._pipeline.refine(message, kept.arrived_ns, kept.records, metered=False))
         return outcome
 
-    async def _acknowledge(self, committing: asyncio.Queue[tuple[Batch, Outcome, asyncio.Task[None]] | None]) -> None:
-        while (item := await committing.get()) is not None:
-            batch, outcome, commit = item
-            await commit
-            self._session.ack(batch)
-            self._note_devices(outcome, batch.arrived_ns)
-            self._committed(outcome)
-            self._metrics.batch_messages.observe(len(batch.messages))
-            self._metrics.commit_seconds.observe((time.time_ns() - batch.arrived_ns) / NS)
+    async def _acknowledge(self, committing: asyncio.Queue[_Committing | None]) -> None:
+        while (one := await committing.get()) is not None:
+            await one.commit
+            self._session.ack(one.batch)
+            self._note_devices(one.outcome, one.batch.arrived_ns)
+            self._committed(one.outcome, one.blocks)
+            self._metrics.batch_messages.observe(len(one.batch.messages))
+            self._metrics.commit_seconds.observe((time.time_ns() - one.batch.arrived_ns) / NS)
 
-    async def _commit(self, outcome: Outcome) -> None:
+    async def _commit(self, outcome: Outcome, blocks: Blocks) -> None:
         """Write it, however long that takes: what is not on disk must not be acknowledged."""
         waits = pauses()
         while True:
             try:
-                await self._database.write(lambda connection: self._write(connection, outcome))
+                await self._database.write(lambda connection: self._write(connection, outcome, blocks))
             except StateUnavailable as error:
                 if str(error) != self.problem:
                     log.warning("nothing is acknowledged until the disk can be written", problem=str(error))
@@ -138,16 +150,16 @@ class Ingest:
                 self.problem = ""
                 return
 
-    def _write(self, connection: sqlite3.Connection, outcome: Outcome) -> None:
-        if outcome.lines:
-            Journal.append(connection, outcome.lines)
+    def _write(self, connection: sqlite3.Connection, outcome: Outcome, blocks: Blocks) -> None:
+        if blocks:
+            Journal.append(connection, blocks)
         if outcome.rejections:
             dead_letters.insert(connection, outcome.rejections, self._bounds)
-        ledger.add(connection, outcome.counts())
+            ledger.add(connection, outcome.rejected())
 
-    def _committed(self, outcome: Outcome) -> None:
-        self._journal.appended(outcome.lines)
-        for startup in outcome.lines:
+    def _committed(self, outcome: Outcome, blocks: Blocks) -> None:
+        self._journal.appended(blocks)
+        for startup in blocks:
             meter = self._meters.get(startup)  # none where a reload has taken the startup away meanwhile
             if meter is not None and (new := meter.take_new_series()):
                 self._registry.saw_series(startup, new)
@@ -155,11 +167,11 @@ class Ingest:
         self._publish(outcome)
 
     def _note_devices(self, outcome: Outcome, now_ns: int) -> None:
-        seen: dict[tuple[str, str], list[int]] = {}
         for startup, readings in outcome.readings.items():
-            for reading in readings:
-                seen.setdefault((startup, reading.device), [0, 0])[0] += 1
+            self._registry.saw(startup, [reading.device for reading in readings], now_ns)
         for rejection in outcome.rejections:
-            seen.setdefault((rejection.startup, rejection.device), [0, 0])[1] += rejection.count
-        for (startup, device), (accepted, rejected) in seen.items():
-            self._registry.saw(startup, device, now_ns, accepted, rejected)
+            self._registry.saw_rejected(rejection.startup, rejection.device, rejection.count, now_ns)
+
+
+def _blocks(outcome: Outcome) -> Blocks:
+    return {startup: Block.of(lines) for startup, lines in outcome.lines.items()}

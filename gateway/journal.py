@@ -1,24 +1,46 @@
 """The bounded queue on disk between accepting a reading and storing it.
 
-Invariants: what was appended is taken, in order, until it is removed, across restarts; nothing appended is ever
-dropped to make room: `room` makes the writer wait instead. The rows are described in `gateway.database`.
+Two steps, so that the cost of a commit does not grow with the number of startups in it: `append` adds what a batch
+brought as one row of the intake, whoever it is of; a few times a second `sort` moves the intake into rows of one
+startup each, which the lanes take and remove.
+
+Invariants: what was appended is taken, in the order of its startup, until it is removed, across restarts; nothing
+appended is ever dropped to make room: `room` makes the writer wait instead. The rows are described in
+`gateway.database`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from gateway import ledger
 from gateway.config.models import JournalSettings
 from gateway.database import Database
+from gateway.errors import StateUnavailable
+from gateway.ledger import Counts
 
 SEPARATOR = b"\0"
+SORT_AT_ONCE = 32 << 20
+"""Bytes of the intake that one transaction sorts, so that what is in memory is bounded."""
+
+
+class Block(NamedTuple):
+    """Readings of one startup as they are journaled: `data` is `readings` lines of line protocol, separated by NUL."""
+
+    readings: int
+    data: bytes
+
+    @classmethod
+    def of(cls, lines: Sequence[str]) -> Block:
+        return cls(len(lines), "\0".join(lines).encode())
 
 
 class Entry(NamedTuple):
-    """What one commit brought of one startup: `readings` lines of line protocol. `id` grows with time."""
+    """What one sorting brought of one startup: `readings` lines of line protocol. `id` grows with time."""
 
     id: int
     readings: int
@@ -37,11 +59,13 @@ class Journal:
         self._settings = settings
         self._filled: dict[str, asyncio.Event] = {}
         self._changed = asyncio.Condition()
+        self._arrived = asyncio.Event()
         self.readings = 0
         self.bytes = 0
 
     async def open(self) -> None:
         """Find what an earlier run left."""
+        await self._sort_all()
         left = await self._database.read(_totals)
         for startup, readings, size in left:
             self._count(startup, readings, size)
@@ -60,15 +84,39 @@ class Journal:
             await self._changed.wait_for(lambda: not self.is_full)
 
     @staticmethod
-    def append(connection: sqlite3.Connection, lines: Mapping[str, Sequence[bytes]]) -> None:
-        """Add the lines of each startup."""
-        rows = [(startup, len(several), SEPARATOR.join(several)) for startup, several in lines.items()]
-        connection.executemany("INSERT INTO journal (startup, readings, lines) VALUES (?, ?, ?)", rows)
+    def append(connection: sqlite3.Connection, blocks: Mapping[str, Block]) -> None:
+        """Add what came of each startup; runs inside `Database.write`."""
+        directory = {startup: (block.readings, len(block.data)) for startup, block in blocks.items()}
+        data = b"".join([block.data for block in blocks.values()])
+        connection.execute("INSERT INTO intake (directory, data) VALUES (?, ?)", (json.dumps(directory), data))
 
-    def appended(self, lines: Mapping[str, Sequence[bytes]]) -> None:
-        """After the commit of `append`: count it, and wake the lanes."""
-        for startup, several in lines.items():
-            self._count(startup, len(several), sum(map(len, several)) + len(several) - 1)
+    def appended(self, blocks: Mapping[str, Block]) -> None:
+        """After the commit of `append`: count it, and let it be sorted."""
+        for block in blocks.values():
+            self.readings += block.readings
+            self.bytes += len(block.data)
+        if blocks:
+            self._arrived.set()
+
+    async def arrived(self) -> None:
+        """Wait until there is something to sort."""
+        await self._arrived.wait()
+
+    async def sort(self) -> None:
+        """Move the intake into the lanes, count it as accepted, and wake them.
+
+        Raises:
+            StateUnavailable: what was not sorted waits where it is.
+        """
+        self._arrived.clear()
+        try:
+            joints = await self._sort_all()
+        except StateUnavailable:
+            self._arrived.set()
+            raise
+        for startup, added in joints.items():
+            self.bytes += added
+            self._event(startup).set()
 
     async def filled(self, startup: str) -> None:
         """Wait until there is something of this startup."""
@@ -101,6 +149,13 @@ class Journal:
                 self.bytes -= len(entry.block)
             self._changed.notify_all()
 
+    async def _sort_all(self) -> dict[str, int]:
+        joints: dict[str, int] = {}
+        while sorted_now := await self._database.write(_sort):
+            for startup, added in sorted_now.items():
+                joints[startup] = joints.get(startup, 0) + added
+        return joints
+
     def _count(self, startup: str, readings: int, size: int) -> None:
         self.readings += readings
         self.bytes += size
@@ -108,6 +163,35 @@ class Journal:
 
     def _event(self, startup: str) -> asyncio.Event:
         return self._filled.setdefault(startup, asyncio.Event())
+
+
+def _sort(connection: sqlite3.Connection) -> dict[str, int]:
+    """Sort the oldest part of the intake; for each startup in it, how many separators now join what was apart."""
+    parts: dict[str, list[bytes]] = {}
+    readings: dict[str, int] = {}
+    last_id = size = 0
+    for ident, directory, data in connection.execute("SELECT id, directory, data FROM intake ORDER BY id"):
+        for startup, count, part in _parts(directory, data):
+            parts.setdefault(startup, []).append(part)
+            readings[startup] = readings.get(startup, 0) + count
+        last_id, size = ident, size + len(data)
+        if size >= SORT_AT_ONCE:
+            break
+    if not parts:
+        return {}
+    rows = [(startup, readings[startup], SEPARATOR.join(several)) for startup, several in parts.items()]
+    connection.executemany("INSERT INTO journal (startup, readings, lines) VALUES (?, ?, ?)", rows)
+    connection.execute("DELETE FROM intake WHERE id <= ?", (last_id,))
+    ledger.add(connection, {startup: Counts(received=count, accepted=count) for startup, count in readings.items()})
+    return {startup: len(several) - 1 for startup, several in parts.items()}
+
+
+def _parts(directory: str, data: bytes) -> Iterator[tuple[str, int, bytes]]:
+    """What a row of the intake holds of each startup: its slug, how many readings, and their block."""
+    at = 0
+    for startup, (count, size) in json.loads(directory).items():
+        yield startup, count, data[at : at + size]
+        at += size
 
 
 def _totals(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:

@@ -3,8 +3,9 @@
     received = accepted + rejected
     accepted = stored + journaled + refused
 
-The counts change in the very transactions that move the records, and `journaled` is counted from the journal's
-own rows, so that the ledger balances after any crash, or shows that something is wrong.
+The counts change in the very transactions that move the records, and `journaled` is counted from the rows of the
+journal and its intake, so that the ledger balances after any crash, or shows that something is wrong. What is in the
+intake is counted as received and accepted from there: the ledger gets it when it is sorted, once for many commits.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SET
 _BALANCE = """
 SELECT startup, received, accepted, rejected, stored,
     coalesce((SELECT sum(readings) FROM journal WHERE journal.startup = ledger.startup), 0), refused
-FROM ledger ORDER BY startup
+FROM ledger
+"""
+_INTAKE = """
+SELECT key, sum(json_extract(value, '$[0]')) FROM intake, json_each(directory) GROUP BY key
 """
 
 
@@ -58,8 +62,11 @@ def add(connection: sqlite3.Connection, changes: Mapping[str, Counts]) -> None:
 
 
 def balance(connection: sqlite3.Connection) -> dict[str, Counts]:
-    """The ledger of every startup that ever sent something."""
-    return {slug: Counts(*counts) for slug, *counts in connection.execute(_BALANCE)}
+    """The ledger of every startup that ever sent something, sorted by name."""
+    found = {slug: Counts(*counts) for slug, *counts in connection.execute(_BALANCE)}
+    for slug, readings in connection.execute(_INTAKE):
+        found[slug] = found.get(slug, Counts()) + Counts(received=readings, accepted=readings, journaled=readings)
+    return dict(sorted(found.items()))
 
 
 def total(ledger: Mapping[str, Counts]) -> Counts:

@@ -19,6 +19,7 @@ _DEVICE_TAG = re.compile(r"(?<!\\),device=((?:\\.|[^,\\ ])*)")
 _ESCAPED = re.compile(r"\\([,= ])")
 
 SERIES_KEPT = 65_536
+FORMATS_KEPT = 1024
 
 _MEASUREMENT = str.maketrans({",": r"\,", " ": r"\ "})
 _KEY = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
@@ -47,19 +48,43 @@ def field_set(fields: Mapping[str, FieldValue]) -> str:
     return ",".join([f"{name.translate(_KEY)}={_WRITE[type(value)](value)}" for name, value in fields.items()])
 
 
+class FieldWriter:
+    """Writes the fields of one rule's readings as `field_set` does, by a format for each set of names, made once.
+
+    `types` are those of the rule's fields; a field that is not among them is written by the type of its value.
+    """
+
+    def __init__(self, types: Mapping[str, type]) -> None:
+        self._types = types
+        self._formats: dict[tuple[str, ...], tuple[str, bool]] = {}
+
+    def __call__(self, fields: Mapping[str, FieldValue]) -> str:
+        names = tuple(fields)
+        found = self._formats.get(names) or self._add(names)
+        if found[1]:
+            return found[0] % tuple(fields.values())
+        return found[0] % tuple([_WRITE[type(value)](value) for value in fields.values()])
+
+    def _add(self, names: tuple[str, ...]) -> tuple[str, bool]:
+        """The format for these names, and whether it takes the values as they are: numbers alone do."""
+        kinds = [self._types.get(name) for name in names]
+        is_direct = all(kind in _DIRECT for kind in kinds)
+        values = [_DIRECT[kind] if is_direct and kind in _DIRECT else "%s" for kind in kinds]
+        keys = [name.translate(_KEY).replace("%", "%%") for name in names]
+        if len(self._formats) >= FORMATS_KEPT:
+            self._formats.clear()
+        format_ = ",".join(f"{key}={value}" for key, value in zip(keys, values, strict=True))
+        return self._formats.setdefault(names, (format_, is_direct))
+
+
 def encode(reading: Reading) -> str:
     """One line, without its line break. The reading has at least one field, and no value is NaN or infinite."""
-    return line(reading_key(reading), reading)
+    return f"{reading_key(reading)} {field_set(reading.fields)} {reading.time_ns}"
 
 
 def reading_key(reading: Reading) -> str:
     """The series key of a reading."""
     return series_key(reading.measurement, (("device", reading.device), *reading.tags.items()))
-
-
-def line(key: str, reading: Reading) -> str:
-    """`encode`, for who has the series key already."""
-    return f"{key} {field_set(reading.fields)} {reading.time_ns}"
 
 
 def device_of(encoded: bytes) -> str:
@@ -80,4 +105,5 @@ def _int(value: FieldValue) -> str:
     return f"{value}i"
 
 
+_DIRECT: dict[type | None, str] = {float: "%r", int: "%di"}
 _WRITE = {float: repr, int: _int, bool: _bool, str: _string}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 
@@ -35,6 +36,11 @@ class Metrics:
         )
         self.commit_seconds = Histogram(
             "gateway_commit_seconds", "From a batch's arrival to its being on disk", registry=self._registry
+        )
+        self.feed_dropped = PrometheusCounter(
+            "gateway_feed_dropped_messages",
+            "Feed and feedback messages that the session could not take",
+            registry=self._registry,
         )
         self._reasons: Counter[tuple[str, str]] = Counter()
 

@@ -7,9 +7,9 @@ fields takes three times as long to build (docs/decisions/0002-hot-path-types.md
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 FieldValue = float | int | bool | str
 
@@ -17,26 +17,41 @@ UNROUTED = "_unrouted"
 """Stands for the startup of messages that belong to none; no slug can be spelled like it."""
 
 
+class Publish(Protocol):
+    """One MQTT PUBLISH as it arrived: what the pipeline looks at. A `Message` is one, and so is the MQTT 5 codec's own
+    packet, so that nothing is copied on the way."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def qos(self) -> int: ...
+    @property
+    def retain(self) -> bool: ...
+
+
 class Message(NamedTuple):
-    """One MQTT PUBLISH as it arrived. `packet_id` is 0 for QoS 0: there is nothing to acknowledge."""
+    """A PUBLISH of our own making."""
 
     topic: str
     payload: bytes
     qos: int = 0
     retain: bool = False
-    packet_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one read of the socket brought.
 
-    `arrived_ns` (UTC, ns since 1970) is taken once for the batch. `connection` counts the connections of the
-    session: packet ids mean something only on the connection that brought them.
+    `arrived_ns` (UTC, ns since 1970) is taken once for the batch. `packet_ids` are those of its messages of QoS 1,
+    which wait for an acknowledgement. `connection` counts the connections of the session: packet ids mean something
+    only on the connection that brought them.
     """
 
-    messages: Sequence[Message]
+    messages: Sequence[Publish]
     arrived_ns: int
+    packet_ids: Sequence[int] = ()
     connection: int = 0
 
 
@@ -100,7 +115,8 @@ class Rejection:
     """A message, or some records of one, refused with every reason.
 
     `records` are the positions (from 0) of the refused records in the payload's array; empty means the
-    message as a whole. `count` is what the ledger counts: the records, or 1.
+    message as a whole. `count` is what the ledger counts: the records, or 1. `cut` bytes are missing at the payload's
+    end: the live feed keeps no more than people look at.
     """
 
     startup: str
@@ -110,6 +126,16 @@ class Rejection:
     arrived_ns: int
     reasons: tuple[Reason, ...]
     records: tuple[int, ...] = ()
+    cut: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payload as it came."""
+        return len(self.payload) + self.cut
+
+    def shortened(self, size: int) -> Rejection:
+        """The same with `size` bytes of its payload at most."""
+        return replace(self, payload=self.payload[:size], cut=self.size - size) if len(self.payload) > size else self
 
     @property
     def count(self) -> int:

@@ -1,59 +1,39 @@
 """A batch of messages -> readings, lines and rejections, in one synchronous pass. No I/O.
 
-The route of a topic (its rule, device and tags) is found once and remembered; the payload is decoded and
-validated in one pass; whatever is wrong is explained in full.
+There are two ways. A good message of one record takes the short one, `_quick`: decoded and validated in one call, its
+line made by a format. Whatever is not that takes the whole way, `refine`, which gives the same for a good message, and
+every reason for another.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from gateway.config import Config, Startup
 from gateway.ledger import Counts
-from gateway.line_protocol import line, reading_key
-from gateway.model import UNROUTED, Batch, Code, Message, Reading, Reason, Rejection
+from gateway.line_protocol import reading_key, series_key
+from gateway.model import Batch, Code, Publish, Reading, Reason, Rejection
 from gateway.payloads import json
 from gateway.quota import QuotaMeter
-from gateway.schema import MAX_TAG
+from gateway.routes import Route, Routes, Rule
 from gateway.timestamps import NS
-from gateway.topics import DEVICE_RULE, ROOT, Router, Template, device_is_legal
-from gateway.validate import Validator, Values, tag_text
+from gateway.validate import Validator, Values
 
-ROUTES_KEPT = 65_536
 MAX_REASONS = 100
 
-
-class Rule(NamedTuple):
-    """A topic rule, compiled, with whom it belongs to."""
-
-    startup: Startup
-    measurement: str
-    validator: Validator
-    meter: QuotaMeter
-    ends_ns: int | None
-
-
-class Route(NamedTuple):
-    """What a topic stands for. `reasons` is what is wrong with the topic itself; `rule` None: no rule matches."""
-
-    rule: Rule | None
-    startup: str
-    device: str
-    tags: Mapping[str, str]
-    reasons: tuple[Reason, ...] = ()
+_NEW = tuple.__new__
 
 
 class Refined(NamedTuple):
     """What one message became. `lines` are the readings in line protocol, in the same order."""
 
     readings: Sequence[Reading] = ()
-    lines: Sequence[bytes] = ()
+    lines: Sequence[str] = ()
     rejection: Rejection | None = None
 
     @property
@@ -67,7 +47,7 @@ class Outcome:
     """What a batch became, by startup."""
 
     readings: dict[str, list[Reading]] = field(default_factory=dict)
-    lines: dict[str, list[bytes]] = field(default_factory=dict)
+    lines: dict[str, list[str]] = field(default_factory=dict)
     rejections: list[Rejection] = field(default_factory=list)
 
     def add(self, refined: Refined) -> None:
@@ -78,35 +58,33 @@ class Outcome:
         if refined.rejection is not None:
             self.rejections.append(refined.rejection)
 
-    def counts(self) -> dict[str, Counts]:
-        """What the ledger has to add."""
-        rejected: Counter[str] = Counter()
+    def forget_empty(self) -> None:
+        """Leave out the startups of which nothing was accepted."""
+        for startup in [startup for startup, lines in self.lines.items() if not lines]:
+            del self.lines[startup], self.readings[startup]
+
+    def rejected(self) -> dict[str, Counts]:
+        """What the ledger has to add for the rejections; the journal does it for the readings."""
+        found: Counter[str] = Counter()
         for rejection in self.rejections:
-            rejected[rejection.startup] += rejection.count
-        accepted = {startup: len(lines) for startup, lines in self.lines.items()}
-        return {
-            startup: Counts(
-                received=accepted.get(startup, 0) + rejected[startup],
-                accepted=accepted.get(startup, 0),
-                rejected=rejected[startup],
-            )
-            for startup in accepted.keys() | rejected.keys()
-        }
+            found[rejection.startup] += rejection.count
+        return {startup: Counts(received=count, rejected=count) for startup, count in found.items()}
+
+
+class _Group(NamedTuple):
+    """Where a batch's readings of one startup go."""
+
+    readings: list[Reading]
+    lines: list[str]
 
 
 class Pipeline:
     """The rules of all startups, ready to use."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
-        self._config = config
-        rules: dict[Template, Rule] = {
-            rule.template: Rule(startup, name, Validator(rule), meters[startup.slug], startup.ends_ns)
-            for startup in config.startups
-            for name, rule in startup.topics.items()
-        }
-        self._router = Router(rules)
+        self._routes = Routes(config, meters)
+        self.route = self._routes.find
         self._next_ns = 0
-        self.route: Callable[[str], Route] = lru_cache(ROUTES_KEPT)(self._route)
 
     def process(self, batch: Batch) -> Outcome:
         """Turn every message of the batch into readings or a rejection.
@@ -115,17 +93,25 @@ class Pipeline:
         InfluxDB would keep only one of two points of a series with the same time.
         """
         outcome = Outcome()
+        groups: dict[str, _Group] = {}
+        known, learn = self._routes.known.get, self._routes.learn
         stamp_ns = batch.arrived_ns
         if self._next_ns - NS < stamp_ns < self._next_ns:  # else the clock was set back: follow it
             stamp_ns = self._next_ns
         for message in batch.messages:
+            route = known(message.topic) or learn(message.topic)
+            group = groups.get(route.startup) or _begin(groups, outcome, route, stamp_ns)
+            if _quick(route, message, stamp_ns, group):
+                stamp_ns += 1
+                continue
             refined = self.refine(message, stamp_ns)
             stamp_ns += refined.records
             outcome.add(refined)
         self._next_ns = stamp_ns
+        outcome.forget_empty()
         return outcome
 
-    def refine(self, message: Message, stamp_ns: int, only: Sequence[int] = (), *, metered: bool = True) -> Refined:
+    def refine(self, message: Publish, stamp_ns: int, only: Sequence[int] = (), *, metered: bool = True) -> Refined:
         """One message's readings, and what of it is rejected. `only` picks records of an array.
 
         A dry run and a replay are not `metered`: they use up no quota of messages.
@@ -139,46 +125,53 @@ class Pipeline:
         if isinstance(records, Reason):
             return _refused(route, message, stamp_ns, (*route.reasons, records))
         refined = _sort(route, rule, message, stamp_ns, records, only)
-        if metered and refined.rejection is not None:
-            rule.meter.charge(refined.rejection.count - 1)
+        if metered:
+            rule.meter.charge(max(0, refined.records - 1))
         return refined
 
-    def _route(self, topic: str) -> Route:
-        match = self._router.match(topic)
-        if match is None:
-            return self._no_route(topic)
-        rule, captured = match
-        device = captured.pop("device")
-        reasons = []
-        if not device_is_legal(device):
-            reasons.append(Reason(Code.BAD_DEVICE, "topic", f"a device name of {DEVICE_RULE}", repr(device)))
-        reasons += [
-            Reason(
-                Code.BAD_TAG,
-                "topic",
-                f"a level {{{name}}} of 1 to {MAX_TAG} characters, no control character, no \\ before a "
-                "space or at its end",
-                repr(text),
-            )
-            for name, text in captured.items()
-            if not tag_text(text)
-        ]
-        return Route(rule, rule.startup.slug, device, captured, tuple(reasons))
 
-    def _no_route(self, topic: str) -> Route:
-        levels = topic.split("/")
-        owner = self._config.by_slug.get(levels[1]) if levels[0] == ROOT and len(levels) > 1 else None
-        if owner is None:
-            known = ", ".join(f"{ROOT}/{slug}/…" for slug in list(self._config.by_slug)[:10])
-            reason = Reason(Code.NO_RULE, "topic", f"a topic of a startup of this test bed ({known})", repr(topic))
-            return Route(None, UNROUTED, "", {}, (reason,))
-        templates = [rule.template for rule in owner.topics.values()]
-        known = ", ".join(template.text for template in templates)
-        hint = "a device name must not hold a /" if len(levels) > max(len(t.levels) for t in templates) else ""
-        reason = Reason(
-            Code.NO_RULE, "topic", f"a topic that a rule of {owner.slug} matches ({known})", repr(topic), hint
-        )
-        return Route(None, owner.slug, levels[2] if len(levels) > 2 else "", {}, (reason,))
+def _begin(groups: dict[str, _Group], outcome: Outcome, route: Route, now_ns: int) -> _Group:
+    """The first message of a startup in a batch: a place for its readings, and its quota up to date."""
+    if route.rule is not None:
+        route.rule.meter.refill(now_ns)
+    slug = route.startup
+    return groups.setdefault(slug, _Group(outcome.readings.setdefault(slug, []), outcome.lines.setdefault(slug, [])))
+
+
+def _quick(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool:
+    """The way of a good message of one record and a known series: one reading and its line go into the group. False
+    where it is anything else, and nothing has happened."""
+    rule, payload = route.rule, message.payload
+    if (
+        rule is None
+        or message.retain
+        or payload[:1] != b"{"
+        or len(payload) > rule.limit
+        or rule.meter.left < 1
+        or stamp_ns >= rule.ends_ns
+    ):
+        return False
+    try:
+        fields = rule.validator.one.validate_json(payload)
+    except ValidationError:
+        return False
+    key, tags, time_ns = route.key, route.tags, stamp_ns
+    if not rule.validator.is_plain:
+        values = rule.validator.finish(fields, stamp_ns)
+        if values is None:
+            return False
+        if values.tags:
+            tags = {**tags, **values.tags}
+            key = series_key(rule.measurement, (("device", route.device), *tags.items())) if key else ""
+        if values.time_ns is not None:
+            time_ns = values.time_ns
+    meter = rule.meter
+    if key not in meter.series:
+        return False
+    meter.left -= 1
+    group.readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
+    group.lines.append(f"{key} {rule.write(fields)} {time_ns}")
+    return True
 
 
 def _records(validator: Validator, payload: bytes, now_ns: int) -> Sequence[Values | list[Reason]] | Reason:
@@ -210,9 +203,9 @@ def _explained(validator: Validator, records: Sequence[object], now_ns: int, at:
     return found
 
 
-def _refused_whole(rule: Rule, message: Message, now_ns: int, metered: bool) -> Reason | None:
+def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> Reason | None:
     """What is refused before the payload is looked at: programme over, too large, without any time, over quota."""
-    if rule.ends_ns is not None and now_ns >= rule.ends_ns:
+    if now_ns >= rule.ends_ns:
         return Reason(
             Code.ENDED,
             "topic",
@@ -220,9 +213,8 @@ def _refused_whole(rule: Rule, message: Message, now_ns: int, metered: bool) -> 
             "a message after that day",
             "ask the operators of the test bed",
         )
-    limit = rule.startup.quota.payload
-    if len(message.payload) > limit:
-        return Reason(Code.TOO_LARGE, "payload", f"at most {limit:,} bytes", f"{len(message.payload):,} bytes")
+    if len(message.payload) > rule.limit:
+        return Reason(Code.TOO_LARGE, "payload", f"at most {rule.limit:,} bytes", f"{len(message.payload):,} bytes")
     if message.retain and rule.validator.rule.time is None:
         return Reason(
             Code.BAD_TIME,
@@ -237,14 +229,14 @@ def _refused_whole(rule: Rule, message: Message, now_ns: int, metered: bool) -> 
 def _sort(
     route: Route,
     rule: Rule,
-    message: Message,
+    message: Publish,
     stamp_ns: int,
     records: Sequence[Values | list[Reason]],
     only: Sequence[int],
 ) -> Refined:
     """The good records as readings, the others as one rejection with all reasons."""
     readings: list[Reading] = []
-    lines: list[bytes] = []
+    lines: list[str] = []
     refused: list[int] = []
     reasons: list[Reason] = list(route.reasons)
     for i, record in enumerate(records):
@@ -254,11 +246,11 @@ def _sort(
             reasons += record
         elif not route.reasons:
             reading = _reading(route, rule, record, stamp_ns + i)
-            key = reading_key(reading)
+            key = reading_key(reading) if record.tags else route.key
             reason = rule.meter.admit(route.device, key)
             if reason is None:
                 readings.append(reading)
-                lines.append(line(key, reading).encode())
+                lines.append(f"{key} {rule.write(reading.fields)} {reading.time_ns}")
                 continue
             reasons.append(reason)
         refused.append(i)
@@ -274,12 +266,12 @@ def _reading(route: Route, rule: Rule, values: Values, stamp_ns: int) -> Reading
     return Reading(route.startup, route.device, rule.measurement, tags, values.fields, time_ns)
 
 
-def _refused(route: Route, message: Message, stamp_ns: int, reasons: tuple[Reason, ...]) -> Refined:
+def _refused(route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...]) -> Refined:
     return Refined(rejection=_rejection(route, message, stamp_ns, reasons))
 
 
 def _rejection(
-    route: Route, message: Message, stamp_ns: int, reasons: tuple[Reason, ...], records: tuple[int, ...] = ()
+    route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...], records: tuple[int, ...] = ()
 ) -> Rejection:
     if len(reasons) > MAX_REASONS:  # whoever sends garbage must not fill the disk with its description
         last = replace(reasons[MAX_REASONS - 1], hint=f"and more: the first {MAX_REASONS} reasons are told")

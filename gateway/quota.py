@@ -20,16 +20,21 @@ class QuotaMeter:
         self.devices = set(devices)
         self.series = set(series)
         self._new_series: list[str] = []
-        self._tokens = float(quota.burst)
+        self.left = float(quota.burst)
+        """Messages that may still come; whoever takes one without asking `message` lowers it."""
         self._refilled_ns = 0
+
+    def refill(self, now_ns: int) -> None:
+        """Add what the time since the last refill gives."""
+        elapsed = max(0, now_ns - self._refilled_ns) / 1e9  # nothing where the clock was set back
+        self.left = min(self.quota.burst, self.left + elapsed * self.quota.messages)
+        self._refilled_ns = now_ns
 
     def message(self, now_ns: int) -> Reason | None:
         """Take one message from the bucket, or say why not."""
-        elapsed = max(0, now_ns - self._refilled_ns) / 1e9  # nothing where the clock was set back
-        self._tokens = min(self.quota.burst, self._tokens + elapsed * self.quota.messages)
-        self._refilled_ns = now_ns
-        if self._tokens >= 1:
-            self._tokens -= 1
+        self.refill(now_ns)
+        if self.left >= 1:
+            self.left -= 1
             return None
         return Reason(
             Code.OVER_QUOTA,
@@ -40,9 +45,9 @@ class QuotaMeter:
         )
 
     def charge(self, messages: int) -> None:
-        """Take more from the bucket, below nothing if need be: an array of bad records costs as much as that many
-        messages, so that one startup's garbage cannot keep the others waiting."""
-        self._tokens -= messages
+        """Take more from the bucket, below nothing if need be: an array costs as much as that many messages of one
+        record, so that no startup can keep the others waiting by sending arrays."""
+        self.left -= messages
 
     def admit(self, device: str, key: str) -> Reason | None:
         """Count a series key and its device, the first time that they are seen, or say why not."""

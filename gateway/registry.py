@@ -7,8 +7,9 @@ this is for people who look whether a device is alive.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gateway import timestamps
@@ -56,6 +57,21 @@ class Device:
         }
 
 
+@dataclass(slots=True)
+class _Fresh:
+    """What was noted of one startup since the devices were brought up to date; by device."""
+
+    accepted: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    seen: dict[str, int] = field(default_factory=dict)
+    seen_rejected: dict[str, int] = field(default_factory=dict)
+    first: dict[str, int] = field(default_factory=dict)
+
+    def saw(self, devices: Mapping[str, int]) -> None:
+        self.first.update((device, devices[device]) for device in devices.keys() - self.seen.keys())
+        self.seen.update(devices)
+
+
 class Registry:
     """Devices by startup, and the series that are new since the last `save`. `limits` are devices a startup."""
 
@@ -64,6 +80,7 @@ class Registry:
         self.limits = limits
         self._devices: dict[str, dict[str, Device]] = {}
         self._series: dict[str, set[str]] = {}
+        self._fresh: dict[str, _Fresh] = {}
         self._unsaved_devices: set[tuple[str, str]] = set()
         self._unsaved_series: list[tuple[str, str]] = []
 
@@ -77,30 +94,49 @@ class Registry:
 
     def devices(self, startup: str) -> list[Device]:
         """Sorted by name."""
+        self._settle()
         return sorted(self._devices.get(startup, {}).values(), key=lambda device: device.device)
 
     def knows(self, startup: str, device: str) -> bool:
+        self._settle()
         return device in self._devices.get(startup, {})
 
     def series(self, startup: str) -> Iterable[str]:
         """The series keys that an earlier run knew. They are handed over: asked twice, there are none."""
         return self._series.pop(startup, set())
 
-    def saw(self, startup: str, device: str, now_ns: int, accepted: int, rejected: int) -> None:
-        """Note what one batch brought of one device. Names that cannot be a device's, or are too many, are not
-        remembered: whoever sends them must not fill the memory."""
-        known = self._devices.setdefault(startup, {})
-        if device not in known and (len(known) >= self.limits.get(startup, 0) or not device_is_legal(device)):
-            return
-        old = known.get(device) or Device(startup, device, now_ns, now_ns)
-        known[device] = replace(
-            old,
-            last_ns=now_ns,
-            accepted=old.accepted + accepted,
-            rejected=old.rejected + rejected,
-            rejected_ns=now_ns if rejected else old.rejected_ns,
-        )
-        self._unsaved_devices.add((startup, device))
+    def saw(self, startup: str, devices: Sequence[str], now_ns: int) -> None:
+        """Note whose readings a batch brought, a name for each reading."""
+        fresh = self._fresh.setdefault(startup, _Fresh())
+        fresh.accepted.update(devices)
+        fresh.saw(dict.fromkeys(devices, now_ns))
+
+    def saw_rejected(self, startup: str, device: str, records: int, now_ns: int) -> None:
+        """Note records of a device that were refused."""
+        fresh = self._fresh.setdefault(startup, _Fresh())
+        fresh.rejected[device] += records
+        fresh.saw({device: now_ns})
+        fresh.seen_rejected[device] = now_ns
+
+    def _settle(self) -> None:
+        """Bring the devices up to date with what was noted since the last time. Names that cannot be a device's, or
+        are too many, are not remembered: whoever sends them must not fill the memory."""
+        several, self._fresh = self._fresh, {}
+        for startup, fresh in several.items():
+            known = self._devices.setdefault(startup, {})
+            for device, now_ns in fresh.seen.items():
+                is_new = device not in known
+                if is_new and (len(known) >= self.limits.get(startup, 0) or not device_is_legal(device)):
+                    continue
+                old = known.get(device) or Device(startup, device, fresh.first[device], now_ns)
+                known[device] = replace(
+                    old,
+                    last_ns=now_ns,
+                    accepted=old.accepted + fresh.accepted[device],
+                    rejected=old.rejected + fresh.rejected[device],
+                    rejected_ns=fresh.seen_rejected.get(device, old.rejected_ns),
+                )
+                self._unsaved_devices.add((startup, device))
 
     def saw_series(self, startup: str, keys: Iterable[str]) -> None:
         """Note series that are new."""
@@ -112,6 +148,7 @@ class Registry:
         Raises:
             StateUnavailable: nothing was written; the next call tries it again.
         """
+        self._settle()
         names, self._unsaved_devices = self._unsaved_devices, set()
         series, self._unsaved_series = self._unsaved_series, []
         devices = [self._devices[startup][device] for startup, device in names]

@@ -20,6 +20,7 @@ INT64 = 1 << 63
 MAX_TEXT = 65_535
 MAX_TAG = 512
 TIME, TAG, PARENT = "$time", "$tag:", "$in:"
+PYTHON_TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "string": str}
 NOUN = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "a text"}
 TAG_EXPECTED = (
     rf"a text, number or boolean of at most {MAX_TAG} characters, "

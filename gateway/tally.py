@@ -55,16 +55,20 @@ class Tally:
             await self.write()
 
     async def write(self) -> None:
-        """Write what was counted; what cannot be written now is written with the next."""
+        """Write what was counted, of all startups at once; what cannot be written now is written with the next."""
         counts, self._counts = self._counts, {}
         now_ns = time.time_ns()
-        for startup, of_startup in counts.items():
-            lines = [_line(startup, *kind, count, now_ns) for kind, count in of_startup.items()]
-            try:
-                await self._store.write(startup, lines)
-            except StoreError as error:
-                log.warning("rejections not counted in the store", startup=startup, problem=str(error))
-                self._counts.setdefault(startup, Counter()).update(of_startup)
+        async with asyncio.TaskGroup() as tasks:
+            for startup, of_startup in counts.items():
+                tasks.create_task(self._write_one(startup, of_startup, now_ns), name=f"tally-{startup}")
+
+    async def _write_one(self, startup: str, counts: Counter[tuple[str, str, str]], now_ns: int) -> None:
+        lines = [_line(startup, *kind, count, now_ns) for kind, count in counts.items()]
+        try:
+            await self._store.write(startup, lines)
+        except StoreError as error:
+            log.warning("rejections not counted in the store", startup=startup, problem=str(error))
+            self._counts.setdefault(startup, Counter()).update(counts)
 
 
 def _line(startup: str, device: str, code: str, measurement: str, count: int, time_ns: int) -> bytes:

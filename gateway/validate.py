@@ -75,6 +75,8 @@ class Validator:
         self._only = f"only the members {', '.join(sorted(self._members))}"
         self._taken = {"time", "device", *rule.fields, *rule.tags, *rule.template.captures}
         self._kept: dict[str, str] = {}
+        self.is_plain = not (self._keeps or self._clock or self._tags or self._parents or self._optional)
+        """Whether a record that `one` has passed holds the fields and nothing else: `finish` has nothing to do."""
 
     def finish(self, record: dict[str, Any], now_ns: int) -> Values | None:
         """A record that `one` or `many` has passed, as values; None where `explain` must tell more.

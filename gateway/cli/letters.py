@@ -35,7 +35,9 @@ def list_letters(
 
 @app.command("show")
 def show_letter(
-    ident: Annotated[int, typer.Argument(metavar="ID")], config: ConfigDir = DEFAULT_DIR, json: Json = False
+    ident: Annotated[int, typer.Argument(metavar="ID", min=0, max=dead_letters.MAX_ID)],
+    config: ConfigDir = DEFAULT_DIR,
+    json: Json = False,
 ) -> None:
     """Show one dead letter whole, with every reason and its payload."""
     found = read_only(database_path(load(config)), lambda connection: dead_letters.get(connection, ident))
@@ -49,7 +51,7 @@ def show_letter(
 
 @app.command("replay")
 def replay_letters(
-    idents: Annotated[list[int], typer.Argument(metavar="ID...")],
+    idents: Annotated[list[int], typer.Argument(metavar="ID...", min=0, max=dead_letters.MAX_ID)],
     config: ConfigDir = DEFAULT_DIR,
     token: Token = None,
     url: Url = None,

@@ -17,6 +17,7 @@ from gateway.cli.options import (
     Json,
     Token,
     Url,
+    calm_collector,
     database_path,
     duration,
     on_signals,
@@ -46,6 +47,7 @@ def run(config: ConfigDir = DEFAULT_DIR) -> None:
 
     async def serve() -> None:
         one = Gateway(loaded, tokens, config)
+        calm_collector()
         on_signals(one.stop)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, one.reload_now)
         await one.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json as jsonlib
 import signal
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ Token = Annotated[
 ]
 Url = Annotated[str | None, typer.Option(help="Address of the gateway; default: http.listen of the configuration.")]
 DEFAULT_DIR = Path("config")
+COLLECT_AFTER = 100_000
+"""Objects made and not freed, after which Python looks for cycles among the young."""
 
 
 def database_path(config: Config) -> Path:
@@ -50,6 +53,14 @@ def on_signals(stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+
+
+def calm_collector() -> None:
+    """Let Python look for cycles seldom, and not among what stays: a message makes none, but thousands a second would
+    have it look all the time (docs/decisions/0009-the-short-way.md)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 20, 20)
 
 
 @contextmanager

@@ -70,6 +70,9 @@ def add_startup(
     config: ConfigDir = DEFAULT_DIR,
     cohort: Annotated[str, typer.Option()] = "",
     until: Until = None,
+    store: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where its readings go: a name under stores in gateway.yaml.")
+    ] = None,
     team: Annotated[
         list[str] | None, typer.Option(metavar="EMAIL", help="Who may use Grafana; repeat for several.")
     ] = None,
@@ -81,7 +84,7 @@ def add_startup(
 ) -> None:
     """Add a startup: writes its file, provisions the servers, and prints what the startup needs."""
     member = programme.Member(slug, name)
-    token = _add(config, member, cohort, _date(until), team=team or [], devices=device or [])
+    token = _add(config, member, cohort, _date(until), store=store, team=team or [], devices=device or [])
     _provisioned(config, {slug: token}, handouts, json=json)
 
 
@@ -209,6 +212,7 @@ def _add(
     cohort: str,
     until: date | None,
     *,
+    store: str | None = None,
     team: Sequence[str] = (),
     devices: Sequence[str] = (),
 ) -> str:
@@ -221,6 +225,7 @@ def _add(
         token_sha256=token_hash(token),
         cohort=cohort,
         until=until,
+        store=store,
         team=team,
         devices=devices,
     )

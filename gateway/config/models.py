@@ -23,6 +23,7 @@ from gateway.config.types import (
     Size,
     Slug,
     TemplateField,
+    between,
     expected,
     matching,
 )
@@ -115,6 +116,7 @@ class StartupFile(_Model):
     cohort: str = ""
     until: date | None = None
     retention: Duration = 90 * 86_400.0
+    store: Slug | None = None
     token_file: PathField | None = None
     token_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     team: tuple[Annotated[str, matching(r"[^@\s]+@[^@\s]+", "an e-mail address")], ...] = ()
@@ -173,14 +175,14 @@ class Mqtt(_Model):
     url: Annotated[
         str, matching(r"mqtts?://[^\s/@:]+(:(?P<port>\d{1,5}))?/?", "a URL such as mqtt://host:1883 or mqtts://host")
     ] = "mqtt://localhost:1883"
-    protocol: Literal["3.1.1", "5"] = "5"
+    protocol: Literal["auto", "3.1.1", "5"] = "auto"
     client_id: Annotated[str, Field(min_length=1, max_length=200)] = "testbed-gateway"
     username: str | None = None
     password_file: PathField | None = None
     ca_file: PathField | None = None
     cert_file: PathField | None = None
     key_file: PathField | None = None
-    keep_alive: Duration = 30.0
+    keep_alive: Annotated[Duration, between(1, 65_535)] = 30.0
     session_expiry: Duration = 7 * 86_400.0
     in_flight: Annotated[int, Field(ge=1, le=65_535)] = 5000
 
@@ -251,7 +253,7 @@ class Feeds(_Model):
     """Live feeds. `kept` events of each startup are there for who comes back, and for who falls behind."""
 
     mqtt: bool = True
-    kept: Annotated[int, Field(ge=10)] = 2000
+    kept: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
 
 
 class Log(_Model):
@@ -267,12 +269,17 @@ class Settings(_Model):
     state_dir: Annotated[PathField, Field(validate_default=True)] = Path("../var")
     mqtt: Mqtt = Mqtt()
     store: StoreSettings = StoreSettings()
+    stores: dict[Slug, StoreSettings] = {}
     journal: JournalSettings = JournalSettings()
     drain: DrainSettings = DrainSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     http: Http = Http()
     feeds: Feeds = Feeds()
     log: Log = Log()
+
+    def store_named(self, name: str | None) -> StoreSettings:
+        """The settings of a store; None is the default one."""
+        return self.store if name is None else self.stores[name]
 
 
 class Config(_Model):

@@ -28,21 +28,36 @@ def find(file: Path | None, variable: str) -> str | None:
     return secret
 
 
+def named_variable(variable: str, name: str | None) -> str:
+    """The environment variable for what has a name, such as GATEWAY_TOKEN_ACME_AIR; `variable` itself without one."""
+    return variable if name is None else f"{variable}_{name.upper().replace('-', '_')}"
+
+
 def mqtt_password(settings: Settings) -> str | None:
     return find(settings.mqtt.password_file, "GATEWAY_MQTT_PASSWORD")
 
 
-def influxdb_token(settings: Settings) -> str:
-    """The token that may write and read the startups' buckets.
+def store_setting(store: str | None) -> str:
+    """Where the settings of a store stand in gateway.yaml."""
+    return "store" if store is None else f"stores.{store}"
+
+
+def influxdb_variable(store: str | None) -> str:
+    """The environment variable that may hold the token of a store."""
+    return named_variable("GATEWAY_INFLUXDB_TOKEN", store)
+
+
+def influxdb_token(settings: Settings, store: str | None = None) -> str:
+    """The token that may write and read the buckets of a store's startups.
 
     Raises:
         SecretMissing: it is nowhere.
     """
-    token = find(settings.store.influxdb.token_file, "GATEWAY_INFLUXDB_TOKEN")
+    token = find(settings.store_named(store).influxdb.token_file, influxdb_variable(store))
     if token is None:
         raise SecretMissing(
-            "the InfluxDB store needs a token: set store.influxdb.token_file in gateway.yaml, "
-            "or the environment variable GATEWAY_INFLUXDB_TOKEN"
+            f"the InfluxDB store needs a token: set {store_setting(store)}.influxdb.token_file in gateway.yaml, "
+            f"or the environment variable {influxdb_variable(store)}"
         )
     return token
 
@@ -53,7 +68,7 @@ def operator_token(settings: Settings) -> str | None:
 
 def token_variable(slug: str) -> str:
     """The environment variable that may hold a startup's API token."""
-    return "GATEWAY_TOKEN_" + slug.upper().replace("-", "_")
+    return named_variable("GATEWAY_TOKEN", slug)
 
 
 def startup_token(startup: Startup) -> str | None:

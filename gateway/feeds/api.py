@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import gateway
 from gateway import dead_letters, ledger
 from gateway.config import Startup
+from gateway.dead_letters import MAX_ID
 from gateway.errors import Unreplayable
 from gateway.feeds import history, problems, sse
 from gateway.feeds.auth import Principal
@@ -24,6 +25,7 @@ from gateway.feeds.services import Services
 from gateway.model import UNROUTED
 
 MAX_REPLAY = 1000
+MAX_DIGITS = 20
 
 _bearer = HTTPBearer(auto_error=False, description="the startup's API token, or an operator's")
 router = APIRouter(prefix="/v1")
@@ -160,23 +162,28 @@ async def live_websocket(
             "expected a token of this test bed in the Authorization header or as the second subprotocol after `bearer`",
         )
     _allowed(services, principal, startup)
-    await socket.accept(subprotocol="bearer" if "sec-websocket-protocol" in socket.headers else None)
-    wanted = sse.Wanted(measurement, device)
-    await sse.websocket(socket, services.live.feed(startup), wanted, _event_id(after))
+    place = _event_id(after)
+    await socket.accept(subprotocol="bearer" if "bearer" in _offered(socket) else None)
+    await sse.websocket(socket, services.live.feed(startup), sse.Wanted(measurement, device), place)
 
 
 def _websocket_token(socket: WebSocket) -> str:
     kind, _, token = socket.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return token
-    offered = [part.strip() for part in socket.headers.get("sec-websocket-protocol", "").split(",")]
+    offered = _offered(socket)
     return offered[1] if len(offered) == 2 and offered[0] == "bearer" else ""
+
+
+def _offered(socket: WebSocket) -> list[str]:
+    """The subprotocols that the client offers; the server may take one of these and no other."""
+    return [part.strip() for part in socket.headers.get("sec-websocket-protocol", "").split(",")]
 
 
 def _event_id(text: str | None) -> int | None:
     if not text:
         return None
-    if not text.isascii() or not text.isdecimal():
+    if not text.isascii() or not text.isdecimal() or len(text) > MAX_DIGITS:
         raise ProblemError(422, f"Last-Event-ID: expected the id of an event, a whole number; got {text[:40]!r}")
     return int(text)
 
@@ -188,7 +195,7 @@ def _event_id(text: str | None) -> int | None:
 async def rejections(
     startup: Asked,
     services: Parts,
-    before: int | None = None,
+    before: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     letters, totals = await services.database.read(
@@ -212,7 +219,7 @@ class ReplayRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: Annotated[list[int], Field(min_length=1, max_length=MAX_REPLAY)]
+    ids: Annotated[list[Annotated[int, Field(ge=0, le=MAX_ID)]], Field(min_length=1, max_length=MAX_REPLAY)]
 
 
 @router.post("/startups/{startup}/rejections/replay", summary="Put dead letters through again")

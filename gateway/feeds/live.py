@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -20,6 +20,9 @@ from pydantic_core import to_json
 from gateway import timestamps
 from gateway.model import Reading, Rejection
 from gateway.pipeline import Outcome
+
+KEPT_BYTES = 2048
+"""What the ring keeps of a payload: it holds thousands of events, and a message may have any size."""
 
 
 class Event:
@@ -55,19 +58,20 @@ class Feed:
     """The ring of one startup."""
 
     def __init__(self, kept: int, first_id: int) -> None:
-        self._ring: deque[Event] = deque(maxlen=kept)
+        self._ring: deque[Reading | Rejection] = deque(maxlen=kept)
         self._first_id = first_id
         self._next_id = first_id
         self._news = asyncio.Event()
+        self._shared = (0, 0, Chunk(0, ()))
         self.listeners = 0
 
-    def publish(self, items: Iterable[Reading | Rejection]) -> None:
-        """Show events to all listeners; never waits."""
-        for item in items:
-            self._ring.append(Event(self._next_id, item))
-            self._next_id += 1
-        self._news.set()
-        self._news = asyncio.Event()
+    def publish(self, items: Collection[Reading | Rejection]) -> None:
+        """Show events to all listeners; never waits, and costs next to nothing while nobody listens."""
+        self._ring.extend(items)
+        self._next_id += len(items)
+        if self.listeners:
+            self._news.set()
+            self._news = asyncio.Event()
 
     async def follow(self, after: int | None = None) -> AsyncGenerator[Chunk]:
         """Events as they come; with `after`, first those since that id."""
@@ -89,12 +93,19 @@ class Feed:
 
     def recent(self) -> list[Event]:
         """What the ring holds, the oldest first."""
-        return list(self._ring)
+        return list(self._since(self._next_id - len(self._ring)).events)
 
     def _since(self, place: int) -> Chunk:
+        """What came since a place. Listeners who keep up ask for the same, and share one answer and its JSON."""
+        start, stop, chunk = self._shared
+        if (start, stop) == (place, self._next_id):
+            return chunk
         oldest = self._next_id - len(self._ring)
-        missed = max(0, oldest - place)
-        return Chunk(missed, list(islice(self._ring, max(0, place - oldest), None)))
+        first = max(place, oldest)
+        items = islice(self._ring, first - oldest, None)
+        chunk = Chunk(first - place, [Event(first + i, item) for i, item in enumerate(items)])
+        self._shared = (place, self._next_id, chunk)
+        return chunk
 
 
 class Live:
@@ -120,7 +131,7 @@ class Live:
         for rejection in rejections:
             by_startup.setdefault(rejection.startup, []).append(rejection)
         for startup, several in by_startup.items():
-            self.feed(startup).publish(several)
+            self.feed(startup).publish([rejection.shortened(KEPT_BYTES) for rejection in several])
 
 
 def reading_json(reading: Reading) -> dict[str, object]:
@@ -144,5 +155,5 @@ def rejection_json(rejection: Rejection) -> dict[str, object]:
         "time": timestamps.to_rfc3339(rejection.arrived_ns),
         "records": rejection.records,
         "reasons": [reason.as_json() for reason in rejection.reasons],
-        "bytes": len(rejection.payload),
+        "bytes": rejection.size,
     }

@@ -1,38 +1,33 @@
-"""The session on paho-mqtt, driven by the event loop, for MQTT 3.1.1 and 5.
+"""The session for brokers that speak MQTT 3.1.1, on paho-mqtt driven by the event loop.
 
 paho's client is a state machine with a socket: the loop tells it when to read and to write, and `manual_ack` leaves
 the acknowledgement to us. It subscribes with QoS 1 at most: of a QoS 2 message paho acknowledges the first half by
-itself, so that a crash could lose it; the broker delivers such a message with QoS 1 instead (MQTT 5.0, 3.8.4).
+itself, so that a crash could lose it; the broker delivers such a message with QoS 1 instead (MQTT 3.1.1, 3.8.4).
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gateway.config import Mqtt
-from gateway.errors import BrokerRefused, BrokerUnreachable, SessionError
+from gateway.errors import BrokerRefused, SessionError
 from gateway.logs import get_logger
 from gateway.model import Batch, Message
-from gateway.mqtt.session import SessionState, now_state, pauses
+from gateway.mqtt.broker import Broker, refusal_advice, refused_subscription
+from gateway.mqtt.session import READ_AT_ONCE, READ_BYTES, SessionState, now_state, pauses
 
-READ_AT_ONCE = 2000
 MAX_PUBLISHING = 10_000
 ANSWER_WITHIN = 10.0
-DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+VERSION = "3.1.1"
 
 log = get_logger(__name__)
 
@@ -41,15 +36,15 @@ class PahoSession:
     """Implements `gateway.mqtt.session.Session`."""
 
     def __init__(self, settings: Mqtt, filters: Sequence[str], password: str | None = None) -> None:
-        url = urlsplit(settings.url)
         self._settings = settings
         self._filters = tuple(filters)
-        self._host = url.hostname or "localhost"
-        self._port = url.port or DEFAULT_PORTS[url.scheme]
-        self._client = self._make_client(url.scheme == "mqtts", password)
+        self._broker = Broker.of(settings)
+        self._client = self._make_client(password)
         self._state = now_state(connected=False, problem="not connected yet")
         self._arrived: list[Message] = []
+        self._packet_ids: list[int] = []
         self._arrived_ns = 0
+        self._arrived_bytes = 0
         self._something = asyncio.Event()
         self._answer: asyncio.Future[None] | None = None
         self._lost = asyncio.Event()
@@ -88,7 +83,9 @@ class PahoSession:
             self._something.clear()
             if self._arrived:
                 messages, self._arrived = self._arrived, []
-                yield Batch(messages, self._arrived_ns, self._connections)
+                self._arrived_bytes = 0
+                packet_ids, self._packet_ids = self._packet_ids, []
+                yield Batch(messages, self._arrived_ns, packet_ids, self._connections)
                 self._resume()
             elif self._stopped:
                 return
@@ -97,9 +94,8 @@ class PahoSession:
         """Acknowledge every message of the batch; see the contract."""
         if batch.connection != self._connections or self._socket is None:
             return
-        for message in batch.messages:
-            if message.qos:
-                self._client.ack(message.packet_id, message.qos)
+        for packet_id in batch.packet_ids:
+            self._client.ack(packet_id, 1)
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
@@ -126,21 +122,20 @@ class PahoSession:
 
     # ------------------------------------------------------------------ the connection
 
-    def _make_client(self, tls: bool, password: str | None) -> Client:
+    def _make_client(self, password: str | None) -> Client:
         settings = self._settings
-        is_v5 = settings.protocol == "5"
         client = Client(
             CallbackAPIVersion.VERSION2,
             settings.client_id,
             manual_ack=True,
             reconnect_on_failure=False,
-            protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
-            clean_session=None if is_v5 else False,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            clean_session=False,
         )
         if settings.username is not None:
             client.username_pw_set(settings.username, password)
-        if tls:
-            client.tls_set_context(_tls(settings))
+        if self._broker.tls is not None:
+            client.tls_set_context(self._broker.tls)
         client.max_inflight_messages = 1000
         client.max_queued_messages = MAX_PUBLISHING
         client.on_connect = self._on_connect
@@ -163,26 +158,16 @@ class PahoSession:
         await self._answered(self._open, "to the connection")
         await self._answered(self._subscribe, "to the subscription")
         self._state = now_state(connected=True, connections=self._connections)
-        log.info("broker connected", broker=f"{self._host}:{self._port}", connections=self._connections)
+        log.info("broker connected", broker=str(self._broker), mqtt=VERSION, connections=self._connections)
 
     async def _open(self) -> None:
         try:
             await asyncio.to_thread(self._open_socket)
-        except ssl.SSLError as error:
-            raise BrokerUnreachable(
-                f"no TLS with the broker at {self._host}:{self._port}: {error}; does it speak TLS on this port, under "
-                "this name, and is mqtt.ca_file the authority of its certificate?"
-            ) from error
         except (OSError, ValueError) as error:
-            raise BrokerUnreachable(
-                f"no MQTT broker at {self._host}:{self._port}: {error}; is it running, and is mqtt.url right?"
-            ) from error
+            raise self._broker.unreachable(error) from error
         opened = self._client.socket()
         if not isinstance(opened, socket.socket):
-            raise BrokerUnreachable(
-                f"the broker at {self._host}:{self._port} closed the connection at once; "
-                f"{_closed_advice(self._settings)}"
-            )
+            raise self._broker.closed(" at once", VERSION)
         self._socket = opened
         self._client.on_socket_register_write = self._want_write
         self._client.on_socket_unregister_write = self._unwant_write
@@ -190,21 +175,13 @@ class PahoSession:
         self._resume()
 
     def _open_socket(self) -> None:
-        settings = self._settings
-        options: dict[str, Any] = {}
-        if settings.protocol == "5":
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # of paho
-            properties.SessionExpiryInterval = int(settings.session_expiry)
-            properties.ReceiveMaximum = settings.in_flight
-            options = {"clean_start": False, "properties": properties}
-        self._client.connect(self._host, self._port, keepalive=int(settings.keep_alive), **options)
+        self._client.connect(self._broker.host, self._broker.port, keepalive=int(self._settings.keep_alive))
 
     async def _subscribe(self) -> None:
         self._send_subscribe(self._filters)
 
     def _send_subscribe(self, filters: Sequence[str]) -> None:
-        options: Any = SubscribeOptions(qos=1) if self._settings.protocol == "5" else 1
-        _, mid = self._client.subscribe([(name, options) for name in filters])
+        _, mid = self._client.subscribe([(name, 1) for name in filters])
         if mid is not None:
             self._asked[mid] = tuple(filters)
 
@@ -217,10 +194,7 @@ class PahoSession:
             async with asyncio.timeout(ANSWER_WITHIN):
                 await self._answer
         except TimeoutError:
-            raise BrokerUnreachable(
-                f"the broker at {self._host}:{self._port} did not answer {to_what} within {ANSWER_WITHIN:g} s; "
-                f"does it speak MQTT {self._settings.protocol} (mqtt.protocol)?"
-            ) from None
+            raise self._broker.silent(to_what, ANSWER_WITHIN, VERSION) from None
 
     async def _serve(self) -> None:
         """Keep the connection alive until it is lost."""
@@ -239,7 +213,7 @@ class PahoSession:
     def _detach(self) -> None:
         """Let go of a connection that is no more."""
         if self._state.connected:
-            self._note_problem(f"the connection to {self._host}:{self._port} was lost")
+            self._note_problem(f"the connection to {self._broker} was lost")
         if (opened := self._client.socket()) is not None:
             self._on_socket_close(self._client, None, opened)
             opened.close()
@@ -271,7 +245,7 @@ class PahoSession:
         self._arrived_ns = time.time_ns()
         before = len(self._arrived)
         seen = -1
-        while seen != len(self._arrived) and len(self._arrived) - before < READ_AT_ONCE:
+        while seen != len(self._arrived) and len(self._arrived) - before < READ_AT_ONCE and not self._is_heavy():
             seen = len(self._arrived)
             if self._client.loop_read() is not MQTTErrorCode.MQTT_ERR_SUCCESS:
                 self._lost.set()
@@ -281,8 +255,11 @@ class PahoSession:
                 self._loop.call_soon(self._read_on)  # TLS may hold more that no selector reports
         if len(self._arrived) > before:
             self._something.set()
-        if len(self._arrived) >= max(self._settings.in_flight, READ_AT_ONCE):
+        if len(self._arrived) >= max(self._settings.in_flight, READ_AT_ONCE) or self._is_heavy():
             self._pause()
+
+    def _is_heavy(self) -> bool:
+        return self._arrived_bytes >= READ_BYTES
 
     def _read_on(self) -> None:
         if self._reading:
@@ -308,12 +285,13 @@ class PahoSession:
         # left of the old connection the broker delivers again, but for QoS 0.
         self._connections += 1
         self._arrived = [message for message in self._arrived if message.qos == 0]
-        refusal = f"the broker at {self._host}:{self._port} refused the gateway: {code}; {_advice(code)}"
+        self._packet_ids = []
+        refusal = f"the broker at {self._broker} refused the gateway: {code}; {refusal_advice(str(code))}"
         self._settle(refusal if code.is_failure else "")
 
     def _on_subscribe(self, _client: Client, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any) -> None:
         refused = [name for name, code in zip(self._asked.pop(mid, ()), codes, strict=False) if code.is_failure]
-        problem = f"the broker refused the subscription to {', '.join(refused)}; may the gateway's account read it?"
+        problem = refused_subscription(refused)
         if self._answer is not None and not self._answer.done():
             self._settle(problem if refused else "")
         elif refused:  # one that came with a reload: the others go on
@@ -330,50 +308,20 @@ class PahoSession:
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(
-                BrokerUnreachable(
-                    f"the broker at {self._host}:{self._port} closed the connection ({code}); "
-                    f"{_closed_advice(self._settings)}"
-                )
-            )
+            self._answer.set_exception(self._broker.closed(f" ({code})", VERSION))
         self._lost.set()
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        self._arrived.append(Message(message.topic, bytes(message.payload), message.qos, message.retain, message.mid))
+        self._arrived.append(Message(message.topic, bytes(message.payload), message.qos, message.retain))
+        self._arrived_bytes += len(message.payload)
+        if message.qos:
+            self._packet_ids.append(message.mid)
 
     def _on_publish(self, *_args: Any) -> None:
         self._publishing = max(0, self._publishing - 1)
-
-
-def _tls(settings: Mqtt) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-        if settings.cert_file is not None:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise SessionError(
-            f"mqtt.ca_file {settings.ca_file}, mqtt.cert_file {settings.cert_file}, mqtt.key_file {settings.key_file}: "
-            f"expected readable files in PEM, the key that of the certificate; {error.strerror or error}"
-        ) from error
-    return context
 
 
 def _seen(answer: asyncio.Future[None]) -> None:
     """An answer that nobody waits for any more is no error of its own: what `ask` raised says it already."""
     if not answer.cancelled():
         answer.exception()
-
-
-def _closed_advice(settings: Mqtt) -> str:
-    if settings.url.startswith("mqtts"):
-        return "does it ask for a certificate that it trusts (mqtt.cert_file, mqtt.key_file)?"
-    return f"does it speak MQTT {settings.protocol} (mqtt.protocol), and without TLS (mqtts:// in mqtt.url)?"
-
-
-def _advice(code: ReasonCode) -> str:
-    text = str(code).lower()
-    if "user name" in text or "authorized" in text:
-        return "check mqtt.username and its password (mqtt.password_file or GATEWAY_MQTT_PASSWORD)"
-    if "protocol" in text:
-        return "set mqtt.protocol to 3.1.1"
-    return "see the broker's log"

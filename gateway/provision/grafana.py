@@ -10,6 +10,7 @@ that is not ours; edited dashboards, and users whom somebody else added, stay wi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,25 +37,14 @@ class Org:
 class GrafanaServer:
     """Implements `plan.Server` for Grafana.
 
-    `influxdb_url` is where Grafana reaches InfluxDB. `read_token` gives a startup's read token, None while there is
-    none; `bucket` the name of its bucket.
+    `home` tells where Grafana finds a startup's readings; it may read the vault, so it is called in threads.
     """
 
     name = "grafana"
 
-    def __init__(
-        self,
-        url: str,
-        user: str,
-        password: str,
-        influxdb_url: str,
-        read_token: Callable[[str], str | None],
-        bucket: Callable[[str], str],
-    ) -> None:
+    def __init__(self, url: str, user: str, password: str, home: Callable[[str], grafana_contents.Home]) -> None:
         self._grafana = Grafana(url.rstrip("/"), user, password)
-        self._influxdb_url = influxdb_url
-        self._read_token = read_token
-        self._bucket = bucket
+        self._home = home
 
     def wanted(self, config: Config) -> list[Resource]:
         """The organisation first; dashboards and alert rules last, since they name the folder and the data source."""
@@ -90,7 +80,7 @@ class GrafanaServer:
         return [
             _org_resource(slug, org_name(startup)),
             *grafana_users.wanted(startup),
-            grafana_contents.wanted_source(startup, self._influxdb_url, self._bucket(slug), self._read_token(slug)),
+            grafana_contents.wanted_source(startup, self._home(slug)),
             grafana_contents.wanted_folder(startup),
             *grafana_dashboards.wanted(slug, dashboards.generate_all(startup)),
             *grafana_contents.wanted_rules(startup),
@@ -100,7 +90,7 @@ class GrafanaServer:
         """A startup's organisation and what is in it."""
         alike = [org for org in orgs if org.slug.lower() == startup.slug]
         own = [org for org in alike if org.slug == startup.slug]
-        wanted = self._wanted_of(startup)
+        wanted = await asyncio.to_thread(self._wanted_of, startup)
         if not alike:
             return await grafana_users.actual(self._grafana, startup, startup.slug, [])
         if not own:  # one that differs in case only is somebody else's, and people would take it for the startup's
@@ -148,7 +138,8 @@ class GrafanaServer:
             case grafana_users.KIND:
                 return await grafana_users.save(grafana, org.id, slug, _uid(resource))
             case grafana_contents.SOURCE_KIND:
-                await grafana_contents.save_source(grafana, org.id, resource, self._read_token(slug))
+                home = await asyncio.to_thread(self._home, slug)
+                await grafana_contents.save_source(grafana, org.id, resource, home.token)
             case grafana_contents.FOLDER_KIND:
                 await grafana_contents.save_folder(grafana, org.id, slug)
             case grafana_dashboards.KIND:

@@ -8,7 +8,7 @@ it, so that a new token is noticed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.config import Startup
 from gateway.errors import ProvisionError
@@ -24,9 +24,17 @@ _VIRTUAL = ("general", "sharedwithme")  # what some versions list among folders,
 _TOKEN = "testbedToken"  # noqa: S105  # the name of a setting
 
 
-def wanted_source(startup: Startup, influxdb_url: str, bucket: str, token: str | None) -> Resource:
+class Home(NamedTuple):
+    """Where Grafana finds a startup's readings: the URL of InfluxDB, the bucket, the read token if there is one yet."""
+
+    url: str
+    bucket: str
+    token: str | None
+
+
+def wanted_source(startup: Startup, home: Home) -> Resource:
     """The data source; without a token yet its fingerprint is empty."""
-    spec = {"url": influxdb_url, "database": bucket, "token": fingerprint(token), "default": True}
+    spec = {"url": home.url, "database": home.bucket, "token": fingerprint(home.token), "default": True}
     return _resource(SOURCE_KIND, startup.slug, startup.slug, spec)
 
 

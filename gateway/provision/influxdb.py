@@ -1,4 +1,5 @@
-"""InfluxDB 2: a bucket a startup with its retention, a read token a startup, one token for the gateway.
+"""InfluxDB 2: a bucket a startup with its retention, a read token a startup, one token for the gateway. With several
+stores each has an InfluxDB, and there what its own startups need.
 
 Tokens are told once, at their creation (from 2.9 they are stored hashed): each is kept in the vault. The description
 of a token carries the fingerprint of its secret, so that a lost or stale file shows in the next plan. What is ours
@@ -18,6 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from gateway.config import Config
 from gateway.config.models import InfluxDB
+from gateway.config.secrets import store_setting
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
 from gateway.provision.plan import Credential, Resource, Step
 from gateway.provision.vault import Vault, fingerprint
@@ -31,11 +33,24 @@ T = TypeVar("T")
 
 
 class InfluxDBServer:
-    """Implements `plan.Server` for InfluxDB 2."""
+    """Implements `plan.Server` for the InfluxDB 2 of one store: None is the default one.
 
-    name = "influxdb"
+    Only startups of that store have something there. `owners` is shared by all servers of a plan: which of them looks
+    after an organisation.
+    """
 
-    def __init__(self, settings: InfluxDB, url: str, token: str, vault: Vault) -> None:
+    def __init__(
+        self,
+        settings: InfluxDB,
+        url: str,
+        token: str,
+        vault: Vault,
+        store: str | None = None,
+        owners: dict[str, str] | None = None,
+    ) -> None:
+        self.name = server_name(store)
+        self._store = store
+        self._owners = {} if owners is None else owners
         self._settings = settings
         self._url = url
         self._vault = vault
@@ -45,15 +60,16 @@ class InfluxDBServer:
 
     def wanted(self, config: Config) -> list[Resource]:
         """Buckets first, since tokens name them."""
-        buckets = {startup.slug: self.bucket(startup.slug) for startup in config.startups}
+        startups = [startup for startup in config.startups if startup.store == self._store]
+        buckets = {startup.slug: self.bucket(startup.slug) for startup in startups}
         resources = [
             Resource(self.name, "bucket", buckets[startup.slug], {"retention_s": int(startup.retention)}, startup.slug)
-            for startup in config.startups
+            for startup in startups
         ]
         everything = [f"{action} {bucket}" for bucket in buckets.values() for action in ("read", "write")]
         if everything:  # InfluxDB makes no token without permissions
-            resources.append(_token(GATEWAY, everything))
-        resources += [_token(read_token_name(slug), [f"read {bucket}"], slug) for slug, bucket in buckets.items()]
+            resources.append(self._token(GATEWAY, everything))
+        resources += [self._token(read_token_name(slug), [f"read {bucket}"], slug) for slug, bucket in buckets.items()]
         return resources
 
     async def actual(self, config: Config) -> list[Resource]:
@@ -71,10 +87,17 @@ class InfluxDBServer:
     def bucket(self, slug: str) -> str:
         return self._settings.bucket.replace("{startup}", slug)
 
+    def _token(self, name: str, permissions: list[str], startup: str = "") -> Resource:
+        spec = {"permissions": sorted(permissions), "secret_kept": True, "status": "active"}
+        return Resource(self.name, "token", name, spec, startup)
+
+    def _vault_name(self, token: str) -> str:
+        return vault_name(token, self._store)
+
     # ------------------------------------------------------------------ in a thread: the client's admin API is blocking
 
     def _actual(self, names: set[str]) -> list[Resource]:
-        self._org_id()  # where there is none, that is what is told
+        self._check_alone()
         buckets = list(self._all_buckets())
         self._buckets = {bucket.name: bucket.id for bucket in buckets}
         found = [
@@ -99,7 +122,7 @@ class InfluxDBServer:
             if match is None:
                 continue
             name, print_ = match.groups()
-            kept = bool(print_) and print_ == fingerprint(self._vault.read(vault_name(name)))
+            kept = bool(print_) and print_ == fingerprint(self._vault.read(self._vault_name(name)))
             permissions = sorted(_permission_text(one, bucket_names) for one in authorization.permissions)
             spec = {"permissions": permissions, "secret_kept": kept, "status": authorization.status}
             found.append((name, authorization.id, spec))
@@ -143,7 +166,7 @@ class InfluxDBServer:
         permissions = [self._permission(text) for text in resource.spec["permissions"]]
         wanted = Authorization(org_id=self._org_id(), permissions=permissions, description=f"{MARK}: {resource.name}")
         made = api.create_authorization(authorization=wanted)
-        self._vault.write(vault_name(resource.name), made.token)
+        self._vault.write(self._vault_name(resource.name), made.token)
         made.description = f"{MARK}: {resource.name} #{fingerprint(made.token)}"
         api.update_authorization(made)
         for ident in old:
@@ -155,12 +178,21 @@ class InfluxDBServer:
         for one in [ident] if ident else self._tokens.get(plain, []):
             _gone(self._client.authorizations_api().delete_authorization, one)
         if not ident:
-            self._vault.forget(vault_name(plain))
+            self._vault.forget(self._vault_name(plain))
 
     def _permission(self, text: str) -> Permission:
         action, bucket = text.split(" ", 1)
         place = PermissionResource(type="buckets", id=self._buckets[bucket], org_id=self._org_id())
         return Permission(action=action, resource=place)
+
+    def _check_alone(self) -> None:
+        """Two stores in one organisation would each take the other's buckets for left over."""
+        owner = self._owners.setdefault(self._org_id(), self.name)
+        if owner != self.name:
+            raise ProvisionError(
+                f"{owner} and {self.name} are one organisation of one InfluxDB: give each store its own, or map the "
+                "startups of both to one"
+            )
 
     def _org_id(self) -> str:
         try:
@@ -169,7 +201,8 @@ class InfluxDBServer:
             if error.status != 404:
                 raise
             raise ProvisionError(
-                f"InfluxDB has no organisation {self._settings.org!r}: set store.influxdb.org, or make it there"
+                f"InfluxDB at {self._url} has no organisation {self._settings.org!r}: set "
+                f"{store_setting(self._store)}.influxdb.org, or make it there"
             ) from None
         return str(organizations[0].id)
 
@@ -196,14 +229,14 @@ def read_token_name(slug: str) -> str:
     return f"read-{slug}"
 
 
-def vault_name(token: str) -> str:
+def server_name(store: str | None) -> str:
+    """What the InfluxDB of a store is called in plans; no slug has a dot, so that names in the vault are distinct."""
+    return "influxdb" if store is None else f"influxdb.{store}"
+
+
+def vault_name(token: str, store: str | None = None) -> str:
     """The name under which a token is kept."""
-    return f"influxdb-{token}"
-
-
-def _token(name: str, permissions: list[str], startup: str = "") -> Resource:
-    spec = {"permissions": sorted(permissions), "secret_kept": True, "status": "active"}
-    return Resource("influxdb", "token", name, spec, startup)
+    return f"{server_name(store)}-{token}"
 
 
 def _retention(bucket: Any) -> int:

@@ -107,7 +107,9 @@ class Server(Protocol):
     name: str
 
     def wanted(self, config: Config) -> list[Resource]:
-        """What should be there, in the order in which it has to be made. Pure."""
+        """What should be there, in the order in which it has to be made. It asks no server, but may read
+        the vault: call it in a thread.
+        """
 
     async def actual(self, config: Config) -> list[Resource]:
         """What is there: everything of ours, and whatever has a name that is wanted."""

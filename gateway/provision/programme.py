@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -75,7 +76,8 @@ async def revocation(
 
     Nothing else is removed, whatever else is left over on the servers.
     """
-    theirs = {resource.key for server in servers for resource in server.wanted(before) if resource.startup in slugs}
+    wanted = [await asyncio.to_thread(server.wanted, before) for server in servers]
+    theirs = {resource.key for resources in wanted for resource in resources if resource.startup in slugs}
     plan = await run.plan(after, servers, prune=True)
 
     def goes(step: Step) -> bool:

@@ -11,9 +11,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.config import Config
+from gateway.config.secrets import named_variable, store_setting
 from gateway.errors import ProvisionError
 from gateway.provision.plan import Credential, Plan, Server, Step, diff
-from gateway.provision.settings import GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings, secret
+from gateway.provision.settings import (
+    FILE_NAME,
+    GrafanaAdmin,
+    InfluxDBAdmin,
+    MosquittoAdmin,
+    ProvisionSettings,
+    secret,
+)
 from gateway.provision.vault import Vault
 
 
@@ -33,15 +41,17 @@ async def servers(config: Config, settings: ProvisionSettings) -> AsyncIterator[
 
     Raises:
         SecretMissing: an admin's secret is nowhere.
+        ProvisionError: provision.yaml has a store that gateway.yaml does not have.
     """
     vault = Vault(settings.secrets_dir)
     made: list[Server] = []
     if settings.mosquitto:
         made.append(await _mosquitto(settings.mosquitto, vault))
-    if settings.influxdb:
-        made.append(await _influxdb(config, settings.influxdb, vault))
+    owners: dict[str, str] = {}
+    for store, influxdb in _influxdbs(config, settings).items():
+        made.append(await _influxdb(config, influxdb, vault, store, owners))
     if settings.grafana:
-        made.append(await _grafana(config, settings.grafana, vault))
+        made.append(await _grafana(config, settings, settings.grafana, vault))
     try:
         yield made
     finally:
@@ -54,8 +64,10 @@ async def plan(config: Config, several: Sequence[Server], *, prune: bool = False
     Raises:
         ProvisionError: a server does not answer, or refuses the admin.
     """
-    steps: list[Step] = []
-    parts = [diff(server.wanted(config), await server.actual(config), prune=prune) for server in several]
+    parts = [
+        diff(await asyncio.to_thread(server.wanted, config), await server.actual(config), prune=prune)
+        for server in several
+    ]
     removals = [step for part in reversed(parts) for step in part.steps if step.action == "remove"]
     steps = [step for part in parts for step in part.steps if step.action != "remove"]
     return Plan(
@@ -94,6 +106,26 @@ async def new_password(several: Sequence[Server], startup: str, device: str) -> 
     raise ProvisionError("no Mosquitto is named in provision.yaml, so there are no MQTT accounts")
 
 
+def _influxdbs(config: Config, settings: ProvisionSettings) -> dict[str | None, InfluxDBAdmin]:
+    """By the store that each is for."""
+    known = config.settings.stores
+    if unknown := sorted(settings.stores.keys() - known.keys()):
+        raise ProvisionError(
+            f"{FILE_NAME}: stores: expected names under stores in gateway.yaml ({', '.join(known) or 'none yet'}); "
+            f"got {', '.join(unknown)}"
+        )
+    several: list[tuple[str | None, InfluxDBAdmin | None]] = [(None, settings.influxdb), *settings.stores.items()]
+    return {store: admin for store, admin in several if admin}
+
+
+def _seen_by_grafana(config: Config, settings: ProvisionSettings, grafana: GrafanaAdmin, store: str | None) -> str:
+    """Where Grafana reaches the InfluxDB of a store."""
+    if store is None:
+        return grafana.influxdb_url
+    admin = settings.stores.get(store)
+    return admin.grafana_url or admin.url if admin else config.settings.stores[store].influxdb.url
+
+
 # The servers' clients are optional (the extra `provision`) and slow to import, so each is imported where it is used.
 
 
@@ -111,27 +143,33 @@ async def _mosquitto(admin: MosquittoAdmin, vault: Vault) -> Server:
     )
 
 
-async def _influxdb(config: Config, admin: InfluxDBAdmin, vault: Vault) -> Server:
+async def _influxdb(
+    config: Config, admin: InfluxDBAdmin, vault: Vault, store: str | None, owners: dict[str, str]
+) -> Server:
     from gateway.provision.influxdb import InfluxDBServer
 
+    variable = named_variable("GATEWAY_PROVISION_INFLUXDB_TOKEN", store)
     token = await asyncio.to_thread(
-        secret, admin.token_file, "GATEWAY_PROVISION_INFLUXDB_TOKEN", "an admin token of InfluxDB"
+        secret, admin.token_file, variable, f"an admin token of InfluxDB ({store_setting(store)})"
     )
-    return InfluxDBServer(config.settings.store.influxdb, admin.url, token, vault)
+    return InfluxDBServer(config.settings.store_named(store).influxdb, admin.url, token, vault, store, owners)
 
 
-async def _grafana(config: Config, admin: GrafanaAdmin, vault: Vault) -> Server:
+async def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, vault: Vault) -> Server:
     from gateway.provision.grafana import GrafanaServer
+    from gateway.provision.grafana_contents import Home
     from gateway.provision.influxdb import read_token_name, vault_name
 
     password = await asyncio.to_thread(
         secret, admin.password_file, "GATEWAY_PROVISION_GRAFANA_PASSWORD", "the password of Grafana's admin"
     )
-    return GrafanaServer(
-        admin.url,
-        admin.username,
-        password,
-        admin.influxdb_url,
-        lambda slug: vault.read(vault_name(read_token_name(slug))),
-        lambda slug: config.settings.store.influxdb.bucket.replace("{startup}", slug),
-    )
+
+    def home(slug: str) -> Home:
+        store = config.by_slug[slug].store
+        return Home(
+            _seen_by_grafana(config, settings, admin, store),
+            config.settings.store_named(store).influxdb.bucket.replace("{startup}", slug),
+            vault.read(vault_name(read_token_name(slug), store)),
+        )
+
+    return GrafanaServer(admin.url, admin.username, password, home)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.config.load import read_file
 from gateway.config.secrets import find
-from gateway.config.types import PathField, matching
+from gateway.config.types import PathField, Slug, matching
 from gateway.errors import SecretMissing
 
 FILE_NAME = "provision.yaml"
@@ -50,8 +50,15 @@ class InfluxDBAdmin(_Model):
     token_file: PathField | None = None
 
 
+class StoreAdmin(InfluxDBAdmin):
+    """The InfluxDB of one of `stores` in gateway.yaml. `grafana_url` is where Grafana itself reaches it."""
+
+    grafana_url: str = ""
+
+
 class GrafanaAdmin(_Model):
-    """A server admin's account. `influxdb_url` is where Grafana itself reaches InfluxDB; `public_url` is for people."""
+    """A server admin's account. `influxdb_url` is where Grafana itself reaches the InfluxDB of the default store;
+    `public_url` is for people."""
 
     url: Annotated[str, _HTTP]
     username: str = "admin"
@@ -69,6 +76,7 @@ class ProvisionSettings(_Model):
     http_url: str = ""
     mosquitto: MosquittoAdmin | None = None
     influxdb: InfluxDBAdmin | None = None
+    stores: dict[Slug, StoreAdmin] = {}
     grafana: GrafanaAdmin | None = None
 
 

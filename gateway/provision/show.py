@@ -27,7 +27,7 @@ def plan(one: Plan) -> RenderableType:
         parts += [Text(f"    {change}", "dim") for change in step.changes]
     parts += [Text(f"! {conflict}", "red") for conflict in one.conflicts]
     if one.leftover:
-        names = ", ".join(f"{resource.kind} {resource.name}" for resource in one.leftover)
+        names = ", ".join(f"{resource.server} {resource.kind} {resource.name}" for resource in one.leftover)
         parts.append(Text(f"left over, removed only with --prune: {names}", "dim"))
     parts.append(Text(_summary(one)))
     return Group(*parts)

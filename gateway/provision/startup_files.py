@@ -23,7 +23,7 @@ name: {name_yaml}
 cohort: {cohort}
 until: {until}
 retention: 90d                        # how long readings are kept
-quota: {{messages: 200/s, burst: 2000, devices: 500, series: 5000, payload: 64KiB}}
+{store}quota: {{messages: 200/s, burst: 2000, devices: 500, series: 5000, payload: 64KiB}}
 token_sha256: {token_sha256}
 # e-mail addresses of who may use Grafana
 team: {team}
@@ -51,6 +51,7 @@ def add(
     token_sha256: str,
     cohort: str = "",
     until: date | None = None,
+    store: str | None = None,
     team: Sequence[str] = (),
     devices: Sequence[str] = (),
 ) -> Path:
@@ -73,6 +74,7 @@ def add(
         name_yaml=_scalar(name),
         cohort=_scalar(cohort),
         until=until or "null",
+        store="" if store is None else f"store: {_scalar(store)}\n",
         team=_list(team),
         devices=_list(devices),
         token_sha256=_scalar(token_sha256),

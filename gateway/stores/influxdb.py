@@ -34,11 +34,14 @@ class InfluxDBStore:
     """Readings in InfluxDB. A `stores.contract.Store`; `token` may read and write every startup's bucket.
 
     Provisioning makes that token anew whenever a startup joins. `renew` reads it again when InfluxDB refuses the one
-    in use, so that the gateway goes on without a restart.
+    in use, so that the gateway goes on without a restart. `name` is the store's in gateway.yaml, for advice.
     """
 
-    def __init__(self, settings: InfluxDB, token: str, renew: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, settings: InfluxDB, token: str, renew: Callable[[], str] | None = None, name: str | None = None
+    ) -> None:
         self._settings = settings
+        self._name = name
         self._token = token
         self._read_token = renew
         self._renewing = asyncio.Lock()
@@ -175,7 +178,7 @@ class InfluxDBStore:
         return self._settings.bucket.replace("{startup}", startup)
 
     def _failure(self, bucket: str, status: int, headers: Any = None, body: bytes | None = None) -> Failure:
-        return Failure(status or 0, headers or {}, body or b"", bucket, self._settings.org)
+        return Failure(status or 0, headers or {}, body or b"", bucket, self._settings.org, self._name)
 
     @contextmanager
     def _network_explained(self) -> Iterator[None]:

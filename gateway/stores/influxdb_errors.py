@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from gateway.config.secrets import influxdb_variable, store_setting
 from gateway.errors import StoreError, StoreRefused, StoreThrottled, StoreUnavailable
 
 SHOWN = 500
@@ -21,13 +22,14 @@ THROTTLES = (429, 503)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An HTTP answer that is no success, and the bucket and organisation that it is about."""
+    """An HTTP answer that is no success, the bucket and organisation that it is about, and the store's name."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     bucket: str
     org: str
+    store: str | None = None
 
     def of_write(self) -> StoreError:
         """The error that a write raises."""
@@ -56,18 +58,17 @@ class Failure:
                 return "this is no answer that InfluxDB gives"
 
     def _advice(self) -> str:
+        settings = f"{store_setting(self.store)}.influxdb"
         match self.status:
             case 401 | 403:
                 return (
-                    "; set store.influxdb.token_file or GATEWAY_INFLUXDB_TOKEN to a token that may read and"
+                    f"; set {settings}.token_file or {influxdb_variable(self.store)} to a token that may read and"
                     " write this bucket. The readings wait meanwhile."
                 )
             case 404:
-                return (
-                    "; run `gateway provision`, or correct store.influxdb.bucket and .org. The readings wait meanwhile."
-                )
+                return f"; run `gateway provision`, or correct {settings}.bucket and .org. The readings wait meanwhile."
             case status if status < 500 and status != 400 and status not in THROTTLES:
-                return "; is store.influxdb.url right?"
+                return f"; is {settings}.url right?"
             case _:
                 return ""
 

@@ -14,15 +14,21 @@ import aiomqtt
 import pytest
 
 from gateway.config import Mqtt
-from gateway.model import Batch, Message
+from gateway.model import Batch, Publish
+from gateway.mqtt.auto import make_session
 from gateway.mqtt.embedded import EmbeddedBroker
-from gateway.mqtt.paho import PahoSession
 from gateway.mqtt.session import Session
 from tests.servers import FlakyProxy, Mosquitto, eventually
 
 Broker = Mosquitto | EmbeddedBroker
 MakeSession = Callable[..., Session]
-SESSIONS = {"mosquitto-3.1.1": "3.1.1", "mosquitto-5": "5", "amqtt-3.1.1": "3.1.1"}
+SESSIONS = {
+    "mosquitto-3.1.1": "3.1.1",
+    "mosquitto-5": "5",
+    "mosquitto-auto": "auto",
+    "amqtt-3.1.1": "3.1.1",
+    "amqtt-auto": "auto",
+}
 
 
 @dataclass
@@ -34,7 +40,7 @@ class Reader:
     batches: list[Batch] = field(default_factory=list)
 
     @property
-    def messages(self) -> list[Message]:
+    def messages(self) -> list[Publish]:
         return [message for batch in self.batches for message in batch.messages]
 
     @property
@@ -68,11 +74,11 @@ async def broker(variant: str, tmp_path: Path) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def make(variant: str) -> MakeSession:
-    def make_session(url: str, *filters: str, **settings: Any) -> Session:
+    def make_one(url: str, *filters: str, **settings: Any) -> Session:
         chosen = Mqtt.model_validate({"url": url, "protocol": SESSIONS[variant], **settings})
-        return PahoSession(chosen, filters or ("testbed/#",))
+        return make_session(chosen, filters or ("testbed/#",))
 
-    return make_session
+    return make_one
 
 
 @asynccontextmanager
@@ -220,10 +226,10 @@ async def test_stop_ends_the_batches_after_what_has_arrived(broker: Broker, make
 
 async def test_a_reader_that_does_not_read_bounds_what_is_delivered(variant: str, tmp_path: Path) -> None:
     """With nobody reading, no more than the bound is taken from the broker, and nothing is lost."""
-    if variant != "mosquitto-5":
+    if SESSIONS[variant] == "3.1.1" or variant.startswith("amqtt"):
         pytest.skip("the bound is the client's with MQTT 5 alone")
     async with Mosquitto(tmp_path) as broker:
-        session = PahoSession(Mqtt(url=broker.url, in_flight=50), ["testbed/#"])
+        session = make_session(Mqtt(url=broker.url, in_flight=50), ["testbed/#"])
         running = asyncio.create_task(session.run())
         await eventually(lambda: session.state.connected)
         await send(broker, *[b"%d" % i for i in range(500)])
@@ -240,36 +246,49 @@ async def test_a_reader_that_does_not_read_bounds_what_is_delivered(variant: str
         await asyncio.gather(running, reads, return_exceptions=True)
 
 
-async def test_no_broker_is_told_and_tried_again(tmp_path: Path) -> None:
+@pytest.fixture(params=["3.1.1", "5", "auto"])
+def protocol(request: pytest.FixtureRequest) -> Any:
+    """What `mqtt.protocol` may say."""
+    return request.param
+
+
+@asynccontextmanager
+async def tried(session: Session) -> AsyncIterator[Session]:
+    """The session runs until the block ends."""
+    running = asyncio.create_task(session.run())
+    try:
+        yield session
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_no_broker_is_told_and_tried_again(tmp_path: Path, protocol: Any) -> None:
     """With no broker the state says where nobody answered; once there is one, the session connects."""
     broker = Mosquitto(tmp_path)
-    session = PahoSession(Mqtt(url=broker.url), ["testbed/#"])
-    running = asyncio.create_task(session.run())
-    await eventually(lambda: "no MQTT broker at" in session.state.problem)
-    assert str(broker.port) in session.state.problem
-    async with broker:
-        await eventually(lambda: session.state.connected, within=30)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    async with tried(make_session(Mqtt(url=broker.url, protocol=protocol), ["testbed/#"])) as session:
+        await eventually(lambda: "no MQTT broker at" in session.state.problem)
+        assert str(broker.port) in session.state.problem
+        async with broker:
+            await eventually(lambda: session.state.connected, within=30)
 
 
-async def test_a_wrong_password_is_told(tmp_path: Path) -> None:
+async def test_a_wrong_password_is_told(tmp_path: Path, protocol: Any) -> None:
     """A broker that refuses the account is told apart from one that is not there, with what to check."""
     async with Mosquitto(tmp_path, conf="allow_anonymous false\n") as broker:
-        session = PahoSession(Mqtt(url=broker.url, username="gateway"), ["testbed/#"], "wrong")
-        running = asyncio.create_task(session.run())
-        await eventually(lambda: "GATEWAY_MQTT_PASSWORD" in session.state.problem)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        settings = Mqtt(url=broker.url, username="gateway", protocol=protocol)
+        async with tried(make_session(settings, ["testbed/#"], "wrong")) as session:
+            await eventually(lambda: "GATEWAY_MQTT_PASSWORD" in session.state.problem)
 
 
-async def test_a_broker_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("protocol", "module"), [("3.1.1", "paho"), ("5", "v5")])
+async def test_a_broker_that_does_not_answer_is_told(
+    protocol: Any, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server that takes the connection and says nothing, as brokers do that know only 3.1.1, is given up after a
     bound, with the setting to look at."""
-    monkeypatch.setattr("gateway.mqtt.paho.ANSWER_WITHIN", 0.2)
+    monkeypatch.setattr(f"gateway.mqtt.{module}.ANSWER_WITHIN", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        session = PahoSession(Mqtt(url=f"mqtt://127.0.0.1:{silent.getsockname()[1]}"), ["testbed/#"])
-        running = asyncio.create_task(session.run())
-        await eventually(lambda: "mqtt.protocol" in session.state.problem)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        url = f"mqtt://127.0.0.1:{silent.getsockname()[1]}"
+        async with tried(make_session(Mqtt(url=url, protocol=protocol), ["testbed/#"])) as session:
+            await eventually(lambda: "mqtt.protocol" in session.state.problem)

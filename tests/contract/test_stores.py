@@ -1,4 +1,4 @@
-"""What every store does, of each store: SQLite, and InfluxDB (a real influxd behind InfluxDB 2's API)."""
+"""What every store does, of each store: SQLite, InfluxDB (a real influxd behind InfluxDB 2's API), both by startup."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from gateway.config.models import InfluxDB
 from gateway.errors import StoreRefused
 from gateway.line_protocol import encode
 from gateway.model import FieldValue, Reading
+from gateway.stores.by_startup import StoreByStartup
 from gateway.stores.contract import Columns, Query, Row, Store
 from gateway.stores.influxdb import InfluxDBStore
 from gateway.stores.sqlite import SqliteStore
+from tests.builders import startup
 from tests.servers import Influxd, InfluxV2Front
 
 NOW = 1_763_900_000_000_000_000
@@ -80,24 +82,30 @@ def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
         runner.run(server.stop())
 
 
-@pytest.fixture(params=["sqlite", "influxdb"])
-def server(request: pytest.FixtureRequest) -> Influxd | None:
-    """What the store needs to be there."""
-    return request.getfixturevalue("influxd") if request.param == "influxdb" else None
+@pytest.fixture(params=["sqlite", "influxdb", "by startup"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-async def store(server: Influxd | None, tmp_path: Path) -> AsyncIterator[Store]:
-    """An empty, open store for the startups acme and birch."""
+def server(kind: str, request: pytest.FixtureRequest) -> Influxd | None:
+    """What the store needs to be there."""
+    return None if kind == "sqlite" else request.getfixturevalue("influxd")
+
+
+@pytest.fixture
+async def store(kind: str, server: Influxd | None, tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty, open store for the startups acme and birch. By startup: acme in InfluxDB, birch in SQLite."""
     async with AsyncExitStack() as opened:
-        if server is None:
-            store: Store = SqliteStore(tmp_path / "readings")
-        else:
+        store: Store = SqliteStore(tmp_path / "readings")
+        if server is not None:
             suffix = uuid4().hex
             front = InfluxV2Front(server, [f"acme-{suffix}", f"birch-{suffix}"])
             await opened.enter_async_context(front)
             settings = InfluxDB(url=front.url, org=front.org, bucket=f"{{startup}}-{suffix}")
-            store = InfluxDBStore(settings, front.token)
+            influxdb = InfluxDBStore(settings, front.token)
+            both = StoreByStartup({None: store, "east": influxdb}, [startup("acme", store="east"), startup("birch")])
+            store = influxdb if kind == "influxdb" else both
         await store.open()
         opened.push_async_callback(store.close)
         yield store
@@ -314,6 +322,15 @@ async def test_windows_of_each_series(store: Store) -> None:
     )
     found = await rows(store, every_ns=SECOND, start_ns=0, stop_ns=SECOND, device="th-1")
     assert sorted((row.tags["zone"], row.fields["t"]) for row in found) == [("a", 1.0), ("b", 5.0)]
+
+
+@pytest.mark.parametrize("days", [30, 107, 365, 36_500])
+async def test_long_windows(store: Store, days: int) -> None:
+    """Windows of months, years, a century: each has its mean."""
+    await write(store, reading({"t": 1.0}, NOW), reading({"t": 3.0}, NOW + SECOND))
+    window = days * 86_400 * SECOND
+    found = await rows(store, every_ns=window, start_ns=NOW - window, stop_ns=NOW + 60 * SECOND)
+    assert [row.fields["t"] for row in found] == [2.0]
 
 
 async def test_windows_over_a_long_silence(store: Store) -> None:

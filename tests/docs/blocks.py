@@ -11,6 +11,7 @@ The line before a block is an HTML comment, a marker, that readers do not see:
     <!-- background prints -->         this is what the last block in the background prints after what ran since
     <!-- file: PATH -->                it is written to this file, in the directory where the commands run
     <!-- yaml: gateway.yaml -->        it is loaded as this file; a part will do
+    <!-- yaml: provision.yaml -->      it is loaded as this file; a part will do
     <!-- yaml: startup -->             it is loaded as a startup's file; a part will do
     <!-- try: TOPIC -> OUTCOME -->     it is a payload; the outcome is `accepted`, `accepted N`, or `code where, …`
     <!-- try retained: … -->           the same as a retained message; also `padded to N` bytes, `after N` others,

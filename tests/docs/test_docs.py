@@ -24,13 +24,14 @@ from gateway.errors import GatewayError
 from gateway.ledger import Counts
 from gateway.metrics import Metrics
 from gateway.model import Code, Reason, Rejection
-from gateway.provision.settings import GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings
+from gateway.provision.settings import GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings, StoreAdmin
 from tests.builders import database
 from tests.docs.blocks import MARKED, ROOT, Block, blocks, documents, name
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EVERYTHING = "\n".join(path.read_text(encoding="utf-8") for path in documents())
+NAMED_VARIABLES = ("GATEWAY_TOKEN_", "GATEWAY_INFLUXDB_TOKEN_", "GATEWAY_PROVISION_INFLUXDB_TOKEN_")
 KINDS = {
     *("run", "not run", "prints", "background prints", "file", "wrong file"),
     *("yaml", "try", "try retained", "answers", "refused by the store"),
@@ -155,7 +156,7 @@ def test_environment_variables_exist() -> None:
     """Every GATEWAY_… variable in the documentation is one that the gateway reads."""
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "gateway").rglob("*.py"))
     for variable in set(re.findall(r"\bGATEWAY_[A-Z_]+\b", EVERYTHING)):
-        known = variable.startswith("GATEWAY_TOKEN_") or f'"{variable}"' in source
+        known = variable.startswith(NAMED_VARIABLES) or f'"{variable}"' in source
         assert known, variable
 
 
@@ -183,7 +184,7 @@ def test_the_sample_configuration_has_every_setting_at_its_default() -> None:
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key
@@ -217,6 +218,7 @@ def test_every_setting_of_provisioning_is_documented() -> None:
     parts: dict[str, type[BaseModel]] = {
         "mosquitto": MosquittoAdmin,
         "influxdb": InfluxDBAdmin,
+        "stores": StoreAdmin,
         "grafana": GrafanaAdmin,
     }
     wanted = [name for name in ProvisionSettings.model_fields if name not in parts]

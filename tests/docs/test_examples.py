@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from gateway import journal
 from gateway.config import load
 from gateway.config.models import DeadLetterSettings, DrainSettings, JournalSettings
 from gateway.drain import Drain
@@ -20,6 +21,7 @@ from gateway.feeds.live import rejection_json
 from gateway.journal import Journal
 from gateway.model import Code, Message, Reason, Rejection
 from gateway.pipeline import Pipeline, Refined, unused
+from gateway.provision.settings import load_provision
 from gateway.stores.sqlite import SqliteStore
 from gateway.timestamps import NS
 from tests.builders import database
@@ -112,11 +114,11 @@ async def test_what_the_store_refuses_is_told_as_in_the_guide(tmp_path: Path) ->
     await store.open()
     await store.write("acme", [b"air,device=air-01 co2=612i 1"])
     async with database(tmp_path / "gateway.db") as state:
-        journal = Journal(state, JournalSettings())
-        drain = Drain(journal, store, state, DrainSettings(), DeadLetterSettings(), told.extend)
-        lines = {"acme": [b"air,device=air-01 co2=612.5 1795421730000000000"]}
-        await state.write(lambda connection: Journal.append(connection, lines))
-        journal.appended(lines)
+        queue = Journal(state, JournalSettings())
+        drain = Drain(queue, store, state, DrainSettings(), DeadLetterSettings(), told.extend)
+        arrived = {"acme": journal.Block.of(["air,device=air-01 co2=612.5 1795421730000000000"])}
+        await state.write(lambda connection: Journal.append(connection, arrived))
+        queue.appended(arrived)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(drain.run(["acme"]))
             await eventually(lambda: told, says="the refused point is told")
@@ -127,19 +129,20 @@ async def test_what_the_store_refuses_is_told_as_in_the_guide(tmp_path: Path) ->
 
 @pytest.mark.parametrize("block", all_blocks("yaml"), ids=str)
 def test_yaml_examples_are_loaded(block: Block, tmp_path: Path) -> None:
-    """Each example of gateway.yaml or of a startup's file is one that the gateway takes."""
+    """Each example of gateway.yaml, of provision.yaml or of a startup's file is one that the gateway takes."""
     yaml = YAML()
     part = yaml.load(block.text)
     (tmp_path / "startups").mkdir()
-    if block.argument == "gateway.yaml":
+    if block.argument in ("gateway.yaml", "provision.yaml"):
         yaml.dump(dict(STARTUP), tmp_path / "startups" / "acme.yaml")
-        yaml.dump(part, tmp_path / "gateway.yaml")
+        yaml.dump(part, tmp_path / block.argument)
     else:
         assert block.argument == "startup", f"{block}: there is no way to load {block.argument!r}"
         whole = {**STARTUP, **part}
         slug = next(iter(whole["topics"].values()))["topic"].split("/")[1]
         yaml.dump(whole, tmp_path / "startups" / f"{slug}.yaml")
     assert load(tmp_path).startups
+    load_provision(tmp_path)
 
 
 @pytest.mark.parametrize("block", all_blocks("file"), ids=str)

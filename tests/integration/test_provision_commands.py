@@ -197,6 +197,10 @@ async def test_a_cohort_opens_and_closes(
         (("startups", "add", "Acme", "--name", "x"), "expected a slug"),
         (("startups", "add", "acme", "--name", "x"), "is there already"),
         (("startups", "add", "birch", "--name", "x", "--team", "nobody"), "an e-mail address"),
+        (
+            ("startups", "add", "birch", "--name", "x", "--store", "east"),
+            "a name under stores in gateway.yaml (none yet)",
+        ),
         (("startups", "token", "nobody"), "there are: acme, voltwise"),
         (("startups", "remove", "Acme", "--export-to", "x"), "there is no startup 'Acme'; there are: acme, voltwise"),
         (("devices", "add", "ACME", "d"), "there is no startup 'ACME'"),

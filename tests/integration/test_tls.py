@@ -15,7 +15,8 @@ import pytest
 
 from gateway.client import Client, NotRunning
 from gateway.config import Config, Mqtt, Settings, Startup, load
-from gateway.mqtt.paho import PahoSession
+from gateway.mqtt.auto import make_session
+from gateway.mqtt.session import Session
 from gateway.provision import run
 from gateway.provision.mosquitto import MosquittoServer
 from gateway.provision.vault import Vault
@@ -52,10 +53,10 @@ def listener(authority: Authority, server: Certificate, *more: str) -> str:
 
 
 @asynccontextmanager
-async def session(broker: Mosquitto, **settings: object) -> AsyncIterator[PahoSession]:
+async def session(broker: Mosquitto, **settings: object) -> AsyncIterator[Session]:
     """The gateway's session with a broker, by the name that is in the broker's certificate."""
     wanted = Mqtt.model_validate({"url": f"mqtts://localhost:{broker.port}", **settings})
-    one = PahoSession(wanted, ["testbed/#"])
+    one = make_session(wanted, ["testbed/#"])
     task = asyncio.create_task(one.run())
     try:
         yield one
@@ -89,7 +90,7 @@ async def strict(tmp_path: Path, authority: Authority, server: Certificate) -> A
         yield made
 
 
-@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+@pytest.mark.parametrize("protocol", ["3.1.1", "5", "auto"])
 async def test_the_gateway_connects_over_mqtts(broker: Mosquitto, authority: Authority, protocol: str) -> None:
     """With the authority of the broker's certificate in mqtt.ca_file the session connects, and messages arrive."""
     async with session(broker, ca_file=authority.cert, protocol=protocol) as one:

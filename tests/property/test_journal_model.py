@@ -26,7 +26,7 @@ from gateway import dead_letters, ledger
 from gateway.config.models import DeadLetterSettings, JournalSettings
 from gateway.database import FILE_NAME, Database
 from gateway.dead_letters import Totals
-from gateway.journal import Entry, Journal
+from gateway.journal import SEPARATOR, Block, Entry, Journal
 from gateway.ledger import Counts
 from gateway.model import Rejection
 from gateway.pipeline import Outcome
@@ -43,13 +43,16 @@ BATCHES = st.tuples(
     st.dictionaries(STARTUPS, LINES, max_size=3),
     st.lists(st.tuples(STARTUPS, st.binary(max_size=8), st.integers(0, 3)), max_size=3),
 ).filter(any)
+Arrived = tuple[Outcome, Mapping[str, Block]]
 Batch = tuple[Mapping[str, list[bytes]], list[tuple[str, bytes, int]]]
 
 
 @dataclass
 class Lane:
-    """What the model knows of one startup: its entries in order, its counts, its letters, the oldest first."""
+    """What the model knows of one startup: what came and is not sorted, its entries in order, its counts, its letters,
+    the oldest first."""
 
+    intake: list[bytes] = field(default_factory=list)
     entries: list[list[bytes]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     letters: list[bytes] = field(default_factory=list)
@@ -62,21 +65,30 @@ class Lane:
 
     @property
     def balance(self) -> Counts:
-        return self.counts + Counts(journaled=sum(map(len, self.entries)))
+        return self.counts + Counts(journaled=len(self.waiting))
+
+    @property
+    def waiting(self) -> list[bytes]:
+        return [line for entry in self.entries for line in entry] + self.intake
 
 
-def outcome_of(batch: Batch) -> Outcome:
+def outcome_of(batch: Batch) -> Arrived:
     """The batch as the pipeline would give it."""
     lines, rejected = batch
     rejections = [rejection(payload, startup, range(records)) for startup, payload, records in rejected]
-    return Outcome(lines=dict(lines), rejections=rejections)
+    return Outcome(rejections=rejections), blocks_of(lines)
 
 
-def write(outcome: Outcome, connection: sqlite3.Connection) -> None:
+def blocks_of(lines: Mapping[str, list[bytes]]) -> dict[str, Block]:
+    return {startup: Block(len(several), SEPARATOR.join(several)) for startup, several in lines.items()}
+
+
+def write(arrived: Arrived, connection: sqlite3.Connection) -> None:
     """What ingest does in its transaction."""
-    Journal.append(connection, outcome.lines)
+    outcome, blocks = arrived
+    Journal.append(connection, blocks)
     dead_letters.insert(connection, outcome.rejections, BOUNDS)
-    ledger.add(connection, outcome.counts())
+    ledger.add(connection, outcome.rejected())
 
 
 def settle(startup: str, entries: list[Entry], refused: list[Rejection], connection: sqlite3.Connection) -> None:
@@ -113,6 +125,7 @@ class StateOnDisk(RuleBasedStateMachine):
         self.journal = Journal(self.database, JournalSettings())
         self.do(self.database.open())
         self.do(self.journal.open())
+        self.sorted()
 
     def crash(self) -> None:
         """Go on with what is on disk now, and let the old life end without being seen."""
@@ -136,7 +149,7 @@ class StateOnDisk(RuleBasedStateMachine):
         lines, rejected = batch
         for startup, several in lines.items():
             lane = self.lane(startup)
-            lane.entries.append(several)
+            lane.intake += several
             lane.counts += Counts(received=len(several), accepted=len(several))
         for startup, payload, records in rejected:
             lane = self.lane(startup)
@@ -148,17 +161,30 @@ class StateOnDisk(RuleBasedStateMachine):
     @rule(batch=BATCHES)
     def ingest(self, batch: Batch) -> None:
         """A batch is committed, and counted in memory."""
-        outcome = outcome_of(batch)
-        self.do(self.database.write(partial(write, outcome)))
-        self.journal.appended(outcome.lines)
+        arrived = outcome_of(batch)
+        self.do(self.database.write(partial(write, arrived)))
+        self.journal.appended(arrived[1])
         self.count(batch)
+
+    @rule()
+    def sort(self) -> None:
+        """The intake goes into the lanes: one entry of each startup that has something in it."""
+        self.do(self.journal.sort())
+        self.sorted()
+
+    def sorted(self) -> None:
+        """Do to the model what a sorting does."""
+        for lane in self.lanes.values():
+            if lane.intake:
+                lane.entries.append(lane.intake)
+                lane.intake = []
 
     @rule(batches=st.lists(BATCHES, min_size=2, max_size=4), failing=st.integers(0, 3))
     def ingest_as_a_group(self, batches: list[Batch], failing: int) -> None:
         """Batches are committed together; one of them fails alone, after it has written."""
 
-        def fail(outcome: Outcome, connection: sqlite3.Connection) -> None:
-            write(outcome, connection)
+        def fail(arrived: Arrived, connection: sqlite3.Connection) -> None:
+            write(arrived, connection)
             raise LookupError
 
         outcomes = [outcome_of(batch) for batch in batches]
@@ -171,7 +197,7 @@ class StateOnDisk(RuleBasedStateMachine):
         failures = [one for one in self.do(together()) if one is not None]
         assert [type(one) for one in failures] == [LookupError]
         for batch, outcome in zip(batches, outcomes, strict=True):
-            self.journal.appended(outcome.lines)
+            self.journal.appended(outcome[1])
             self.count(batch)
 
     @rule(startup=STARTUPS, limit=st.integers(1, 12), refuse=st.lists(st.integers(0, 8), max_size=3, unique=True))
@@ -181,7 +207,7 @@ class StateOnDisk(RuleBasedStateMachine):
         entries = self.do(self.journal.take(startup, limit))
         lines = [line for entry in entries for line in entry.lines]
         assert [entry.lines for entry in entries] == lane.entries[: len(entries)]
-        assert len(lines) >= min(limit, sum(map(len, lane.entries)))
+        assert len(lines) >= min(limit, len(lane.waiting) - len(lane.intake))
         assert len(lines) - (entries[-1].readings if entries else 0) < limit
         refused = [lines[i] for i in refuse if i < len(lines)]
         rejections = [rejection(line, startup, topic="") for line in refused]
@@ -208,7 +234,7 @@ class StateOnDisk(RuleBasedStateMachine):
             write(outcome_of(batch), connection)
 
         self.do(self.database.write(again))
-        self.journal.appended(batch[0])
+        self.journal.appended(blocks_of(batch[0]))
         del self.lanes[startup].letters[at]
         self.count(batch)
 
@@ -263,10 +289,11 @@ class StateOnDisk(RuleBasedStateMachine):
         for startup, lane in self.lanes.items():
             entries = self.do(self.journal.take(startup, 1_000_000))
             assert [entry.lines for entry in entries] == lane.entries
-        waiting = [line for lane in self.lanes.values() for entry in lane.entries for line in entry]
-        blocks = sum(len(lane.entries) for lane in self.lanes.values())
+        waiting = [line for lane in self.lanes.values() for line in lane.waiting]
         assert self.journal.readings == len(waiting)
-        assert self.journal.bytes == sum(map(len, waiting)) + len(waiting) - blocks
+        if not any(lane.intake for lane in self.lanes.values()):
+            blocks = sum(len(lane.entries) for lane in self.lanes.values())
+            assert self.journal.bytes == sum(map(len, waiting)) + len(waiting) - blocks
 
     @invariant()
     def ledger_balances(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -16,7 +17,7 @@ from gateway.payloads import json as payloads
 from gateway.pipeline import Pipeline, unused
 from gateway.timestamps import NS
 from gateway.validate import Validator, Values
-from tests.builders import NOW, message, rule, samples
+from tests.builders import NOW, batch, message, rule, samples
 
 SAMPLES = samples()
 PIPELINE = Pipeline(SAMPLES, unused(SAMPLES.startups))
@@ -47,6 +48,7 @@ EXTRA = {
     ),
     "bare": rule({"a": {"type": "bool", "required": False}, "b": {"type": "string", "from": "/", "required": False}}),
 }
+MOMENTS = itertools.count(NOW, NS // 10)
 names = pytest.mark.parametrize("name", list(RULES))
 
 words = st.sampled_from(
@@ -84,11 +86,23 @@ def check(name: str, payload: bytes) -> None:
     """Readings, or a rejection with reasons, or both: and all records are accounted for."""
     result = PIPELINE.refine(message(payload, TOPICS[name]), NOW, metered=False)
     assert result.readings or result.rejection
-    assert [encode(reading).encode() for reading in result.readings] == result.lines or not result.readings
+    assert [encode(reading) for reading in result.readings] == result.lines or not result.readings
     if result.rejection is not None:
         assert result.rejection.reasons
         assert all(reason.expected and reason.got and reason.where for reason in result.rejection.reasons)
         assert result.rejection.payload == payload
+
+
+def short_and_whole_way(name: str, payload: bytes) -> None:
+    """What `process` makes of a message of a known series is what `refine` makes of it: readings, lines, reasons."""
+    now_ns = next(MOMENTS)
+    PIPELINE.process(batch(message(PAYLOADS[name], TOPICS[name]), arrived_ns=now_ns))
+    one = message(payload, TOPICS[name])
+    outcome = PIPELINE.process(batch(one, arrived_ns=now_ns + 1000))
+    whole = PIPELINE.refine(one, now_ns + 1000, metered=False)
+    assert repr([one for several in outcome.readings.values() for one in several]) == repr(list(whole.readings))
+    assert [one for several in outcome.lines.values() for one in several] == list(whole.lines)
+    assert outcome.rejections == ([] if whole.rejection is None else [whole.rejection])
 
 
 def fast(validator: Validator, payload: bytes) -> list[Values] | None:
@@ -140,6 +154,7 @@ def test_nearly_good_json(name: str, data: st.DataObject) -> None:
     payload = data.draw(mutated(name))
     check(name, payload)
     agree(Validator(RULES[name]), payload)
+    short_and_whole_way(name, payload)
 
 
 @pytest.mark.parametrize("name", list(EXTRA))
@@ -185,3 +200,4 @@ def test_one_byte_changed(name: str, at: int, byte: int) -> None:
     payload[at % len(payload)] = byte
     check(name, bytes(payload))
     agree(Validator(RULES[name]), bytes(payload))
+    short_and_whole_way(name, bytes(payload))

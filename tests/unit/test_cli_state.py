@@ -12,7 +12,7 @@ import pytest
 from gateway import dead_letters, ledger
 from gateway.config.models import DeadLetterSettings
 from gateway.database import FILE_NAME
-from gateway.journal import Journal
+from gateway.journal import Block, Journal
 from gateway.ledger import Counts
 from gateway.model import UNROUTED
 from tests.builders import database, rejection, write_config
@@ -28,10 +28,10 @@ def prepare(connection: sqlite3.Connection) -> None:
         rejection(b"4", UNROUTED, topic="nowhere"),
     ]
     dead_letters.insert(connection, letters, DeadLetterSettings())
-    Journal.append(connection, {"beta": [b"a", b"b"]})
+    Journal.append(connection, {"beta": Block.of(["a", "b"])})
     counts = {
         "acme": Counts(received=1, rejected=1),
-        "beta": Counts(received=1_239, accepted=1_237, rejected=2, stored=1_234, refused=1),
+        "beta": Counts(received=1_237, accepted=1_235, rejected=2, stored=1_234, refused=1),
         UNROUTED: Counts(received=1, rejected=1),
     }
     ledger.add(connection, counts)
@@ -107,6 +107,7 @@ def test_show_one_that_is_not_there(run: Command, directory: Path) -> None:
     done = run("dead-letters", "show", 99, "-c", directory)
     assert done.code == 2
     assert "there is no dead letter 99" in done.err
+    assert run("dead-letters", "show", 10**30, "-c", directory).code == 2
 
 
 def test_status_when_nothing_runs(run: Command, directory: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway import ledger
 from gateway.config.models import JournalSettings
 from gateway.database import FILE_NAME, Database
-from gateway.journal import Entry, Journal
+from gateway.journal import SEPARATOR, Block, Entry, Journal
+from gateway.ledger import Counts
 from tests.builders import database
 
 
@@ -17,9 +19,17 @@ def lines(*texts: str) -> list[bytes]:
     return [text.encode() for text in texts]
 
 
+async def arrive(journal: Journal, state: Database, **several: list[bytes]) -> None:
+    """A commit of these lines; nobody has sorted it yet."""
+    blocks = {startup: Block(len(lines), SEPARATOR.join(lines)) for startup, lines in several.items()}
+    await state.write(lambda connection: journal.append(connection, blocks))
+    journal.appended(blocks)
+
+
 async def append(journal: Journal, state: Database, **several: list[bytes]) -> None:
-    await state.write(lambda connection: journal.append(connection, several))
-    journal.appended(several)
+    """A commit of these lines that was sorted."""
+    await arrive(journal, state, **several)
+    await journal.sort()
 
 
 async def remove(journal: Journal, state: Database, entries: list[Entry]) -> None:
@@ -57,6 +67,60 @@ async def test_take_up_to_a_limit(tmp_path: Path, limit: int, entries: int) -> N
         for _ in range(3):
             await append(journal, state, acme=lines("a", "b"))
         assert len(await journal.take("acme", limit)) == entries
+
+
+async def test_what_came_apart_is_sorted_together(tmp_path: Path) -> None:
+    """Several commits become one entry of each startup, in the order of arrival; before, there is nothing to take."""
+    async with database(tmp_path / FILE_NAME) as state:
+        journal = await opened(state)
+        await arrive(journal, state, acme=lines("a", "b"), beta=lines("x"))
+        await arrive(journal, state, beta=lines("y\n", "z"))
+        await arrive(journal, state, acme=lines("c"))
+        assert await journal.take("acme", 10) == []
+        await asyncio.wait_for(journal.arrived(), 5)
+        await journal.sort()
+        assert [entry.lines for entry in await journal.take("acme", 10)] == [lines("a", "b", "c")]
+        assert [entry.lines for entry in await journal.take("beta", 10)] == [lines("x", "y\n", "z")]
+        assert (journal.readings, journal.bytes) == (6, len(b"a\0b\0c") + len(b"x\0y\n\0z"))
+
+
+async def test_what_nobody_sorted_is_sorted_after_a_restart(tmp_path: Path) -> None:
+    """The intake that a killed gateway left is there for the lanes of the next one, and counted."""
+    async with database(tmp_path / FILE_NAME) as state:
+        await arrive(await opened(state), state, acme=lines("a"))
+    async with database(tmp_path / FILE_NAME) as state:
+        journal = await opened(state)
+        assert [entry.lines for entry in await journal.take("acme", 10)] == [lines("a")]
+        assert (await state.read(ledger.balance))["acme"] == Counts(received=1, accepted=1, journaled=1)
+
+
+async def test_the_intake_is_in_the_ledger(tmp_path: Path) -> None:
+    """What is on disk and not sorted is received, accepted and journaled; sorting changes no count."""
+    async with database(tmp_path / FILE_NAME) as state:
+        journal = await opened(state)
+        await arrive(journal, state, beta=lines("x"), acme=lines("a", "b"))
+        await arrive(journal, state, acme=lines("c"))
+        before = await state.read(ledger.balance)
+        assert before == {
+            "acme": Counts(received=3, accepted=3, journaled=3),
+            "beta": Counts(received=1, accepted=1, journaled=1),
+        }
+        await journal.sort()
+        assert await state.read(ledger.balance) == before
+
+
+async def test_a_large_intake_is_sorted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much has gathered, one transaction holds a part of it in memory; all of it is sorted, in order."""
+    monkeypatch.setattr("gateway.journal.SORT_AT_ONCE", 4)
+    async with database(tmp_path / FILE_NAME) as state:
+        journal = await opened(state)
+        for text in ("aa", "bb", "cc", "dd", "ee"):
+            await arrive(journal, state, acme=lines(text))
+        await journal.sort()
+        taken = await journal.take("acme", 10)
+        assert [entry.lines for entry in taken] == [lines("aa", "bb"), lines("cc", "dd"), lines("ee")]
+        await remove(journal, state, taken)
+        assert (journal.readings, journal.bytes) == (0, 0)
 
 
 async def test_counts(tmp_path: Path) -> None:

@@ -15,11 +15,8 @@ from tests.builders import ROOT
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from gateway import ledger
-from gateway.config.models import JournalSettings
 from gateway.database import Database
-from gateway.journal import Journal
-from gateway.ledger import Counts
+from gateway.journal import Block, Journal
 
 async def main():
     database = Database(Path(sys.argv[1]))
@@ -27,11 +24,10 @@ async def main():
 
     async def write(writer):
         for i in range(1_000_000):
-            lines = {"acme": [f"{writer} {i}".encode()] * 3}
+            blocks = {"acme": Block.of([f"{writer} {i}"] * 3)}
 
             def work(connection):
-                Journal.append(connection, lines)
-                ledger.add(connection, {"acme": Counts(received=3, accepted=3)})
+                Journal.append(connection, blocks)
 
             await database.write(work)
             print(writer, i, flush=True)
@@ -53,7 +49,7 @@ def test_killed_while_writing(tmp_path: Path, commits: int) -> None:
         told = [output.readline() for _ in range(commits)]
         process.kill()
         told += [line for line in output if line.endswith("\n")]
-    rows = read_only(path, lambda connection: connection.execute("SELECT lines FROM journal ORDER BY id").fetchall())
+    rows = read_only(path, lambda connection: connection.execute("SELECT data FROM intake ORDER BY id").fetchall())
     blocks = [block.split(b"\0") for (block,) in rows]
     assert all(len(block) == 3 and len(set(block)) == 1 for block in blocks)
     kept = [block[0].decode() for block in blocks]

@@ -21,6 +21,13 @@ def rename(table: str, to: str, connection: sqlite3.Connection) -> None:
     connection.execute(f"ALTER TABLE {table} RENAME TO {to}")
 
 
+def saw(registry: Registry, startup: str, device: str, now_ns: int, accepted: int, rejected: int) -> None:
+    """A batch of one device with so many records of each kind."""
+    registry.saw(startup, [device] * accepted, now_ns)
+    if rejected:
+        registry.saw_rejected(startup, device, rejected, now_ns)
+
+
 async def reopened(state: Database) -> Registry:
     registry = Registry(state, LIMITS)
     await registry.open()
@@ -31,14 +38,14 @@ async def test_devices_are_remembered(tmp_path: Path) -> None:
     """Devices and their counts are there after a restart, by name; new counts are added to the old."""
     async with database(tmp_path / FILE_NAME) as state:
         registry = await reopened(state)
-        registry.saw("acme", "th-2", NOW, 1, 0)
-        registry.saw("acme", "th-1", NOW, 5, 0)
-        registry.saw("acme", "th-1", NOW + 1, 2, 3)
-        registry.saw("beta", "b-1", NOW, 1, 0)
+        saw(registry, "acme", "th-2", NOW, 1, 0)
+        saw(registry, "acme", "th-1", NOW, 5, 0)
+        saw(registry, "acme", "th-1", NOW + 1, 2, 3)
+        saw(registry, "beta", "b-1", NOW, 1, 0)
         await registry.save()
     async with database(tmp_path / FILE_NAME) as state:
         registry = await reopened(state)
-        registry.saw("acme", "th-2", NOW + 9, 1, 0)
+        saw(registry, "acme", "th-2", NOW + 9, 1, 0)
         await registry.save()
         assert (await reopened(state)).devices("acme") == [
             Device("acme", "th-1", NOW, NOW + 1, 7, 3, NOW + 1),
@@ -64,7 +71,7 @@ async def test_save_that_failed_is_tried_again(tmp_path: Path) -> None:
     """What could not be written is not forgotten: the next save writes it, with what came meanwhile."""
     async with database(tmp_path / FILE_NAME) as state:
         registry = await reopened(state)
-        registry.saw("acme", "th-1", NOW, 1, 0)
+        saw(registry, "acme", "th-1", NOW, 1, 0)
         registry.saw_series("acme", ["a"])
         await state.write(partial(rename, "devices", "away"))
         with pytest.raises(StateUnavailable):
@@ -81,7 +88,7 @@ async def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
     """Saving without a change does not touch the disk."""
     async with database(tmp_path / FILE_NAME) as state:
         registry = await reopened(state)
-        registry.saw("acme", "th-1", NOW, 1, 0)
+        saw(registry, "acme", "th-1", NOW, 1, 0)
         await registry.save()
 
         def changes(connection: sqlite3.Connection) -> int:
@@ -97,9 +104,9 @@ async def test_limits(tmp_path: Path) -> None:
     async with database(tmp_path / FILE_NAME) as state:
         registry = await reopened(state)
         for name in ("th-1", "bad name", "", "x" * 65, "th-2", "th-3", "th-4"):
-            registry.saw("acme", name, NOW, 1, 0)
-        registry.saw("_unrouted", "th-1", NOW, 0, 1)
-        registry.saw("acme", "th-1", NOW + 1, 1, 0)
+            saw(registry, "acme", name, NOW, 1, 0)
+        saw(registry, "_unrouted", "th-1", NOW, 0, 1)
+        saw(registry, "acme", "th-1", NOW + 1, 1, 0)
         assert [(device.device, device.accepted) for device in registry.devices("acme")] == [
             ("th-1", 2),
             ("th-2", 1),

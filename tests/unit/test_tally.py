@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.errors import StoreUnavailable
@@ -9,6 +11,7 @@ from gateway.model import UNROUTED, Code, Reason, Rejection
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from gateway.tally import Tally
+from tests.servers import eventually
 
 
 def rejection(startup: str, device: str, *codes: Code, records: tuple[int, ...] = ()) -> Rejection:
@@ -57,4 +60,28 @@ async def test_counts_wait_while_the_store_is_away(tmp_path: Path) -> None:
     tally._store = store
     await tally.write()
     assert await counted(store, "acme") == [({"code": "missing", "device": "a"}, 2)]
+    await store.close()
+
+
+async def test_no_startup_waits_for_anothers_store(tmp_path: Path) -> None:
+    """While the store of one startup hangs the counts of another are written."""
+
+    class Hanging(SqliteStore):
+        async def write(self, startup: str, lines: Sequence[bytes]) -> None:
+            if startup == "acme":
+                await asyncio.Event().wait()
+            await super().write(startup, lines)
+
+    store = Hanging(tmp_path)
+    await store.open()
+    tally = Tally(store, lambda _startup, _device: True, lambda _topic: "")
+    tally.add([rejection("acme", "a", Code.MISSING), rejection("birch", "b", Code.MISSING)])
+    writing = asyncio.create_task(tally.write())
+
+    async def is_counted() -> bool:
+        return await counted(store, "birch") != []
+
+    await eventually(is_counted)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
     await store.close()

@@ -146,6 +146,33 @@ def test_ended_programme_is_a_warning(tmp_path: Path) -> None:
     assert loaded.warnings == ("acme: its programme ended on 2020-01-31; its messages are refused",)
 
 
+def test_a_startup_names_its_store(tmp_path: Path) -> None:
+    """A startup's file may name a store of gateway.yaml; without a name its store is the default one."""
+    gateway = "stores:\n  east: {kind: influxdb, influxdb: {url: 'http://east:8086'}}\n"
+    birch = "store: east\n" + STARTUP.replace("acme", "birch")
+    loaded = load(write_config(tmp_path, gateway, acme=STARTUP, birch=birch))
+    stores = [loaded.settings.store_named(startup.store) for startup in loaded.startups]
+    assert [(store.kind, store.influxdb.url) for store in stores] == [
+        ("sqlite", "http://localhost:8086"),
+        ("influxdb", "http://east:8086"),
+    ]
+
+
+@pytest.mark.parametrize(("stores", "known"), [("{east: {}, west: {}}", "east, west"), ("{}", "none yet")])
+def test_a_store_that_nobody_knows(tmp_path: Path, stores: str, known: str) -> None:
+    """A name that gateway.yaml does not have is told on its line, with the names there are."""
+    problem = one(write_config(tmp_path, f"stores: {stores}\n", acme=f"cohort: spring\nstore: eest\n{STARTUP}"))
+    assert (Path(problem.file).name, problem.line, problem.where) == ("acme.yaml", 2, "store")
+    assert problem.expected == f"a name under stores in gateway.yaml ({known})"
+    assert problem.got == "'eest'"
+
+
+def test_stores_are_not_looked_at_where_gateway_yaml_is_wrong(tmp_path: Path) -> None:
+    """Of a wrong gateway.yaml nobody knows which stores it means: its own mistakes alone are told."""
+    write_config(tmp_path, "stores:\n  East: {}\n  west: {kind: influx}\n", acme=f"store: west\n{STARTUP}")
+    assert told(tmp_path) == [("gateway.yaml", 2, "stores.East"), ("gateway.yaml", 3, "stores.west.kind")]
+
+
 def test_overlap_of_two_startups(tmp_path: Path) -> None:
     """Two startups that both claim a topic are refused, with file and line of each."""
     other = STARTUP.replace("testbed/acme/{device}/climate", "lora/{site}/{device}/up")
@@ -156,6 +183,17 @@ def test_overlap_of_two_startups(tmp_path: Path) -> None:
     assert {f"{problem.file}:{problem.line}", *problem.expected.split()} >= {f"{acme}:4", f"{beta}:5"}
     assert "lora/{site}/{device}/up" in problem.expected + problem.got
     assert "lora/berlin/{device}/up" in problem.expected + problem.got
+
+
+def test_overlap_beside_other_errors(tmp_path: Path) -> None:
+    """What else is wrong in a file does not hide that it claims another's topic."""
+    other = STARTUP.replace("testbed/acme/{device}/climate", "lora/{device}/up")
+    write_config(tmp_path, acme=f"retention: forever\n{other}", beta=other)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path)
+    wrong, overlap = caught.value.problems
+    assert (wrong.line, wrong.where) == (1, "retention")
+    assert "acme.yaml:5 has 'lora/{device}/up', which overlaps" in overlap.expected
 
 
 def test_overlap_within_a_startup(tmp_path: Path) -> None:

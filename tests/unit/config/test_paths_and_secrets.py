@@ -11,6 +11,8 @@ from gateway.config import Settings, load, secrets
 from gateway.errors import SecretMissing
 from tests.builders import STARTUP, config, startup, write_config
 
+HALL_2 = Settings.model_validate({"stores": {"hall-2": {"kind": "influxdb"}}})
+
 
 def test_relative_paths_start_at_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative paths are relative to the configuration's directory, wherever the gateway was started."""
@@ -46,13 +48,14 @@ def test_secret_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("GATEWAY_MQTT_PASSWORD", lambda: secrets.mqtt_password(Settings())),
         ("GATEWAY_OPERATOR_TOKEN", lambda: secrets.operator_token(Settings())),
         ("GATEWAY_INFLUXDB_TOKEN", lambda: secrets.influxdb_token(Settings())),
+        ("GATEWAY_INFLUXDB_TOKEN_HALL_2", lambda: secrets.influxdb_token(HALL_2, "hall-2")),
         ("GATEWAY_TOKEN_ACME_AIR", lambda: secrets.startup_token(startup("acme-air"))),
     ],
 )
 def test_secret_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, variable: str, find: Callable[[], str | None]
 ) -> None:
-    """Each secret has an environment variable; a startup's is named by its slug."""
+    """Each secret has an environment variable; that of a startup or of a further store ends in its name."""
     monkeypatch.setenv(variable, "hidden")
     assert find() == "hidden"
 
@@ -68,6 +71,15 @@ def test_influxdb_needs_its_token() -> None:
     """Without a token the InfluxDB store says both ways to give one."""
     with pytest.raises(SecretMissing, match=r"store\.influxdb\.token_file .*GATEWAY_INFLUXDB_TOKEN"):
         secrets.influxdb_token(Settings())
+    with pytest.raises(SecretMissing, match=r"stores\.hall-2\.influxdb\.token_file .*GATEWAY_INFLUXDB_TOKEN_HALL_2"):
+        secrets.influxdb_token(HALL_2, "hall-2")
+
+
+def test_no_store_takes_the_token_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default store's token is not sent to another instance."""
+    monkeypatch.setenv("GATEWAY_INFLUXDB_TOKEN", "hidden")
+    with pytest.raises(SecretMissing):
+        secrets.influxdb_token(HALL_2, "hall-2")
 
 
 @pytest.mark.parametrize(

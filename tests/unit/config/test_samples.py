@@ -91,6 +91,7 @@ def test_schema_takes_startups(path: Path) -> None:
         (Settings, {"mqtt": {"in_flight": 0}}, "/mqtt/in_flight"),
         (Settings, {"drain": {"interval": 5}}, "/drain/interval"),
         (Settings, {"stoer": {}}, "/stoer"),
+        (Settings, {"stores": {"east": {"kind": "influx"}}}, "/stores/east/kind"),
         (StartupFile, {"topics": {}}, "/"),
         (StartupFile, {"name": "A", "topics": {"x": {"fields": {}}}}, "/topics/x/fields"),
         (StartupFile, {"name": "A", "topics": {}, "retention": "long"}, "/retention"),

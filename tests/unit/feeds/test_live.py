@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 
-from gateway.feeds.live import Chunk, Feed, Live
+from gateway.feeds.live import KEPT_BYTES, Chunk, Feed, Live
 from gateway.model import Code, Reading, Reason, Rejection
 from gateway.pipeline import Outcome
 
@@ -36,7 +36,7 @@ async def test_a_listener_gets_what_comes_after_it_came() -> None:
     feed.publish([reading(2), reading(3)])
     assert numbers(await first) == [2, 3]
     feed.publish([reading(4)])
-    assert await take(listener) == Chunk(0, [feed.recent()[-1]])
+    assert numbers(await take(listener)) == [4]
     await listener.aclose()
 
 
@@ -101,3 +101,16 @@ def test_outcomes_go_to_the_feed_of_their_startup() -> None:
     assert json.loads(refused.json)["reasons"] == [
         {"code": "missing", "where": "/t", "expected": "a number", "got": "nothing"}
     ]
+
+
+def test_the_feed_keeps_no_large_payloads() -> None:
+    """Of a large payload the ring keeps the beginning, and its size as it came: memory is bounded whatever comes."""
+    live = Live(10)
+    reason = Reason(Code.TOO_LARGE, "payload", "at most 65,536 bytes", "5,000,000 bytes")
+    large = Rejection("acme", "th-1", "t", b"x" * 5_000_000, 5, (reason,))
+    live.publish_rejections([large])
+    (event,) = live.feed("acme").recent()
+    assert isinstance(event.of, Rejection)
+    assert len(event.of.payload) == KEPT_BYTES
+    assert event.of.size == json.loads(event.json)["bytes"] == 5_000_000
+    assert event.of.shortened(10).size == 5_000_000

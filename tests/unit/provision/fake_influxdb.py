@@ -37,8 +37,9 @@ class FakeInfluxDB:
     `fail_once` holds (method, path) pairs: the next such request is answered by 500. `calls` is what was asked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, token: str = TOKEN) -> None:
         self.url = ""
+        self.token = token
         self.org_id = _ident()
         self.buckets: dict[str, Json] = {}
         self.authorizations: dict[str, Json] = {}
@@ -115,7 +116,7 @@ class FakeInfluxDB:
     @web.middleware
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if request.headers.get("Authorization") != f"Token {TOKEN}":
+            if request.headers.get("Authorization") != f"Token {self.token}":
                 raise Refused(401, "unauthorized access")
             call = (request.method, request.path)
             self.calls.append(call)

@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
 from gateway.provision.grafana import GrafanaServer
+from gateway.provision.grafana_contents import Home
 from gateway.provision.plan import Credential, Plan, diff
 from tests.builders import config, startup
 from tests.servers import free_port
@@ -38,9 +39,11 @@ async def server(
     grafana: FakeGrafana, tokens: dict[str, str] | None = None, password: str = PASSWORD
 ) -> AsyncIterator[GrafanaServer]:
     known = TOKENS if tokens is None else tokens
-    made = GrafanaServer(
-        grafana.url, ADMIN, password, "http://influxdb:8086", known.get, lambda slug: f"testbed-{slug}"
-    )
+
+    def home(slug: str) -> Home:
+        return Home(f"http://influxdb-of-{slug}:8086", f"testbed-{slug}", known.get(slug))
+
+    made = GrafanaServer(grafana.url, ADMIN, password, home)
     try:
         yield made
     finally:
@@ -148,7 +151,7 @@ async def test_the_data_source_sends_the_startups_token_and_tells_only_a_fingerp
     await apply(grafana, config(acme()))
     org = grafana.org(ACME)
     source = org.sources["testbed-acme"]
-    assert (source["type"], source["access"], source["url"]) == ("influxdb", "proxy", "http://influxdb:8086")
+    assert (source["type"], source["access"], source["url"]) == ("influxdb", "proxy", "http://influxdb-of-acme:8086")
     assert source["jsonData"]["dbName"] == "testbed-acme"
     assert source["jsonData"]["httpHeaderName1"] == "Authorization"
     assert source["isDefault"] is True

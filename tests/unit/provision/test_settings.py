@@ -64,6 +64,7 @@ def test_the_brokers_address(tmp_path: Path, url: str, host: str, port: int) -> 
         ("mosquitto:\n  url: localhost\n", 2, "mosquitto.url", "a URL such as mqtt://host:1883"),
         ("mosquitto:\n  url: mqtt://host:99999\n", 2, "mosquitto.url", "a URL such as mqtt://host:1883"),
         ("influxdb:\n  token_file: x\n", 1, "influxdb.url", ""),
+        ("stores:\n  east:\n    token_file: x\n", 2, "stores.east.url", ""),
         ("\ninfluxdb:\n  url: influx\n", 3, "influxdb.url", "a URL such as http"),
         ("grafana: {url: 'http://g'}\n", 1, "grafana.influxdb_url", ""),
         ("mosquito:\n  url: mqtt://host\n", 1, "mosquito", ""),

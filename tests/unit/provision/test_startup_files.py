@@ -99,7 +99,16 @@ def test_a_written_file_with_nothing(tmp_path: Path) -> None:
     path = add(tmp_path, "acme", "Acme", token_sha256=HASH)
     (startup,) = loaded(path).startups
     assert (startup.cohort, startup.until, startup.team, startup.devices) == ("", None, (), ())
+    assert startup.store is None
     assert "gateway devices add acme NAME" in path.read_text(encoding="utf-8")
+
+
+def test_a_written_file_names_its_store(tmp_path: Path) -> None:
+    """A startup that is added for a store of gateway.yaml is in that store."""
+    (tmp_path / "gateway.yaml").write_text("stores: {hall-2: {kind: influxdb}}")
+    path = add(tmp_path, "acme", "Acme", token_sha256=HASH, store="hall-2")
+    (startup,) = loaded(path).startups
+    assert startup.store == "hall-2"
 
 
 @pytest.mark.parametrize("slug", ["Acme", "a", "", "7up", "acme_air", "acme air", "../acme", "a/b", "é" * 3, "a" * 32])

@@ -148,6 +148,24 @@ async def test_the_token_is_refused(store: InfluxDBStore, stub: Stub, status: in
         await store.write("acme", [LINE])
 
 
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (401, r"stores\.hall-2\.influxdb\.token_file or GATEWAY_INFLUXDB_TOKEN_HALL_2"),
+        (404, r"stores\.hall-2\.influxdb\.bucket"),
+        (302, r"stores\.hall-2\.influxdb\.url"),
+    ],
+)
+async def test_a_store_with_a_name_names_its_own_settings(stub: Stub, status: int, says: str) -> None:
+    """What is wrong with a further store is mended in its own settings, and the error says so."""
+    stub.status = status
+    store = InfluxDBStore(InfluxDB(url=stub.url), "secret", name="hall-2")
+    await store.open()
+    with pytest.raises(StoreUnavailable, match=says):
+        await store.write("acme", [LINE])
+    await store.close()
+
+
 async def test_a_token_that_was_made_anew_is_taken_up(stub: Stub) -> None:
     """When InfluxDB refuses the token, the one that is on disk now is used, at once and by all who write."""
     stub.token = "new"

@@ -1,0 +1,129 @@
+"""Which session speaks with a broker: `mqtt.protocol` says it, or a look at how the broker answers MQTT 5.
+
+A broker that knows only 3.1.1 answers the CONNECT of MQTT 5 with its own CONNACK and return code 1 (MQTT 3.1.1, section
+3.2.2.3), closes the connection, or says nothing. The look is a connection of its own, without a session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import mqtt5
+
+from gateway.config import Mqtt
+from gateway.errors import SessionError
+from gateway.logs import get_logger
+from gateway.model import Batch
+from gateway.mqtt.broker import Broker
+from gateway.mqtt.paho import PahoSession
+from gateway.mqtt.session import Session, SessionState, now_state, pauses
+from gateway.mqtt.v5 import Mqtt5Session
+
+LOOK_WITHIN = 5.0
+_CONNACK = 0x20
+_OLD_CONNACK_LENGTH = 2
+"""A CONNACK of 3.1.1 is two bytes long; that of MQTT 5 is longer, since it has properties."""
+
+log = get_logger(__name__)
+
+
+def make_session(settings: Mqtt, filters: Sequence[str], password: str | None = None) -> Session:
+    """The session that the settings ask for."""
+    match settings.protocol:
+        case "5":
+            return Mqtt5Session(settings, filters, password)
+        case "3.1.1":
+            return PahoSession(settings, filters, password)
+        case "auto":
+            return AutoSession(settings, filters, password)
+
+
+class AutoSession:
+    """Looks at the broker once, then is the session that it needs. Implements `gateway.mqtt.session.Session`."""
+
+    def __init__(self, settings: Mqtt, filters: Sequence[str], password: str | None = None) -> None:
+        self._settings = settings
+        self._broker = Broker.of(settings)
+        self._filters = tuple(filters)
+        self._password = password
+        self._chosen: Session | None = None
+        self._is_chosen = asyncio.Event()
+        self._state = now_state(connected=False, problem="not connected yet")
+
+    @property
+    def state(self) -> SessionState:
+        return self._chosen.state if self._chosen else self._state
+
+    async def run(self) -> None:
+        """Look until the broker answers, then run the session; see the contract."""
+        waits = pauses()
+        while self._chosen is None:
+            try:
+                make = Mqtt5Session if await _speaks_5(self._broker) else PahoSession
+            except SessionError as error:
+                self._note_problem(str(error))
+                await asyncio.sleep(next(waits))
+            else:
+                self._chosen = make(self._settings, self._filters, self._password)
+                self._is_chosen.set()
+        await self._chosen.run()
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """See the contract."""
+        await self._is_chosen.wait()
+        if self._chosen is not None:
+            async for batch in self._chosen.batches():
+                yield batch
+
+    def ack(self, batch: Batch) -> None:
+        """See the contract."""
+        if self._chosen is not None:
+            self._chosen.ack(batch)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
+        """See the contract."""
+        return self._chosen is not None and self._chosen.publish(topic, payload, qos=qos)
+
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """See the contract."""
+        self._filters = tuple(filters)
+        if self._chosen is not None:
+            self._chosen.subscribe(filters)
+
+    def stop(self) -> None:
+        """See the contract."""
+        if self._chosen is not None:
+            self._chosen.stop()
+        self._is_chosen.set()
+
+    def _note_problem(self, problem: str) -> None:
+        if problem != self._state.problem:
+            log.warning("broker not connected", problem=problem, next="trying again, with growing pauses")
+        self._state = now_state(connected=False, problem=problem)
+
+
+async def _speaks_5(broker: Broker) -> bool:
+    """Whether the broker answers MQTT 5 in its own terms, be it by refusing us.
+
+    Raises:
+        BrokerUnreachable: nobody answers at the address at all.
+    """
+    try:
+        async with asyncio.timeout(LOOK_WITHIN):
+            reader, writer = await asyncio.open_connection(broker.host, broker.port, ssl=broker.tls)
+    except TimeoutError:
+        raise broker.silent("", LOOK_WITHIN, "5") from None
+    except (OSError, ValueError) as error:
+        raise broker.unreachable(error) from error
+    try:
+        writer.write(mqtt5.ConnectPacket("", clean_start=True).write())
+        async with asyncio.timeout(LOOK_WITHIN):
+            head = await reader.readexactly(2)
+        writer.write(mqtt5.DisconnectPacket().write())
+    except (TimeoutError, asyncio.IncompleteReadError, OSError):
+        return False
+    else:
+        return head[0] == _CONNACK and head[1] > _OLD_CONNACK_LENGTH
+    finally:
+        writer.close()

@@ -1,0 +1,86 @@
+"""The broker's address, how to speak TLS with it, and what to tell an operator when it cannot be reached."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from gateway.config import Mqtt
+from gateway.errors import BrokerUnreachable, SessionError
+
+DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the broker is; `tls` None: no TLS."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def of(cls, settings: Mqtt) -> Broker:
+        """The one that the settings name.
+
+        Raises:
+            SessionError: a certificate, key or authority cannot be read.
+        """
+        url = urlsplit(settings.url)
+        tls = _tls(settings) if url.scheme == "mqtts" else None
+        return cls(url.hostname or "localhost", url.port or DEFAULT_PORTS[url.scheme], tls)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def unreachable(self, error: Exception) -> BrokerUnreachable:
+        """What an error of opening the connection means."""
+        if isinstance(error, ssl.SSLError):
+            return BrokerUnreachable(
+                f"no TLS with the broker at {self}: {error}; does it speak TLS on this port, under "
+                "this name, and is mqtt.ca_file the authority of its certificate?"
+            )
+        return BrokerUnreachable(f"no MQTT broker at {self}: {error}; is it running, and is mqtt.url right?")
+
+    def closed(self, how: str, protocol: str) -> BrokerUnreachable:
+        """What it means that the broker closed the connection before it answered."""
+        advice = f"does it speak MQTT {protocol} (mqtt.protocol), and without TLS (mqtts:// in mqtt.url)?"
+        if self.tls is not None:
+            advice = "does it ask for a certificate that it trusts (mqtt.cert_file, mqtt.key_file)?"
+        return BrokerUnreachable(f"the broker at {self} closed the connection{how}; {advice}")
+
+    def silent(self, to_what: str, seconds: float, protocol: str) -> BrokerUnreachable:
+        """What it means that no answer came in time."""
+        return BrokerUnreachable(
+            f"the broker at {self} did not answer {to_what} within {seconds:g} s; "
+            f"does it speak MQTT {protocol} (mqtt.protocol)?"
+        )
+
+
+def refusal_advice(code: str) -> str:
+    """What to do about a reason code of the broker's, given as its words."""
+    text = code.lower().replace("_", " ")
+    if "user name" in text or "authorized" in text:
+        return "check mqtt.username and its password (mqtt.password_file or GATEWAY_MQTT_PASSWORD)"
+    if "protocol" in text:
+        return "set mqtt.protocol to 3.1.1"
+    return "see the broker's log"
+
+
+def refused_subscription(filters: list[str]) -> str:
+    """What it means that the broker grants some filters not."""
+    return f"the broker refused the subscription to {', '.join(filters)}; may the gateway's account read it?"
+
+
+def _tls(settings: Mqtt) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.cert_file is not None:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise SessionError(
+            f"mqtt.ca_file {settings.ca_file}, mqtt.cert_file {settings.cert_file}, mqtt.key_file {settings.key_file}: "
+            f"expected readable files in PEM, the key that of the certificate; {error.strerror or error}"
+        ) from error
+    return context

@@ -1,0 +1,142 @@
+"""Bytes off the socket -> MQTT 5 packets. Pure; the codec is mqtt5's, source: MQTT 5.0, sections 2.1 and 3.3.
+
+Invariants:
+- However the bytes are cut into reads, the packets are the same, and no byte is looked at more often than it takes
+  to see that a packet is not whole yet.
+- A PUBLISH that the codec cannot read, for whatever a device put into its properties or topic, is a message all the
+  same: the gateway must be able to acknowledge it, or the broker would deliver it for ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mqtt5
+
+from gateway.errors import SessionError
+from gateway.model import Message
+
+Packet = Any
+"""One of mqtt5's packets, or a `Salvaged`."""
+
+_PUBLISH = 3
+_MAX_HEADER = 5
+_PANIC = "PanicException"
+
+
+class Malformed(SessionError):
+    """What came is no MQTT 5: the connection cannot go on."""
+
+
+class Salvaged:
+    """A PUBLISH that the codec cannot read: its message, and the packet id to acknowledge (None with QoS 0)."""
+
+    __slots__ = ("message", "packet_id")
+
+    def __init__(self, message: Message, packet_id: int | None) -> None:
+        self.message = message
+        self.packet_id = packet_id
+
+
+class Decoder:
+    """Give it what a socket brought, and it gives the packets that are whole."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._needed = 0
+
+    def feed(self, data: bytes) -> list[Packet]:
+        """The packets that `data` completes, in order.
+
+        Raises:
+            Malformed: no packet can start like this.
+        """
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return []
+            data = bytes(self._rest)
+        packets, end = _read_all(data)
+        self._rest = bytearray(data[end:])
+        self._needed = _size(data[end : end + _MAX_HEADER]) or 0
+        return packets
+
+
+def _read_all(data: bytes) -> tuple[list[Packet], int]:
+    """The whole packets in `data`, and where the first that is not whole begins."""
+    packets: list[Packet] = []
+    view = memoryview(data)
+    end, problem = _read(view, 0, packets)
+    while problem:
+        size = _salvage(data, end, problem, packets)
+        if size is None:
+            break
+        end, problem = _read(view, end + size, packets)
+    return packets, end
+
+
+def _read(view: memoryview, end: int, packets: list[Packet]) -> tuple[int, str]:
+    """Read on from `end`, as far as the codec can; where it stopped, and why if it was not for want of bytes."""
+    length, read, keep = len(view), mqtt5.read, packets.append
+    try:
+        while end < length:
+            packet, size = read(view[end:])
+            keep(packet)
+            end += size
+    except IndexError:
+        pass
+    except ValueError as error:
+        return end, str(error)
+    except BaseException as error:  # pyo3's panic is no Exception: mqtt5 0.8 panics on a topic that is no UTF-8
+        if type(error).__name__ != _PANIC:
+            raise
+        return end, "the topic is no UTF-8"
+    return end, ""
+
+
+def _salvage(data: bytes, start: int, problem: str, packets: list[Packet]) -> int | None:
+    """Add the PUBLISH that begins at `start`, without its properties; its length, or None where it is not whole."""
+    size = _size(data[start : start + _MAX_HEADER])
+    if data[start] >> 4 != _PUBLISH or size is None:
+        raise Malformed(f"the broker sent what is no MQTT 5: {problem}")
+    if start + size > len(data):
+        return None
+    try:
+        packets.append(_publish(data[start : start + size]))
+    except IndexError:
+        raise Malformed(f"the broker sent a PUBLISH that ends too early: {problem}") from None
+    return size
+
+
+def _publish(packet: bytes) -> Salvaged:
+    qos = (packet[0] >> 1) & 3
+    at = 1 + _variable(packet, 1)[1]
+    topic_end = at + 2 + int.from_bytes(packet[at : at + 2])
+    topic = packet[at + 2 : topic_end].decode(errors="replace")
+    if topic_end > len(packet) or qos > 1:
+        raise Malformed(f"the broker sent a PUBLISH of QoS {qos}, or one that is shorter than its topic")
+    packet_id = int.from_bytes(packet[topic_end : topic_end + 2]) if qos else None
+    body = topic_end + (2 if qos else 0)
+    size, digits = _variable(packet, body)
+    if body + digits + size > len(packet):
+        raise IndexError("the properties are longer than the packet")
+    return Salvaged(Message(topic, packet[body + digits + size :], qos, bool(packet[0] & 1)), packet_id)
+
+
+def _size(header: bytes) -> int | None:
+    """The length of the packet that begins so, in bytes; None where more of it must come to tell."""
+    try:
+        length, digits = _variable(header, 1)
+    except IndexError:
+        return None
+    return 1 + digits + length
+
+
+def _variable(data: bytes, at: int) -> tuple[int, int]:
+    """A variable byte integer (MQTT 5.0, section 1.5.5) and how many bytes it takes."""
+    value = 0
+    for i in range(4):
+        value |= (data[at + i] & 0x7F) << (7 * i)
+        if data[at + i] < 0x80:
+            return value, i + 1
+    raise Malformed("the broker sent a length of more than four bytes")

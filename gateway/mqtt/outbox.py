@@ -1,0 +1,62 @@
+"""Messages of QoS 1 on their way to the broker (MQTT 5.0, sections 4.4 and 4.9). Pure.
+
+No more are under way than the broker's Receive Maximum allows; the others wait, up to a bound. On a new connection
+what was under way is sent again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from mqtt5 import PublishPacket, QoS
+
+MAX_WAITING = 10_000
+_MAX_ID = 65_535
+
+
+class Outbox:
+    """`put` what is to be sent, `ready` gives what may be sent now, `acknowledged` makes room for more."""
+
+    def __init__(self) -> None:
+        self.receive_maximum = _MAX_ID
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._under_way: dict[int, tuple[str, bytes]] = {}
+        self._last_id = 0
+
+    def put(self, topic: str, payload: bytes) -> bool:
+        """Keep a message to be sent; False where too many wait."""
+        if len(self._waiting) >= MAX_WAITING:
+            return False
+        self._waiting.append((topic, payload))
+        return True
+
+    def ready(self) -> Iterator[bytes]:
+        """The packets that may be sent now."""
+        while self._waiting and len(self._under_way) < self.receive_maximum:
+            message = self._waiting.popleft()
+            ident = self.next_id()
+            self._under_way[ident] = message
+            yield _packet(ident, message, again=False)
+
+    def again(self, *, session_present: bool) -> Iterator[bytes]:
+        """The packets of the last connection that were not acknowledged, marked as such where the broker may know
+        them."""
+        for ident, message in self._under_way.items():
+            yield _packet(ident, message, again=session_present)
+
+    def acknowledged(self, ident: int) -> tuple[str, bytes] | None:
+        """The message is the broker's now."""
+        return self._under_way.pop(ident, None)
+
+    def next_id(self) -> int:
+        """A packet id that no message under way has."""
+        while True:
+            self._last_id = self._last_id % _MAX_ID + 1
+            if self._last_id not in self._under_way:
+                return self._last_id
+
+
+def _packet(ident: int, message: tuple[str, bytes], *, again: bool) -> bytes:
+    topic, payload = message
+    return PublishPacket(topic, payload, qos=QoS.AT_LEAST_ONCE, packet_id=ident, duplicate=again).write()

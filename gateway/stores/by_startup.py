@@ -1,0 +1,87 @@
+"""Several stores, each startup in the one that its file names: more startups than one InfluxDB is good for.
+
+What holds:
+
+- A startup whose file names another store is written there and read there from its next batch and query on. What was
+  stored before stays where it is.
+- A store that hangs holds up its own startups alone: each store has `WRITES_AT_ONCE` writes of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+
+from gateway.config import Startup
+from gateway.errors import StoreUnavailable
+from gateway.model import Reading
+from gateway.stores.contract import Columns, Query, Row, Store
+
+WRITES_AT_ONCE = 8
+
+
+class StoreByStartup:
+    """A `stores.contract.Store` over `stores`, by name; None names the default one. Two names may share a store."""
+
+    def __init__(self, stores: Mapping[str | None, Store], startups: Iterable[Startup] = ()) -> None:
+        self._stores = stores
+        self._slots = {store: asyncio.Semaphore(WRITES_AT_ONCE) for store in stores.values()}
+        self._names: dict[str, str | None] = {}
+        self.assign(startups)
+
+    def assign(self, startups: Iterable[Startup]) -> None:
+        """Send each startup to the store that it names now. One that is gone stays where it was: its journal may hold
+        something still.
+        """
+        self._names.update((startup.slug, startup.store) for startup in startups)
+
+    async def open(self) -> None:
+        """Open every store, or none."""
+        async with AsyncExitStack() as opened:
+            for store in self._slots:
+                await store.open()
+                opened.push_async_callback(store.close)
+            self._opened = opened.pop_all()
+
+    async def close(self) -> None:
+        """Close every store, whatever becomes of the others."""
+        await self._opened.aclose()
+
+    async def write(self, startup: str, lines: Sequence[bytes]) -> None:
+        """See `Store.write`."""
+        store = self._store(startup)
+        async with self._slots[store]:
+            await store.write(startup, lines)
+
+    async def measurements(self, startup: str) -> list[str]:
+        """See `Store.measurements`."""
+        return await self._store(startup).measurements(startup)
+
+    async def columns(self, startup: str, measurement: str) -> Columns:
+        """See `Store.columns`."""
+        return await self._store(startup).columns(startup, measurement)
+
+    async def history(self, startup: str, query: Query) -> AsyncGenerator[list[Row]]:
+        """See `Store.history`."""
+        async with aclosing(self._store(startup).history(startup, query)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def expire(self, startup: str, before_ns: int) -> None:
+        """In every store: one that the startup has left keeps its readings no longer. See `Store.expire`."""
+        for store in self._slots:
+            await store.expire(startup, before_ns)
+
+    async def latest(self, startup: str) -> list[Reading]:
+        """See `Store.latest`."""
+        return await self._store(startup).latest(startup)
+
+    def _store(self, startup: str) -> Store:
+        name = self._names.get(startup)
+        if name not in self._stores:
+            raise StoreUnavailable(
+                f"the store {name!r} came into gateway.yaml after the start: restart the gateway. The readings wait"
+                " meanwhile"
+            )
+        return self._stores[name]

@@ -1,0 +1,152 @@
+"""`StoreByStartup`: which startup goes where, and what the stores have to do with each other; tests/contract has the
+rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import StoreUnavailable
+from gateway.stores.by_startup import WRITES_AT_ONCE, StoreByStartup
+from gateway.stores.contract import Query
+from gateway.stores.sqlite import SqliteStore
+from tests.builders import startup
+from tests.servers import eventually
+
+OLD = b"climate,device=th-1 t=1.0 1"
+NEW = b"climate,device=th-1 t=2.0 2"
+IN_EAST, IN_DEFAULT = startup("acme", store="east"), startup("acme")
+
+
+@pytest.fixture
+def default(tmp_path: Path) -> SqliteStore:
+    return SqliteStore(tmp_path / "default")
+
+
+@pytest.fixture
+def east(tmp_path: Path) -> SqliteStore:
+    return SqliteStore(tmp_path / "east")
+
+
+@pytest.fixture
+async def store(default: SqliteStore, east: SqliteStore) -> AsyncIterator[StoreByStartup]:
+    """acme is in the store east, birch in the default one."""
+    store = StoreByStartup({None: default, "east": east}, [IN_EAST, startup("birch")])
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def times(store: StoreByStartup | SqliteStore, slug: str = "acme") -> list[int]:
+    """When the readings of a startup were, as a store has them."""
+    return [row.time_ns async for chunk in store.history(slug, Query("climate", 0, 10)) for row in chunk]
+
+
+async def test_each_startup_is_in_its_own_store(store: StoreByStartup, default: SqliteStore, east: SqliteStore) -> None:
+    """A startup is written to the store that its file names, and one without a name to the default store."""
+    await store.write("acme", [OLD])
+    await store.write("birch", [NEW])
+    assert (await times(east), await times(east, "birch")) == ([1], [])
+    assert (await times(default), await times(default, "birch")) == ([], [2])
+
+
+async def test_another_store_counts_from_the_next_batch_on(
+    store: StoreByStartup, default: SqliteStore, east: SqliteStore
+) -> None:
+    """A startup that is sent to another store is written and read there; what it had stays where it was."""
+    await store.write("acme", [OLD])
+    store.assign([IN_DEFAULT])
+    await store.write("acme", [NEW])
+    assert (await times(store), await times(default), await times(east)) == ([2], [2], [1])
+    store.assign([IN_EAST])
+    assert await times(store) == [1]
+
+
+async def test_who_is_gone_stays_where_it_was(store: StoreByStartup, east: SqliteStore) -> None:
+    """What the journal still holds of a startup without a file goes to the store that it had."""
+    store.assign([startup("birch")])
+    await store.write("acme", [OLD])
+    assert await times(east) == [1]
+
+
+async def test_a_store_that_came_after_the_start_waits_for_a_restart(store: StoreByStartup) -> None:
+    """A name that the running gateway does not have makes the readings wait, and says what to do."""
+    store.assign([startup("acme", store="west")])
+    with pytest.raises(StoreUnavailable, match="store 'west' .*restart the gateway"):
+        await store.write("acme", [OLD])
+    with pytest.raises(StoreUnavailable, match="restart the gateway"):
+        await times(store)
+    await store.write("birch", [OLD])
+
+
+async def test_old_readings_are_forgotten_everywhere(
+    store: StoreByStartup, default: SqliteStore, east: SqliteStore
+) -> None:
+    """A store that a startup has left keeps its readings no longer than the one that it is in."""
+    await store.write("acme", [OLD])
+    store.assign([IN_DEFAULT])
+    await store.write("acme", [OLD])
+    await store.expire("acme", 2)
+    assert (await times(default), await times(east)) == ([], [])
+
+
+class Hanging(SqliteStore):
+    """A store that never answers a write."""
+
+    hangs = 0
+
+    async def write(self, startup: str, lines: Sequence[bytes]) -> None:
+        self.hangs += 1
+        await asyncio.Event().wait()
+
+
+async def test_a_store_that_hangs_holds_up_its_own_startups_alone(default: SqliteStore, tmp_path: Path) -> None:
+    """However many writes hang in one store, another is written; and the one is not asked for more at once."""
+    hanging = Hanging(tmp_path / "hanging")
+    store = StoreByStartup({None: default, "east": hanging}, [IN_EAST, startup("birch")])
+    await store.open()
+    writes = [asyncio.create_task(store.write("acme", [OLD])) for _ in range(3 * WRITES_AT_ONCE)]
+    await eventually(lambda: hanging.hangs == WRITES_AT_ONCE)
+    async with asyncio.timeout(5):
+        await store.write("birch", [OLD])
+    assert hanging.hangs == WRITES_AT_ONCE
+    for write in writes:
+        write.cancel()
+    await asyncio.gather(*writes, return_exceptions=True)
+    await store.close()
+
+
+class Counting(SqliteStore):
+    """A store that counts how often it was opened and closed."""
+
+    opened = closed = 0
+
+    async def open(self) -> None:
+        await super().open()
+        self.opened += 1
+
+    async def close(self) -> None:
+        await super().close()
+        self.closed += 1
+
+
+async def test_a_store_of_two_names_is_opened_once(tmp_path: Path) -> None:
+    """Names that share a store share it whole."""
+    one = Counting(tmp_path / "one")
+    store = StoreByStartup({None: one, "east": one})
+    await store.open()
+    await store.close()
+    assert (one.opened, one.closed) == (1, 1)
+
+
+async def test_where_one_cannot_be_opened_none_stays_open(tmp_path: Path) -> None:
+    """The error is told, and the stores that were opened before are closed."""
+    one = Counting(tmp_path / "one")
+    (tmp_path / "file").touch()
+    store = StoreByStartup({None: one, "east": SqliteStore(tmp_path / "file")})
+    with pytest.raises(StoreUnavailable, match="cannot be made"):
+        await store.open()
+    assert (one.opened, one.closed) == (1, 1)
