@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.stats import NS
 from gateway.stores.sqlite import SqliteStore
+from gateway.stores.sqlite_schema import FORMAT
 
 BATCH = 20_000
 DEVICES = 20
@@ -35,7 +36,7 @@ class DataSet:
 
 async def data_set(readings: int, slug: str, advance: Callable[[int], None]) -> DataSet:
     """Make it, or find it in the system's temporary directory. `advance` is told how many readings are there."""
-    directory = Path(tempfile.gettempdir()) / f"gateway-bench-history-{readings}"
+    directory = Path(tempfile.gettempdir()) / f"gateway-bench-history-{readings}-format-{FORMAT}"
     if not directory.exists():
         making = directory.with_suffix(".making")
         shutil.rmtree(making, ignore_errors=True)
