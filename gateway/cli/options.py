@@ -12,9 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.config import Config
 from gateway.config.types import parse_duration
-from gateway.database import FILE_NAME
 
 ConfigDir = Annotated[
     Path,
@@ -33,10 +31,6 @@ Token = Annotated[
 ]
 Url = Annotated[str | None, typer.Option(help="Address of the gateway; default: http.listen of the configuration.")]
 DEFAULT_DIR = Path("config")
-
-
-def database_path(config: Config) -> Path:
-    return config.state_dir / FILE_NAME
 
 
 def duration(text: str) -> float:

@@ -123,7 +123,7 @@ def remove_startup(
     if not applied.problem:
         (config / "startups" / f"{slug}.yaml").unlink()
         if delete_data:
-            from gateway.app import forget_embedded
+            from gateway.stores.build import forget_embedded
 
             forget_embedded(loaded, slug)
     report(plan, applied, json=json)
@@ -308,7 +308,7 @@ def _revoke(
 
 
 def _export(config: Config, startup: Startup, to: Path) -> Exported:
-    from gateway.app import make_store
+    from gateway.stores.build import make_store
 
     async def work() -> Exported:
         store = make_store(config)
