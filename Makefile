@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test test-stack lint format servers clean
+.PHONY: help demo test test-stack bench lint format servers clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile
@@ -16,6 +16,9 @@ test: $(VENV)/test servers  ## run all tests, against real servers where they ar
 
 test-stack: $(VENV)/test  ## run the stack tests against servers named by STACK_… (docs/provisioning.md)
 	$(BIN)/python -m pytest tests/stack -ra $(ARGS)
+
+bench: $(VENV)/test servers  ## measure, against real servers: a short form, or make bench ARGS="ingest --json"
+	@$(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/test  ## style, types, floors
 	$(BIN)/ruff check .

@@ -45,7 +45,8 @@ CREATE INDEX journal_lane ON journal (startup, id);
 CREATE TABLE dead_letters (id INTEGER PRIMARY KEY AUTOINCREMENT, startup TEXT NOT NULL, device TEXT NOT NULL,
     topic TEXT NOT NULL, arrived_ns INTEGER NOT NULL, records TEXT NOT NULL, reasons TEXT NOT NULL,
     payload BLOB NOT NULL);
-CREATE INDEX dead_letters_startup ON dead_letters (startup, id);
+CREATE INDEX dead_letters_startup ON dead_letters (startup, arrived_ns);
+CREATE INDEX dead_letters_arrived ON dead_letters (arrived_ns);
 CREATE TABLE letter_totals (startup TEXT PRIMARY KEY, letters INTEGER NOT NULL, bytes INTEGER NOT NULL,
     dropped INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE ledger (startup TEXT PRIMARY KEY, received INTEGER NOT NULL, accepted INTEGER NOT NULL,

@@ -10,11 +10,13 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway import timestamps
 from gateway.config.models import DeadLetterSettings
 from gateway.model import Code, Reason, Rejection
 
+MAX_ID = (1 << 63) - 1
 _COLUMNS = "id, startup, device, topic, arrived_ns, records, reasons, payload"
 _PRUNE = """
 DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE startup = ? ORDER BY id LIMIT ?)
@@ -26,12 +28,27 @@ INSERT INTO letter_totals VALUES (?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SE
 """
 
 
+class Place(NamedTuple):
+    """Where a letter stands among the others, the oldest first."""
+
+    arrived_ns: int
+    id: int
+
+
+NEWEST = Place(timestamps.MAX_NS, MAX_ID)
+"""Behind all letters."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A kept rejection; `id` grows with time."""
 
     id: int
     rejection: Rejection
+
+    @property
+    def place(self) -> Place:
+        return Place(self.rejection.arrived_ns, self.id)
 
     @property
     def is_line(self) -> bool:
@@ -62,6 +79,9 @@ class Totals:
     bytes: int = 0
     dropped: int = 0
 
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(self.letters + other.letters, self.bytes + other.bytes, self.dropped + other.dropped)
+
 
 def insert(connection: sqlite3.Connection, rejections: Sequence[Rejection], bounds: DeadLetterSettings) -> None:
     """Keep rejections; runs inside `Database.write`."""
@@ -77,15 +97,15 @@ def insert(connection: sqlite3.Connection, rejections: Sequence[Rejection], boun
 
 
 def page(
-    connection: sqlite3.Connection, startup: str | None = None, *, before: int | None = None, limit: int = 100
+    connection: sqlite3.Connection, startup: str | None = None, *, before: Place = NEWEST, limit: int = 100
 ) -> list[DeadLetter]:
-    """The newest first; `before` is the id that the last page ended with."""
-    query = f"SELECT {_COLUMNS} FROM dead_letters WHERE id < ? "  # noqa: S608  # constant text
-    values: list[object] = [before if before is not None else 1 << 62]
+    """The newest first; `before` is the place of the letter that the last page ended with."""
+    query = f"SELECT {_COLUMNS} FROM dead_letters WHERE (arrived_ns, id) < (?, ?) "  # noqa: S608  # constant text
+    values: list[object] = [*before]
     if startup is not None:
         query += "AND startup = ? "
         values.append(startup)
-    rows = connection.execute(query + "ORDER BY id DESC LIMIT ?", [*values, limit])
+    rows = connection.execute(query + "ORDER BY arrived_ns DESC, id DESC LIMIT ?", [*values, limit])
     return [_letter(row) for row in rows]
 
 

@@ -146,9 +146,9 @@ def _listen(port: int) -> str:
 async def _connected(gateway: Gateway) -> None:
     """Devices start when the gateway listens, so that the demo loses no QoS 0 message of theirs."""
     give_up = time.monotonic() + CONNECT_WITHIN
-    while not gateway.session.state.connected:
+    while not gateway.engine.session.state.connected:
         if time.monotonic() > give_up:
-            raise GatewayError(f"the gateway did not reach the embedded broker: {gateway.session.state.problem}")
+            raise GatewayError(f"the gateway did not reach the embedded broker: {gateway.engine.session.state.problem}")
         await asyncio.sleep(0.05)
 
 
@@ -211,8 +211,8 @@ async def _settled(gateway: Gateway) -> None:
 
 
 async def _report(gateway: Gateway) -> Report:
-    balance = await gateway.database.read(ledger.balance)
-    devices = sum(len(gateway.registry.devices(startup.slug)) for startup in gateway.config.startups)
+    balance = await gateway.engine.database.read(ledger.balance)
+    devices = sum(len(gateway.engine.devices(startup.slug)) for startup in gateway.config.startups)
     everyone = {startup.slug: balance.get(startup.slug, Counts()) for startup in gateway.config.startups}
     return Report(everyone | balance, devices)
 

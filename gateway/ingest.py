@@ -3,7 +3,7 @@
 Invariants:
 - A batch is acknowledged after the transaction that holds its readings, its dead letters and its counts is on disk.
 - While the journal is full, or the disk cannot be written, nothing is taken from the session: the broker holds it.
-- Batches are committed in the order of arrival; whatever arrives while a commit runs goes into the next.
+- Batches are committed one after the other, in the order of arrival; whatever arrives meanwhile is the next.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from gateway import dead_letters, ledger
 from gateway.config.models import DeadLetterSettings
@@ -22,28 +21,20 @@ from gateway.errors import StateUnavailable, Unreplayable
 from gateway.journal import Block, Journal
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
-from gateway.model import Batch, Message
+from gateway.model import Message
 from gateway.mqtt.session import Session, pauses
 from gateway.pipeline import Outcome, Pipeline
 from gateway.quota import QuotaMeter
 from gateway.registry import Registry
 from gateway.timestamps import NS
 
-COMMITS_AT_ONCE = 4
+GATHER = 0.005
+"""Seconds between two batches, at least: what comes meanwhile shares the cost of the next."""
 
 log = get_logger(__name__)
 
 Publish = Callable[[Outcome], None]
 Blocks = Mapping[str, Block]
-
-
-class _Committing(NamedTuple):
-    """A batch on its way to the disk; `commit` is done when it is there."""
-
-    batch: Batch
-    outcome: Outcome
-    blocks: Blocks
-    commit: asyncio.Task[None]
 
 
 class Ingest:
@@ -71,19 +62,23 @@ class Ingest:
         self._bounds = bounds
         self._publish = publish
         self.problem = ""
+        self.batches = 0
 
     async def run(self) -> None:
         """Until the session is stopped and everything that it brought is on disk and acknowledged."""
-        committing: asyncio.Queue[_Committing | None] = asyncio.Queue(COMMITS_AT_ONCE)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._acknowledge(committing), name="ingest-acknowledge")
-            async for batch in self._session.batches():
-                await self._journal.room()
-                outcome = self._pipeline.process(batch)
-                blocks = _blocks(outcome)
-                commit = tasks.create_task(self._commit(outcome, blocks), name="ingest-commit")
-                await committing.put(_Committing(batch, outcome, blocks, commit))
-            await committing.put(None)
+        async for batch in self._session.batches():
+            began = time.monotonic()
+            await self._journal.room()
+            outcome = self._pipeline.process(batch)
+            blocks = _blocks(outcome)
+            await self._commit(outcome, blocks)
+            self._session.ack(batch)
+            self.batches += 1
+            self._note_devices(outcome, batch.arrived_ns)
+            self._committed(outcome, blocks)
+            self._metrics.batch_messages.observe(len(batch.messages))
+            self._metrics.commit_seconds.observe((time.time_ns() - batch.arrived_ns) / NS)
+            await asyncio.sleep(max(0.0, began + GATHER - time.monotonic()))
 
     def use(self, pipeline: Pipeline, meters: Mapping[str, QuotaMeter]) -> None:
         """Take other rules from the next batch on."""
@@ -125,15 +120,6 @@ class Ingest:
             message = Message(kept.topic, kept.payload)
             outcome.add(self._pipeline.refine(message, kept.arrived_ns, kept.records, metered=False))
         return outcome
-
-    async def _acknowledge(self, committing: asyncio.Queue[_Committing | None]) -> None:
-        while (one := await committing.get()) is not None:
-            await one.commit
-            self._session.ack(one.batch)
-            self._note_devices(one.outcome, one.batch.arrived_ns)
-            self._committed(one.outcome, one.blocks)
-            self._metrics.batch_messages.observe(len(one.batch.messages))
-            self._metrics.commit_seconds.observe((time.time_ns() - one.batch.arrived_ns) / NS)
 
     async def _commit(self, outcome: Outcome, blocks: Blocks) -> None:
         """Write it, however long that takes: what is not on disk must not be acknowledged."""

@@ -11,8 +11,9 @@ import structlog
 from gateway.config.models import Log
 
 
-def configure(settings: Log) -> None:
-    """Set up structlog once, at the start of a command."""
+def configure(settings: Log, **bound: object) -> None:
+    """Set up structlog once, at the start of a command. `bound` stands in every line."""
+    structlog.contextvars.bind_contextvars(**bound)
     for_people = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     renderer: Any = structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer()
     structlog.configure(

@@ -50,17 +50,33 @@ class Metrics:
             for reason in rejection.reasons:
                 self._reasons[rejection.startup, reason.code.value] += 1
 
-    def exposition(self, ledger: Mapping[str, Counts], gauges: Mapping[str, float]) -> bytes:
-        """The text that Prometheus reads. `gauges` are named values of the whole gateway."""
-        snapshot = CollectorRegistry()
-        snapshot.register(_Snapshot([*_ledger_metrics(ledger), *_gauges(gauges), self._reason_metric()]))
-        return generate_latest(self._registry) + generate_latest(snapshot)
+    def families(self) -> list[Metric]:
+        """All that this process counts. Reads /proc."""
+        return [*self._registry.collect(), self._reason_metric()]
 
     def _reason_metric(self) -> Metric:
         family = CounterMetricFamily("gateway_rejection_reasons", "Reasons of rejections", labels=["startup", "code"])
         for labels, count in self._reasons.items():
             family.add_metric(labels, count)
         return family
+
+
+def exposition(families: Iterable[Metric], ledger: Mapping[str, Counts], gauges: Mapping[str, float]) -> bytes:
+    """The text that Prometheus reads. `gauges` are named values of the whole gateway."""
+    snapshot = CollectorRegistry()
+    snapshot.register(_Snapshot([*families, *_ledger_metrics(ledger), *_gauges(gauges)]))
+    return generate_latest(snapshot)
+
+
+def by_worker(families: Mapping[int, Iterable[Metric]]) -> list[Metric]:
+    """The families of several workers as one page: each sample says in a label whose it is."""
+    merged: dict[str, Metric] = {}
+    for worker, several in families.items():
+        for family in several:
+            one = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            for sample in family.samples:
+                one.add_sample(sample.name, {**sample.labels, "worker": str(worker)}, sample.value)
+    return list(merged.values())
 
 
 class _Snapshot:

@@ -7,7 +7,7 @@ fields takes three times as long to build (docs/decisions/0002-hot-path-types.md
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -115,7 +115,8 @@ class Rejection:
     """A message, or some records of one, refused with every reason.
 
     `records` are the positions (from 0) of the refused records in the payload's array; empty means the
-    message as a whole. `count` is what the ledger counts: the records, or 1.
+    message as a whole. `count` is what the ledger counts: the records, or 1. `cut` bytes are missing at the payload's
+    end: the live feed keeps no more than people look at.
     """
 
     startup: str
@@ -125,6 +126,16 @@ class Rejection:
     arrived_ns: int
     reasons: tuple[Reason, ...]
     records: tuple[int, ...] = ()
+    cut: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payload as it came."""
+        return len(self.payload) + self.cut
+
+    def shortened(self, size: int) -> Rejection:
+        """The same with `size` bytes of its payload at most."""
+        return replace(self, payload=self.payload[:size], cut=self.size - size) if len(self.payload) > size else self
 
     @property
     def count(self) -> int:

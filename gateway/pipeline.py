@@ -82,7 +82,8 @@ class Pipeline:
     """The rules of all startups, ready to use."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
-        self.route = Routes(config, meters).find
+        self._routes = Routes(config, meters)
+        self.route = self._routes.find
         self._next_ns = 0
 
     def process(self, batch: Batch) -> Outcome:
@@ -93,12 +94,12 @@ class Pipeline:
         """
         outcome = Outcome()
         groups: dict[str, _Group] = {}
-        find = self.route
+        known, learn = self._routes.known.get, self._routes.learn
         stamp_ns = batch.arrived_ns
         if self._next_ns - NS < stamp_ns < self._next_ns:  # else the clock was set back: follow it
             stamp_ns = self._next_ns
         for message in batch.messages:
-            route = find(message.topic)
+            route = known(message.topic) or learn(message.topic)
             group = groups.get(route.startup) or _begin(groups, outcome, route, stamp_ns)
             if _quick(route, message, stamp_ns, group):
                 stamp_ns += 1
@@ -124,8 +125,8 @@ class Pipeline:
         if isinstance(records, Reason):
             return _refused(route, message, stamp_ns, (*route.reasons, records))
         refined = _sort(route, rule, message, stamp_ns, records, only)
-        if metered and refined.rejection is not None:
-            rule.meter.charge(refined.rejection.count - 1)
+        if metered:
+            rule.meter.charge(max(0, refined.records - 1))
         return refined
 
 

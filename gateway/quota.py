@@ -45,8 +45,8 @@ class QuotaMeter:
         )
 
     def charge(self, messages: int) -> None:
-        """Take more from the bucket, below nothing if need be: an array of bad records costs as much as that many
-        messages, so that one startup's garbage cannot keep the others waiting."""
+        """Take more from the bucket, below nothing if need be: an array costs as much as that many messages of one
+        record, so that no startup can keep the others waiting by sending arrays."""
         self.left -= messages
 
     def admit(self, device: str, key: str) -> Reason | None:

@@ -83,12 +83,14 @@ class Registry:
         self._fresh: dict[str, _Fresh] = {}
         self._unsaved_devices: set[tuple[str, str]] = set()
         self._unsaved_series: list[tuple[str, str]] = []
+        self._changed: set[tuple[str, str]] = set()
 
     async def open(self) -> None:
         """Remember what an earlier run knew."""
         devices, series = await self._database.read(_load)
         for device in devices:
             self._devices.setdefault(device.startup, {})[device.device] = device
+            self._changed.add((device.startup, device.device))
         for startup, key in series:
             self._series.setdefault(startup, set()).add(key)
 
@@ -96,6 +98,12 @@ class Registry:
         """Sorted by name."""
         self._settle()
         return sorted(self._devices.get(startup, {}).values(), key=lambda device: device.device)
+
+    def changed(self) -> list[Device]:
+        """The devices that have changed since it was asked last; at first all."""
+        self._settle()
+        names, self._changed = self._changed, set()
+        return [self._devices[startup][device] for startup, device in names]
 
     def knows(self, startup: str, device: str) -> bool:
         self._settle()
@@ -137,6 +145,7 @@ class Registry:
                     rejected_ns=fresh.seen_rejected.get(device, old.rejected_ns),
                 )
                 self._unsaved_devices.add((startup, device))
+                self._changed.add((startup, device))
 
     def saw_series(self, startup: str, keys: Iterable[str]) -> None:
         """Note series that are new."""

@@ -34,6 +34,10 @@ def console(*, to_stderr: bool = False) -> Console:
     return Console(stderr=to_stderr, highlight=False)
 
 
+LISTED = 120
+"""Characters of a name or topic in a list: MQTT allows 65,535 bytes."""
+
+
 def visible(text: object) -> str:
     """What a device wrote, with its control characters shown: they must not command the terminal of who looks."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(text))
@@ -64,7 +68,9 @@ def problems(error: ConfigError) -> RenderableType:
 
 def ledger_table(balance: Mapping[str, Counts], title: str = "") -> Table:
     """The ledger, a row a startup and one for all."""
-    table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    table = Table(  # without padding: millions of readings have to fit into 80 columns
+        box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, show_edge=False, padding=(0, 0)
+    )
     table.add_column("startup")
     for name in COLUMNS:
         table.add_column(name, justify="right")
@@ -140,11 +146,15 @@ def letters(found: Sequence[DeadLetter]) -> RenderableType:
             str(letter.id),
             to_rfc3339(kept.arrived_ns)[:19] + "Z",
             _slug(kept.startup),
-            Text(visible(kept.device)),
-            Text(visible(kept.topic or "(a point that the store refused)")),
+            Text(_short(visible(kept.device))),
+            Text(_short(visible(kept.topic or "(a point that the store refused)"))),
             Text(f"{visible(kept.reasons[0])}{more}"),
         )
     return table
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LISTED else f"{text[: LISTED - 1]}…"
 
 
 def letter(one: DeadLetter) -> RenderableType:
@@ -251,7 +261,7 @@ def doors(found: Doors) -> RenderableType:
 def growing_ledger(out: Console, seconds: float | None) -> Iterator[Callable[[Report, float], None]]:
     """Shows the ledger as it grows: in place on a terminal, as a line every few seconds elsewhere."""
     if not out.is_terminal:
-        yield _every(5.0, lambda report, passed: out.print(_ledger_line(report.total, passed)))
+        yield _every(5.0, lambda report, passed: out.print(_ledger_line(report.total, passed), soft_wrap=True))
         return
     with Live(console=out, auto_refresh=False, transient=True) as live:
         yield lambda report, passed: live.update(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from gateway.config import Config, Startup
@@ -15,6 +15,9 @@ from gateway.topics import DEVICE_RULE, ROOT, Router, Template, device_is_legal
 from gateway.validate import Validator, tag_text
 
 ROUTES_KEPT = 65_536
+REMEMBERED = 1000
+"""Characters of a topic whose route is remembered: MQTT allows 65,535 bytes, which would fill the memory."""
+SHOWN = 200
 NEVER_NS = 1 << 63
 
 
@@ -53,7 +56,7 @@ class Route(NamedTuple):
 
 
 class Routes:
-    """The rules of all startups: `find` is what to call."""
+    """The rules of all startups. `find` is what to call; who asks for every message looks into `known` first."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         self._config = config
@@ -63,7 +66,21 @@ class Routes:
             for name, rule in startup.topics.items()
         }
         self._router = Router(rules)
-        self.find = lru_cache(ROUTES_KEPT)(self._find)
+        self.known: dict[str, Route] = {}
+
+    def find(self, topic: str) -> Route:
+        """What a topic stands for."""
+        return self.known.get(topic) or self.learn(topic)
+
+    def learn(self, topic: str) -> Route:
+        """What a topic stands for that is not among `known`; it is from now on, unless it is very long."""
+        route = self._find(topic)
+        if len(topic) <= REMEMBERED:
+            if len(self.known) >= ROUTES_KEPT:  # forget the older half
+                for old in list(islice(self.known, (ROUTES_KEPT + 1) // 2)):
+                    del self.known[old]
+            self.known[topic] = route
+        return route
 
     def _find(self, topic: str) -> Route:
         match = self._router.match(topic)
@@ -80,21 +97,26 @@ class Routes:
         owner = self._config.by_slug.get(levels[1]) if levels[0] == ROOT and len(levels) > 1 else None
         if owner is None:
             known = ", ".join(f"{ROOT}/{slug}/…" for slug in list(self._config.by_slug)[:10])
-            reason = Reason(Code.NO_RULE, "topic", f"a topic of a startup of this test bed ({known})", repr(topic))
+            reason = Reason(Code.NO_RULE, "topic", f"a topic of a startup of this test bed ({known})", _quoted(topic))
             return Route(None, UNROUTED, "", {}, reasons=(reason,))
         templates = [rule.template for rule in owner.topics.values()]
         known = ", ".join(template.text for template in templates)
         hint = "a device name must not hold a /" if len(levels) > max(len(t.levels) for t in templates) else ""
         reason = Reason(
-            Code.NO_RULE, "topic", f"a topic that a rule of {owner.slug} matches ({known})", repr(topic), hint
+            Code.NO_RULE, "topic", f"a topic that a rule of {owner.slug} matches ({known})", _quoted(topic), hint
         )
         return Route(None, owner.slug, levels[2] if len(levels) > 2 else "", {}, reasons=(reason,))
+
+
+def _quoted(text: str) -> str:
+    """A name or topic as a reason shows it: its beginning, where it is long."""
+    return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}… ({len(text):,} characters)"
 
 
 def _device_reasons(device: str) -> list[Reason]:
     if device_is_legal(device):
         return []
-    return [Reason(Code.BAD_DEVICE, "topic", f"a device name of {DEVICE_RULE}", repr(device))]
+    return [Reason(Code.BAD_DEVICE, "topic", f"a device name of {DEVICE_RULE}", _quoted(device))]
 
 
 def _tag_reasons(captured: Mapping[str, str]) -> list[Reason]:
@@ -104,7 +126,7 @@ def _tag_reasons(captured: Mapping[str, str]) -> list[Reason]:
             "topic",
             f"a level {{{name}}} of 1 to {MAX_TAG} characters, no control character, no \\ before a "
             "space or at its end",
-            repr(text),
+            _quoted(text),
         )
         for name, text in captured.items()
         if not tag_text(text)

@@ -108,6 +108,12 @@ def subscriptions(templates: Iterable[Template]) -> tuple[str, ...]:
     return (f"{ROOT}/#", *sorted(outside))
 
 
+def shared(filters: Iterable[str], group: str) -> tuple[str, ...]:
+    """The same filters as a group of sessions subscribes to them: each message goes to one of the group (MQTT 5.0,
+    section 4.8.2)."""
+    return tuple(f"$share/{group}/{name}" for name in filters)
+
+
 def device_is_legal(device: str) -> bool:
     """Whether a name can stand in a topic, a tag, an ACL and a file name alike: see `DEVICE_RULE`."""
     return _DEVICE.fullmatch(device) is not None

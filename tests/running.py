@@ -18,8 +18,9 @@ from ruamel.yaml import YAML
 
 from gateway import ledger
 from gateway.app import Gateway
+from gateway.books import Books
 from gateway.config import load
-from gateway.database import FILE_NAME, read_only
+from gateway.database import FILE_NAME
 from gateway.errors import StateUnavailable
 from gateway.feeds.auth import Tokens
 from gateway.ledger import Counts
@@ -76,7 +77,7 @@ class Running:
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20)
 
     async def counts(self, startup: str = "acme") -> Counts:
-        return (await self.gateway.database.read(ledger.balance)).get(startup, Counts())
+        return (await self.gateway.engine.database.read(ledger.balance)).get(startup, Counts())
 
     async def stored(self, records: int, startup: str = "acme", within: float = 20) -> Counts:
         """Wait until so many records are in the store."""
@@ -101,7 +102,7 @@ async def running(config: Path, *, connected: bool = True, reloads: bool = False
         task.result()
     try:
         if connected:
-            await eventually(lambda: gateway.session.state.connected, says="the gateway is connected")
+            await eventually(lambda: gateway.engine.session.state.connected, says="the gateway is connected")
         yield Running(gateway, (await web).url)
     finally:
         gateway.stop()
@@ -114,10 +115,11 @@ class GatewayProcess:
     def __init__(self, config: Path) -> None:
         self.config = config
         self.state = config.parent / "state" / FILE_NAME
+        self.books = Books(self.state.parent)
         self._log = config.parent / "gateway.log"
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self) -> None:
+    async def start(self, *options: str) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -126,6 +128,7 @@ class GatewayProcess:
                 "run",
                 "--config",
                 str(self.config),
+                *options,
                 stderr=log,
                 stdin=asyncio.subprocess.DEVNULL,
                 env=os.environ | {"GATEWAY_OPERATOR_TOKEN": OPERATOR},
@@ -143,6 +146,17 @@ class GatewayProcess:
         """SIGTERM; the exit status."""
         return await self._end(signal.SIGTERM)
 
+    def workers(self) -> dict[int, int]:
+        """The process ids of the workers that run, by their number."""
+        assert self._process is not None
+        front = self._process.pid
+        found = {}
+        for child in Path(f"/proc/{front}/task/{front}/children").read_text().split():
+            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            if b"gateway.workers.worker" in words:
+                found[int(words[5])] = int(child)
+        return found
+
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
@@ -153,7 +167,7 @@ class GatewayProcess:
 
     def _counts(self, startup: str) -> Counts:
         with suppress(StateUnavailable):
-            return read_only(self.state, ledger.balance).get(startup, Counts())
+            return self.books.balance().get(startup, Counts())
         return Counts()
 
     async def _end(self, number: signal.Signals) -> int:
@@ -164,6 +178,11 @@ class GatewayProcess:
         async with asyncio.timeout(30):
             return await process.wait()
 
+    async def end(self) -> None:
+        """Kill it, if it still runs."""
+        if self._process is not None:
+            await self.kill()
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -171,5 +190,4 @@ class GatewayProcess:
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if self._process is not None:
-            await self.kill()
+        await self.end()

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from gateway import dead_letters, render
-from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, Token, Url, database_path, print_json
+from gateway.books import Books
+from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, Token, Url, print_json
 from gateway.client import Client
 from gateway.config import load, secrets
-from gateway.database import read_only
 from gateway.model import UNROUTED
 
 app = typer.Typer(no_args_is_help=True, help="Rejected messages, kept with their raw bytes.")
@@ -26,7 +26,7 @@ def list_letters(
 ) -> None:
     """List dead letters, the newest first."""
     of = UNROUTED if unrouted else startup
-    found = read_only(database_path(load(config)), lambda connection: dead_letters.page(connection, of, limit=limit))
+    found = Books(load(config).state_dir).letters(of, limit=limit)
     if json:
         print_json([letter.as_json() for letter in found])
     else:
@@ -35,10 +35,12 @@ def list_letters(
 
 @app.command("show")
 def show_letter(
-    ident: Annotated[int, typer.Argument(metavar="ID")], config: ConfigDir = DEFAULT_DIR, json: Json = False
+    ident: Annotated[int, typer.Argument(metavar="ID", min=0, max=dead_letters.MAX_ID)],
+    config: ConfigDir = DEFAULT_DIR,
+    json: Json = False,
 ) -> None:
     """Show one dead letter whole, with every reason and its payload."""
-    found = read_only(database_path(load(config)), lambda connection: dead_letters.get(connection, ident))
+    found = Books(load(config).state_dir).letter(ident)
     if found is None:
         raise typer.BadParameter(f"there is no dead letter {ident}; see `gateway dead-letters list`")
     if json:
@@ -49,7 +51,7 @@ def show_letter(
 
 @app.command("replay")
 def replay_letters(
-    idents: Annotated[list[int], typer.Argument(metavar="ID...")],
+    idents: Annotated[list[int], typer.Argument(metavar="ID...", min=0, max=dead_letters.MAX_ID)],
     config: ConfigDir = DEFAULT_DIR,
     token: Token = None,
     url: Url = None,

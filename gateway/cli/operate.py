@@ -10,15 +10,14 @@ from typing import Annotated
 import typer
 
 import gateway
-from gateway import dead_letters, ledger, logs, render
+from gateway import books, ledger, logs, render
+from gateway.books import MAX_WORKERS, Books
 from gateway.cli.options import (
     DEFAULT_DIR,
     ConfigDir,
     Json,
     Token,
     Url,
-    calm_collector,
-    database_path,
     duration,
     on_signals,
     one_error,
@@ -26,15 +25,22 @@ from gateway.cli.options import (
     quiet_interrupt,
 )
 from gateway.client import Client
+from gateway.collector import calm_collector
 from gateway.config import Config, load, load_settings, secrets
 from gateway.config.models import Log
-from gateway.database import read_only
 
 
-def run(config: ConfigDir = DEFAULT_DIR) -> None:
+def run(
+    config: ConfigDir = DEFAULT_DIR,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, max=MAX_WORKERS - 1, help="Processes that share the messages.", envvar="GATEWAY_WORKERS"),
+    ] = 1,
+) -> None:
     """Run the gateway until SIGTERM or Ctrl-C, then drain and stop."""
     from gateway.app import Gateway
     from gateway.feeds.auth import Tokens
+    from gateway.workers.front import Front
 
     loaded = load(config)
     logs.configure(loaded.settings.log)
@@ -46,7 +52,8 @@ def run(config: ConfigDir = DEFAULT_DIR) -> None:
         log.warning("no token", problem=problem)
 
     async def serve() -> None:
-        one = Gateway(loaded, tokens, config)
+        several = workers > 1 or books.leaving(loaded.state_dir, 1)
+        one = Front(loaded, tokens, config, workers) if several else Gateway(loaded, tokens, config)
         calm_collector()
         on_signals(one.stop)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, one.reload_now)
@@ -94,9 +101,8 @@ def status(config: ConfigDir = DEFAULT_DIR, url: Url = None, json: Json = False)
     ready = client.ready()
     if ready is None:
         load(config)  # one that is wrong may be why
-    balance, kept = read_only(
-        database_path(loaded), lambda connection: (ledger.balance(connection), dead_letters.totals(connection))
-    )
+    kept_books = Books(loaded.state_dir)
+    balance, kept = kept_books.balance(), kept_books.totals()
     if json:
         print_json(
             {

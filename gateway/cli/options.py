@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json as jsonlib
 import signal
 from collections.abc import Callable, Iterator
@@ -13,9 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.config import Config
 from gateway.config.types import parse_duration
-from gateway.database import FILE_NAME
 
 ConfigDir = Annotated[
     Path,
@@ -34,12 +31,6 @@ Token = Annotated[
 ]
 Url = Annotated[str | None, typer.Option(help="Address of the gateway; default: http.listen of the configuration.")]
 DEFAULT_DIR = Path("config")
-COLLECT_AFTER = 100_000
-"""Objects made and not freed, after which Python looks for cycles among the young."""
-
-
-def database_path(config: Config) -> Path:
-    return config.state_dir / FILE_NAME
 
 
 def duration(text: str) -> float:
@@ -53,14 +44,6 @@ def on_signals(stop: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-
-
-def calm_collector() -> None:
-    """Let Python look for cycles seldom, and not among what stays: a message makes none, but thousands a second would
-    have it look all the time (docs/decisions/0009-the-short-way.md)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, 20, 20)
 
 
 @contextmanager

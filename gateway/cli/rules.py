@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from enum import StrEnum
@@ -83,4 +84,4 @@ def _payload(text: str) -> bytes:
             return Path(text[1:]).read_bytes()
         except OSError as error:
             raise typer.BadParameter(f"{text[1:]}: {error.strerror}", param_hint="PAYLOAD") from None
-    return text.encode()
+    return os.fsencode(text)

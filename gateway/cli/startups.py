@@ -312,13 +312,13 @@ def _revoke(
 
 
 def _forget(config: Config, slug: str) -> None:
-    from gateway.app import forget_embedded
+    from gateway.stores.build import forget_embedded
 
     forget_embedded(config, slug)
 
 
 def _export(config: Config, startup: Startup, to: Path) -> Exported:
-    from gateway.app import make_store
+    from gateway.stores.build import make_store
 
     async def work() -> Exported:
         store = make_store(config)

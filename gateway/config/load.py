@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import date
 from difflib import get_close_matches
 from itertools import combinations, product
@@ -18,7 +19,7 @@ from gateway.config.models import Config, Settings, Startup, StartupFile
 from gateway.config.positions import Document, read
 from gateway.config.types import SLUG
 from gateway.errors import ConfigError, Problem
-from gateway.topics import ROOT, Capture, Template
+from gateway.topics import ROOT, Capture, Template, TemplateError
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -64,7 +65,7 @@ def load(directory: Path) -> Config:
     problems: list[Problem] = []
     settings = _read_settings(directory, problems)
     startups, documents = _read_startups(directory, problems)
-    problems += _across_files(startups, documents)
+    problems += _across_files(documents)
     if settings is not None:
         problems += _unknown_stores(settings, startups, documents)
     if problems or settings is None:
@@ -133,8 +134,9 @@ def _read_startups(directory: Path, problems: list[Problem]) -> tuple[list[Start
             )
             continue
         file, document = _read_model(directory, path, StartupFile, problems)
-        if file is not None and document is not None:
+        if file is not None:
             startups.append(Startup.model_construct(**dict(file), slug=path.stem))
+        if document is not None:
             documents[path.stem] = document
     return startups, documents
 
@@ -205,8 +207,8 @@ Rule = tuple[str, str, Template]
 """Slug, measurement, template: what the checks across files look at."""
 
 
-def _across_files(startups: list[Startup], documents: dict[str, Document]) -> Iterator[Problem]:
-    rules = [(s.slug, name, rule.template) for s in startups for name, rule in s.topics.items()]
+def _across_files(documents: dict[str, Document]) -> Iterator[Problem]:
+    rules = [rule for slug, document in documents.items() for rule in _rules(slug, document)]
     for (slug_a, name_a, a), (slug_b, name_b, b) in _candidates(rules):
         if a.overlaps(b):
             yield _overlap(documents[slug_a], name_a, a, documents[slug_b], name_b, b)
@@ -229,6 +231,16 @@ def _unknown_stores(settings: Settings, startups: list[Startup], documents: dict
             document = documents[startup.slug]
             expected = f"a name under stores in gateway.yaml ({known})"
             yield Problem(document.name, document.line(["store"]), "store", expected, repr(startup.store))
+
+
+def _rules(slug: str, document: Document) -> Iterator[Rule]:
+    """The templates of a file that can be read, whatever else is wrong in it."""
+    topics = document.data.get("topics")
+    for name, rule in topics.items() if isinstance(topics, dict) else ():
+        text = rule.get("topic") if isinstance(rule, dict) else None
+        with suppress(TemplateError):
+            if isinstance(text, str):
+                yield slug, name, Template.parse(text)
 
 
 def _candidates(rules: list[Rule]) -> Iterator[tuple[Rule, Rule]]:

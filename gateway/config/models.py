@@ -23,6 +23,7 @@ from gateway.config.types import (
     Size,
     Slug,
     TemplateField,
+    between,
     expected,
     matching,
 )
@@ -176,12 +177,13 @@ class Mqtt(_Model):
     ] = "mqtt://localhost:1883"
     protocol: Literal["auto", "3.1.1", "5"] = "auto"
     client_id: Annotated[str, Field(min_length=1, max_length=200)] = "testbed-gateway"
+    share: Annotated[str, matching(r"[\w.-]{1,64}", "a name of letters, digits and _ . -")] | None = None
     username: str | None = None
     password_file: PathField | None = None
     ca_file: PathField | None = None
     cert_file: PathField | None = None
     key_file: PathField | None = None
-    keep_alive: Duration = 30.0
+    keep_alive: Annotated[Duration, between(1, 65_535)] = 30.0
     session_expiry: Duration = 7 * 86_400.0
     in_flight: Annotated[int, Field(ge=1, le=65_535)] = 5000
 
@@ -252,7 +254,7 @@ class Feeds(_Model):
     """Live feeds. `kept` events of each startup are there for who comes back, and for who falls behind."""
 
     mqtt: bool = True
-    kept: Annotated[int, Field(ge=10)] = 2000
+    kept: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
 
 
 class Log(_Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from gateway.topics import DEVICE_RULE, Template, TemplateError, device_is_legal
 MAX_PORT = 65_535
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _BYTES = {"B": 1, "KB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+LONGEST_YEARS = 100
+"""Of any duration: in ns since 1970, now and so long before or after still are 64-bit numbers."""
 _NUMBER = r"(\d{1,12}(?:\.\d{1,12})?)"
 _DURATION = re.compile(_NUMBER + r"\s*(ms|s|m|h|d|w|y)")
 _SIZE = re.compile(_NUMBER + r"\s*(B|KB|MB|GB|KiB|MiB|GiB)")
@@ -43,9 +46,10 @@ def expected(what: str, got: str = "", loc: Sequence[str] = ()) -> PydanticCusto
 def parse_duration(value: object) -> float:
     """Seconds of `90d`, `5m`, `1.5h`, `200ms`."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise expected("a duration such as 30s, 5m, 12h or 90d")
-    return float(match[1]) * _SECONDS[match[2]]
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else math.inf
+    if seconds > LONGEST_YEARS * _SECONDS["y"]:
+        raise expected(f"a duration such as 30s, 5m, 12h or 90d, of at most {LONGEST_YEARS}y")
+    return seconds
 
 
 def parse_size(value: object) -> int:
@@ -72,6 +76,17 @@ def matching(pattern: str, what: str) -> AfterValidator:
         match = re.fullmatch(pattern, value)
         if match is None or int(match.groupdict().get("port") or 0) > MAX_PORT:
             raise expected(what)
+        return value
+
+    return AfterValidator(check)
+
+
+def between(least: int, most: int) -> AfterValidator:
+    """A duration that is neither too short nor too long, in seconds."""
+
+    def check(value: float) -> float:
+        if not least <= value <= most:
+            raise expected(f"a duration from {least}s to {most}s", f"{value:g}s")
         return value
 
     return AfterValidator(check)

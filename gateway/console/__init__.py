@@ -42,7 +42,7 @@ def mount(api: FastAPI, services: Services, storage_secret: str) -> None:
     _forget_last_mount()
     Storage.path = services.config.state_dir / SESSIONS
     sessions.forget_old(Storage.path, time.time())
-    sampler = Sampler(services.database)
+    sampler = Sampler(services.books)
     app.on_startup(sampler.run)
     theme.install()
     pages.register(services, sampler)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
 from nicegui import background_tasks, ui
 
-from gateway import dead_letters, ledger
+from gateway import ledger
 from gateway.console import charts, tables, theme, words
 from gateway.console.components import LiveChart, LiveTable, Rejections
 from gateway.console.follower import Follower
@@ -118,9 +119,7 @@ class OperatorPage:
 
         ui.context.client.on_delete(stop)
         try:
-            letters = await self._services.database.read(
-                lambda connection: dead_letters.page(connection, UNROUTED, limit=LETTERS)
-            )
+            letters = await asyncio.to_thread(self._services.books.letters, UNROUTED, limit=LETTERS)
         except StateUnavailable as error:
             self._frame.notices.show("letters", f"The rejections so far cannot be read: {error}")
             return
@@ -155,7 +154,7 @@ class OperatorPage:
         rows = []
         for startup in self._config.startups:
             slug = startup.slug
-            states = tables.states(self._services.registry.devices(slug), now_ns)
+            states = tables.states(self._services.devices(slug), now_ns)
             store = health.stores.get(slug)
             counts = self._sampler.newest.counts(slug)
             problem = store.problem if store else ""

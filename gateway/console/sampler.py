@@ -8,8 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway import ledger
-from gateway.database import Database
+from gateway.books import Books
 from gateway.errors import StateUnavailable
 from gateway.ledger import Counts
 
@@ -41,8 +40,8 @@ class Rates:
 class Sampler:
     """The newest samples, the oldest first."""
 
-    def __init__(self, database: Database, kept: int = KEPT) -> None:
-        self._database = database
+    def __init__(self, books: Books, kept: int = KEPT) -> None:
+        self._books = books
         self.samples: deque[Sample] = deque([Sample(0.0, {})], maxlen=kept)
         self.problem = ""
 
@@ -54,7 +53,7 @@ class Sampler:
         """Sample until cancelled."""
         while True:
             try:
-                balance = await self._database.read(ledger.balance)
+                balance = await asyncio.to_thread(self._books.balance)
             except StateUnavailable as error:
                 self.problem = str(error)
             else:

@@ -5,12 +5,12 @@ One follower a page gathers what comes; once a second what is new is pushed, and
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
 from nicegui import background_tasks, ui
 
-from gateway import dead_letters
 from gateway.config import Startup
 from gateway.console import guide, tables, theme, words
 from gateway.console.components import LiveTable, Rejections
@@ -71,7 +71,7 @@ class StartupPage:
                     self._table = LiveTable("Devices", tables.DEVICE_COLUMNS, "No device has been seen yet.")
                 with theme.card("Newest rejections"):
                     self._rejections = Rejections("Nothing was rejected.")
-        self._show_figures(self._services.registry.devices(self._startup.slug), time.time_ns())
+        self._show_figures(self._services.devices(self._startup.slug), time.time_ns())
 
     def _build_guide(self) -> ui.element:
         with theme.box("card guide", "section") as section:
@@ -101,7 +101,7 @@ class StartupPage:
             self._started = True
             await self._start()
         now_ns = time.time_ns()
-        devices = self._services.registry.devices(self._startup.slug)
+        devices = self._services.devices(self._startup.slug)
         self._show_figures(devices, now_ns)
         self._table.show(tables.device_rows(devices, now_ns))
         self._show_problem_of_past(await self._panels.follow())
@@ -119,9 +119,7 @@ class StartupPage:
         self._show_problem_of_past(await self._panels.open())
         slug = self._startup.slug
         try:
-            letters = await self._services.database.read(
-                lambda connection: dead_letters.page(connection, slug, limit=LETTERS)
-            )
+            letters = await asyncio.to_thread(self._services.books.letters, slug, limit=LETTERS)
         except StateUnavailable as error:
             self._frame.notices.show("letters", f"The rejections so far cannot be read: {error}")
             return

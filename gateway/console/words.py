@@ -161,7 +161,7 @@ def rejection(refused: Rejection) -> dict[str, object]:
         "more": len(refused.reasons) - len(shown),
         "records": _records(refused.records),
         "payload": payload(refused.payload),
-        "bytes": plural(len(refused.payload), "byte"),
+        "bytes": plural(refused.size, "byte"),
     }
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response, WebSocket
@@ -14,17 +14,21 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 import gateway
-from gateway import dead_letters, ledger
+from gateway import ledger
 from gateway.config import Startup
+from gateway.dead_letters import MAX_ID, NEWEST, Place, Totals
 from gateway.errors import Unreplayable
 from gateway.feeds import history, problems, sse
 from gateway.feeds.auth import Principal
 from gateway.feeds.live import reading_json
 from gateway.feeds.problems import ProblemError
 from gateway.feeds.services import Services
+from gateway.metrics import exposition
 from gateway.model import UNROUTED
+from gateway.timestamps import MAX_NS
 
 MAX_REPLAY = 1000
+MAX_DIGITS = 20
 
 _bearer = HTTPBearer(auto_error=False, description="the startup's API token, or an operator's")
 router = APIRouter(prefix="/v1")
@@ -92,7 +96,7 @@ After = Annotated[str | None, Header(alias="Last-Event-ID")]
 
 @router.get("/startups/{startup}", summary="The startup, its ledger and its topic rules")
 async def about(startup: Asked, services: Parts) -> dict[str, Any]:
-    balance = await services.database.read(ledger.balance)
+    balance = await asyncio.to_thread(services.books.balance)
     return {
         "startup": startup.slug,
         "name": startup.name,
@@ -109,7 +113,7 @@ async def about(startup: Asked, services: Parts) -> dict[str, Any]:
 @router.get("/startups/{startup}/devices", summary="Devices: last seen, counts, state")
 async def devices(startup: Asked, services: Parts) -> dict[str, Any]:
     now_ns = time.time_ns()
-    found = services.registry.devices(startup.slug)
+    found = services.devices(startup.slug)
     return {"startup": startup.slug, "devices": [device.as_json(now_ns) for device in found]}
 
 
@@ -165,10 +169,10 @@ async def live_websocket(
             "expected a token of this test bed in the Authorization header or as the second subprotocol after `bearer`",
         )
     _allowed(services, principal, startup)
-    await socket.accept(subprotocol="bearer" if "sec-websocket-protocol" in socket.headers else None)
-    wanted = sse.Wanted(measurement, device)
+    place = _event_id(after)
+    await socket.accept(subprotocol="bearer" if "bearer" in _offered(socket) else None)
     may = _still_allowed(services, token, startup)
-    await sse.websocket(socket, services.live.feed(startup), wanted, _event_id(after), may)
+    await sse.websocket(socket, services.live.feed(startup), sse.Wanted(measurement, device), place, may)
 
 
 def _still_allowed(services: Services, token: str, startup: str) -> Callable[[], bool]:
@@ -193,14 +197,19 @@ def _websocket_token(socket: WebSocket) -> str:
     kind, _, token = socket.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return token
-    offered = [part.strip() for part in socket.headers.get("sec-websocket-protocol", "").split(",")]
+    offered = _offered(socket)
     return offered[1] if len(offered) == 2 and offered[0] == "bearer" else ""
+
+
+def _offered(socket: WebSocket) -> list[str]:
+    """The subprotocols that the client offers; the server may take one of these and no other."""
+    return [part.strip() for part in socket.headers.get("sec-websocket-protocol", "").split(",")]
 
 
 def _event_id(text: str | None) -> int | None:
     if not text:
         return None
-    if not text.isascii() or not text.isdecimal():
+    if not text.isascii() or not text.isdecimal() or len(text) > MAX_DIGITS:
         raise ProblemError(422, f"Last-Event-ID: expected the id of an event, a whole number; got {text[:40]!r}")
     return int(text)
 
@@ -212,23 +221,26 @@ def _event_id(text: str | None) -> int | None:
 async def rejections(
     startup: Asked,
     services: Parts,
-    before: int | None = None,
+    before: Annotated[str | None, Query(description="the `next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
-    letters, totals = await services.database.read(
-        lambda connection: (
-            dead_letters.page(connection, startup.slug, before=before, limit=limit),
-            dead_letters.totals(connection),
-        )
-    )
-    kept = totals.get(startup.slug, dead_letters.Totals())
+    place = NEWEST if before is None else _place(before)
+    letters = await asyncio.to_thread(services.books.letters, startup.slug, before=place, limit=limit)
+    kept = (await asyncio.to_thread(services.books.totals)).get(startup.slug, Totals())
     return {
         "startup": startup.slug,
         "kept": kept.letters,
         "dropped": kept.dropped,
         "rejections": [letter.as_json() for letter in letters],
-        "next": letters[-1].id if len(letters) == limit else None,
+        "next": "{}-{}".format(*letters[-1].place) if len(letters) == limit else None,
     }
+
+
+def _place(text: str) -> Place:
+    match = re.fullmatch(r"(\d{1,19})-(\d{1,19})", text, re.ASCII)
+    if match is None or int(match[1]) > MAX_NS or int(match[2]) > MAX_ID:
+        raise ProblemError(422, f"before: expected the `next` of the page before; got {text[:40]!r}")
+    return Place(int(match[1]), int(match[2]))
 
 
 class ReplayRequest(BaseModel):
@@ -236,7 +248,7 @@ class ReplayRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: Annotated[list[int], Field(min_length=1, max_length=MAX_REPLAY)]
+    ids: Annotated[list[Annotated[int, Field(ge=0, le=MAX_ID)]], Field(min_length=1, max_length=MAX_REPLAY)]
 
 
 @router.post("/startups/{startup}/rejections/replay", summary="Put dead letters through again")
@@ -254,16 +266,16 @@ async def replay_any(
 async def _replay(services: Services, startup: str | None, ids: list[int]) -> dict[str, Any]:
     results = []
     for ident in ids:
-        letter = await services.database.read(partial(dead_letters.get, ident=ident))
+        letter = await asyncio.to_thread(services.books.letter, ident)
         if letter is None or startup not in (None, letter.rejection.startup):
             results.append({"id": ident, "result": "not found"})
             continue
         try:
-            outcome = await services.replay(letter)
+            again = await services.replay(ident)
         except Unreplayable as error:
             results.append({"id": ident, "result": "not found", "detail": str(error)})
             continue
-        reasons = [reason.as_json() for rejection in outcome.rejections for reason in rejection.reasons]
+        reasons = [reason.as_json() for reason in again]
         result = "rejected again" if reasons else "accepted"
         results.append({"id": ident, "result": result, **({"reasons": reasons} if reasons else {})})
     return {"results": results}
@@ -274,17 +286,16 @@ async def _replay(services: Services, startup: str | None, ids: list[int]) -> di
 
 @router.get("/operator/status", summary="Health, ledger and dead letters of all startups")
 async def status(services: Parts, _who: Annotated[Principal, Depends(_operator)]) -> dict[str, Any]:
-    balance, totals = await services.database.read(
-        lambda connection: (ledger.balance(connection), dead_letters.totals(connection))
-    )
+    balance = await asyncio.to_thread(services.books.balance)
+    totals = await asyncio.to_thread(services.books.totals)
     return {
         "health": services.health().as_json(),
         "total": ledger.total(balance).as_json(),
         "startups": {
             slug: {
                 "ledger": balance.get(slug, ledger.Counts()).as_json(),
-                "dead_letters": totals.get(slug, dead_letters.Totals()).letters,
-                "devices": len(services.registry.devices(slug)),
+                "dead_letters": totals.get(slug, Totals()).letters,
+                "devices": len(services.devices(slug)),
             }
             for slug in [*services.config.by_slug, UNROUTED]
         },
@@ -303,7 +314,7 @@ def _add_probes(api: FastAPI, services: Services) -> None:
 
     @api.get("/metrics", summary="Prometheus metrics; with an operator's token", tags=["probes"])
     async def metrics(_who: Annotated[Principal, Depends(_operator)]) -> Response:
-        balance = await services.database.read(ledger.balance)
+        balance = await asyncio.to_thread(services.books.balance)
         parts = {f"{part.name}_ok": float(not part.problem) for part in services.health().parts}
-        text = await asyncio.to_thread(services.metrics.exposition, balance, parts)  # it reads /proc
+        text = await asyncio.to_thread(exposition, await services.measured(), balance, parts)
         return Response(text, media_type="text/plain; version=0.0.4")

@@ -86,7 +86,7 @@ def _window(text: str) -> int:
     except ValueError:
         every_ns = 0
     if every_ns <= 0:
-        raise ProblemError(422, f"every: expected a duration above 0 such as 30s or 5m; got {text!r}")
+        raise ProblemError(422, f"every: expected a duration above 0 such as 30s or 5m, at most 100y; got {text!r}")
     return every_ns
 
 
@@ -101,11 +101,15 @@ async def known_measurement(startup: Startup, store: Store, measurement: str) ->
 
 
 async def stream(startup: Startup, store: Store, parameters: HistoryParameters, query: Query) -> AsyncIterator[bytes]:
-    """The body of the answer, piece by piece."""
+    """The body of the answer, piece by piece.
+
+    Raises:
+        StoreUnavailable: the store cannot be read; an answer that has begun could not tell it any more.
+    """
     limit = parameters.limit
     if parameters.format == "json":
         limit = min(limit or MAX_ROWS, MAX_ROWS)
-    chunks = _limited(store.history(startup.slug, query), limit)
+    chunks = await _begun(_limited(store.history(startup.slug, query), limit))
     match parameters.format:
         case "json":
             return _json(startup, query, limit or MAX_ROWS, chunks)
@@ -113,6 +117,19 @@ async def stream(startup: Startup, store: Store, parameters: HistoryParameters, 
             return _csv(chunks, await columns(startup, store, query.measurement))
         case "ndjson":
             return _ndjson(chunks)
+
+
+async def _begun(chunks: AsyncIterator[list[Row]]) -> AsyncIterator[list[Row]]:
+    """The same chunks, of which the first has been read."""
+    nothing: list[Row] = []
+    first = await anext(chunks, nothing)
+
+    async def again() -> AsyncIterator[list[Row]]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return again()
 
 
 async def _limited(rows: AsyncGenerator[list[Row]], limit: int | None) -> AsyncIterator[list[Row]]:

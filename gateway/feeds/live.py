@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -19,7 +19,9 @@ from pydantic_core import to_json
 
 from gateway import timestamps
 from gateway.model import Reading, Rejection
-from gateway.pipeline import Outcome
+
+KEPT_BYTES = 2048
+"""What the ring keeps of a payload: it holds thousands of events, and a message may have any size."""
 
 
 class Event:
@@ -70,6 +72,11 @@ class Feed:
             self._news.set()
             self._news = asyncio.Event()
 
+    def skip(self, events: int) -> None:
+        """So many events will never be shown: listeners are told, and what came before them is forgotten."""
+        self._ring.clear()
+        self._next_id += events
+
     async def follow(self, after: int | None = None) -> AsyncGenerator[Chunk]:
         """Events as they come; with `after`, first those since that id."""
         self.listeners += 1
@@ -116,11 +123,11 @@ class Live:
     def feed(self, startup: str) -> Feed:
         return self._feeds.setdefault(startup, Feed(self._kept, self._first_id))
 
-    def publish(self, outcome: Outcome) -> None:
-        """Show what a batch became."""
-        for startup, readings in outcome.readings.items():
-            self.feed(startup).publish(readings)
-        self.publish_rejections(outcome.rejections)
+    def publish(self, readings: Mapping[str, Sequence[Reading]], rejections: Iterable[Rejection]) -> None:
+        """Show what a batch became: readings by startup, and rejections."""
+        for startup, several in readings.items():
+            self.feed(startup).publish(several)
+        self.publish_rejections(rejections)
 
     def publish_rejections(self, rejections: Iterable[Rejection]) -> None:
         """Show rejections, each in its startup's feed."""
@@ -128,7 +135,7 @@ class Live:
         for rejection in rejections:
             by_startup.setdefault(rejection.startup, []).append(rejection)
         for startup, several in by_startup.items():
-            self.feed(startup).publish(several)
+            self.feed(startup).publish([rejection.shortened(KEPT_BYTES) for rejection in several])
 
 
 def reading_json(reading: Reading) -> dict[str, object]:
@@ -152,5 +159,5 @@ def rejection_json(rejection: Rejection) -> dict[str, object]:
         "time": timestamps.to_rfc3339(rejection.arrived_ns),
         "records": rejection.records,
         "reasons": [reason.as_json() for reason in rejection.reasons],
-        "bytes": len(rejection.payload),
+        "bytes": rejection.size,
     }

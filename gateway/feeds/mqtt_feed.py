@@ -12,6 +12,7 @@ from gateway.feeds.live import reading_json, rejection_json
 from gateway.metrics import Metrics
 from gateway.model import UNROUTED, Reading, Rejection
 from gateway.mqtt.session import Session
+from gateway.topics import MAX_TOPIC_BYTES
 
 _NOT_IN_A_TOPIC = frozenset("+#\0/")
 
@@ -36,8 +37,11 @@ class MqttFeed:
         """Tell devices what was wrong with their messages."""
         for rejection in rejections:
             device, startup = rejection.device, rejection.startup
-            if device and startup != UNROUTED and not _NOT_IN_A_TOPIC & set(device):
-                self._publish(f"feedback/{startup}/{device}", to_json(rejection_json(rejection)), qos=1)
+            topic = f"feedback/{startup}/{device}"
+            if not device or startup == UNROUTED or _NOT_IN_A_TOPIC & set(device):
+                continue
+            if len(topic.encode()) <= MAX_TOPIC_BYTES:  # the device's own topic may be as long as MQTT allows
+                self._publish(topic, to_json(rejection_json(rejection)), qos=1)
 
     def _publish(self, topic: str, payload: bytes, qos: int) -> None:
         if not self._session.publish(topic, payload, qos=qos):

@@ -28,21 +28,26 @@ _OLD_CONNACK_LENGTH = 2
 log = get_logger(__name__)
 
 
-def make_session(settings: Mqtt, filters: Sequence[str], password: str | None = None) -> Session:
-    """The session that the settings ask for."""
+def make_session(
+    settings: Mqtt, filters: Sequence[str], password: str | None = None, unwanted: Sequence[str] = ()
+) -> Session:
+    """The session that the settings ask for. `unwanted` are filters that an earlier one may have had: it drops them."""
     match settings.protocol:
         case "5":
-            return Mqtt5Session(settings, filters, password)
+            return Mqtt5Session(settings, filters, password, unwanted)
         case "3.1.1":
-            return PahoSession(settings, filters, password)
+            return PahoSession(settings, filters, password, unwanted)
         case "auto":
-            return AutoSession(settings, filters, password)
+            return AutoSession(settings, filters, password, unwanted)
 
 
 class AutoSession:
     """Looks at the broker once, then is the session that it needs. Implements `gateway.mqtt.session.Session`."""
 
-    def __init__(self, settings: Mqtt, filters: Sequence[str], password: str | None = None) -> None:
+    def __init__(
+        self, settings: Mqtt, filters: Sequence[str], password: str | None = None, unwanted: Sequence[str] = ()
+    ) -> None:
+        self._unwanted = tuple(unwanted)
         self._settings = settings
         self._broker = Broker.of(settings)
         self._filters = tuple(filters)
@@ -65,7 +70,7 @@ class AutoSession:
                 self._note_problem(str(error))
                 await asyncio.sleep(next(waits))
             else:
-                self._chosen = make(self._settings, self._filters, self._password)
+                self._chosen = make(self._settings, self._filters, self._password, self._unwanted)
                 self._is_chosen.set()
         await self._chosen.run()
 

@@ -26,14 +26,15 @@ def pubacks(packet_ids: Iterable[int]) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """Calls `take` with what each read brought; `broker` is what to call the other side. `lost` is done, with the
-    reason, when nothing more can come."""
+    """Calls `take` with what each read brought, and how many bytes that was; `broker` is what to call the other side.
+    `lost` is done, with the reason, when nothing more can come."""
 
-    def __init__(self, take: Callable[[list[Packet]], None], broker: str) -> None:
+    def __init__(self, take: Callable[[list[Packet], int], None], broker: str) -> None:
         self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._take = take
         self._decoder = Decoder()
+        self._size = 0
         self._transport: asyncio.Transport
         self._out: list[bytes] = []
         self._is_flushing = False
@@ -92,6 +93,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard = self._loop.time()
+        self._size += len(data)
         try:
             packets = self._decoder.feed(data)
         except Malformed as error:
@@ -99,7 +101,8 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         if packets:
-            self._take(packets)
+            self._take(packets, self._size)
+            self._size = 0
 
     def connection_lost(self, error: Exception | None) -> None:
         how = f": {error}" if error else ""

@@ -23,9 +23,8 @@ from gateway.errors import BrokerRefused, SessionError
 from gateway.logs import get_logger
 from gateway.model import Batch, Message
 from gateway.mqtt.broker import Broker, refusal_advice, refused_subscription
-from gateway.mqtt.session import SessionState, now_state, pauses
+from gateway.mqtt.session import READ_AT_ONCE, READ_BYTES, SessionState, now_state, pauses
 
-READ_AT_ONCE = 2000
 MAX_PUBLISHING = 10_000
 ANSWER_WITHIN = 10.0
 VERSION = "3.1.1"
@@ -36,7 +35,10 @@ log = get_logger(__name__)
 class PahoSession:
     """Implements `gateway.mqtt.session.Session`."""
 
-    def __init__(self, settings: Mqtt, filters: Sequence[str], password: str | None = None) -> None:
+    def __init__(
+        self, settings: Mqtt, filters: Sequence[str], password: str | None = None, unwanted: Sequence[str] = ()
+    ) -> None:
+        self._unwanted = list(unwanted)
         self._settings = settings
         self._filters = tuple(filters)
         self._broker = Broker.of(settings)
@@ -45,6 +47,7 @@ class PahoSession:
         self._arrived: list[Message] = []
         self._packet_ids: list[int] = []
         self._arrived_ns = 0
+        self._arrived_bytes = 0
         self._something = asyncio.Event()
         self._answer: asyncio.Future[None] | None = None
         self._lost = asyncio.Event()
@@ -83,6 +86,7 @@ class PahoSession:
             self._something.clear()
             if self._arrived:
                 messages, self._arrived = self._arrived, []
+                self._arrived_bytes = 0
                 packet_ids, self._packet_ids = self._packet_ids, []
                 yield Batch(messages, self._arrived_ns, packet_ids, self._connections)
                 self._resume()
@@ -155,7 +159,10 @@ class PahoSession:
         self._asked.clear()
         self._client.on_socket_register_write = None  # paho writes CONNECT itself, in the thread
         await self._answered(self._open, "to the connection")
-        await self._answered(self._subscribe, "to the subscription")
+        if self._unwanted:
+            self._client.unsubscribe(self._unwanted)
+        if self._filters:
+            await self._answered(self._subscribe, "to the subscription")
         self._state = now_state(connected=True, connections=self._connections)
         log.info("broker connected", broker=str(self._broker), mqtt=VERSION, connections=self._connections)
 
@@ -244,7 +251,7 @@ class PahoSession:
         self._arrived_ns = time.time_ns()
         before = len(self._arrived)
         seen = -1
-        while seen != len(self._arrived) and len(self._arrived) - before < READ_AT_ONCE:
+        while seen != len(self._arrived) and len(self._arrived) - before < READ_AT_ONCE and not self._is_heavy():
             seen = len(self._arrived)
             if self._client.loop_read() is not MQTTErrorCode.MQTT_ERR_SUCCESS:
                 self._lost.set()
@@ -254,8 +261,11 @@ class PahoSession:
                 self._loop.call_soon(self._read_on)  # TLS may hold more that no selector reports
         if len(self._arrived) > before:
             self._something.set()
-        if len(self._arrived) >= max(self._settings.in_flight, READ_AT_ONCE):
+        if len(self._arrived) >= max(self._settings.in_flight, READ_AT_ONCE) or self._is_heavy():
             self._pause()
+
+    def _is_heavy(self) -> bool:
+        return self._arrived_bytes >= READ_BYTES
 
     def _read_on(self) -> None:
         if self._reading:
@@ -309,6 +319,7 @@ class PahoSession:
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         self._arrived.append(Message(message.topic, bytes(message.payload), message.qos, message.retain))
+        self._arrived_bytes += len(message.payload)
         if message.qos:
             self._packet_ids.append(message.mid)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import SupportsInt
 
 import mqtt5
@@ -22,9 +23,8 @@ from gateway.mqtt.broker import Broker, refusal_advice, refused_subscription
 from gateway.mqtt.connection import Connection, pubacks
 from gateway.mqtt.decoder import Packet, Salvaged
 from gateway.mqtt.outbox import Outbox
-from gateway.mqtt.session import SessionState, now_state, pauses
+from gateway.mqtt.session import READ_AT_ONCE, READ_BYTES, SessionState, now_state, pauses
 
-READ_AT_ONCE = 2000
 ANSWER_WITHIN = 10.0
 CLOSE_WITHIN = 2.0
 VERSION = "5"
@@ -36,7 +36,10 @@ log = get_logger(__name__)
 class Mqtt5Session:
     """Implements `gateway.mqtt.session.Session`."""
 
-    def __init__(self, settings: Mqtt, filters: Sequence[str], password: str | None = None) -> None:
+    def __init__(
+        self, settings: Mqtt, filters: Sequence[str], password: str | None = None, unwanted: Sequence[str] = ()
+    ) -> None:
+        self._unwanted = list(unwanted)
         self._settings = settings
         self._broker = Broker.of(settings)
         self._filters = tuple(filters)
@@ -47,6 +50,7 @@ class Mqtt5Session:
         self._arrived: list[Publish] = []
         self._packet_ids: list[int] = []
         self._arrived_ns = 0
+        self._arrived_bytes = 0
         self._something = asyncio.Event()
         self._stopped = False
         self._outbox = Outbox()
@@ -82,6 +86,7 @@ class Mqtt5Session:
             if self._arrived:
                 messages, self._arrived = self._arrived, []
                 packet_ids, self._packet_ids = self._packet_ids, []
+                self._arrived_bytes = 0
                 self._resume()
                 yield Batch(messages, self._arrived_ns, packet_ids, self._connections)
             elif self._stopped:
@@ -132,7 +137,11 @@ class Mqtt5Session:
         """
         connection = await self._open()
         await self._answered(connection, lambda: connection.send(self._connect_packet()), "to the connection")
-        await self._answered(connection, lambda: self._send_subscribe(connection, self._filters), "to the subscription")
+        if self._unwanted:
+            connection.send(mqtt5.UnsubscribePacket(self._outbox.next_id(), self._unwanted).write())
+        if self._filters:
+            subscribe = partial(self._send_subscribe, connection, self._filters)
+            await self._answered(connection, subscribe, "to the subscription")
         self._state = now_state(connected=True, connections=self._connections)
         log.info("broker connected", broker=str(self._broker), mqtt=VERSION, connections=self._connections)
         return connection
@@ -233,22 +242,25 @@ class Mqtt5Session:
     async def _say_goodbye(self) -> None:
         """DISCONNECT, after the acknowledgements that still wait; the session stays at the broker."""
         if self._connection is not None:
-            self._connection.send(mqtt5.DisconnectPacket().write())
+            expiry = None if self._filters else 0  # a session without subscriptions has nothing to come back for
+            self._connection.send(mqtt5.DisconnectPacket(session_expiry_interval=expiry).write())
         self._state = now_state(connected=False, problem="stopped", connections=self._connections)
         await self._detach()
 
     # ------------------------------------------------------------------ what comes
 
-    def _take(self, packets: list[Packet]) -> None:
-        """What one read of the socket brought."""
+    def _take(self, packets: list[Packet], size: int) -> None:
+        """What one read of the socket brought, and how many bytes it had."""
         self._arrived_ns = time.time_ns()
+        self._arrived_bytes += size
         if set(map(type, packets)) != _ONLY_MESSAGES:
             packets = [packet for packet in packets if type(packet) is PublishPacket or self._handle(packet)]
         self._arrived += packets
         self._packet_ids += [ident for packet in packets if (ident := packet.packet_id) is not None]
         if self._arrived:
             self._something.set()
-        if self._connection is not None and len(self._arrived) >= max(self._settings.in_flight, READ_AT_ONCE):
+        is_much = len(self._arrived) >= max(self._settings.in_flight, READ_AT_ONCE)
+        if self._connection is not None and (is_much or self._arrived_bytes >= READ_BYTES):
             self._connection.pause()
 
     def _handle(self, packet: Packet) -> bool:

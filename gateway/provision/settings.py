@@ -6,6 +6,7 @@ not named is left alone.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -99,13 +100,15 @@ def check_names(config: Config, settings: ProvisionSettings) -> None:
     """
     if settings.mosquitto is None:
         return
-    for name, whose in (
-        (settings.mosquitto.gateway_user, "the gateway's MQTT account"),
-        (settings.mosquitto.username, "the broker's admin"),
-        (config.settings.mqtt.client_id, "the gateway's MQTT session"),
-    ):
-        if name in config.by_slug:
-            raise ProvisionError(f"no startup can be called {name!r}, the name of {whose}: choose another slug")
+    taken = {
+        settings.mosquitto.gateway_user: "the gateway's MQTT account",
+        settings.mosquitto.username: "the broker's admin",
+    }
+    session = re.compile(rf"{re.escape(config.settings.mqtt.client_id)}(-\d+)?")  # with workers each has its own
+    for slug in config.by_slug:
+        whose = taken.get(slug) or (session.fullmatch(slug) and "the gateway's MQTT session")
+        if whose:
+            raise ProvisionError(f"no startup can be called {slug!r}, the name of {whose}: choose another slug")
 
 
 def secret(file: Path | None, variable: str, what: str) -> str:

@@ -106,6 +106,7 @@ class _Lane:
         self._writing = ThreadPoolExecutor(1, f"sqlite-write-{startup}")
         self._reading = ThreadPoolExecutor(READERS, f"sqlite-read-{startup}")
         self._writer: Writer | None = None
+        self._file: tuple[int, int] | None = None
 
     async def write(self, lines: Sequence[bytes]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._writing, self._write, lines)
@@ -141,9 +142,11 @@ class _Lane:
         """The writer, opened if need be; after an error of SQLite it is closed, and remembers nothing."""
         with _explained(self._path):
             try:
-                if not self._path.exists():
-                    self._close_writer()  # it would go on writing into the file that was deleted
-                self._writer = self._writer or Writer(self._path)
+                if (file := _identity(self._path)) is None or file != self._file:
+                    self._close_writer()  # it would go on writing into a file that was deleted
+                if self._writer is None:
+                    self._writer = Writer(self._path)
+                    self._file = _identity(self._path)
                 yield self._writer
             except sqlite3.Error:
                 self._close_writer()
@@ -188,6 +191,15 @@ class _Session:
             if self._connection is None:
                 self._connection = sqlite_schema.open_for_reading(self._path)
             return nothing if self._connection is None else read(self._connection)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path now; with several workers another one may have made it anew."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

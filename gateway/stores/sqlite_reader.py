@@ -160,6 +160,8 @@ def _downsampled(
         found = connection.execute(statement, bounds).fetchall()
         yield _rows(measurement, series, found)
         at = window + WINDOWS * every
+        if at >= stop:
+            return
 
 
 def _rows(measurement: _Measurement, series: _Series, found: Iterable[Any]) -> list[Row]:

@@ -324,6 +324,15 @@ async def test_windows_of_each_series(store: Store) -> None:
     assert sorted((row.tags["zone"], row.fields["t"]) for row in found) == [("a", 1.0), ("b", 5.0)]
 
 
+@pytest.mark.parametrize("days", [30, 107, 365, 36_500])
+async def test_long_windows(store: Store, days: int) -> None:
+    """Windows of months, years, a century: each has its mean."""
+    await write(store, reading({"t": 1.0}, NOW), reading({"t": 3.0}, NOW + SECOND))
+    window = days * 86_400 * SECOND
+    found = await rows(store, every_ns=window, start_ns=NOW - window, stop_ns=NOW + 60 * SECOND)
+    assert [row.fields["t"] for row in found] == [2.0]
+
+
 async def test_windows_over_a_long_silence(store: Store) -> None:
     """Empty windows are left out, millions of them too."""
     year = 365 * 86_400 * SECOND

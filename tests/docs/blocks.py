@@ -1,4 +1,4 @@
-"""The fenced blocks of README.md and docs/, and how each one is tested.
+"""The fenced blocks of README.md, bench/README.md and docs/, and how each one is tested.
 
 The line before a block is an HTML comment, a marker, that readers do not see:
 
@@ -71,8 +71,8 @@ class Command:
 
 
 def documents() -> list[Path]:
-    """README.md and all of docs/, in a fixed order."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """README.md, that of bench/, and all of docs/, in a fixed order."""
+    return [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def name(document: Path) -> str:

@@ -22,7 +22,7 @@ from gateway.config import Settings, StartupFile
 from gateway.config.models import REJECTIONS
 from gateway.errors import GatewayError
 from gateway.ledger import Counts
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, exposition
 from gateway.model import Code, Reason, Rejection
 from gateway.provision.settings import GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings, StoreAdmin
 from tests.builders import database
@@ -143,7 +143,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
     metrics = Metrics()
     metrics.rejected([Rejection("acme", "d", "t", b"", 0, (Reason(Code.EMPTY, "payload", "a", "b"),))])
     parts = dict.fromkeys(("broker_ok", "disk_ok", "journal_ok"), 1.0)
-    text = metrics.exposition({"acme": Counts()}, parts).decode()
+    text = exposition(metrics.families(), {"acme": Counts()}, parts).decode()
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE gateway_")}
     names = {name for name in names if not name.endswith("_created")}
     documented = set(re.findall(r"^\| `(gateway_\w+)", doc("operators-guide.md"), re.MULTILINE))

@@ -230,6 +230,15 @@ async def test_wrong_parameters_are_told(gateway: Running, query: str, says: str
     assert says in answer.json()["detail"]
 
 
+async def test_ids_that_no_dead_letter_has_are_told(gateway: Running) -> None:
+    """422 for what is no id, however large."""
+    answer = await get(gateway, f"/v1/startups/acme/rejections?before={10**30}")
+    assert answer.status_code == 422
+    async with gateway.client("acme-token") as client:
+        answer = await client.post("/v1/startups/acme/rejections/replay", json={"ids": [10**30]})
+    assert answer.status_code == 422
+
+
 async def test_history_as_json_csv_and_ndjson(gateway: Running, device: aiomqtt.Client) -> None:
     """The same rows in three formats, downsampled if asked, bounded if asked."""
     start = 600_000 * ((now_ms() - 3_600_000) // 600_000)

@@ -17,7 +17,6 @@ from gateway.feeds import sse
 from gateway.feeds.auth import Tokens
 from gateway.model import Reading, Rejection
 from gateway.mqtt.embedded import EmbeddedBroker
-from gateway.pipeline import Outcome
 from tests.running import Running, running, write_config
 from tests.servers import eventually
 
@@ -35,7 +34,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Running]:
 
 def publish(gateway: Running, *values: int, device: str = "d", measurement: str = "climate") -> None:
     readings = [Reading("acme", device, measurement, {}, {"n": value}, value) for value in values]
-    gateway.gateway.live.publish(Outcome(readings={"acme": readings}))
+    gateway.gateway.live.publish({"acme": readings}, ())
 
 
 class Stream:
@@ -143,10 +142,16 @@ async def test_a_silent_stream_is_kept_open(gateway: Running, monkeypatch: pytes
         assert (await stream.event())["data"]["fields"]["n"] == 1
 
 
-async def test_a_wrong_event_id_is_told(gateway: Running) -> None:
-    """An id that is none: 422 and what was expected."""
+@pytest.mark.parametrize("ident", ["soon", "9" * 5000])
+async def test_a_wrong_event_id_is_told(gateway: Running, ident: str) -> None:
+    """An id that is none: 422 and what was expected, over HTTP and before a WebSocket opens."""
+    url = gateway.url.replace("http", "ws") + f"{URL}/ws?after={ident}"
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        async with websockets.connect(url, additional_headers={"Authorization": "Bearer acme-token"}):
+            pass
+    assert refused.value.response.status_code == 422
     async with gateway.client("acme-token") as client:
-        answer = await client.get(URL, headers={"Last-Event-ID": "soon"})
+        answer = await client.get(URL, headers={"Last-Event-ID": ident})
     assert answer.status_code == 422
     assert "whole number" in answer.json()["detail"]
 
@@ -164,6 +169,14 @@ async def test_the_websocket_sends_the_same_events(gateway: Running) -> None:
     assert [event["event"] for event in events] == ["reading", "rejection"]
     assert events[0]["data"]["fields"] == {"n": 1}
     await eventually(lambda: gateway.gateway.live.feed("acme").listeners == 0)
+
+
+async def test_the_websocket_takes_no_subprotocol_that_was_not_offered(gateway: Running) -> None:
+    """A client with its token in the header may offer other subprotocols; none of them is chosen."""
+    url = gateway.url.replace("http", "ws") + f"{URL}/ws"
+    headers = {"Authorization": "Bearer acme-token"}
+    async with websockets.connect(url, additional_headers=headers, subprotocols=["other"]) as socket:  # type: ignore[list-item]
+        assert socket.subprotocol is None
 
 
 @pytest.mark.parametrize(("token", "path"), [("wrong", "acme"), ("voltwise-token", "acme")])

@@ -300,6 +300,7 @@ async def test_a_last_day_that_is_over_is_told(gateway: Gateway, config: Path, c
         (("startups", "add", "gateway", "--name", "x"), "the name of the gateway's MQTT account"),
         (("startups", "add", "admin", "--name", "x"), "the name of the broker's admin"),
         (("startups", "add", "testbed-gateway", "--name", "x"), "the name of the gateway's MQTT session"),
+        (("startups", "add", "testbed-gateway-2", "--name", "x"), "the name of the gateway's MQTT session"),
         (("startups", "add", "birch", "--name", "x", "--team", "nobody"), "an e-mail address"),
         (
             ("startups", "add", "birch", "--name", "x", "--store", "east"),

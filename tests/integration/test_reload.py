@@ -76,7 +76,7 @@ async def test_a_rule_added_under_load_loses_nothing(gateway: Running, config: P
         seen = None
         while seen is None and time.monotonic() - changed < 10:
             await client.publish("lora/acme/d/air", b'{"co2":500}', qos=1)
-            if "air" in await gateway.gateway.store.measurements("acme"):
+            if "air" in await gateway.gateway.engine.store.measurements("acme"):
                 seen = time.monotonic() - changed
             await asyncio.sleep(0.05)
         await eventually(lambda: sent > 3000)
@@ -87,7 +87,7 @@ async def test_a_rule_added_under_load_loses_nothing(gateway: Running, config: P
     counts = await gateway.stored(sent)
     assert counts.rejected == 0
     assert counts.balanced
-    assert gateway.gateway.session.state.connections == 1
+    assert gateway.gateway.engine.session.state.connections == 1
 
 
 async def test_a_wrong_configuration_changes_nothing(gateway: Running, config: Path, broker: Mosquitto) -> None:
@@ -158,7 +158,7 @@ async def test_a_startup_that_is_gone_is_not_taken_in(gateway: Running, config: 
             return (await gateway.counts("_unrouted")).rejected == 1
 
         await eventually(unrouted)
-    assert len(await gateway.gateway.store.latest("voltwise")) == 1
+    assert len(await gateway.gateway.engine.store.latest("voltwise")) == 1
 
 
 async def test_settings_that_need_a_restart_are_told(config: Path, broker: Mosquitto) -> None:

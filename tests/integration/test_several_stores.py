@@ -84,10 +84,10 @@ async def test_a_store_that_is_down_costs_only_its_own_startups_delay(
     """While one store is down the startups of another are stored; what waits is stored when it is back."""
     await influxd.kill()
     await publish(broker, "acme", 1.0)
-    await eventually(lambda: gateway.gateway.drain.states["acme"].problem, within=20)
+    await eventually(lambda: gateway.gateway.engine.drain.states["acme"].problem, within=20)
     await publish(broker, "voltwise", 2.0)
     await gateway.stored(1, "voltwise")
-    assert gateway.gateway.drain.states["voltwise"].problem == ""
+    assert gateway.gateway.engine.drain.states["voltwise"].problem == ""
     assert (await gateway.counts("acme")).journaled == 1
     await influxd.start()
     await gateway.stored(1, "acme", within=30)
@@ -117,7 +117,7 @@ async def test_a_store_that_came_while_the_gateway_ran_is_there_after_a_restart(
         send_acme_to(config, "west")
         await eventually(lambda: gateway.gateway.config.by_slug["acme"].store == "west")
         await publish(broker, "acme", 2.0)
-        await eventually(lambda: "restart the gateway" in gateway.gateway.drain.states["acme"].problem)
+        await eventually(lambda: "restart the gateway" in gateway.gateway.engine.drain.states["acme"].problem)
     async with running(config) as gateway:
         await gateway.stored(1)
         assert await temperatures(gateway, "acme") == [2.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -166,7 +167,8 @@ def test_try_payload_from_elsewhere(run: Command, samples: Path, tmp_path: Path)
     (tmp_path / "payload").write_bytes(b'{"t": "\xff"}')
     file = run("try", TOPIC, f"@{tmp_path}/payload", "-c", samples, "--json")
     piped = run("try", TOPIC, "-", "-c", samples, "--json", stdin=b'{"t": "\xff"}')
-    assert file.json == piped.json
+    given = run("try", TOPIC, os.fsdecode(b'{"t": "\xff"}'), "-c", samples, "--json")
+    assert file.json == piped.json == given.json
     assert file.json["reasons"][0]["code"] == "not_json"
     assert "\\xff" in file.json["reasons"][0]["got"]
     assert run("try", TOPIC, "-", "-c", samples, stdin=good().encode()).code == 0

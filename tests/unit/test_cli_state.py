@@ -107,6 +107,7 @@ def test_show_one_that_is_not_there(run: Command, directory: Path) -> None:
     done = run("dead-letters", "show", 99, "-c", directory)
     assert done.code == 2
     assert "there is no dead letter 99" in done.err
+    assert run("dead-letters", "show", 10**30, "-c", directory).code == 2
 
 
 def test_status_when_nothing_runs(run: Command, directory: Path) -> None:

@@ -80,11 +80,11 @@ def test_pages(connection: sqlite3.Connection) -> None:
     insert(connection, [rejection(str(i).encode(), "acme" if i % 2 else "beta") for i in range(7)], PLENTY)
     first = page(connection, limit=3)
     assert payloads(first) == [b"6", b"5", b"4"]
-    second = page(connection, before=first[-1].id, limit=10)
+    second = page(connection, before=first[-1].place, limit=10)
     assert payloads(second) == [b"3", b"2", b"1", b"0"]
-    assert page(connection, before=second[-1].id) == []
+    assert page(connection, before=second[-1].place) == []
     assert payloads(page(connection, "acme")) == [b"5", b"3", b"1"]
-    assert payloads(page(connection, "acme", before=first[-1].id)) == [b"3", b"1"]
+    assert payloads(page(connection, "acme", before=first[-1].place)) == [b"3", b"1"]
     assert page(connection, "nobody") == []
 
 

@@ -233,7 +233,7 @@ def test_nothing_is_deleted_unread(run: Command, tmp_path: Path, monkeypatch: py
     """A startup whose data cannot be read does not leave with --delete-data; without it leaves, and its data stays."""
     other = "topics: {air: {topic: 'testbed/birch/{device}/air', fields: {t: {type: float}}}}\nname: Birch\n"
     config = write_config(tmp_path / "config", "", acme=STARTUP, birch=other)
-    monkeypatch.setattr("gateway.app.make_store", lambda _config: Hidden(tmp_path / "store"))
+    monkeypatch.setattr("gateway.stores.build.make_store", lambda _config: Hidden(tmp_path / "store"))
     leave = ("startups", "remove", "acme", "--export-to", tmp_path / "out", "--config", config)
     failed = run(*leave, "--delete-data")
     assert failed.code == 1

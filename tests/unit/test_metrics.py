@@ -5,14 +5,14 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.ledger import Counts
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, exposition
 from gateway.model import Code, Reason, Rejection
 from tests.builders import NOW, rejection
 
 
 def exposed(metrics: Metrics, ledger: dict[str, Counts]) -> dict[tuple[str, ...], float]:
     """Each sample by its name and the values of its labels, in the order of the labels' names."""
-    text = metrics.exposition(ledger, {"connected": 1.0}).decode()
+    text = exposition(metrics.families(), ledger, {"connected": 1.0}).decode()
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)

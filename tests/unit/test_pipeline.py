@@ -227,6 +227,18 @@ def test_counts() -> None:
     assert {slug: len(lines) for slug, lines in outcome.lines.items()} == {"acme": 1, "beta": 2}
 
 
+@pytest.mark.parametrize("topic", ["testbed/acme/{}/climate", "testbed/acme/{}", "testbed/{}", "{}"])
+def test_long_topics_are_not_remembered(topic: str) -> None:
+    """A topic of 60 kB is refused in few words, and leaves nothing behind: whoever sends many must not fill the
+    memory."""
+    one = pipeline()
+    long = topic.format("x" * 60_000)
+    rejection = refuse(one.refine(message("{}", long), NOW))
+    assert all(len(str(reason)) < 1000 for reason in rejection.reasons)
+    assert "characters)" in str(rejection.reasons[0])
+    assert one.route(long) is not one.route(long)
+
+
 def test_more_topics_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Topics that come again after they were forgotten are routed as before."""
     monkeypatch.setattr("gateway.routes.ROUTES_KEPT", 2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from gateway.config import Startup
 from gateway.model import Code, Rejection
 from gateway.pipeline import Outcome, Pipeline
@@ -127,12 +129,12 @@ def test_quota_of_series() -> None:
     assert "new each time" in rejection.reasons[0].hint
 
 
-def test_arrays_of_bad_records_use_up_the_quota() -> None:
-    """An array of bad records costs as much as that many messages; one of good records costs one."""
+@pytest.mark.parametrize("record", [GOOD, BAD])
+def test_arrays_use_up_the_quota(record: object) -> None:
+    """An array, good or bad, costs as much as that many messages: it is taken whole, and the next ones have to wait."""
     made = pipeline(startup(quota={"messages": "1/s", "burst": 100}))
-    kept = made.process(batch(message(json.dumps([GOOD] * 500)), message()))
-    assert len(kept.readings["acme"]) == 501
-    made.process(batch(message(json.dumps([BAD] * 150))))
+    first = made.process(batch(message(), message(json.dumps([record] * 140))))
+    assert len(first.readings["acme"]) + sum(one.count for one in first.rejections) == 141
     (refused,) = made.process(batch(message())).rejections
     assert [reason.code for reason in refused.reasons] == [Code.OVER_QUOTA]
     later = made.process(batch(message(), arrived_ns=NOW + 60 * NS))

@@ -13,7 +13,7 @@ from gateway import render
 from gateway.dead_letters import DeadLetter
 from gateway.demo import Doors, Report
 from gateway.ledger import Counts
-from gateway.model import Code, Reading, Reason, Rejection
+from gateway.model import UNROUTED, Code, Reading, Reason, Rejection
 from gateway.pipeline import Refined
 from tests.builders import NOW
 
@@ -101,6 +101,21 @@ def test_ledger_that_does_not_balance() -> None:
     text = shown(render.ledger_table({"acme": Counts(received=2, accepted=1), "beta": Counts()}))
     marks = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.strip()}
     assert (marks["acme"], marks["beta"], marks["all"]) == ("✗", "✓", "✗")
+
+
+def test_the_ledger_fits_a_terminal() -> None:
+    """Millions of readings are told in full in 80 columns."""
+    out = Console(file=io.StringIO(), width=80, color_system=None)
+    out.print(render.ledger_table({"voltwise": Counts(1_234_567, 1_234_567, 0, 1_234_000, 567), UNROUTED: Counts(1)}))
+    assert isinstance(out.file, io.StringIO)
+    assert out.file.getvalue().split().count("1,234,567") == 3
+    assert "…" not in out.file.getvalue()
+
+
+def test_long_topics_in_the_list_of_letters() -> None:
+    """A topic of 60 kB takes a line or two of the list, not a thousand."""
+    long = Rejection("acme", "x" * 60_000, "testbed/acme/" + "x" * 60_000, b"", NOW, HOSTILE.reasons)
+    assert len(shown(render.letters([DeadLetter(1, long)]))) < 3000
 
 
 def test_health() -> None:

@@ -186,6 +186,17 @@ def test_overlap_of_two_startups(tmp_path: Path) -> None:
     assert "lora/berlin/{device}/up" in problem.expected + problem.got
 
 
+def test_overlap_beside_other_errors(tmp_path: Path) -> None:
+    """What else is wrong in a file does not hide that it claims another's topic."""
+    other = STARTUP.replace("testbed/acme/{device}/climate", "lora/{device}/up")
+    write_config(tmp_path, acme=f"retention: forever\n{other}", beta=other)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path)
+    wrong, overlap = caught.value.problems
+    assert (wrong.line, wrong.where) == (1, "retention")
+    assert "acme.yaml:5 has 'lora/{device}/up', which overlaps" in overlap.expected
+
+
 def test_overlap_within_a_startup(tmp_path: Path) -> None:
     """Two rules of one startup that match the same topic are refused as well."""
     problem = one(write_config(tmp_path, acme=TWO.replace("TOPIC", "testbed/acme/{device}/{kind}")))

@@ -25,16 +25,28 @@ def one(directory: Path) -> Problem:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("200ms", 0.2), ("30s", 30), ("1.5h", 5400), ("5 m", 300), ("2w", 1_209_600), ("1y", 31_536_000), ("0s", 0)],
+    [
+        ("200ms", 0.2),
+        ("30s", 30),
+        ("1.5h", 5400),
+        ("5 m", 300),
+        ("2w", 1_209_600),
+        ("1y", 31_536_000),
+        ("0s", 0),
+        ("100y", 3.1536e9),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     """Durations are a number and a unit from ms to years."""
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("wrong", ["30", 30, "", "s", "-5s", "5 min", "1e3s", "9" * 400 + "y", None, "5s\n"])
+@pytest.mark.parametrize(
+    "wrong", ["30", 30, "", "s", "-5s", "5 min", "1e3s", "9" * 400 + "y", "101y", "36501d", None, "5s\n"]
+)
 def test_wrong_durations(wrong: object) -> None:
-    """A number without a unit, or with another, is no duration."""
+    """A number without a unit, or with another, is no duration; nor is more than a century, which 64 bits of ns
+    around now do not hold."""
     with pytest.raises(PydanticCustomError, match="a duration such as"):
         parse_duration(wrong)
 
@@ -111,6 +123,9 @@ def test_templates() -> None:
         ("mqtt: {url: 'mqtt://host:65536'}", "mqtt.url", "a URL such as mqtt://host:1883"),
         ("mqtt: {protocol: 4}", "mqtt.protocol", "'auto', '3.1.1' or '5'"),
         ("mqtt: {in_flight: 65536}", "mqtt.in_flight", "at most 65535"),
+        ("mqtt: {keep_alive: 1d}", "mqtt.keep_alive", "from 1s to 65535s"),
+        ("mqtt: {keep_alive: 10ms}", "mqtt.keep_alive", "from 1s to 65535s"),
+        ("mqtt: {session_expiry: 137y}", "mqtt.session_expiry", "at most 100y"),
         ("mqtt: {client_id: ''}", "mqtt.client_id", "at least 1 character"),
         ("mqtt: {ca_file: 5}", "mqtt.ca_file", "a path"),
         ("store: {kind: mysql}", "store.kind", "'sqlite' or 'influxdb'"),
@@ -124,6 +139,7 @@ def test_templates() -> None:
         ("http: {listen: '127.0.0.1:99999'}", "http.listen", "an address and port"),
         ("http: {console: maybe}", "http.console", "true or false"),
         ("feeds: {kept: 1}", "feeds.kept", "at least 10"),
+        ("feeds: {kept: 99999999999999999999}", "feeds.kept", "at most 1000000"),
         ("log: 5", "log", "a mapping"),
         ("log: [1]", "log", "a mapping"),
     ],

@@ -16,22 +16,21 @@ import pytest
 from fastapi import FastAPI
 
 from gateway import console
+from gateway.books import Books
 from gateway.config import load
 from gateway.console import sessions
-from gateway.database import Database
+from gateway.database import FILE_NAME, Database
 from gateway.feeds.api import create_api
 from gateway.feeds.auth import Principal, Tokens
 from gateway.feeds.health import Health
 from gateway.feeds.live import Live
 from gateway.feeds.services import Services
-from gateway.metrics import Metrics
-from gateway.registry import Registry
 from gateway.stores.sqlite import SqliteStore
 
 SECRET = "secret"
 
 
-async def _no_replay(_letter: object) -> Any:
+async def _not_asked(*_arguments: object) -> Any:
     raise NotImplementedError
 
 
@@ -39,17 +38,16 @@ async def _no_replay(_letter: object) -> Any:
 def services(tmp_path: Path) -> Services:
     config = load(Path(__file__).parents[3] / "config")
     settings = config.settings.model_copy(update={"state_dir": tmp_path})
-    database = Database(tmp_path / "state.db")
     return Services(
         config.model_copy(update={"settings": settings}),
         Tokens({"acme": "acme-token"}, "operator-token"),
         SqliteStore(tmp_path / "store"),
         Live(100),
-        Registry(database, {}),
-        database,
-        Metrics(),
+        Books(tmp_path),
+        lambda _startup: [],
         lambda: Health((), {}),
-        _no_replay,
+        _not_asked,
+        _not_asked,
     )
 
 
@@ -61,13 +59,14 @@ def api(services: Services) -> FastAPI:
 
 
 @pytest.fixture
-async def browser(api: FastAPI, services: Services) -> AsyncIterator[httpx.AsyncClient]:
-    await services.database.open()
+async def browser(api: FastAPI, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    database = Database(tmp_path / FILE_NAME)
+    await database.open()
     async with api.router.lifespan_context(api):
         transport = httpx.ASGITransport(api, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield client
-    await services.database.close()
+    await database.close()
 
 
 async def test_the_door_is_at_the_root(browser: httpx.AsyncClient) -> None:

@@ -6,14 +6,15 @@ import asyncio
 from pathlib import Path
 
 from gateway import ledger
+from gateway.books import Books
 from gateway.console.sampler import EVERY, Sample, Sampler
-from gateway.database import Database
+from gateway.database import FILE_NAME, Database
 from gateway.ledger import Counts
 from tests.servers import eventually
 
 
 def sampler(*received: int, kept: int = 450) -> Sampler:
-    one = Sampler(Database(Path("unused")), kept)
+    one = Sampler(Books(Path("unused")), kept)
     for number, count in enumerate(received, start=1):
         one.add(Sample(number * EVERY, {"acme": Counts(received=count, accepted=count)}))
     return one
@@ -49,12 +50,12 @@ def test_samples_are_bounded() -> None:
 
 
 async def test_the_ledger_is_sampled(tmp_path: Path) -> None:
-    """From the gateway's own database, until it is cancelled."""
-    database = Database(tmp_path / "state.db")
+    """From the gateway's own books, until it is cancelled."""
+    database = Database(tmp_path / FILE_NAME)
     await database.open()
     try:
         await database.write(lambda connection: ledger.add(connection, {"acme": Counts(received=3, accepted=3)}))
-        one = Sampler(database)
+        one = Sampler(Books(tmp_path))
         task = asyncio.create_task(one.run())
         await eventually(lambda: one.newest.counts("acme").received == 3)
         task.cancel()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway.config import Startup
+from gateway.errors import StoreUnavailable
 from gateway.feeds.history import Format, HistoryParameters, stream
 from gateway.feeds.problems import ProblemError
 from gateway.stores.contract import Columns, Query, Row, Store
@@ -78,7 +79,7 @@ def test_a_time_that_cannot_be_read_is_told(text: str) -> None:
     assert repr(text) in told.value.detail
 
 
-@pytest.mark.parametrize("text", ["0s", "5", "-5m", "often"])
+@pytest.mark.parametrize("text", ["0s", "5", "-5m", "often", "999999999999y"])
 def test_a_window_that_cannot_be_read_is_told(text: str) -> None:
     """`every` must be a duration above 0."""
     with pytest.raises(ProblemError, match="every: expected a duration above 0"):
@@ -98,6 +99,23 @@ async def test_a_limit_stops_the_store() -> None:
     answer = json.loads(await body(store, "json", limit=15))
     assert (answer["count"], answer["truncated"]) == (15, True)
     assert store.given == 2
+
+
+class NoRows(ManyRows):
+    """A store that cannot be read."""
+
+    async def history(self, _startup: str, _query: Query) -> AsyncGenerator[list[Row]]:
+        raise StoreUnavailable("the disk is gone")
+        yield []
+
+
+@pytest.mark.parametrize("format_", ["json", "csv", "ndjson"])
+async def test_a_store_that_cannot_be_read_is_told_before_the_answer_begins(format_: Format) -> None:
+    """The error comes while it still can be a status: an answer that broke off would look like a short one."""
+    parameters = HistoryParameters(measurement="climate", format=format_)
+    as_store: Store = NoRows()  # type: ignore[assignment]  # it is read only
+    with pytest.raises(StoreUnavailable):
+        await stream(STARTUP, as_store, parameters, QUERY)
 
 
 async def test_csv_is_safe_in_a_spreadsheet() -> None:

@@ -6,9 +6,8 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 
-from gateway.feeds.live import Chunk, Feed, Live
+from gateway.feeds.live import KEPT_BYTES, Chunk, Feed, Live
 from gateway.model import Code, Reading, Reason, Rejection
-from gateway.pipeline import Outcome
 
 FIRST = 1000
 
@@ -93,7 +92,7 @@ def test_outcomes_go_to_the_feed_of_their_startup() -> None:
     """Readings and rejections appear in their own startup's feed alone, as JSON of one form."""
     live = Live(10)
     rejection = Rejection("voltwise", "v", "t", b"x", 5, (Reason(Code.MISSING, "/t", "a number", "nothing"),))
-    live.publish(Outcome(readings={"acme": [reading(1)]}, rejections=[rejection]))
+    live.publish({"acme": [reading(1)]}, [rejection])
     (event,) = live.feed("acme").recent()
     assert json.loads(event.json)["time"] == "1970-01-01T00:00:00.000000001Z"
     (refused,) = live.feed("voltwise").recent()
@@ -101,3 +100,16 @@ def test_outcomes_go_to_the_feed_of_their_startup() -> None:
     assert json.loads(refused.json)["reasons"] == [
         {"code": "missing", "where": "/t", "expected": "a number", "got": "nothing"}
     ]
+
+
+def test_the_feed_keeps_no_large_payloads() -> None:
+    """Of a large payload the ring keeps the beginning, and its size as it came: memory is bounded whatever comes."""
+    live = Live(10)
+    reason = Reason(Code.TOO_LARGE, "payload", "at most 65,536 bytes", "5,000,000 bytes")
+    large = Rejection("acme", "th-1", "t", b"x" * 5_000_000, 5, (reason,))
+    live.publish_rejections([large])
+    (event,) = live.feed("acme").recent()
+    assert isinstance(event.of, Rejection)
+    assert len(event.of.payload) == KEPT_BYTES
+    assert event.of.size == json.loads(event.json)["bytes"] == 5_000_000
+    assert event.of.shortened(10).size == 5_000_000

@@ -184,6 +184,21 @@ async def test_somebody_deletes_the_file(store: SqliteStore, tmp_path: Path) -> 
     assert [row.fields for row in await read(store)] == [{"t": 22.5}]
 
 
+async def test_another_worker_makes_a_deleted_file_anew(store: SqliteStore, tmp_path: Path) -> None:
+    """Of two processes that write a startup's file both write into the new one after it was deleted."""
+    other = SqliteStore(tmp_path)
+    await other.open()
+    lines = [LINE[:-1] + b"%d" % number for number in range(4)]
+    await store.write("acme", [lines[0]])
+    await other.write("acme", [lines[1]])
+    for path in await asyncio.to_thread(list, tmp_path.glob("acme.db*")):
+        await asyncio.to_thread(path.unlink)
+    await other.write("acme", [lines[2]])
+    await store.write("acme", [lines[3]])
+    assert len(await read(store)) == len(await read(other)) == 2
+    await other.close()
+
+
 async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     """The directory, and a startup's files while the store is open."""
     store = SqliteStore(tmp_path / "state" / "store")

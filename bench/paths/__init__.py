@@ -1,0 +1,1 @@
+"""The named paths: each measures one way through the gateway."""

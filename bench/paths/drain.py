@@ -1,0 +1,107 @@
+"""`drain`: journal to store. The journal is filled while the store is away; then the gateway starts again with it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from typing import get_args
+
+from bench import rig, stores, words
+from bench.children import BenchError, Helper
+from bench.gateway_process import Gateway
+from bench.options import Options, StoreKind
+from bench.report import Report, Row, progress
+from bench.rig import Meter, Site
+from bench.stats import median, rate
+
+READINGS_A_SECOND = 100_000
+"""For how many readings of the journal `--seconds` stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """One journal, emptied. `cpu` is CPU-seconds by process; `whole`: balanced, and all of it is in the store."""
+
+    readings: int
+    rate: float
+    cpu: dict[str, float]
+    whole: bool
+
+
+async def run(options: Options) -> Report:
+    """Both stores in turns."""
+    kinds: tuple[StoreKind, ...] = get_args(StoreKind)
+    runs: dict[StoreKind, list[Drained]] = {kind: [] for kind in kinds}
+    with progress("drain", options.rounds * len(kinds)) as advance:
+        for _ in range(options.rounds):
+            for kind in kinds:
+                advance(kind)
+                runs[kind].append(await _drained(options, kind))
+    figures = {str(kind): _figures(several) for kind, several in runs.items()}
+    rows = [row for kind, several in runs.items() for row in _rows(kind, several)]
+    whole = all(one.whole for several in runs.values() for one in several)
+    rows.append(Row("ledger balanced, all stored", words.yes(whole), "yes", whole))
+    measurements = [{"store": kind, **asdict(one)} for kind, several in runs.items() for one in several]
+    return Report({"path": "drain", "balanced": whole, **figures}, rows, measurements, whole)
+
+
+async def _drained(options: Options, kind: StoreKind) -> Drained:
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(rig.mosquitto())
+        directory = await stack.enter_async_context(rig.scratch())
+        gateway = rig.gateway_of(options, directory, one, None)
+        async with gateway:
+            await _fill(options, Site(options, one, gateway, None))
+        store = await stack.enter_async_context(stores.opened(kind, directory, options.shape))
+        gateway.use(store.influx)
+        await stack.enter_async_context(gateway)
+        readings, speed, cpu = await _emptied(gateway, store.pids)
+        counts = gateway.balance()
+        in_store = await store.points(options.shape)
+        return Drained(readings, speed, cpu, gateway.balanced() and counts.stored == counts.accepted == in_store)
+
+
+async def _fill(options: Options, site: Site) -> None:
+    messages = options.messages or int(options.seconds * READINGS_A_SECOND / options.shape.readings)
+    async with Helper("load", options.load(site.broker.port)) as load:
+        await rig.phase(site, load, site.broker, {"messages": messages}, 0)
+
+
+async def _emptied(gateway: Gateway, pids: dict[str, int]) -> tuple[int, float, dict[str, float]]:
+    """From the first look that finds something stored to the one that finds all: readings, rate, CPU-seconds."""
+    accepted = gateway.count("accepted")
+    await gateway.until("stored", 1)
+    meter = Meter({"gateway": gateway.pid, **pids})
+    start_ns, before = time.monotonic_ns(), gateway.count("stored")
+    end_ns = await gateway.until("stored + refused", accepted)
+    if accepted == before:
+        raise BenchError(f"drain: {accepted:,} readings were stored before the first look; ask for more --seconds")
+    return accepted - before, rate(accepted - before, start_ns, end_ns), meter.cpu()
+
+
+def _per_cpu_second(one: Drained) -> float:
+    return one.readings / max(one.cpu["gateway"], 0.01)
+
+
+def _figures(several: list[Drained]) -> dict[str, object]:
+    return {
+        "readings": several[-1].readings,
+        "rate": round(median(one.rate for one in several)),
+        "readings_per_cpu_second": round(median(map(_per_cpu_second, several))),
+        "cpu_us_per_reading": _cpu_us(several),
+    }
+
+
+def _cpu_us(several: list[Drained]) -> dict[str, float]:
+    """CPU of each process per reading, in µs: the median."""
+    processes = several[0].cpu
+    return {name: round(median(one.cpu[name] * 1e6 / one.readings for one in several), 3) for name in processes}
+
+
+def _rows(kind: StoreKind, several: list[Drained]) -> list[Row]:
+    return [
+        Row(f"{kind}: journal to store", words.per_second(median(one.rate for one in several), "readings")),
+        Row(f"{kind}: readings a CPU-second", f"{median(map(_per_cpu_second, several)):,.0f}"),
+        *(Row(f"{kind}: CPU of a reading, {name}", words.micros(us)) for name, us in _cpu_us(several).items()),
+    ]

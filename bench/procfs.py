@@ -1,0 +1,53 @@
+"""What /proc tells of processes: CPU and memory. Linux only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+MIB = 1 << 20
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    return [pid, *_descendants(pid)]
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return
+    for child in children:
+        yield child
+        yield from _descendants(child)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of all threads of a process, its descendants, and its children that have ended."""
+    return sum(_cpu_ticks(one) for one in family(pid)) / _TICKS
+
+
+def _cpu_ticks(pid: int) -> int:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    fields = stat.rpartition(")")[2].split()
+    return sum(map(int, fields[11:15]))
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process and its descendants; pages that they share count for each."""
+    return sum(_resident_bytes(one) for one in family(pid)) / MIB
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except OSError:
+        return 0

@@ -1,0 +1,44 @@
+"""The stores that a configuration names, put together."""
+
+from __future__ import annotations
+
+from gateway.config import Config, Settings
+from gateway.config.secrets import influxdb_token
+from gateway.stores.by_startup import StoreByStartup
+from gateway.stores.contract import Store
+from gateway.stores.sqlite import SqliteStore
+
+STORE = "store"
+
+
+def make_store(config: Config) -> StoreByStartup:
+    """The stores of the configuration, each startup in its own.
+
+    Raises:
+        SecretMissing: the token of one is nowhere.
+    """
+    settings = config.settings
+    embedded = SqliteStore(config.state_dir / STORE)
+    stores = {
+        name: embedded if settings.store_named(name).kind == "sqlite" else _influxdb(settings, name)
+        for name in (None, *settings.stores)
+    }
+    return StoreByStartup(stores, config.startups)
+
+
+def _influxdb(settings: Settings, name: str | None) -> Store:
+    from gateway.stores.influxdb import InfluxDBStore  # takes half a second to import
+
+    def token() -> str:
+        return influxdb_token(settings, name)
+
+    return InfluxDBStore(settings.store_named(name).influxdb, token(), token, name)
+
+
+def forget_embedded(config: Config, slug: str) -> None:
+    """Delete a startup's readings from the embedded store, if that is its store: what it left there before it moved to
+    another one is in no export that was made since."""
+    if config.settings.store_named(config.by_slug[slug].store).kind != "sqlite":
+        return
+    for path in (config.state_dir / STORE).glob(f"{slug}.db*"):
+        path.unlink()

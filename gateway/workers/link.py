@@ -1,0 +1,57 @@
+"""The line between the front and one worker: a socket pair that the worker inherits, so that nobody else can have it.
+
+    frame = length (4 bytes, big endian), then a pickle of one of `gateway.workers.messages`
+
+Both ends are the same program run by the same user, as with Python's own multiprocessing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from gateway.workers.messages import Message
+
+CONGESTED = 8 << 20
+"""Bytes that wait to be sent, from which on live events are left out."""
+
+
+class Link:
+    """One end. `send` never waits; who sends much asks `is_congested` first."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def over(cls, own: socket.socket) -> Link:
+        """The end of an open socket."""
+        return cls(*await asyncio.open_unix_connection(sock=own))
+
+    @property
+    def is_congested(self) -> bool:
+        return self._writer.transport.get_write_buffer_size() > CONGESTED
+
+    def send(self, message: Message) -> None:
+        """Send a message; to an end that is gone it is lost."""
+        if not self._writer.transport.is_closing():
+            data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+            self._writer.write(len(data).to_bytes(4) + data)
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """What the other end sends, until it is gone."""
+        try:
+            while True:
+                size = int.from_bytes(await self._reader.readexactly(4))
+                yield pickle.loads(await self._reader.readexactly(size))  # noqa: S301  # from ourselves, see above
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+
+    async def close(self) -> None:
+        """Send what waits, as far as the other end takes it, then close."""
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()

@@ -1,0 +1,50 @@
+"""What a worker and the front say to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client.core import Metric
+
+from gateway.feeds.health import Health
+from gateway.model import Reading, Reason, Rejection
+from gateway.registry import Device
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Worker: what came, for the live feeds. `missed` are events of each startup that were too many to be told."""
+
+    readings: Mapping[str, Sequence[Reading]]
+    rejections: Sequence[Rejection]
+    missed: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Worker, every second: how it is, and the devices that have changed since the last report."""
+
+    health: Health
+    devices: Sequence[Device]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Front: replay a dead letter or, without one, tell what Prometheus wants. `number` comes back with the answer."""
+
+    number: int
+    letter: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Worker: to `Ask`. `problem` says why a letter could not be replayed."""
+
+    number: int
+    families: Sequence[Metric] = ()
+    reasons: Sequence[Reason] = ()
+    problem: str = ""
+
+
+Message = Shown | Report | Ask | Answer
