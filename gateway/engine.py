@@ -76,7 +76,8 @@ class Engine:
         self.registry = Registry(self.database, _device_limits(config))
         self.store = make_store(config)
         mqtt = settings.mqtt.model_copy(update={"client_id": _client_id(settings, seat)})
-        self.session = make_session(mqtt, self._filters(), mqtt_password(settings), self._unwanted())
+        mqtt_password(mqtt)  # where it is missing, that is told at the start
+        self.session = make_session(mqtt, self._filters(), self._unwanted())
         self.mqtt_feed = MqttFeed(self.session, self.metrics, readings=settings.feeds.mqtt)
         self.drain = Drain(
             self.journal, self.store, self.database, settings.drain, settings.dead_letters, self._publish_refused

@@ -152,7 +152,7 @@ def _quick(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool
     ):
         return False
     try:
-        fields = rule.validator.one.validate_json(payload)
+        fields = rule.validate_json(payload)
     except ValidationError:
         return False
     key, tags, time_ns = route.key, route.tags, stamp_ns

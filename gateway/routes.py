@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.config import Config, Startup
 from gateway.line_protocol import FieldWriter, series_key
@@ -27,6 +27,7 @@ class Rule(NamedTuple):
     startup: Startup
     measurement: str
     validator: Validator
+    validate_json: Callable[[bytes], dict[str, Any]]
     write: FieldWriter
     meter: QuotaMeter
     limit: int
@@ -37,7 +38,10 @@ class Rule(NamedTuple):
         rule = startup.topics[measurement]
         types = {name: PYTHON_TYPES[field.type] for name, field in rule.fields.items()}
         ends_ns = NEVER_NS if startup.ends_ns is None else startup.ends_ns
-        return cls(startup, measurement, Validator(rule), FieldWriter(types), meter, startup.quota.payload, ends_ns)
+        validator = Validator(rule)
+        validate = validator.one.validator.validate_json  # without the adapter's own call around it
+        limit = startup.quota.payload
+        return cls(startup, measurement, validator, validate, FieldWriter(types), meter, limit, ends_ns)
 
 
 class Route(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gateway.config.models import Settings, Startup
+from gateway.config.models import Mqtt, Settings, Startup
 from gateway.errors import SecretMissing
 
 
@@ -35,8 +35,13 @@ def named_variable(variable: str, name: str | None) -> str:
     return variable if name is None else f"{variable}_{name.upper().replace('-', '_')}"
 
 
-def mqtt_password(settings: Settings) -> str | None:
-    return find(settings.mqtt.password_file, "GATEWAY_MQTT_PASSWORD")
+def mqtt_password(settings: Mqtt) -> str | None:
+    """The password of the gateway's account at the broker.
+
+    Raises:
+        SecretMissing: its file is named but cannot be read.
+    """
+    return find(settings.password_file, "GATEWAY_MQTT_PASSWORD")
 
 
 def store_setting(store: str | None) -> str:

@@ -28,30 +28,25 @@ _OLD_CONNACK_LENGTH = 2
 log = get_logger(__name__)
 
 
-def make_session(
-    settings: Mqtt, filters: Sequence[str], password: str | None = None, unwanted: Sequence[str] = ()
-) -> Session:
+def make_session(settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str] = ()) -> Session:
     """The session that the settings ask for. `unwanted` are filters that an earlier one may have had: it drops them."""
     match settings.protocol:
         case "5":
-            return Mqtt5Session(settings, filters, password, unwanted)
+            return Mqtt5Session(settings, filters, unwanted)
         case "3.1.1":
-            return PahoSession(settings, filters, password, unwanted)
+            return PahoSession(settings, filters, unwanted)
         case "auto":
-            return AutoSession(settings, filters, password, unwanted)
+            return AutoSession(settings, filters, unwanted)
 
 
 class AutoSession:
     """Looks at the broker once, then is the session that it needs. Implements `gateway.mqtt.session.Session`."""
 
-    def __init__(
-        self, settings: Mqtt, filters: Sequence[str], password: str | None = None, unwanted: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str] = ()) -> None:
         self._unwanted = tuple(unwanted)
         self._settings = settings
         self._broker = Broker.of(settings)
         self._filters = tuple(filters)
-        self._password = password
         self._chosen: Session | None = None
         self._is_chosen = asyncio.Event()
         self._state = now_state(connected=False, problem="not connected yet")
@@ -70,7 +65,7 @@ class AutoSession:
                 self._note_problem(str(error))
                 await asyncio.sleep(next(waits))
             else:
-                self._chosen = make(self._settings, self._filters, self._password, self._unwanted)
+                self._chosen = make(self._settings, self._filters, self._unwanted)
                 self._is_chosen.set()
         await self._chosen.run()
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway.config import Mqtt
-from gateway.errors import BrokerUnreachable, SessionError
+from gateway.config.secrets import mqtt_password
+from gateway.errors import BrokerUnreachable, SecretMissing, SessionError
 
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -56,6 +57,18 @@ class Broker:
             f"the broker at {self} did not answer {to_what} within {seconds:g} s; "
             f"does it speak MQTT {protocol} (mqtt.protocol)?"
         )
+
+
+def read_password(settings: Mqtt) -> str | None:
+    """The gateway's password as it is now: provisioning may have made it anew since the last connection.
+
+    Raises:
+        SessionError: its file cannot be read.
+    """
+    try:
+        return mqtt_password(settings)
+    except SecretMissing as error:
+        raise SessionError(str(error)) from error
 
 
 def refusal_advice(code: str) -> str:

@@ -1,4 +1,4 @@
-"""One MQTT 5 connection as an asyncio.Protocol: each read of the socket becomes the packets that it brought, and what
+"""One MQTT 5 connection as an asyncio protocol: each read of the socket becomes the packets that it brought, and what
 is sent within one turn of the event loop goes out in one write.
 """
 
@@ -25,7 +25,7 @@ def pubacks(packet_ids: Iterable[int]) -> bytes:
     return packets.tobytes()
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Calls `take` with what each read brought, and how many bytes that was; `broker` is what to call the other side.
     `lost` is done, with the reason, when nothing more can come."""
 
@@ -91,11 +91,14 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        return self._decoder.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         self.heard = self._loop.time()
-        self._size += len(data)
+        self._size += nbytes
         try:
-            packets = self._decoder.feed(data)
+            packets = self._decoder.wrote(nbytes)
         except Malformed as error:
             self.end(error)
             self._transport.abort()

@@ -19,6 +19,7 @@ from gateway.model import Message
 Packet = Any
 """One of mqtt5's packets, or a `Salvaged`."""
 
+BUFFER = 1 << 18
 _PUBLISH = 3
 _MAX_HEADER = 5
 _PANIC = "PanicException"
@@ -39,36 +40,61 @@ class Salvaged:
 
 
 class Decoder:
-    """Give it what a socket brought, and it gives the packets that are whole."""
+    """The socket writes into `buffer`, `wrote` gives the packets that are whole then. One buffer for all reads: a new
+    one for each costs more than reading it."""
 
     def __init__(self) -> None:
-        self._rest = bytearray()
+        self._bytes = bytearray(BUFFER)
+        self._view = memoryview(self._bytes)
+        self._end = 0
         self._needed = 0
 
-    def feed(self, data: bytes) -> list[Packet]:
-        """The packets that `data` completes, in order.
+    @property
+    def buffer(self) -> memoryview:
+        """Where the next bytes belong; never empty."""
+        return self._view[self._end :]
+
+    def wrote(self, size: int) -> list[Packet]:
+        """The packets that the `size` bytes complete that were written into `buffer`, in order.
 
         Raises:
             Malformed: no packet can start like this.
         """
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._needed:
-                return []
-            data = bytes(self._rest)
-        packets, end = _read_all(data)
-        self._rest = bytearray(data[end:])
-        self._needed = _size(data[end : end + _MAX_HEADER]) or 0
+        self._end += size
+        if self._end < self._needed:
+            return []
+        packets, done = _read_all(self._view[: self._end])
+        rest = bytes(self._view[done : self._end])
+        self._needed = _size(rest[:_MAX_HEADER]) or 0
+        self._make_room(max(self._needed, len(rest) + 1))
+        self._view[: len(rest)] = rest
+        self._end = len(rest)
         return packets
 
+    def feed(self, data: bytes) -> list[Packet]:
+        """The packets that `data` completes, for who has no socket."""
+        packets = []
+        while data:
+            part = data[: len(self.buffer)]
+            self.buffer[: len(part)] = part
+            packets += self.wrote(len(part))
+            data = data[len(part) :]
+        return packets
 
-def _read_all(data: bytes) -> tuple[list[Packet], int]:
-    """The whole packets in `data`, and where the first that is not whole begins."""
+    def _make_room(self, size: int) -> None:
+        """A packet that is larger than the buffer gets a larger one, until it has come."""
+        wanted = max(BUFFER, size)
+        if len(self._bytes) != wanted:
+            self._bytes = bytearray(wanted)
+            self._view = memoryview(self._bytes)
+
+
+def _read_all(view: memoryview) -> tuple[list[Packet], int]:
+    """The whole packets in `view`, and where the first that is not whole begins."""
     packets: list[Packet] = []
-    view = memoryview(data)
     end, problem = _read(view, 0, packets)
     while problem:
-        size = _salvage(data, end, problem, packets)
+        size = _salvage(view, end, problem, packets)
         if size is None:
             break
         end, problem = _read(view, end + size, packets)
@@ -94,15 +120,15 @@ def _read(view: memoryview, end: int, packets: list[Packet]) -> tuple[int, str]:
     return end, ""
 
 
-def _salvage(data: bytes, start: int, problem: str, packets: list[Packet]) -> int | None:
+def _salvage(data: memoryview, start: int, problem: str, packets: list[Packet]) -> int | None:
     """Add the PUBLISH that begins at `start`, without its properties; its length, or None where it is not whole."""
-    size = _size(data[start : start + _MAX_HEADER])
+    size = _size(bytes(data[start : start + _MAX_HEADER]))
     if data[start] >> 4 != _PUBLISH or size is None:
         raise Malformed(f"the broker sent what is no MQTT 5: {problem}")
     if start + size > len(data):
         return None
     try:
-        packets.append(_publish(data[start : start + size]))
+        packets.append(_publish(bytes(data[start : start + size])))
     except IndexError:
         raise Malformed(f"the broker sent a PUBLISH that ends too early: {problem}") from None
     return size

@@ -22,7 +22,7 @@ from gateway.config import Mqtt
 from gateway.errors import BrokerRefused, SessionError
 from gateway.logs import get_logger
 from gateway.model import Batch, Message
-from gateway.mqtt.broker import Broker, refusal_advice, refused_subscription
+from gateway.mqtt.broker import Broker, read_password, refusal_advice, refused_subscription
 from gateway.mqtt.session import READ_AT_ONCE, READ_BYTES, SessionState, now_state, pauses
 
 MAX_PUBLISHING = 10_000
@@ -35,14 +35,12 @@ log = get_logger(__name__)
 class PahoSession:
     """Implements `gateway.mqtt.session.Session`."""
 
-    def __init__(
-        self, settings: Mqtt, filters: Sequence[str], password: str | None = None, unwanted: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str] = ()) -> None:
         self._unwanted = list(unwanted)
         self._settings = settings
         self._filters = tuple(filters)
         self._broker = Broker.of(settings)
-        self._client = self._make_client(password)
+        self._client = self._make_client()
         self._state = now_state(connected=False, problem="not connected yet")
         self._arrived: list[Message] = []
         self._packet_ids: list[int] = []
@@ -125,7 +123,7 @@ class PahoSession:
 
     # ------------------------------------------------------------------ the connection
 
-    def _make_client(self, password: str | None) -> Client:
+    def _make_client(self) -> Client:
         settings = self._settings
         client = Client(
             CallbackAPIVersion.VERSION2,
@@ -135,8 +133,6 @@ class PahoSession:
             protocol=MQTTProtocolVersion.MQTTv311,
             clean_session=False,
         )
-        if settings.username is not None:
-            client.username_pw_set(settings.username, password)
         if self._broker.tls is not None:
             client.tls_set_context(self._broker.tls)
         client.max_inflight_messages = 1000
@@ -181,6 +177,8 @@ class PahoSession:
         self._resume()
 
     def _open_socket(self) -> None:
+        if self._settings.username is not None:
+            self._client.username_pw_set(self._settings.username, read_password(self._settings))
         self._client.connect(self._broker.host, self._broker.port, keepalive=int(self._settings.keep_alive))
 
     async def _subscribe(self) -> None:

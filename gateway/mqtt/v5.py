@@ -19,7 +19,7 @@ from gateway.config import Mqtt
 from gateway.errors import BrokerRefused, SessionError
 from gateway.logs import get_logger
 from gateway.model import Batch, Publish
-from gateway.mqtt.broker import Broker, refusal_advice, refused_subscription
+from gateway.mqtt.broker import Broker, read_password, refusal_advice, refused_subscription
 from gateway.mqtt.connection import Connection, pubacks
 from gateway.mqtt.decoder import Packet, Salvaged
 from gateway.mqtt.outbox import Outbox
@@ -36,14 +36,11 @@ log = get_logger(__name__)
 class Mqtt5Session:
     """Implements `gateway.mqtt.session.Session`."""
 
-    def __init__(
-        self, settings: Mqtt, filters: Sequence[str], password: str | None = None, unwanted: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str] = ()) -> None:
         self._unwanted = list(unwanted)
         self._settings = settings
         self._broker = Broker.of(settings)
         self._filters = tuple(filters)
-        self._password = password
         self._state = now_state(connected=False, problem="not connected yet")
         self._connection: Connection | None = None
         self._connections = 0
@@ -135,8 +132,9 @@ class Mqtt5Session:
         Raises:
             BrokerUnreachable, BrokerRefused
         """
+        connect = await asyncio.to_thread(self._connect_packet)  # it reads the password
         connection = await self._open()
-        await self._answered(connection, lambda: connection.send(self._connect_packet()), "to the connection")
+        await self._answered(connection, lambda: connection.send(connect), "to the connection")
         if self._unwanted:
             connection.send(mqtt5.UnsubscribePacket(self._outbox.next_id(), self._unwanted).write())
         if self._filters:
@@ -167,10 +165,11 @@ class Mqtt5Session:
 
     def _connect_packet(self) -> bytes:
         settings = self._settings
+        password = read_password(settings) if settings.username else None
         return mqtt5.ConnectPacket(
             settings.client_id,
             username=settings.username,
-            password=self._password.encode() if settings.username and self._password is not None else None,
+            password=None if password is None else password.encode(),
             clean_start=False,
             keep_alive=int(settings.keep_alive),
             session_expiry_interval=int(settings.session_expiry),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from gateway.model import Batch, Publish
 from gateway.mqtt.auto import make_session
 from gateway.mqtt.embedded import EmbeddedBroker
 from gateway.mqtt.session import Session
-from tests.servers import FlakyProxy, Mosquitto, eventually
+from tests.servers import FlakyProxy, Mosquitto, eventually, need
 
 Broker = Mosquitto | EmbeddedBroker
 MakeSession = Callable[..., Session]
@@ -273,12 +274,27 @@ async def test_no_broker_is_told_and_tried_again(tmp_path: Path, protocol: Any) 
             await eventually(lambda: session.state.connected, within=30)
 
 
-async def test_a_wrong_password_is_told(tmp_path: Path, protocol: Any) -> None:
-    """A broker that refuses the account is told apart from one that is not there, with what to check."""
-    async with Mosquitto(tmp_path, conf="allow_anonymous false\n") as broker:
-        settings = Mqtt(url=broker.url, username="gateway", protocol=protocol)
-        async with tried(make_session(settings, ["testbed/#"], "wrong")) as session:
+def with_password(directory: Path, name: str, password: str) -> str:
+    """The lines of mosquitto.conf for one account."""
+    subprocess.run(["mosquitto_passwd", "-b", "-c", directory / name, "gateway", password], check=True)
+    return f"allow_anonymous false\npassword_file {directory / name}\n"
+
+
+async def test_a_wrong_password_is_told_and_a_new_one_taken(tmp_path: Path, protocol: Any) -> None:
+    """A broker that refuses the account is told apart from one that is not there, with what to check; the password is
+    read again for each try, so that a file that was mended is enough."""
+    need("mosquitto_passwd")
+    secret = tmp_path / "password"
+    secret.write_text("wrong")
+    conf = await asyncio.to_thread(with_password, tmp_path, "accounts", "right")
+    async with Mosquitto(tmp_path / "mosquitto", conf=conf) as broker:
+        settings = Mqtt(url=broker.url, username="gateway", protocol=protocol, password_file=secret)
+        async with tried(make_session(settings, ["testbed/#"])) as session:
             await eventually(lambda: "GATEWAY_MQTT_PASSWORD" in session.state.problem)
+            secret.unlink()
+            await eventually(lambda: "expected a file with one secret" in session.state.problem, within=20)
+            secret.write_text("right")
+            await eventually(lambda: session.state.connected, within=30)
 
 
 @pytest.mark.parametrize(("protocol", "module"), [("3.1.1", "paho"), ("5", "v5")])

@@ -39,13 +39,13 @@ def test_secret_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("GATEWAY_MQTT_PASSWORD", "from the environment")
     (tmp_path / "secret").write_text("  from the file\n")
     settings = Settings.model_validate({"mqtt": {"password_file": tmp_path / "secret"}})
-    assert secrets.mqtt_password(settings) == "from the file"
+    assert secrets.mqtt_password(settings.mqtt) == "from the file"
 
 
 @pytest.mark.parametrize(
     ("variable", "find"),
     [
-        ("GATEWAY_MQTT_PASSWORD", lambda: secrets.mqtt_password(Settings())),
+        ("GATEWAY_MQTT_PASSWORD", lambda: secrets.mqtt_password(Settings().mqtt)),
         ("GATEWAY_OPERATOR_TOKEN", lambda: secrets.operator_token(Settings())),
         ("GATEWAY_INFLUXDB_TOKEN", lambda: secrets.influxdb_token(Settings())),
         ("GATEWAY_INFLUXDB_TOKEN_HALL_2", lambda: secrets.influxdb_token(HALL_2, "hall-2")),

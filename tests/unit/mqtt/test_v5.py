@@ -22,7 +22,7 @@ Why = mqtt5.DisconnectReasonCode
 @asynccontextmanager
 async def running(broker: FakeBroker, **settings: Any) -> AsyncIterator[Mqtt5Session]:
     """A session with the broker, until the block ends."""
-    session = Mqtt5Session(Mqtt.model_validate({"url": broker.url, **settings}), ["testbed/#"], "secret")
+    session = Mqtt5Session(Mqtt.model_validate({"url": broker.url, **settings}), ["testbed/#"])
     task = asyncio.create_task(session.run())
     try:
         yield session
@@ -42,9 +42,10 @@ def message(ident: int, payload: bytes = b"{}") -> mqtt5.PublishPacket:
     return mqtt5.PublishPacket("testbed/acme/a/x", payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=ident)
 
 
-async def test_it_asks_for_a_persistent_bounded_session() -> None:
+async def test_it_asks_for_a_persistent_bounded_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """CONNECT has the session's name, its expiry, no clean start, the bound, and the account; SUBSCRIBE asks for QoS 1
     at most, and for the retain flag only on copies that were kept."""
+    monkeypatch.setenv("GATEWAY_MQTT_PASSWORD", "secret")
     settings = {"client_id": "one", "in_flight": 77, "session_expiry": "2h", "username": "gateway"}
     async with FakeBroker() as broker, connected(broker, **settings):
         (connect,), (subscribe,) = broker.of(mqtt5.ConnectPacket), broker.of(mqtt5.SubscribePacket)
