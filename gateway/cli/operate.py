@@ -25,9 +25,9 @@ from gateway.cli.options import (
     quiet_interrupt,
 )
 from gateway.client import Client
-from gateway.collector import calm_collector
 from gateway.config import Config, load, load_settings, secrets
 from gateway.config.models import Log
+from gateway.interpreter import set_up_interpreter
 
 
 def run(
@@ -54,7 +54,7 @@ def run(
     async def serve() -> None:
         several = workers > 1 or books.leaving(loaded.state_dir, 1)
         one = Front(loaded, tokens, config, workers) if several else Gateway(loaded, tokens, config)
-        calm_collector()
+        set_up_interpreter()
         on_signals(one.stop)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, one.reload_now)
         await one.run()

@@ -26,15 +26,14 @@ def pubacks(packet_ids: Iterable[int]) -> bytes:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Calls `take` with what each read brought, and how many bytes that was; `broker` is what to call the other side.
-    `lost` is done, with the reason, when nothing more can come."""
+    """Calls `take` with what each read brought; `broker` is what to call the other side. `lost` is done, with the
+    reason, when nothing more can come."""
 
-    def __init__(self, take: Callable[[list[Packet], int], None], broker: str) -> None:
+    def __init__(self, take: Callable[[list[Packet]], None], broker: str) -> None:
         self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._take = take
         self._decoder = Decoder()
-        self._size = 0
         self._transport: asyncio.Transport
         self._out: list[bytes] = []
         self._is_flushing = False
@@ -96,7 +95,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.heard = self._loop.time()
-        self._size += nbytes
         try:
             packets = self._decoder.wrote(nbytes)
         except Malformed as error:
@@ -104,8 +102,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         if packets:
-            self._take(packets, self._size)
-            self._size = 0
+            self._take(packets)
 
     def connection_lost(self, error: Exception | None) -> None:
         how = f": {error}" if error else ""

@@ -23,10 +23,14 @@ from gateway.errors import BrokerRefused, SessionError
 from gateway.logs import get_logger
 from gateway.model import Batch, Message
 from gateway.mqtt.broker import Broker, read_password, refusal_advice, refused_subscription
-from gateway.mqtt.session import READ_AT_ONCE, READ_BYTES, SessionState, now_state, pauses
+from gateway.mqtt.session import SessionState, now_state, pauses
 
 MAX_PUBLISHING = 10_000
 ANSWER_WITHIN = 10.0
+READ_AT_ONCE = 2000
+"""Messages of one batch, unless more of them may be under way."""
+READ_BYTES = 16 << 20
+"""Bytes after which the socket waits until they are taken: a broker may send 256 MB in one message."""
 VERSION = "3.1.1"
 
 log = get_logger(__name__)

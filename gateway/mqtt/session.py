@@ -19,11 +19,6 @@ from typing import Protocol
 
 from gateway.model import Batch
 
-READ_AT_ONCE = 2000
-"""Messages of one batch, unless more of them may be under way."""
-READ_BYTES = 16 << 20
-"""Bytes after which the socket waits until they are taken: a broker may send 256 MB in one message."""
-
 
 @dataclass(frozen=True, slots=True)
 class SessionState:

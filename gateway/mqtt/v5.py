@@ -23,7 +23,7 @@ from gateway.mqtt.broker import Broker, read_password, refusal_advice, refused_s
 from gateway.mqtt.connection import Connection, pubacks
 from gateway.mqtt.decoder import Packet, Salvaged
 from gateway.mqtt.outbox import Outbox
-from gateway.mqtt.session import READ_AT_ONCE, READ_BYTES, SessionState, now_state, pauses
+from gateway.mqtt.session import SessionState, now_state, pauses
 
 ANSWER_WITHIN = 10.0
 CLOSE_WITHIN = 2.0
@@ -47,7 +47,6 @@ class Mqtt5Session:
         self._arrived: list[Publish] = []
         self._packet_ids: list[int] = []
         self._arrived_ns = 0
-        self._arrived_bytes = 0
         self._something = asyncio.Event()
         self._stopped = False
         self._outbox = Outbox()
@@ -78,13 +77,12 @@ class Mqtt5Session:
     async def batches(self) -> AsyncIterator[Batch]:
         """What arrived since the last batch was taken; see the contract."""
         while True:
+            self._resume()
             await self._something.wait()
             self._something.clear()
             if self._arrived:
                 messages, self._arrived = self._arrived, []
                 packet_ids, self._packet_ids = self._packet_ids, []
-                self._arrived_bytes = 0
-                self._resume()
                 yield Batch(messages, self._arrived_ns, packet_ids, self._connections)
             elif self._stopped:
                 return
@@ -248,19 +246,18 @@ class Mqtt5Session:
 
     # ------------------------------------------------------------------ what comes
 
-    def _take(self, packets: list[Packet], size: int) -> None:
-        """What one read of the socket brought, and how many bytes it had."""
+    def _take(self, packets: list[Packet]) -> None:
+        """What one read of the socket brought. After it nothing is read until that is taken: then more has come, and
+        is read at once, where the broker sends each message by itself."""
         self._arrived_ns = time.time_ns()
-        self._arrived_bytes += size
         if set(map(type, packets)) != _ONLY_MESSAGES:
             packets = [packet for packet in packets if type(packet) is PublishPacket or self._handle(packet)]
         self._arrived += packets
         self._packet_ids += [ident for packet in packets if (ident := packet.packet_id) is not None]
         if self._arrived:
             self._something.set()
-        is_much = len(self._arrived) >= max(self._settings.in_flight, READ_AT_ONCE)
-        if self._connection is not None and (is_much or self._arrived_bytes >= READ_BYTES):
-            self._connection.pause()
+            if self._connection is not None and self._state.connected:  # else an answer to us may come behind them
+                self._connection.pause()
 
     def _handle(self, packet: Packet) -> bool:
         """Anything but a message. Returns False, so that it is left out of them."""

@@ -201,7 +201,11 @@ class InfluxDBStore:
 
 
 def _bodies(lines: Sequence[bytes]) -> Iterator[bytes]:
-    """The lines in as few bodies as `BODY` allows."""
+    """The lines in as few bodies as `BODY` allows; mostly that is one."""
+    whole = b"\n".join(lines)
+    if len(whole) <= BODY:
+        yield whole
+        return
     body: list[bytes] = []
     size = 0
     for line in lines:

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from gateway import logs
 from gateway.app import keep_settings
-from gateway.collector import calm_collector
 from gateway.config import Config, load
 from gateway.engine import Engine, Readings, Seat
 from gateway.errors import GatewayError, Unreplayable
 from gateway.feeds.auth import Tokens
 from gateway.feeds.health import Health, Part
+from gateway.interpreter import set_up_interpreter
 from gateway.model import Rejection
 from gateway.reload import Reloader
 from gateway.workers.link import Link
@@ -57,7 +57,7 @@ class Worker:
             if self.engine.seat.leaves:
                 helpers.append(tasks.create_task(self._leave(), name="leave"))
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(self._reloader.now()))
-            calm_collector()
+            set_up_interpreter()
             await self.engine.run()
             for helper in helpers:
                 helper.cancel()

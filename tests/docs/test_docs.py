@@ -142,7 +142,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
     """The operator's guide names each metric of the gateway; every metric that a document names exists."""
     metrics = Metrics()
     metrics.rejected([Rejection("acme", "d", "t", b"", 0, (Reason(Code.EMPTY, "payload", "a", "b"),))])
-    parts = dict.fromkeys(("broker_ok", "disk_ok", "journal_ok"), 1.0)
+    parts = dict.fromkeys(("broker_ok", "disk_ok", "journal_ok", "workers_ok"), 1.0)
     text = exposition(metrics.families(), {"acme": Counts()}, parts).decode()
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE gateway_")}
     names = {name for name in names if not name.endswith("_created")}
