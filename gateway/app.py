@@ -87,12 +87,12 @@ class Gateway:
                     working = tasks.create_task(self.engine.run(), name="engine")
                     reloading = tasks.create_task(self.reloader.run(), name="reload") if self.reloader else None
                     await self._stop.wait()
+                    if reloading is not None:
+                        reloading.cancel()
                     self.engine.stop()
                     await asyncio.wait((working,))
                     web.stop()
                     await within(serving, STOP_WEB_WITHIN)
-                    if reloading is not None:
-                        reloading.cancel()
         log.info("gateway stopped", journaled=self.engine.journal.readings)
 
     def health(self) -> Health:

@@ -81,7 +81,9 @@ class Drain:
             self._journal.wake_all()
 
     def add(self, startups: Iterable[str]) -> None:
-        """Open lanes for startups that have none yet."""
+        """Open lanes for startups that have none yet, unless it is time to stop."""
+        if self._stopping.is_set():
+            return
         for startup in sorted(set(startups) - self._states.keys()):
             self._states[startup] = LaneState()
             self._tasks.create_task(self._lane(startup), name=f"drain-{startup}")
@@ -106,7 +108,8 @@ class Drain:
     async def _lane(self, startup: str) -> None:
         is_last = False
         while not is_last:
-            await self._journal.filled(startup)
+            if not self._is_sorted.is_set():
+                await self._journal.filled(startup)
             is_last = self._is_sorted.is_set()
             while entries := await self._journal.take(startup, self._settings.batch):
                 await self._move(startup, entries)

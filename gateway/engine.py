@@ -32,6 +32,8 @@ from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.model import Reading, Reason, Rejection
 from gateway.mqtt.auto import make_session
+from gateway.mqtt.session import Session
+from gateway.mqtt.subscribed import Subscribed
 from gateway.pipeline import Outcome, Pipeline
 from gateway.quota import QuotaMeter
 from gateway.registry import Device, Registry
@@ -44,6 +46,7 @@ SAVE_EVERY = 2.0
 EXPIRE_EVERY = 3600.0
 STOP_INGEST_WITHIN = 10.0
 IDLE_AFTER = 3.0
+SUBSCRIBED = "subscribed.json"
 
 Readings = Mapping[str, Sequence[Reading]]
 Show = Callable[[Readings, Sequence[Rejection]], None]
@@ -75,10 +78,10 @@ class Engine:
         self.journal = Journal(self.database, settings.journal)
         self.registry = Registry(self.database, _device_limits(config))
         self.store = make_store(config)
-        mqtt = settings.mqtt.model_copy(update={"client_id": _client_id(settings, seat)})
-        mqtt_password(mqtt)  # where it is missing, that is told at the start
-        self.session = make_session(mqtt, self._filters(), self._unwanted())
-        self.mqtt_feed = MqttFeed(self.session, self.metrics, readings=settings.feeds.mqtt)
+        self._mqtt = settings.mqtt.model_copy(update={"client_id": _client_id(settings, seat)})
+        mqtt_password(self._mqtt)  # where it is missing, that is told at the start
+        self._subscribed = Subscribed(self._home / SUBSCRIBED)
+        self.session: Session
         self.drain = Drain(
             self.journal, self.store, self.database, settings.drain, settings.dead_letters, self._publish_refused
         )
@@ -100,6 +103,10 @@ class Engine:
             stack.push_async_callback(self.registry.save)
             await self.store.open()
             stack.push_async_callback(self.store.close)
+            filters = self._filters()
+            unwanted = await asyncio.to_thread(self._subscribed.change, filters)
+            self.session = make_session(self._mqtt, filters, unwanted)
+            self.mqtt_feed = MqttFeed(self.session, self.metrics, readings=self.config.settings.feeds.mqtt)
             self.ingest = self._make_ingest()
             self._tally = Tally(self.store, self.registry.knows, self.ingest.measurement_of)
             self._opened = stack.pop_all()
@@ -147,11 +154,13 @@ class Engine:
 
     async def finished(self) -> None:
         """Wait until nothing has come for a while and nothing waits for its store: then one that leaves may go."""
-        seen, since = -1, time.monotonic()
-        while time.monotonic() - since < IDLE_AFTER or self.journal.readings or not self.session.state.connected:
+        seen, since = (-1, -1), time.monotonic()
+        while time.monotonic() - since < IDLE_AFTER:
             await asyncio.sleep(IDLE_AFTER / 10)
-            if seen != self.ingest.batches:
-                seen, since = self.ingest.batches, time.monotonic()
+            state = self.session.state
+            now = (self.ingest.batches, state.connections)
+            if now != seen or not state.connected or self.ingest.is_busy or self.journal.readings:
+                seen, since = now, time.monotonic()
 
     async def replay(self, ident: int) -> Sequence[Reason]:
         """Put one of this worker's dead letters through again; the reasons against it, none where it was accepted.
@@ -186,14 +195,6 @@ class Engine:
         if self.seat.leaves:
             return ()
         return shared(plain, group) if group else plain
-
-    def _unwanted(self) -> tuple[str, ...]:
-        """What an earlier run may have subscribed to, and this one must not get."""
-        plain, settings = _plain_filters(self.config), self.config.settings
-        group = _group(settings, self.seat)
-        if self.seat.leaves:
-            return (*plain, *shared(plain, group or _own_group(settings)))
-        return plain if group else shared(plain, _own_group(settings))
 
     def _make_ingest(self) -> Ingest:
         return Ingest(
@@ -238,6 +239,7 @@ class Engine:
             await asyncio.sleep(SAVE_EVERY)
             try:
                 await self.registry.save()
+                await asyncio.to_thread(self._subscribed.change, self._filters())
             except StateUnavailable as error:
                 log.warning("devices not saved", problem=str(error), next="trying again")
 

@@ -63,17 +63,20 @@ class Ingest:
         self._publish = publish
         self.problem = ""
         self.batches = 0
+        self.is_busy = False
 
     async def run(self) -> None:
         """Until the session is stopped and everything that it brought is on disk and acknowledged."""
         async for batch in self._session.batches():
             began = time.monotonic()
+            self.is_busy = True
             await self._journal.room()
             outcome = self._pipeline.process(batch)
             blocks = _blocks(outcome)
             await self._commit(outcome, blocks)
             self._session.ack(batch)
             self.batches += 1
+            self.is_busy = False
             self._note_devices(outcome, batch.arrived_ns)
             self._committed(outcome, blocks)
             self._metrics.batch_messages.observe(len(batch.messages))

@@ -65,7 +65,8 @@ class Journal:
 
     async def open(self) -> None:
         """Find what an earlier run left."""
-        await self._sort_all()
+        while await self._database.write(_sort):
+            pass
         left = await self._database.read(_totals)
         for startup, readings, size in left:
             self._count(startup, readings, size)
@@ -110,13 +111,13 @@ class Journal:
         """
         self._arrived.clear()
         try:
-            joints = await self._sort_all()
+            while joints := await self._database.write(_sort):
+                for startup, added in joints.items():
+                    self.bytes += added
+                    self._event(startup).set()
         except StateUnavailable:
             self._arrived.set()
             raise
-        for startup, added in joints.items():
-            self.bytes += added
-            self._event(startup).set()
 
     async def filled(self, startup: str) -> None:
         """Wait until there is something of this startup."""
@@ -148,13 +149,6 @@ class Journal:
                 self.readings -= entry.readings
                 self.bytes -= len(entry.block)
             self._changed.notify_all()
-
-    async def _sort_all(self) -> dict[str, int]:
-        joints: dict[str, int] = {}
-        while sorted_now := await self._database.write(_sort):
-            for startup, added in sorted_now.items():
-                joints[startup] = joints.get(startup, 0) + added
-        return joints
 
     def _count(self, startup: str, readings: int, size: int) -> None:
         self.readings += readings

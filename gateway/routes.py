@@ -77,9 +77,10 @@ class Routes:
         return self.known.get(topic) or self.learn(topic)
 
     def learn(self, topic: str) -> Route:
-        """What a topic stands for that is not among `known`; it is from now on, unless it is very long."""
+        """What a topic stands for that is not among `known`; it is from now on, where a rule matches it and it is not
+        very long."""
         route = self._find(topic)
-        if len(topic) <= REMEMBERED:
+        if route.rule is not None and len(topic) <= REMEMBERED:
             if len(self.known) >= ROUTES_KEPT:  # forget the older half
                 for old in list(islice(self.known, (ROUTES_KEPT + 1) // 2)):
                     del self.known[old]

@@ -56,8 +56,8 @@ def run(
         one = Front(loaded, tokens, config, workers) if several else Gateway(loaded, tokens, config)
         set_up_interpreter()
         on_signals(one.stop)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, one.reload_now)
-        await one.run()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+        await one.run(lambda _web: asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, one.reload_now))
 
     with one_error():
         asyncio.run(serve())

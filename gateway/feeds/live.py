@@ -20,6 +20,8 @@ from pydantic_core import to_json
 from gateway import timestamps
 from gateway.model import Reading, Rejection
 
+MAX_RECORDS = 1000
+"""Positions of refused records that are told: more of them would make the feedback larger than the message."""
 KEPT_BYTES = 2048
 """What the ring keeps of a payload: it holds thousands of events, and a message may have any size."""
 
@@ -157,7 +159,7 @@ def rejection_json(rejection: Rejection) -> dict[str, object]:
         "device": rejection.device,
         "topic": rejection.topic,
         "time": timestamps.to_rfc3339(rejection.arrived_ns),
-        "records": rejection.records,
+        "records": rejection.records[:MAX_RECORDS],
         "reasons": [reason.as_json() for reason in rejection.reasons],
         "bytes": rejection.size,
     }

@@ -24,6 +24,9 @@ LOOK_WITHIN = 5.0
 _CONNACK = 0x20
 _OLD_CONNACK_LENGTH = 2
 """A CONNACK of 3.1.1 is two bytes long; that of MQTT 5 is longer, since it has properties."""
+_OLD_CONNECT = bytes.fromhex("100c00044d515454 04 02 003c 0000")
+"""CONNECT of 3.1.1: a clean session, 60 s, no name."""
+_DISCONNECT = b"\xe0\x00"
 
 log = get_logger(__name__)
 
@@ -91,6 +94,11 @@ class AutoSession:
         if self._chosen is not None:
             self._chosen.subscribe(filters)
 
+    def forget(self) -> None:
+        """See the contract."""
+        if self._chosen is not None:
+            self._chosen.forget()
+
     def stop(self) -> None:
         """See the contract."""
         if self._chosen is not None:
@@ -104,10 +112,24 @@ class AutoSession:
 
 
 async def _speaks_5(broker: Broker) -> bool:
-    """Whether the broker answers MQTT 5 in its own terms, be it by refusing us.
+    """Whether the broker answers MQTT 5 in its own terms, be it by refusing us; False where it knows 3.1.1 alone.
 
     Raises:
-        BrokerUnreachable: nobody answers at the address at all.
+        BrokerUnreachable: nobody answers at the address, or not as a broker does.
+    """
+    head = await _answer(broker, mqtt5.ConnectPacket("", clean_start=True).write())
+    if head and head[0] == _CONNACK:
+        return head[1] > _OLD_CONNACK_LENGTH
+    if (await _answer(broker, _OLD_CONNECT))[:1] != bytes([_CONNACK]):
+        raise broker.closed(", or says nothing, to MQTT 5 and to 3.1.1", "5 or 3.1.1")
+    return False
+
+
+async def _answer(broker: Broker, connect: bytes) -> bytes:
+    """The first two bytes of the answer to a CONNECT; empty where there is none.
+
+    Raises:
+        BrokerUnreachable: nobody answers at the address.
     """
     try:
         async with asyncio.timeout(LOOK_WITHIN):
@@ -117,13 +139,13 @@ async def _speaks_5(broker: Broker) -> bool:
     except (OSError, ValueError) as error:
         raise broker.unreachable(error) from error
     try:
-        writer.write(mqtt5.ConnectPacket("", clean_start=True).write())
+        writer.write(connect)
         async with asyncio.timeout(LOOK_WITHIN):
             head = await reader.readexactly(2)
-        writer.write(mqtt5.DisconnectPacket().write())
+        writer.write(_DISCONNECT)
     except (TimeoutError, asyncio.IncompleteReadError, OSError):
-        return False
+        return b""
     else:
-        return head[0] == _CONNACK and head[1] > _OLD_CONNACK_LENGTH
+        return head
     finally:
         writer.close()

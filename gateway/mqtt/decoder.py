@@ -30,12 +30,12 @@ class Malformed(SessionError):
 
 
 class Salvaged:
-    """A PUBLISH that the codec cannot read: its message, and the packet id to acknowledge (None with QoS 0)."""
+    """A PUBLISH that the codec cannot read, as a `model.Publish`; `packet_id` is None with QoS 0."""
 
-    __slots__ = ("message", "packet_id")
+    __slots__ = ("packet_id", "payload", "qos", "retain", "topic")
 
     def __init__(self, message: Message, packet_id: int | None) -> None:
-        self.message = message
+        self.topic, self.payload, self.qos, self.retain = message
         self.packet_id = packet_id
 
 

@@ -13,6 +13,8 @@ from mqtt5 import PublishPacket, QoS
 
 MAX_WAITING = 10_000
 _MAX_ID = 65_535
+_AROUND = 16
+"""Bytes of a PUBLISH that are neither topic nor payload, at most."""
 
 
 class Outbox:
@@ -20,9 +22,14 @@ class Outbox:
 
     def __init__(self) -> None:
         self.receive_maximum = _MAX_ID
+        self.max_packet: int | None = None
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._under_way: dict[int, tuple[str, bytes]] = {}
         self._last_id = 0
+
+    def fits(self, topic: str, payload: bytes) -> bool:
+        """Whether the broker takes a packet of that size: MQTT 5.0, section 3.2.2.3.6, forbids a larger one."""
+        return self.max_packet is None or len(topic.encode()) + len(payload) + _AROUND <= self.max_packet
 
     def put(self, topic: str, payload: bytes) -> bool:
         """Keep a message to be sent; False where too many wait."""
@@ -41,7 +48,8 @@ class Outbox:
 
     def again(self, *, session_present: bool) -> Iterator[bytes]:
         """The packets of the last connection that were not acknowledged, marked as such where the broker may know
-        them."""
+        them. What does not fit any more is dropped."""
+        self._under_way = {ident: message for ident, message in self._under_way.items() if self.fits(*message)}
         for ident, message in self._under_way.items():
             yield _packet(ident, message, again=session_present)
 

@@ -23,7 +23,7 @@ from gateway.errors import BrokerRefused, SessionError
 from gateway.logs import get_logger
 from gateway.model import Batch, Message
 from gateway.mqtt.broker import Broker, read_password, refusal_advice, refused_subscription
-from gateway.mqtt.session import SessionState, now_state, pauses
+from gateway.mqtt.session import LASTING, SessionState, now_state, pauses
 
 MAX_PUBLISHING = 10_000
 ANSWER_WITHIN = 10.0
@@ -57,6 +57,7 @@ class PahoSession:
         self._reading = False
         self._stopped = False
         self._connections = 0
+        self._greeted = 0
         self._publishing = 0
         self._asked: dict[int, tuple[str, ...]] = {}
 
@@ -72,8 +73,10 @@ class PahoSession:
             while True:
                 try:
                     await self._connect()
-                    waits = pauses()
+                    began = time.monotonic()
                     await self._serve()
+                    if time.monotonic() - began > LASTING:
+                        waits = pauses()
                 except SessionError as error:
                     self._note_problem(str(error))
                 self._detach()
@@ -84,7 +87,8 @@ class PahoSession:
     async def batches(self) -> AsyncIterator[Batch]:
         """What arrived since the last batch was taken; see the contract."""
         while True:
-            await self._something.wait()
+            if not self._stopped:
+                await self._something.wait()
             self._something.clear()
             if self._arrived:
                 messages, self._arrived = self._arrived, []
@@ -97,7 +101,7 @@ class PahoSession:
 
     def ack(self, batch: Batch) -> None:
         """Acknowledge every message of the batch; see the contract."""
-        if batch.connection != self._connections or self._socket is None:
+        if batch.connection != self._greeted or self._socket is None:
             return
         for packet_id in batch.packet_ids:
             self._client.ack(packet_id, 1)
@@ -112,12 +116,16 @@ class PahoSession:
     def subscribe(self, filters: Sequence[str]) -> None:
         """Have these filters from now on; see the contract."""
         before, self._filters = self._filters, tuple(filters)
+        self._unwanted = [name for name in {*self._unwanted, *before} if name not in self._filters]
         if self._socket is None:
             return
         if gone := [name for name in before if name not in self._filters]:
             self._client.unsubscribe(gone)
         if new := [name for name in self._filters if name not in before]:
             self._send_subscribe(new)
+
+    def forget(self) -> None:
+        """See the contract. MQTT 3.1.1 has no word for it: the session stays, without subscriptions."""
 
     def stop(self) -> None:
         """Take no more messages in; see the contract."""
@@ -220,6 +228,7 @@ class PahoSession:
 
     def _detach(self) -> None:
         """Let go of a connection that is no more."""
+        self._greeted = 0
         if self._state.connected:
             self._note_problem(f"the connection to {self._broker} was lost")
         if (opened := self._client.socket()) is not None:
@@ -263,7 +272,8 @@ class PahoSession:
                 self._loop.call_soon(self._read_on)  # TLS may hold more that no selector reports
         if len(self._arrived) > before:
             self._something.set()
-        if len(self._arrived) >= max(self._settings.in_flight, READ_AT_ONCE) or self._is_heavy():
+        is_much = len(self._arrived) >= max(self._settings.in_flight, READ_AT_ONCE) or self._is_heavy()
+        if is_much and self._state.connected:  # before, an answer to us may come behind them
             self._pause()
 
     def _is_heavy(self) -> bool:
@@ -292,7 +302,9 @@ class PahoSession:
         # In this very callback, because redelivered messages may stand in the same read as the CONNACK. What is
         # left of the old connection the broker delivers again, but for QoS 0.
         self._connections += 1
+        self._greeted = self._connections
         self._arrived = [message for message in self._arrived if message.qos == 0]
+        self._arrived_bytes = sum(len(message.payload) for message in self._arrived)
         self._packet_ids = []
         refusal = f"the broker at {self._broker} refused the gateway: {code}; {refusal_advice(str(code))}"
         self._settle(refusal if code.is_failure else "")

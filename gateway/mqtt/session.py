@@ -19,6 +19,9 @@ from typing import Protocol
 
 from gateway.model import Batch
 
+LASTING = 30.0
+"""Seconds that a connection has to last before a lost one is taken up again without a pause that has grown."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
@@ -51,6 +54,9 @@ class Session(Protocol):
 
     def subscribe(self, filters: Sequence[str]) -> None:
         """From now on have these filters, and no others; on a live connection at once."""
+
+    def forget(self) -> None:
+        """Nothing will be wanted of this session any more: give it up with the next goodbye, where the protocol can."""
 
     def stop(self) -> None:
         """Take no more messages in; `batches` ends. Acknowledging and publishing still work."""

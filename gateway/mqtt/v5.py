@@ -23,7 +23,7 @@ from gateway.mqtt.broker import Broker, read_password, refusal_advice, refused_s
 from gateway.mqtt.connection import Connection, pubacks
 from gateway.mqtt.decoder import Packet, Salvaged
 from gateway.mqtt.outbox import Outbox
-from gateway.mqtt.session import SessionState, now_state, pauses
+from gateway.mqtt.session import LASTING, SessionState, now_state, pauses
 
 ANSWER_WITHIN = 10.0
 CLOSE_WITHIN = 2.0
@@ -44,6 +44,8 @@ class Mqtt5Session:
         self._state = now_state(connected=False, problem="not connected yet")
         self._connection: Connection | None = None
         self._connections = 0
+        self._greeted = 0
+        self._forgets = False
         self._arrived: list[Publish] = []
         self._packet_ids: list[int] = []
         self._arrived_ns = 0
@@ -63,13 +65,15 @@ class Mqtt5Session:
         waits = pauses()
         try:
             while True:
+                began = time.monotonic()
                 try:
                     connection = await self._connect()
-                    waits = pauses()
                     await self._keep_alive(connection)
                 except SessionError as error:
                     self._note_problem(str(error))
                 await self._detach()
+                if time.monotonic() - began > LASTING:
+                    waits = pauses()
                 await asyncio.sleep(next(waits))
         finally:
             await self._say_goodbye()
@@ -78,7 +82,8 @@ class Mqtt5Session:
         """What arrived since the last batch was taken; see the contract."""
         while True:
             self._resume()
-            await self._something.wait()
+            if not self._stopped:
+                await self._something.wait()
             self._something.clear()
             if self._arrived:
                 messages, self._arrived = self._arrived, []
@@ -89,13 +94,15 @@ class Mqtt5Session:
 
     def ack(self, batch: Batch) -> None:
         """Acknowledge every message of the batch; see the contract."""
-        if batch.packet_ids and self._connection is not None and batch.connection == self._connections:
+        if batch.packet_ids and self._connection is not None and batch.connection == self._greeted:
             self._connection.send(pubacks(batch.packet_ids))
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
         connection = self._connection
         if connection is None or not self._state.connected or connection.is_congested:
+            return False
+        if not self._outbox.fits(topic, payload):
             return False
         if qos == 0:
             connection.send(PublishPacket(topic, payload).write())
@@ -107,6 +114,7 @@ class Mqtt5Session:
     def subscribe(self, filters: Sequence[str]) -> None:
         """Have these filters from now on; see the contract."""
         before, self._filters = self._filters, tuple(filters)
+        self._unwanted = [name for name in {*self._unwanted, *before} if name not in self._filters]
         connection = self._connection
         if connection is None:
             return
@@ -114,6 +122,10 @@ class Mqtt5Session:
             connection.send(mqtt5.UnsubscribePacket(self._outbox.next_id(), gone).write())
         if new := [name for name in self._filters if name not in before]:
             self._send_subscribe(connection, new)
+
+    def forget(self) -> None:
+        """Give the session up with the next goodbye; see the contract."""
+        self._forgets = True
 
     def stop(self) -> None:
         """Take no more messages in; see the contract."""
@@ -226,6 +238,7 @@ class Mqtt5Session:
 
     async def _detach(self) -> None:
         """Let go of a connection that is no more, and wait until its socket is closed."""
+        self._greeted = 0
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -239,7 +252,7 @@ class Mqtt5Session:
     async def _say_goodbye(self) -> None:
         """DISCONNECT, after the acknowledgements that still wait; the session stays at the broker."""
         if self._connection is not None:
-            expiry = None if self._filters else 0  # a session without subscriptions has nothing to come back for
+            expiry = 0 if self._forgets else None
             self._connection.send(mqtt5.DisconnectPacket(session_expiry_interval=expiry).write())
         self._state = now_state(connected=False, problem="stopped", connections=self._connections)
         await self._detach()
@@ -260,7 +273,7 @@ class Mqtt5Session:
                 self._connection.pause()
 
     def _handle(self, packet: Packet) -> bool:
-        """Anything but a message. Returns False, so that it is left out of them."""
+        """Anything but a plain message; whether it is one all the same."""
         match packet:
             case mqtt5.PubAckPacket():
                 self._on_puback(packet)
@@ -270,25 +283,37 @@ class Mqtt5Session:
                 self._on_suback(packet)
             case mqtt5.DisconnectPacket():
                 self._on_disconnect(packet)
-            case Salvaged(message=message, packet_id=packet_id):
-                self._arrived.append(message)
-                self._packet_ids += [packet_id] if packet_id is not None else []
+            case Salvaged():
+                return True
         return False
 
     def _on_connack(self, packet: mqtt5.ConnAckPacket) -> None:
         # At once, because redelivered messages may stand in the same read. What is left of the old connection the
         # broker delivers again, but for QoS 0.
         self._connections += 1
+        self._greeted = self._connections
         self._arrived = [message for message in self._arrived if message.qos == 0]
         self._packet_ids = []
         self._keep_alive_s = packet.server_keep_alive or int(self._settings.keep_alive)
         self._outbox.receive_maximum = packet.receive_max
+        self._outbox.max_packet = packet.max_packet_size
         if packet.reason_code == mqtt5.ConnAckReasonCode.SUCCESS:
             self._send_again(session_present=packet.session_present)
+            self._tell_what_is_lost(packet)
             self._settle("")
         else:
             code = _words(packet.reason_code.name, packet.reason_str)
             self._settle(f"the broker at {self._broker} refused the gateway: {code}; {refusal_advice(code)}")
+
+    def _tell_what_is_lost(self, packet: mqtt5.ConnAckPacket) -> None:
+        """The broker keeps less for the gateway than was asked for."""
+        if self._connections > 1 and not packet.session_present:
+            log.warning(
+                "the broker has lost the session", lost="what it held for the gateway; see the broker's persistence"
+            )
+        granted = packet.session_expiry_interval
+        if granted is not None and granted < int(self._settings.session_expiry):
+            log.warning("the broker keeps the session for less than mqtt.session_expiry", seconds=granted)
 
     def _on_suback(self, packet: mqtt5.SubAckPacket) -> None:
         asked = self._asked.pop(packet.packet_id, ())

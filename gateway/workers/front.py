@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from prometheus_client.core import Metric
@@ -37,9 +37,11 @@ from gateway.stores.build import make_store
 from gateway.web import Web
 from gateway.workers.crew import Crew
 from gateway.workers.link import Link
-from gateway.workers.messages import Answer, Ask, Report, Shown
+from gateway.workers.messages import Answer, Ask, Report, Shown, Start
 
-ANSWER_WITHIN = 20.0
+REPLAY_WITHIN = 20.0
+MEASURED_WITHIN = 5.0
+LASTING = 30.0
 
 log = get_logger(__name__)
 
@@ -59,7 +61,7 @@ class Front:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._problems = dict.fromkeys(range(count), "starting")
         self._numbers = itertools.count()
-        self._asked: dict[int, asyncio.Future[Answer]] = {}
+        self._asked: dict[int, tuple[int, asyncio.Future[Answer]]] = {}
         self._reloader = Reloader(directory, self._use)
         self._stop = asyncio.Event()
         self._services = Services(
@@ -107,6 +109,7 @@ class Front:
                     *(tasks.create_task(self._see_off(worker), name=f"leaving-{worker}") for worker in former),
                 ]
                 await self._stop.wait()
+                reloading.cancel()
                 log.info("gateway stopping")
                 self._signal(signal.SIGTERM)
                 limit = self._config.settings.drain.stop_within + STOP_INGEST_WITHIN + STOP_WEB_WITHIN
@@ -114,7 +117,7 @@ class Front:
                 self._signal(signal.SIGKILL)
                 web.stop()
                 await within(serving, STOP_WEB_WITHIN)
-                for task in (reloading, *keeping):
+                for task in keeping:
                     task.cancel()
         log.info("gateway stopped")
 
@@ -130,29 +133,46 @@ class Front:
         """Run a worker, and again when it ends, until the gateway stops."""
         waits = pauses()
         while not self._stop.is_set():
-            began = asyncio.get_running_loop().time()
-            status = await self._run_worker(worker)
+            began = time.monotonic()
+            status = await self._try_to_run(worker)
             if self._stop.is_set():
                 return
-            self._problems[worker] = f"it ended with status {status} and is started again"
-            log.error(
-                "worker ended", worker=worker, status=status, next="it is started again; its log says why it ended"
-            )
-            if asyncio.get_running_loop().time() - began > 30:
+            self._problems[worker] = f"it ended with {status} and is started again"
+            log.error("worker ended", worker=worker, status=status, next="it is started again; see its log for why")
+            if time.monotonic() - began > LASTING:
                 waits = pauses()
-            await asyncio.sleep(next(waits))
+            await self._stopped_within(next(waits))
 
     async def _see_off(self, worker: int) -> None:
         """Let a worker of an earlier run finish, and note that it has."""
         log.info("worker leaves", worker=worker, next="what the broker and its journal hold for it is taken first")
-        if await self._run_worker(worker, "leaves") == 0 and not self._stop.is_set():
+        waits = pauses()
+        while status := await self._try_to_run(worker, "leaves"):
+            if self._stop.is_set():
+                return
+            self._problems[worker] = f"it leaves, ended with {status} before it was done, and is started again"
+            log.error("worker could not leave", worker=worker, status=status, next="it is started again")
+            await self._stopped_within(next(waits))
+        if not self._stop.is_set():
+            self._problems.pop(worker, None)
             await asyncio.to_thread((home(self._config.state_dir, worker) / LEFT).touch)
             log.info("worker has left", worker=worker)
 
+    async def _stopped_within(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+
+    async def _try_to_run(self, worker: int, *more: str) -> int | str:
+        """Run a worker until it ends; its exit status, or why it could not be started."""
+        try:
+            return await self._run_worker(worker, *more)
+        except OSError as error:
+            return str(error)
+
     async def _run_worker(self, worker: int, *more: str) -> int:
-        """Run a worker until it ends; its exit status."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ours, theirs:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "gateway.workers.worker", str(self._directory), str(theirs.fileno())),
                 *(str(worker), str(self._count), *more),
@@ -160,17 +180,29 @@ class Front:
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is ours to handle: we stop the workers in order
             )
-        self._processes[worker] = process
-        link = self._links[worker] = await Link.over(ours)
+            link = await Link.over(ours.dup())
+        self._processes[worker], self._links[worker] = process, link
+        link.send(Start(self._config))
+        if self._stop.is_set():
+            self._signal(signal.SIGTERM)
         try:
             await self._serve(worker, link)
+            with suppress(ProcessLookupError):
+                process.terminate()  # where it has said what we do not know, it still runs
             return await process.wait()
         finally:
-            await link.close()
-            del self._links[worker], self._processes[worker]
-            self._crew.lost(worker)
+            await self._let_go(worker)
             if process.returncode is None:
                 process.kill()
+
+    async def _let_go(self, worker: int) -> None:
+        """The worker has ended: nothing of it holds any more, and nobody shall wait for its answers."""
+        del self._processes[worker]
+        self._crew.lost(worker)
+        for of, asked in list(self._asked.values()):
+            if of == worker and not asked.done():
+                asked.set_exception(Unreplayable(f"worker {worker} has ended"))
+        await self._links.pop(worker).close()
 
     async def _serve(self, worker: int, link: Link) -> None:
         """Take in what a worker says, until it is gone."""
@@ -184,13 +216,14 @@ class Front:
                     self._problems[worker] = ""
                     self._crew.report(worker, message.health, list(message.devices))
                 case Answer():
-                    if (asked := self._asked.pop(message.number, None)) and not asked.done():
+                    _, asked = self._asked.pop(message.number, (worker, None))
+                    if asked is not None and not asked.done():
                         asked.set_result(message)
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self._processes.values():
-            if process.returncode is None:
-                os.kill(process.pid, number)
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
 
     # ------------------------------------------------------------------ the services
 
@@ -201,10 +234,10 @@ class Front:
         log.info("configuration reloaded", startups=len(config.startups))
 
     def _health(self) -> Health:
-        return self._crew.health({worker: self._problems[worker] for worker in range(self._count)})
+        return self._crew.health(self._problems)
 
     async def _measured(self) -> Sequence[Metric]:
-        links = dict(self._links)
+        links = [worker for worker in self._links if self._crew.has_reported(worker)]
         answers = await asyncio.gather(*(self._ask(worker) for worker in links), return_exceptions=True)
         return by_worker(
             {worker: one.families for worker, one in zip(links, answers, strict=True) if isinstance(one, Answer)}
@@ -223,11 +256,11 @@ class Front:
 
     async def _ask(self, worker: int, letter: int | None = None) -> Answer:
         number = next(self._numbers)
-        asked: asyncio.Future[Answer]
-        asked = self._asked[number] = asyncio.get_running_loop().create_future()
+        asked: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asked[number] = worker, asked
         try:
             self._links[worker].send(Ask(number, letter))
-            async with asyncio.timeout(ANSWER_WITHIN):
+            async with asyncio.timeout(REPLAY_WITHIN if letter is not None else MEASURED_WITHIN):
                 return await asked
         except TimeoutError:
             raise Unreplayable(f"worker {worker} does not answer; is the machine overloaded?") from None

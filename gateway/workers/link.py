@@ -13,7 +13,10 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+from gateway.logs import get_logger
 from gateway.workers.messages import Message
+
+log = get_logger(__name__)
 
 CONGESTED = 8 << 20
 """Bytes that wait to be sent, from which on live events are left out."""
@@ -42,13 +45,19 @@ class Link:
             self._writer.write(len(data).to_bytes(4) + data)
 
     async def messages(self) -> AsyncIterator[Message]:
-        """What the other end sends, until it is gone."""
-        try:
-            while True:
+        """What the other end sends, until it is gone, or says what this version does not know."""
+        while True:
+            try:
                 size = int.from_bytes(await self._reader.readexactly(4))
-                yield pickle.loads(await self._reader.readexactly(size))  # noqa: S301  # from ourselves, see above
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
+                data = await self._reader.readexactly(size)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+            try:
+                message = pickle.loads(data)  # noqa: S301  # from ourselves, see above
+            except Exception as error:  # whatever it is: another version of this program, after an upgrade in place
+                log.warning("a worker and its front do not understand each other", problem=repr(error), next="restart")
+                return
+            yield message
 
     async def close(self) -> None:
         """Send what waits, as far as the other end takes it, then close."""

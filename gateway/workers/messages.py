@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client.core import Metric
 
+from gateway.config import Config
 from gateway.feeds.health import Health
 from gateway.model import Reading, Reason, Rejection
 from gateway.registry import Device
@@ -30,6 +31,13 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """Front, first: the configuration as the front has it, whatever has become of the files since."""
+
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """Front: replay a dead letter or, without one, tell what Prometheus wants. `number` comes back with the answer."""
 
@@ -47,4 +55,4 @@ class Answer:
     problem: str = ""
 
 
-Message = Shown | Report | Ask | Answer
+Message = Start | Shown | Report | Ask | Answer

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from gateway.engine import Readings
+from gateway.feeds.live import KEPT_BYTES
 from gateway.model import Rejection
 from gateway.workers.messages import Shown
 
@@ -30,7 +31,7 @@ class Showing:
         for rejection in rejections:
             if len(self._rejections) == self._kept:
                 self._miss(self._rejections[0].startup, 1)
-            self._rejections.append(rejection)
+            self._rejections.append(rejection.shortened(KEPT_BYTES))
 
     def take(self) -> Shown | None:
         """What was kept since the last time; None where that is nothing."""

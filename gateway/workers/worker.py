@@ -11,26 +11,27 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from gateway import logs
 from gateway.app import keep_settings
-from gateway.config import Config, load
+from gateway.config import Config
 from gateway.engine import Engine, Readings, Seat
-from gateway.errors import GatewayError, Unreplayable
+from gateway.errors import GatewayError
 from gateway.feeds.auth import Tokens
 from gateway.feeds.health import Health, Part
 from gateway.interpreter import set_up_interpreter
 from gateway.model import Rejection
 from gateway.reload import Reloader
 from gateway.workers.link import Link
-from gateway.workers.messages import Answer, Ask, Report
+from gateway.workers.messages import Answer, Ask, Report, Start
 from gateway.workers.showing import Showing
 
 SHOW_EVERY = 0.03
 REPORT_EVERY = 1.0
+REPLAY_WITHIN = 15.0
 
 
 class Worker:
@@ -81,9 +82,12 @@ class Worker:
             link.send(Answer(ask.number, families=await asyncio.to_thread(self.engine.metrics.families)))
             return
         try:
-            link.send(Answer(ask.number, reasons=await self.engine.replay(ask.letter)))
-        except Unreplayable as error:
+            async with asyncio.timeout(REPLAY_WITHIN):
+                link.send(Answer(ask.number, reasons=await self.engine.replay(ask.letter)))
+        except GatewayError as error:
             link.send(Answer(ask.number, problem=str(error)))
+        except TimeoutError:
+            link.send(Answer(ask.number, problem=f"it could not be journaled within {REPLAY_WITHIN:g} s"))
 
     async def _tell(self, link: Link) -> None:
         while True:
@@ -95,33 +99,45 @@ class Worker:
         while True:
             found = self.engine.health()
             health = Health(found.parts, dict(found.stores), Part("config", self._reloader.problem))
-            link.send(Report(health, self.engine.registry.changed()))
+            if not link.is_congested:
+                link.send(Report(health, self.engine.registry.changed()))
             await asyncio.sleep(REPORT_EVERY)
 
     async def _leave(self) -> None:
         await self.engine.finished()
+        self.engine.session.forget()
         self.engine.stop()
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a worker; the exit status. What goes wrong at the start is in the log."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     directory, descriptor, worker, of = Path(arguments[0]), *map(int, arguments[1:4])
-    config = load(directory)
-    logs.configure(config.settings.log, worker=worker)
     seat = Seat(worker, of, leaves="leaves" in arguments[4:])
 
     async def serve() -> None:
         link = await Link.over(socket.socket(fileno=descriptor))
-        await Worker(config, directory, seat).run(link)
+        start = await anext(link.messages(), None)
+        if isinstance(start, Start):
+            logs.configure(start.config.settings.log, worker=worker)
+            await Worker(start.config, directory, seat).run(link)
 
     status = 0
     try:
         asyncio.run(serve())
     except* GatewayError as group:
         status = 1
-        for error in group.exceptions:
+        for error in _flat(group):
             logs.get_logger(__name__).error("worker cannot run", problem=str(error))
     return status
+
+
+def _flat(group: BaseExceptionGroup) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _flat(error)
+        else:
+            yield error
 
 
 if __name__ == "__main__":

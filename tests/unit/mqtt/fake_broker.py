@@ -21,6 +21,7 @@ class FakeBroker:
         self.connack = mqtt5.ConnAckPacket()
         self.suback = mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
         self.pongs = True
+        self.answers = True
         self.came: list[Any] = []
         self.reads: list[bytes] = []
         self.connections = 0
@@ -57,7 +58,7 @@ class FakeBroker:
 
     def _answer(self, packet: Any) -> None:
         match packet:
-            case mqtt5.ConnectPacket():
+            case mqtt5.ConnectPacket() if self.answers:
                 self.send(self.connack)
             case mqtt5.SubscribePacket():
                 self.send(mqtt5.SubAckPacket(packet.packet_id, [self.suback] * len(packet.topic_filters)))

@@ -48,6 +48,24 @@ async def test_a_broker_of_3_1_1_gets_the_session_for_it(serve: Serve) -> None:
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_who_does_not_answer_as_a_broker_is_asked_again() -> None:
+    """A port that accepts and closes, as a proxy does whose broker is not up yet, decides nothing."""
+    tries: list[int] = []
+
+    async def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tries.append(1)
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        session = AutoSession(Mqtt(url=f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"), ["testbed/#"])
+        running = asyncio.create_task(session.run())
+        await eventually(lambda: len(tries) >= 4, within=10)
+        assert "closed the connection" in session.state.problem
+        assert session._chosen is None
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_broker_of_5_gets_the_session_for_it() -> None:
     """Also the filters that came while it looked."""
     async with FakeBroker() as broker:

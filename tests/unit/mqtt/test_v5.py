@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,9 +20,11 @@ Why = mqtt5.DisconnectReasonCode
 
 
 @asynccontextmanager
-async def running(broker: FakeBroker, **settings: Any) -> AsyncIterator[Mqtt5Session]:
+async def running(
+    broker: FakeBroker, filters: Sequence[str] = ("testbed/#",), unwanted: Sequence[str] = (), **settings: Any
+) -> AsyncIterator[Mqtt5Session]:
     """A session with the broker, until the block ends."""
-    session = Mqtt5Session(Mqtt.model_validate({"url": broker.url, **settings}), ["testbed/#"])
+    session = Mqtt5Session(Mqtt.model_validate({"url": broker.url, **settings}), filters, unwanted)
     task = asyncio.create_task(session.run())
     try:
         yield session
@@ -162,6 +164,79 @@ async def test_no_more_is_published_than_the_broker_takes() -> None:
             assert [packet.payload for packet in sent] == [b"0", b"1", b"behind them"]
             broker.send(mqtt5.PubAckPacket(sent[0].packet_id))
             await eventually(lambda: broker.of(mqtt5.PublishPacket)[-1].payload == b"2")
+
+
+async def test_what_the_broker_does_not_take_is_not_sent() -> None:
+    """A packet above the broker's Maximum Packet Size is dropped and told, also one that was under way on a connection
+    that allowed it: the broker would end the connection for it, again and again."""
+    async with FakeBroker() as broker, connected(broker) as session:
+        assert session.publish("feedback/acme/a", b"x" * 500, qos=1)
+        await eventually(lambda: len(broker.of(mqtt5.PublishPacket)) == 1)
+        broker.connack = mqtt5.ConnAckPacket(session_present=True, max_packet_size=200)
+        broker.drop()
+        await eventually(lambda: session.state.connections == 2 and session.state.connected, within=10)
+        assert not session.publish("feedback/acme/a", b"x" * 200, qos=1)
+        assert not session.publish("feeds/acme/a/x", b"x" * 200)
+        assert session.publish("feeds/acme/a/x", b"x" * 100)
+        await eventually(lambda: len(broker.of(mqtt5.PublishPacket)) == 2)
+        assert broker.of(mqtt5.PublishPacket)[-1].payload == b"x" * 100
+
+
+async def test_a_batch_of_the_last_connection_is_not_acknowledged_while_the_next_one_opens() -> None:
+    """Between TCP and CONNACK there is nothing that could be acknowledged: packet ids are the broker's to give anew."""
+    async with FakeBroker() as broker, connected(broker) as session:
+        batches = session.batches()
+        broker.send(message(7))
+        batch = await anext(batches)
+        reads_on = asyncio.ensure_future(anext(batches))
+        broker.answers = False
+        broker.drop()
+        await eventually(lambda: len(broker.of(mqtt5.ConnectPacket)) == 2, within=10)
+        session.ack(batch)
+        broker.send(broker.connack)
+        broker.answers = True
+        await eventually(lambda: len(broker.of(mqtt5.SubscribePacket)) == 2)
+        session.ack(batch)
+        session.publish("feeds/acme/a/x", b"behind it")
+        await eventually(lambda: session.state.connected)
+        assert broker.of(mqtt5.PubAckPacket) == []
+        reads_on.cancel()
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+async def test_a_session_is_given_up_only_where_it_is_said(forgets: bool) -> None:
+    """Goodbye leaves the session at the broker, whatever it is subscribed to; after `forget` it ends (MQTT 5.0, section
+    3.14.2.2.2)."""
+    async with FakeBroker() as broker:
+        async with running(broker, filters=()) as session:
+            await eventually(lambda: session.state.connected)
+            if forgets:
+                session.forget()
+        await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)
+    assert broker.of(mqtt5.DisconnectPacket)[0].session_expiry_interval == (0 if forgets else None)
+    assert broker.of(mqtt5.SubscribePacket) == []
+
+
+async def test_filters_that_are_not_wanted_any_more_are_dropped() -> None:
+    """Those that it is made with, and those that a reload took away while there was no connection."""
+    async with FakeBroker() as broker:
+        async with running(broker, filters=("testbed/#", "lora/+"), unwanted=("old/#",)) as session:
+            session.subscribe(["testbed/#"])
+            await eventually(lambda: session.state.connected)
+        (dropped,) = broker.of(mqtt5.UnsubscribePacket)
+        assert sorted(dropped.patterns) == ["lora/+", "old/#"]
+        (subscribe,) = broker.of(mqtt5.SubscribePacket)
+        assert [one.pattern for one in subscribe.topic_filters] == ["testbed/#"]
+
+
+async def test_stopped_with_messages_waiting_it_ends_at_once() -> None:
+    """The last batch is given and then the batches end, without waiting for more."""
+    async with FakeBroker() as broker, connected(broker) as session:
+        broker.send(message(1), message(2))
+        await eventually(lambda: bool(session._arrived))
+        session.stop()
+        async with asyncio.timeout(5):
+            assert [len(batch.messages) async for batch in session.batches()] == [2]
 
 
 async def test_a_broker_that_falls_silent_is_left() -> None:
