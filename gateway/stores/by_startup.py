@@ -4,7 +4,7 @@ What holds:
 
 - A startup whose file names another store is written there and read there from its next batch and query on. What was
   stored before stays where it is.
-- A store that hangs holds up its own startups alone: each store has `WRITES_AT_ONCE` writes of its own.
+- A store that hangs holds up its own startups alone: each has writes of its own, `Store.writes_at_once` of them.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from gateway.errors import StoreUnavailable
 from gateway.model import Reading
 from gateway.stores.contract import Columns, Query, Row, Store
 
-WRITES_AT_ONCE = 8
-
 
 class StoreByStartup:
     """A `stores.contract.Store` over `stores`, by name; None names the default one. Two names may share a store."""
 
+    writes_at_once = 1_000
+    """Each of the stores has a bound of its own."""
+
     def __init__(self, stores: Mapping[str | None, Store], startups: Iterable[Startup] = ()) -> None:
         self._stores = stores
-        self._slots = {store: asyncio.Semaphore(WRITES_AT_ONCE) for store in stores.values()}
+        self._slots = {store: asyncio.Semaphore(store.writes_at_once) for store in stores.values()}
         self._names: dict[str, str | None] = {}
         self.assign(startups)
 

@@ -46,6 +46,9 @@ class Columns(NamedTuple):
 class Store(Protocol):
     """Where readings live."""
 
+    writes_at_once: int
+    """How many writes, each of one startup, do it good at a time."""
+
     async def open(self) -> None:
         """Get ready to write; needs no server to be there yet."""
 

@@ -37,6 +37,8 @@ class InfluxDBStore:
     in use, so that the gateway goes on without a restart. `name` is the store's in gateway.yaml, for advice.
     """
 
+    writes_at_once = 8
+
     def __init__(
         self, settings: InfluxDB, token: str, renew: Callable[[], str] | None = None, name: str | None = None
     ) -> None:
@@ -204,7 +206,7 @@ def _bodies(lines: Sequence[bytes]) -> Iterator[bytes]:
     """The lines in as few bodies as `BODY` allows; mostly that is one."""
     whole = b"\n".join(lines)
     if len(whole) <= BODY:
-        yield whole
+        yield from [whole] if whole else []
         return
     body: list[bytes] = []
     size = 0

@@ -34,6 +34,9 @@ T = TypeVar("T")
 class SqliteStore:
     """Readings in `directory`, one file a startup. A `stores.contract.Store`."""
 
+    writes_at_once = 1
+    """A write computes in Python: several at once would be no faster, and keep the event loop waiting."""
+
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lanes: dict[str, _Lane] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.stores.by_startup import WRITES_AT_ONCE, StoreByStartup
+from gateway.stores.by_startup import StoreByStartup
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from tests.builders import startup
@@ -108,11 +108,11 @@ async def test_a_store_that_hangs_holds_up_its_own_startups_alone(default: Sqlit
     hanging = Hanging(tmp_path / "hanging")
     store = StoreByStartup({None: default, "east": hanging}, [IN_EAST, startup("birch")])
     await store.open()
-    writes = [asyncio.create_task(store.write("acme", [OLD])) for _ in range(3 * WRITES_AT_ONCE)]
-    await eventually(lambda: hanging.hangs == WRITES_AT_ONCE)
+    writes = [asyncio.create_task(store.write("acme", [OLD])) for _ in range(3 * hanging.writes_at_once)]
+    await eventually(lambda: hanging.hangs == hanging.writes_at_once)
     async with asyncio.timeout(5):
         await store.write("birch", [OLD])
-    assert hanging.hangs == WRITES_AT_ONCE
+    assert hanging.hangs == hanging.writes_at_once
     for write in writes:
         write.cancel()
     await asyncio.gather(*writes, return_exceptions=True)
