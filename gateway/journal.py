@@ -12,10 +12,11 @@ appended is ever dropped to make room: `room` makes the writer wait instead. The
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+from pydantic_core import from_json, to_json
 
 from gateway import ledger
 from gateway.config.models import JournalSettings
@@ -89,7 +90,7 @@ class Journal:
         """Add what came of each startup; runs inside `Database.write`."""
         directory = {startup: (block.readings, len(block.data)) for startup, block in blocks.items()}
         data = b"".join([block.data for block in blocks.values()])
-        connection.execute("INSERT INTO intake (directory, data) VALUES (?, ?)", (json.dumps(directory), data))
+        connection.execute("INSERT INTO intake (directory, data) VALUES (?, ?)", (to_json(directory).decode(), data))
 
     def appended(self, blocks: Mapping[str, Block]) -> None:
         """After the commit of `append`: count it, and let it be sorted."""
@@ -183,7 +184,7 @@ def _sort(connection: sqlite3.Connection) -> dict[str, int]:
 def _parts(directory: str, data: bytes) -> Iterator[tuple[str, int, bytes]]:
     """What a row of the intake holds of each startup: its slug, how many readings, and their block."""
     at = 0
-    for startup, (count, size) in json.loads(directory).items():
+    for startup, (count, size) in from_json(directory).items():
         yield startup, count, data[at : at + size]
         at += size
 

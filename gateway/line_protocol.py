@@ -58,6 +58,11 @@ class FieldWriter:
         self._types = types
         self._formats: dict[tuple[str, ...], tuple[str, bool]] = {}
 
+    @classmethod
+    def of(cls, types: Mapping[str, type]) -> FieldWriter:
+        """The one for these fields: rules that have the same share it."""
+        return _writer(tuple(types.items()))
+
     def __call__(self, fields: Mapping[str, FieldValue]) -> str:
         names = tuple(fields)
         found = self._formats.get(names) or self._add(names)
@@ -75,6 +80,11 @@ class FieldWriter:
             self._formats.clear()
         format_ = ",".join(f"{key}={value}" for key, value in zip(keys, values, strict=True))
         return self._formats.setdefault(names, (format_, is_direct))
+
+
+@lru_cache(FORMATS_KEPT)
+def _writer(types: tuple[tuple[str, type], ...]) -> FieldWriter:
+    return FieldWriter(dict(types))
 
 
 def encode(reading: Reading) -> str:

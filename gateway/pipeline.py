@@ -135,7 +135,9 @@ def _begin(groups: dict[str, _Group], outcome: Outcome, route: Route, now_ns: in
     if route.rule is not None:
         route.rule.meter.refill(now_ns)
     slug = route.startup
-    return groups.setdefault(slug, _Group(outcome.readings.setdefault(slug, []), outcome.lines.setdefault(slug, [])))
+    group = groups[slug] = _Group([], [])
+    outcome.readings[slug], outcome.lines[slug] = group
+    return group
 
 
 def _quick(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool:
@@ -155,20 +157,22 @@ def _quick(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool
         fields = rule.validate_json(payload)
     except ValidationError:
         return False
-    key, tags, time_ns = route.key, route.tags, stamp_ns
-    if not rule.validator.is_plain:
+    key, tags, time_ns, is_admitted = route.key, route.tags, stamp_ns, route.is_admitted
+    if not rule.is_plain:
         values = rule.validator.finish(fields, stamp_ns)
         if values is None:
             return False
         if values.tags:
             tags = {**tags, **values.tags}
             key = series_key(rule.measurement, (("device", route.device), *tags.items())) if key else ""
+            is_admitted = False
         if values.time_ns is not None:
             time_ns = values.time_ns
-    meter = rule.meter
-    if key not in meter.series:
-        return False
-    meter.left -= 1
+    if not is_admitted:
+        if key not in rule.meter.series:
+            return False
+        route.is_admitted = key is route.key
+    rule.meter.left -= 1
     group.readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
     group.lines.append(f"{key} {rule.write(fields)} {time_ns}")
     return True

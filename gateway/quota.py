@@ -15,6 +15,8 @@ class QuotaMeter:
     comes back with a backlog is not punished for it.
     """
 
+    __slots__ = ("_new_series", "_refilled_ns", "devices", "left", "quota", "series")
+
     def __init__(self, quota: Quota, devices: Iterable[str] = (), series: Iterable[str] = ()) -> None:
         self.quota = quota
         self.devices = set(devices)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway import timestamps
@@ -59,17 +59,21 @@ class Device:
 
 @dataclass(slots=True)
 class _Fresh:
-    """What was noted of one startup since the devices were brought up to date; by device."""
+    """What was noted of one startup since the devices were brought up to date; by device. `accepted` has a name for
+    each reading: they are counted in one go."""
 
-    accepted: Counter[str] = field(default_factory=Counter)
+    accepted: list[str] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
     seen: dict[str, int] = field(default_factory=dict)
     seen_rejected: dict[str, int] = field(default_factory=dict)
     first: dict[str, int] = field(default_factory=dict)
 
-    def saw(self, devices: Mapping[str, int]) -> None:
-        self.first.update((device, devices[device]) for device in devices.keys() - self.seen.keys())
-        self.seen.update(devices)
+    def saw(self, devices: Iterable[str], now_ns: int) -> None:
+        seen = self.seen
+        for device in devices:
+            if device not in seen:
+                self.first[device] = now_ns
+            seen[device] = now_ns
 
 
 class Registry:
@@ -115,15 +119,15 @@ class Registry:
 
     def saw(self, startup: str, devices: Sequence[str], now_ns: int) -> None:
         """Note whose readings a batch brought, a name for each reading."""
-        fresh = self._fresh.setdefault(startup, _Fresh())
-        fresh.accepted.update(devices)
-        fresh.saw(dict.fromkeys(devices, now_ns))
+        fresh = self._fresh.get(startup) or self._fresh.setdefault(startup, _Fresh())
+        fresh.accepted += devices
+        fresh.saw(devices, now_ns)
 
     def saw_rejected(self, startup: str, device: str, records: int, now_ns: int) -> None:
         """Note records of a device that were refused."""
-        fresh = self._fresh.setdefault(startup, _Fresh())
+        fresh = self._fresh.get(startup) or self._fresh.setdefault(startup, _Fresh())
         fresh.rejected[device] += records
-        fresh.saw({device: now_ns})
+        fresh.saw((device,), now_ns)
         fresh.seen_rejected[device] = now_ns
 
     def _settle(self) -> None:
@@ -132,17 +136,20 @@ class Registry:
         several, self._fresh = self._fresh, {}
         for startup, fresh in several.items():
             known = self._devices.setdefault(startup, {})
+            accepted = Counter(fresh.accepted)
             for device, now_ns in fresh.seen.items():
                 is_new = device not in known
                 if is_new and (len(known) >= self.limits.get(startup, 0) or not device_is_legal(device)):
                     continue
                 old = known.get(device) or Device(startup, device, fresh.first[device], now_ns)
-                known[device] = replace(
-                    old,
-                    last_ns=now_ns,
-                    accepted=old.accepted + fresh.accepted[device],
-                    rejected=old.rejected + fresh.rejected[device],
-                    rejected_ns=fresh.seen_rejected.get(device, old.rejected_ns),
+                known[device] = Device(
+                    startup,
+                    device,
+                    old.first_ns,
+                    now_ns,
+                    old.accepted + accepted[device],
+                    old.rejected + fresh.rejected[device],
+                    fresh.seen_rejected.get(device, old.rejected_ns),
                 )
                 self._unsaved_devices.add((startup, device))
                 self._changed.add((startup, device))

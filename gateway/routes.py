@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway.config import Config, Startup
 from gateway.line_protocol import FieldWriter, series_key
@@ -21,13 +22,15 @@ SHOWN = 200
 NEVER_NS = 1 << 63
 
 
-class Rule(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Rule:
     """A topic rule, compiled, with whom it belongs to. `ends_ns` is when the programme of its startup is over."""
 
     startup: Startup
     measurement: str
     validator: Validator
     validate_json: Callable[[bytes], dict[str, Any]]
+    is_plain: bool
     write: FieldWriter
     meter: QuotaMeter
     limit: int
@@ -41,14 +44,17 @@ class Rule(NamedTuple):
         validator = Validator(rule)
         validate = validator.one.validator.validate_json  # without the adapter's own call around it
         limit = startup.quota.payload
-        return cls(startup, measurement, validator, validate, FieldWriter(types), meter, limit, ends_ns)
+        return cls(
+            startup, measurement, validator, validate, validator.is_plain, FieldWriter.of(types), meter, limit, ends_ns
+        )
 
 
-class Route(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Route:
     """What a topic stands for.
 
     `reasons` is what is wrong with the topic itself; `rule` None: no rule matches. `key` is the series key of readings
-    whose payload adds no tags, and empty where there are reasons.
+    whose payload adds no tags, and empty where there are reasons; `is_admitted` once the quota has let it in.
     """
 
     rule: Rule | None
@@ -57,6 +63,7 @@ class Route(NamedTuple):
     tags: Mapping[str, str]
     key: str = ""
     reasons: tuple[Reason, ...] = ()
+    is_admitted: bool = False
 
 
 class Routes:

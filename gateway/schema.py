@@ -28,6 +28,11 @@ TAG_EXPECTED = (
 )
 
 
+Adapters = tuple[TypeAdapter[dict[str, Any]], TypeAdapter[list[dict[str, Any]]]]
+COMPILED_KEPT = 1000
+_COMPILED: dict[str, Adapters] = {}
+
+
 class Clock:
     """Reads the time of a record, within the bounds that its rule sets around now."""
 
@@ -76,8 +81,18 @@ class Clock:
         return timestamps.from_number(value, self.rule.unit)
 
 
-def compile_schema(rule: TopicRule) -> tuple[TypeAdapter[dict[str, Any]], TypeAdapter[list[dict[str, Any]]]]:
-    """The adapters of one record, and of an array of at least one."""
+def compile_schema(rule: TopicRule) -> Adapters:
+    """The adapters of one record, and of an array of at least one. Rules that ask for the same share them: they are
+    large, and many startups begin with the same rule."""
+    key = rule.model_dump_json(include={"fields", "time", "tags", "unknown"})
+    if key not in _COMPILED:
+        if len(_COMPILED) >= COMPILED_KEPT:
+            _COMPILED.clear()
+        _COMPILED[key] = _compile(rule)
+    return _COMPILED[key]
+
+
+def _compile(rule: TopicRule) -> Adapters:
     members: dict[str, Any] = {}
     for name, field in rule.fields.items():
         kind: Any = Annotated[_field_type(field), _from(rule.pointer(name))]

@@ -123,7 +123,7 @@ class Live:
         self._feeds: dict[str, Feed] = {}
 
     def feed(self, startup: str) -> Feed:
-        return self._feeds.setdefault(startup, Feed(self._kept, self._first_id))
+        return self._feeds.get(startup) or self._feeds.setdefault(startup, Feed(self._kept, self._first_id))
 
     def publish(self, readings: Mapping[str, Sequence[Reading]], rejections: Iterable[Rejection]) -> None:
         """Show what a batch became: readings by startup, and rejections."""
