@@ -9,7 +9,8 @@
     |   `-- BrokerUnreachable  nobody answered
     |-- StoreError             a write or a query did not work
     |   |-- StoreUnavailable   try again later: nothing is wrong with the data
-    |   |   `-- StoreThrottled     ... after `retry_after` seconds
+    |   |   |-- StoreThrottled     ... after `retry_after` seconds
+    |   |   `-- StoreUnreachable   ... and nobody answers: so it is for all of its startups
     |   `-- StoreRefused       never try the same data again
     |-- UnknownMeasurement     a query for something that was never stored
     |-- Unreplayable           a dead letter that cannot be put through again
@@ -105,6 +106,10 @@ class StoreThrottled(StoreUnavailable):
 
     def delay(self, backoff: float) -> float:
         return max(backoff, self.retry_after)
+
+
+class StoreUnreachable(StoreUnavailable):
+    """Nobody answers at the store's address, whichever startup asks."""
 
 
 class StoreRefused(StoreError):

@@ -10,13 +10,23 @@ What holds:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
+from typing import NamedTuple
 
 from gateway.config import Startup
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreUnavailable, StoreUnreachable
 from gateway.model import Reading
 from gateway.stores.contract import Columns, Query, Row, Store
+
+ASK_AGAIN = 1.0
+"""Seconds in which a store at which nobody answered is not asked again: its startups would all find the same."""
+
+
+class _Away(NamedTuple):
+    error: StoreUnreachable
+    since: float
 
 
 class StoreByStartup:
@@ -29,6 +39,7 @@ class StoreByStartup:
         self._stores = stores
         self._slots = {store: asyncio.Semaphore(store.writes_at_once) for store in stores.values()}
         self._names: dict[str, str | None] = {}
+        self._away: dict[Store, _Away] = {}
         self.assign(startups)
 
     def assign(self, startups: Iterable[Startup]) -> None:
@@ -53,7 +64,14 @@ class StoreByStartup:
         """See `Store.write`."""
         store = self._store(startup)
         async with self._slots[store]:
-            await store.write(startup, lines)
+            if (away := self._away.get(store)) and time.monotonic() - away.since < ASK_AGAIN:
+                raise StoreUnreachable(str(away.error))
+            try:
+                await store.write(startup, lines)
+            except StoreUnreachable as error:
+                self._away[store] = _Away(error, time.monotonic())
+                raise
+            self._away.pop(store, None)
 
     async def measurements(self, startup: str) -> list[str]:
         """See `Store.measurements`."""

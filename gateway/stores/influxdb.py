@@ -17,7 +17,7 @@ from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 from influxdb_client.rest import ApiException
 
 from gateway.config.models import InfluxDB
-from gateway.errors import SecretMissing, StoreUnavailable, StoreUnreadable
+from gateway.errors import SecretMissing, StoreUnreachable, StoreUnreadable
 from gateway.model import Reading
 from gateway.stores import influxql
 from gateway.stores.contract import Columns, Query, Row
@@ -199,7 +199,7 @@ class InfluxDBStore:
             yield
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = str(error) or type(error).__name__
-            raise StoreUnavailable(f"InfluxDB at {self._url} cannot be reached: {said}") from error
+            raise StoreUnreachable(f"InfluxDB at {self._url} cannot be reached: {said}") from error
 
 
 def _bodies(lines: Sequence[bytes]) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreUnavailable, StoreUnreachable
 from gateway.stores.by_startup import StoreByStartup
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
@@ -150,3 +150,38 @@ async def test_where_one_cannot_be_opened_none_stays_open(tmp_path: Path) -> Non
     with pytest.raises(StoreUnavailable, match="cannot be made"):
         await store.open()
     assert (one.opened, one.closed) == (1, 1)
+
+
+class Unreachable(SqliteStore):
+    """Nobody answers, until it is told otherwise."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.is_away = True
+        self.asked = 0
+
+    async def write(self, startup: str, lines: Sequence[bytes]) -> None:
+        self.asked += 1
+        if self.is_away:
+            raise StoreUnreachable("nobody answers")
+        await super().write(startup, lines)
+
+
+async def test_a_store_that_is_away_is_asked_once_for_all_its_startups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nobody answers, hundreds of startups do not all try: each is told what one has found, and a second later
+    one tries again."""
+    away = Unreachable(tmp_path)
+    store = StoreByStartup({None: away})
+    await store.open()
+    for slug in ("acme", "birch", "cedar"):
+        with pytest.raises(StoreUnreachable, match="nobody answers"):
+            await store.write(slug, [OLD])
+    assert away.asked == 1
+    away.is_away = False
+    monkeypatch.setattr("gateway.stores.by_startup.ASK_AGAIN", 0.0)
+    await store.write("acme", [OLD])
+    await store.write("birch", [OLD])
+    assert await times(store) == [1]
+    await store.close()
