@@ -13,14 +13,14 @@ from prometheus_client.core import Metric
 
 from gateway.books import Books
 from gateway.config import Config, Settings
-from gateway.engine import Engine, Readings, within
+from gateway.engine import Engine, within
 from gateway.errors import Unreplayable
 from gateway.feeds.auth import Tokens
 from gateway.feeds.health import Health, Part
 from gateway.feeds.live import Live
 from gateway.feeds.services import Services
 from gateway.logs import get_logger
-from gateway.model import Reason, Rejection
+from gateway.model import Reason
 from gateway.reload import Reloader
 from gateway.site import make_site
 from gateway.web import Web
@@ -39,7 +39,7 @@ class Gateway:
     def __init__(self, config: Config, tokens: Tokens, directory: Path | None = None) -> None:
         self.config = config
         self.live = Live(config.settings.feeds.kept)
-        self.engine = Engine(config, self._show)
+        self.engine = Engine(config, self.live.publish)
         self.reloader = Reloader(directory, self.use) if directory else None
         self._services = Services(
             config,
@@ -99,9 +99,6 @@ class Gateway:
         """What works and what does not, in words."""
         found = self.engine.health()
         return Health(found.parts, found.stores, Part("config", self.reloader.problem if self.reloader else ""))
-
-    def _show(self, readings: Readings, rejections: Sequence[Rejection]) -> None:
-        self.live.publish(readings, rejections)
 
     async def _measured(self) -> Sequence[Metric]:
         return await asyncio.to_thread(self.engine.metrics.families)

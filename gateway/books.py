@@ -73,10 +73,11 @@ class Books:
     def letters(self, startup: str | None = None, *, before: Place = NEWEST, limit: int = 100) -> list[DeadLetter]:
         """The newest dead letters first, of one startup or of all; `before`: the place that the last page ended at."""
         pages = []
+        has_workers = self._has_workers()
         for worker, path in self._databases():
-            place = self._local_place(before, worker)
+            place = _local_place(before, worker) if has_workers else before
             page = read_only(path, partial(dead_letters.page, startup=startup, before=place, limit=limit))
-            pages.append([self._numbered(worker, letter) for letter in page])
+            pages.append([_numbered(letter, worker) for letter in page] if has_workers else page)
         merged = heapq.merge(*pages, key=lambda letter: letter.place, reverse=True)
         return list(islice(merged, limit))
 
@@ -87,23 +88,14 @@ class Books:
         if worker and not path.exists():
             return None
         found = read_only(path, partial(dead_letters.get, ident=local))
-        return self._numbered(worker, found) if found else None
+        return replace(found, id=ident) if found else None
 
     def place(self, ident: int) -> tuple[int, int]:
         """The worker that has a dead letter, and its id there."""
-        if not workers(self._state_dir):
-            return 0, ident
-        return ident % MAX_WORKERS, ident // MAX_WORKERS
+        return (ident % MAX_WORKERS, ident // MAX_WORKERS) if self._has_workers() else (0, ident)
 
-    def _numbered(self, worker: int, letter: DeadLetter) -> DeadLetter:
-        return replace(letter, id=letter.id * MAX_WORKERS + worker) if workers(self._state_dir) else letter
-
-    def _local_place(self, place: Place, worker: int) -> Place:
-        """The same place as a worker numbers its letters: behind all of its own that stand before it."""
-        if not workers(self._state_dir):
-            return place
-        local, owner = divmod(place.id, MAX_WORKERS)
-        return Place(place.arrived_ns, local + (worker < owner))
+    def _has_workers(self) -> bool:
+        return bool(workers(self._state_dir))
 
     def _databases(self) -> Iterator[tuple[int, Path]]:
         others = workers(self._state_dir)
@@ -111,3 +103,13 @@ class Books:
         if first.exists() or not others:
             yield 0, first
         yield from ((worker, home(self._state_dir, worker) / FILE_NAME) for worker in others)
+
+
+def _numbered(letter: DeadLetter, worker: int) -> DeadLetter:
+    return replace(letter, id=letter.id * MAX_WORKERS + worker)
+
+
+def _local_place(place: Place, worker: int) -> Place:
+    """The same place as a worker numbers its letters: behind all of its own that stand before it."""
+    local, owner = divmod(place.id, MAX_WORKERS)
+    return Place(place.arrived_ns, local + (worker < owner))

@@ -81,6 +81,7 @@ class Engine:
         self._mqtt = settings.mqtt.model_copy(update={"client_id": _client_id(settings, seat)})
         mqtt_password(self._mqtt)  # where it is missing, that is told at the start
         self._subscribed = Subscribed(self._home / SUBSCRIBED)
+        self._has_new_filters = False
         self.session: Session
         self.drain = Drain(
             self.journal, self.store, self.database, settings.drain, settings.dead_letters, self._publish_refused
@@ -151,6 +152,7 @@ class Engine:
         self.registry.limits = _device_limits(config)
         self.drain.add(startup.slug for startup in config.startups)
         self.session.subscribe(self._filters())
+        self._has_new_filters = True
 
     async def finished(self) -> None:
         """Wait until nothing has come for a while and nothing waits for its store: then one that leaves may go."""
@@ -239,9 +241,20 @@ class Engine:
             await asyncio.sleep(SAVE_EVERY)
             try:
                 await self.registry.save()
-                await asyncio.to_thread(self._subscribed.change, self._filters())
+                await self._remember_filters()
             except StateUnavailable as error:
                 log.warning("devices not saved", problem=str(error), next="trying again")
+
+    async def _remember_filters(self) -> None:
+        """After a reload, so that a later run knows what the session may have."""
+        if not self._has_new_filters:
+            return
+        self._has_new_filters = False
+        try:
+            await asyncio.to_thread(self._subscribed.change, self._filters())
+        except StateUnavailable:
+            self._has_new_filters = True
+            raise
 
     async def _expire(self) -> None:
         """Every hour, forget what is older than its startup's retention."""

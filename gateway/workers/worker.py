@@ -18,12 +18,11 @@ from pathlib import Path
 from gateway import logs
 from gateway.app import keep_settings
 from gateway.config import Config
-from gateway.engine import Engine, Readings, Seat
+from gateway.engine import Engine, Seat
 from gateway.errors import GatewayError
 from gateway.feeds.auth import Tokens
 from gateway.feeds.health import Health, Part
 from gateway.interpreter import set_up_interpreter
-from gateway.model import Rejection
 from gateway.reload import Reloader
 from gateway.workers.link import Link
 from gateway.workers.messages import Answer, Ask, Report, Start
@@ -41,7 +40,7 @@ class Worker:
         self._config = config
         self._showing = Showing(config.settings.feeds.kept)
         self._reloader = Reloader(directory, self._use)
-        self.engine = Engine(config, self._show, seat)
+        self.engine = Engine(config, self._showing.add, seat)
 
     async def run(self, link: Link) -> None:
         """Until it is stopped, or the front is gone."""
@@ -63,9 +62,6 @@ class Worker:
             for helper in helpers:
                 helper.cancel()
         await link.close()
-
-    def _show(self, readings: Readings, rejections: Sequence[Rejection]) -> None:
-        self._showing.add(readings, rejections)
 
     def _use(self, config: Config, _tokens: Tokens) -> None:
         self._config = keep_settings(self._config, config)
