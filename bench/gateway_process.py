@@ -18,7 +18,8 @@ from ruamel.yaml import YAML
 from bench import procfs
 from bench.children import ROOT, BenchError, end
 from bench.shape import MEASUREMENT, Shape
-from gateway.ledger import Counts, balance
+from gateway.model import Counts
+from gateway.state.ledger import balance
 from tests.servers import free_port
 
 OPERATOR_TOKEN = "bench-operator"  # noqa: S105 - of a gateway that only this machine reaches, for a minute

@@ -2,7 +2,7 @@
 
     python -m devices --help
 
-| startup  | trade                           | devices                                    |
+| startup  | field                           | devices                                    |
 |----------|---------------------------------|--------------------------------------------|
 | acme     | indoor air quality, on battery  | air-01, air-02, ...                        |
 | voltwise | charging points, on the mains   | charger-01, ..., two connectors each       |
@@ -16,10 +16,10 @@ The way of a measurement, and the modules in its order, lowest first:
 
     signals, charging  what the physical world does: seeded, deterministic functions of time
     telemetry          what crosses between the modules: Channel, Telemetry, Message
-    trades             the devices: from signals to JSON
+    sensors            the devices: from signals to JSON
     faults             what developers get wrong
     fleet              which devices exist, and which of them misbehave
-    broker, habits     where the broker is, and how devices behave on the way to it
+    broker, settings   where the broker is, and how devices behave on the way to it
     client             one device, one MQTT connection
     report, run        what a person sees; all devices in one TaskGroup
 

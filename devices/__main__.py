@@ -14,9 +14,9 @@ from devices import report
 from devices.broker import Broker, BrokerUrlError, parse
 from devices.client import DeviceClient
 from devices.fleet import TRADES, Share, Unit, build
-from devices.habits import Habits
 from devices.options import Protocol, duration, share
 from devices.run import connect, on_signal, run, stop_after
+from devices.settings import Settings
 
 NEVER_CONNECTED = 1  # the exit code of a run that ended before any device reached the broker
 
@@ -29,7 +29,7 @@ class Plan:
 
     units: Sequence[Unit]
     broker: Broker
-    habits: Habits
+    settings: Settings
     seed: str
     lasts: float | None
     quiet: bool
@@ -117,10 +117,10 @@ def main(
         place = parse(broker, password, ca_file, protocol.value)
     except BrokerUrlError as error:
         raise typer.BadParameter(str(error), param_hint="--broker") from None
-    habits = Habits(period=1 / rate, outage_every=outage_every)
+    settings = Settings(period=1 / rate, outage_every=outage_every)
     # aiomqtt watches file descriptors, which the usual loop on Windows cannot do.
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        clients = runner.run(_run(Plan(units, place, habits, seed, lasts, quiet)))
+        clients = runner.run(_run(Plan(units, place, settings, seed, lasts, quiet)))
     if json:
         print(report.as_json(clients))
     elif not quiet:
@@ -140,14 +140,14 @@ def _known(startups: list[str] | None) -> list[str]:
 async def _run(plan: Plan) -> list[DeviceClient]:
     """Run the fleet, and give its clients with all that they have counted."""
     stop = asyncio.Event()
-    clients = connect(plan.units, plan.broker, plan.habits, plan.seed, report.Notices().tell)
+    clients = connect(plan.units, plan.broker, plan.settings, plan.seed, report.Notices().tell)
     async with asyncio.TaskGroup() as group:
         watching = [
             group.create_task(stop_after(plan.lasts, stop), name="stop after"),
             group.create_task(_show(plan, clients), name="progress"),
         ]
         with on_signal(stop.set):
-            await run(clients, plan.habits.period, stop)
+            await run(clients, plan.settings.period, stop)
         for task in watching:
             task.cancel()
     return clients

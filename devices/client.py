@@ -22,7 +22,7 @@ from aiomqtt import Client, MqttError
 
 from devices.broker import Broker, explain
 from devices.fleet import Unit
-from devices.habits import Habits
+from devices.settings import Settings
 from devices.telemetry import Message
 
 LATENESS = 1.0  # seconds that a busy machine may catch up; more is skipped: no flood after a laptop's sleep
@@ -52,12 +52,14 @@ class Counters:
 class DeviceClient:
     """Runs until `finish()`; then it sends its backlog and ends. `tell` hears about trouble, in sentences."""
 
-    def __init__(self, unit: Unit, broker: Broker, habits: Habits, rng: Random, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, unit: Unit, broker: Broker, settings: Settings, rng: Random, tell: Callable[[str], None]
+    ) -> None:
         self.startup = unit.startup
         self.identifier = f"{unit.startup}-{unit.name}"
         self.counters = Counters()
         self._feedback = f"feedback/{unit.startup}/{unit.name}"
-        self._unit, self._broker, self._habits, self._rng, self._tell = unit, broker, habits, rng, tell
+        self._unit, self._broker, self._settings, self._rng, self._tell = unit, broker, settings, rng, tell
         self._backlog: deque[Message] = deque()
         self._on_its_way: Message | None = None
         self._wake = asyncio.Event()  # there is something to send, or an end to come to
@@ -84,10 +86,10 @@ class DeviceClient:
                 return
             for message in self._unit.messages(time.time()):
                 self._keep(message)
-            due = max(due + self._habits.period, clock() - LATENESS)
+            due = max(due + self._settings.period, clock() - LATENESS)
 
     def _keep(self, message: Message) -> None:
-        if len(self._backlog) >= self._habits.backlog:
+        if len(self._backlog) >= self._settings.backlog:
             self._backlog.popleft()
             self.counters.dropped += 1
         self._backlog.append(message)
@@ -101,17 +103,17 @@ class DeviceClient:
             try:
                 async with self._broker.client(self.identifier) as client:
                     await self._session(client)
-                failures, pause = 0, self._rng.uniform(*self._habits.outage)
+                failures, pause = 0, self._rng.uniform(*self._settings.outage)
             except* (MqttError, OSError) as errors:  # aiomqtt lets some of the socket's own errors through
                 was_connected = self.counters.connected
                 failures = 0 if was_connected else failures + 1
-                pause = self._habits.wait(failures, self._rng)
+                pause = self._settings.wait(failures, self._rng)
                 self._tell(explain(_first(errors), self._broker, was_connected=was_connected))
             self.counters.connected = False
 
     async def _rest(self, pause: float) -> None:
         if self._finishing.is_set():  # nobody has the time for long waits now
-            await asyncio.sleep(min(pause, self._habits.first_wait))
+            await asyncio.sleep(min(pause, self._settings.first_wait))
             return
         await _wait(self._finishing, pause)
 
@@ -123,7 +125,7 @@ class DeviceClient:
             await client.subscribe(self._feedback, qos=1)
             self.counters.connected = True
             self.counters.connections += 1
-            await self._send(client, self._habits.until_outage(self._rng))
+            await self._send(client, self._settings.until_outage(self._rng))
             listener.cancel()
 
     async def _send(self, client: Client, seconds: float) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from random import Random
 
 from devices.faults import misbehave
+from devices.sensors import AirSensor, ChargingPoint, Pump, SoilProbe
 from devices.signals import Irrigation
 from devices.telemetry import Device, Message, Telemetry, encode
-from devices.trades import AirSensor, ChargingPoint, Pump, SoilProbe
 
 BED = 4  # devices in a greenbed bed: its second one is the pump
 SPOILED = 3  # one message in so many of a misbehaving device is wrong, from its first on

@@ -11,17 +11,18 @@ from random import Random
 from devices.broker import Broker
 from devices.client import DeviceClient
 from devices.fleet import Unit
-from devices.habits import Habits
+from devices.settings import Settings
 
 GRACE = 5.0  # seconds
 
 
 def connect(
-    units: Sequence[Unit], broker: Broker, habits: Habits, seed: str, tell: Callable[[str], None]
+    units: Sequence[Unit], broker: Broker, settings: Settings, seed: str, tell: Callable[[str], None]
 ) -> list[DeviceClient]:
     """An MQTT client for each unit; they do nothing yet. Must be called in a running loop."""
     return [
-        DeviceClient(unit, broker, habits, Random(f"{seed}/{unit.startup}/{unit.name}/network"), tell) for unit in units
+        DeviceClient(unit, broker, settings, Random(f"{seed}/{unit.startup}/{unit.name}/network"), tell)
+        for unit in units
     ]
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from gateway import render
-from gateway.cli import app
+from gateway.cli import app, rendering
 from gateway.errors import ConfigError, GatewayError
 
 
@@ -14,10 +13,10 @@ def main() -> None:
     try:
         app(prog_name="gateway")
     except ConfigError as error:
-        render.console(to_stderr=True).print(render.problems(error), soft_wrap=True)
+        rendering.console(to_stderr=True).print(rendering.problems(error), soft_wrap=True)
         sys.exit(1)
     except GatewayError as error:
-        render.console(to_stderr=True).print(render.error(str(error)), soft_wrap=True)
+        rendering.console(to_stderr=True).print(rendering.error(str(error)), soft_wrap=True)
         sys.exit(1)
 
 

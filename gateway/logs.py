@@ -8,13 +8,15 @@ from typing import Any
 
 import structlog
 
-from gateway.config.models import Log
 
+def configure(level: str, format_: str = "auto", **bound: object) -> None:
+    """Set up structlog once, at the start of a command.
 
-def configure(settings: Log, **bound: object) -> None:
-    """Set up structlog once, at the start of a command. `bound` stands in every line."""
+    `level` is `debug`, `info`, `warning` or `error`; `format_` is `console`, `json` or `auto`, which is `console` on a
+    terminal. Each line carries `bound`.
+    """
     structlog.contextvars.bind_contextvars(**bound)
-    for_people = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+    for_people = format_ == "console" or (format_ == "auto" and sys.stderr.isatty())
     renderer: Any = structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -24,7 +26,7 @@ def configure(settings: Log, **bound: object) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )

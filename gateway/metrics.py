@@ -10,8 +10,7 @@ from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 
-from gateway.ledger import Counts
-from gateway.model import Rejection
+from gateway.model import Counts, Rejection
 
 _COUNTED = {
     "received": "Records that arrived",

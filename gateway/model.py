@@ -7,7 +7,7 @@ fields takes three times as long to build (docs/decisions/0002-hot-path-types.md
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -140,3 +140,33 @@ class Rejection:
     @property
     def count(self) -> int:
         return len(self.records) or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Records of one startup. A message whose payload cannot be read as records counts as one."""
+
+    received: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    stored: int = 0
+    journaled: int = 0
+    refused: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        return (
+            self.received == self.accepted + self.rejected
+            and self.accepted == self.stored + self.journaled + self.refused
+        )
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+
+    def as_json(self) -> dict[str, int | bool]:
+        return {**asdict(self), "balanced": self.balanced}
+
+    @classmethod
+    def total(cls, by_startup: Mapping[str, Counts]) -> Counts:
+        """Return the sum over all startups."""
+        return sum(by_startup.values(), cls())

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import Config, Settings, Startup, TopicRule, load
-from gateway.database import Database
+from gateway.ingest.pipeline import Pipeline, unused
 from gateway.model import Batch, Code, Message, Reason, Rejection
-from gateway.pipeline import Pipeline, unused
+from gateway.state.database import Database
 from gateway.timestamps import NS
 
 ROOT = Path(__file__).parents[1]

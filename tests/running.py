@@ -16,15 +16,15 @@ from typing import Any, Self
 import httpx
 from ruamel.yaml import YAML
 
-from gateway import ledger
-from gateway.app import Gateway
-from gateway.books import Books
+from gateway.api.auth import Tokens
+from gateway.api.server import HttpServer
 from gateway.config import load
-from gateway.database import FILE_NAME
 from gateway.errors import StateUnavailable
-from gateway.feeds.auth import Tokens
-from gateway.ledger import Counts
-from gateway.web import Web
+from gateway.model import Counts
+from gateway.runtime.gateway import Gateway
+from gateway.state import ledger
+from gateway.state.database import FILE_NAME
+from gateway.state.reader import StateReader
 from tests.servers import eventually
 
 OPERATOR = "operator-token"
@@ -95,15 +95,15 @@ async def running(config: Path, *, connected: bool = True, reloads: bool = False
     directory = config if reloads else None
     loaded = await asyncio.to_thread(load, config)
     gateway = await asyncio.to_thread(Gateway, loaded, Tokens(dict(TOKENS), OPERATOR), directory)
-    web: asyncio.Future[Web] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(gateway.run(web.set_result))
-    await asyncio.wait((task, web), return_when=asyncio.FIRST_COMPLETED)
+    server: asyncio.Future[HttpServer] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(gateway.run(server.set_result))
+    await asyncio.wait((task, server), return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         task.result()
     try:
         if connected:
             await eventually(lambda: gateway.engine.session.state.connected, says="the gateway is connected")
-        yield Running(gateway, (await web).url)
+        yield Running(gateway, (await server).url)
     finally:
         gateway.stop()
         await task
@@ -114,8 +114,8 @@ class GatewayProcess:
 
     def __init__(self, config: Path) -> None:
         self.config = config
-        self.state = config.parent / "state" / FILE_NAME
-        self.books = Books(self.state.parent)
+        self.database = config.parent / "state" / FILE_NAME
+        self.state = StateReader(self.database.parent)
         self._log = config.parent / "gateway.log"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -153,7 +153,7 @@ class GatewayProcess:
         found = {}
         for child in Path(f"/proc/{front}/task/{front}/children").read_text().split():
             words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            if b"gateway.workers.worker" in words:
+            if b"gateway.runtime.worker" in words:
                 found[int(words[5])] = int(child)
         return found
 
@@ -167,7 +167,7 @@ class GatewayProcess:
 
     def _counts(self, startup: str) -> Counts:
         with suppress(StateUnavailable):
-            return self.books.balance().get(startup, Counts())
+            return self.state.balance().get(startup, Counts())
         return Counts()
 
     async def _end(self, number: signal.Signals) -> int:

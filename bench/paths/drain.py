@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import get_args
 
-from bench import rig, stores, words
+from bench import formatting, rig, stores
 from bench.children import BenchError, Helper
 from bench.gateway_process import Gateway
 from bench.options import Options, StoreKind
@@ -41,7 +41,7 @@ async def run(options: Options) -> Report:
     figures = {str(kind): _figures(several) for kind, several in runs.items()}
     rows = [row for kind, several in runs.items() for row in _rows(kind, several)]
     whole = all(one.whole for several in runs.values() for one in several)
-    rows.append(Row("ledger balanced, all stored", words.yes(whole), "yes", whole))
+    rows.append(Row("ledger balanced, all stored", formatting.yes(whole), "yes", whole))
     measurements = [{"store": kind, **asdict(one)} for kind, several in runs.items() for one in several]
     return Report({"path": "drain", "balanced": whole, **figures}, rows, measurements, whole)
 
@@ -101,7 +101,7 @@ def _cpu_us(several: list[Drained]) -> dict[str, float]:
 
 def _rows(kind: StoreKind, several: list[Drained]) -> list[Row]:
     return [
-        Row(f"{kind}: journal to store", words.per_second(median(one.rate for one in several), "readings")),
+        Row(f"{kind}: journal to store", formatting.per_second(median(one.rate for one in several), "readings")),
         Row(f"{kind}: readings a CPU-second", f"{median(map(_per_cpu_second, several)):,.0f}"),
-        *(Row(f"{kind}: CPU of a reading, {name}", words.micros(us)) for name, us in _cpu_us(several).items()),
+        *(Row(f"{kind}: CPU of a reading, {name}", formatting.micros(us)) for name, us in _cpu_us(several).items()),
     ]

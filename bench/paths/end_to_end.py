@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from bench import rig, words
+from bench import formatting, rig
 from bench.options import Options
 from bench.paths.ingest import cpu_rows, cpu_us
 from bench.report import Report, Row, progress
@@ -52,10 +52,10 @@ def _report(options: Options, ceilings: list[Run], runs: list[Run]) -> Report:
         "backlog": runs[-1].more["backlog"],
     }
     rows = [
-        Row(f"{options.store}: publish to stored", words.per_second(median(run.rate for run in runs), "msg")),
+        Row(f"{options.store}: publish to stored", formatting.per_second(median(run.rate for run in runs), "msg")),
         _share_row(options, runs, ceilings),
         Row("greatest backlog", f"{figures['greatest_backlog']:,} msg"),
-        Row("ledger balanced, all stored", words.yes(all(run.more["whole"] for run in runs)), "yes", whole(runs)),
+        Row("ledger balanced, all stored", formatting.yes(all(run.more["whole"] for run in runs)), "yes", whole(runs)),
         *cpu_rows(runs),
     ]
     named = [{"subject": "bare", **asdict(run)} for run in ceilings]
@@ -65,8 +65,8 @@ def _report(options: Options, ceilings: list[Run], runs: list[Run]) -> Report:
 def _share_row(options: Options, runs: list[Run], ceilings: list[Run]) -> Row:
     reached = ratio([run.rate for run in runs], [run.rate for run in ceilings])
     keeps_up = all(map(sustained, runs))
-    told = f"{words.percent(reached)}, {'sustained' if keeps_up else 'NOT sustained'}"
-    return Row(f"of the ceiling, for {options.seconds:g} s", told, words.percent(options.share), keeps_up)
+    told = f"{formatting.percent(reached)}, {'sustained' if keeps_up else 'NOT sustained'}"
+    return Row(f"of the ceiling, for {options.seconds:g} s", told, formatting.percent(options.share), keeps_up)
 
 
 def whole(runs: list[Run]) -> bool:

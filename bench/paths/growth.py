@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from bench import rig, words
+from bench import formatting, rig
 from bench.options import Options
 from bench.report import Report, Row, progress
 from bench.rig import Run
@@ -45,7 +45,7 @@ async def run(options: Options) -> Report:
     whole = all(run.more["balanced"] and not run.more["rejected"] for pair in _flat(pairs) for run in pair)
     base_us = median(base.cpu_us("gateway") for base, _ in _flat(pairs))
     told = {"path": "growth", "base": options.shape.as_json(), "base_cpu_us_per_message": round(base_us, 3)}
-    rows = [Row("base: CPU of a message", words.micros(base_us))]
+    rows = [Row("base: CPU of a message", formatting.micros(base_us))]
     rows += [_row(name, one) for name, one in figures.items()]
     measurements = [
         {"point": name, "base": asdict(base), "run": asdict(run)}
@@ -81,8 +81,8 @@ def _figures(several: list[Pair], shape: Shape) -> dict[str, Any]:
 
 def _row(name: str, figures: dict[str, Any]) -> Row:
     grown, per_reading = figures["cpu_per_message_ratio"], figures["cpu_per_reading_ratio"]
-    of_reading = "" if grown == per_reading else f" ({words.times(per_reading)} a reading)"
-    told = f"{words.times(grown)}{of_reading}"
+    of_reading = "" if grown == per_reading else f" ({formatting.times(per_reading)} a reading)"
+    told = f"{formatting.times(grown)}{of_reading}"
     if name in LIMITED:
-        return Row(name, told, f"at most {words.times(LIMIT)}", grown <= LIMIT)
+        return Row(name, told, f"at most {formatting.times(LIMIT)}", grown <= LIMIT)
     return Row(name, told)

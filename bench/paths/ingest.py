@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from bench import rig, words
+from bench import formatting, rig
 from bench.options import Options
 from bench.report import Report, Row, progress
 from bench.rig import Run
@@ -26,7 +26,7 @@ async def ceiling(options: Options) -> Report:
         "rate": round(rate),
         "cpu_us_per_message": cpu_us(runs),
     }
-    rows = [Row(f"bare subscriber, QoS {options.qos}", words.per_second(rate, "msg")), *cpu_rows(runs)]
+    rows = [Row(f"bare subscriber, QoS {options.qos}", formatting.per_second(rate, "msg")), *cpu_rows(runs)]
     return Report(figures, rows, [asdict(run) for run in runs])
 
 
@@ -67,12 +67,12 @@ async def ingest(options: Options) -> Report:
 def _ingest_rows(figures: dict[str, float]) -> list[Row]:
     fast = figures["messages_per_cpu_second"]
     return [
-        Row("ceiling: bare subscriber", words.per_second(figures["ceiling_rate"], "msg")),
-        Row("broker to fsynced journal", words.per_second(figures["rate"], "msg")),
-        Row("of the ceiling", words.percent(figures["ratio"]), "90%", figures["ratio"] >= 0.9),
+        Row("ceiling: bare subscriber", formatting.per_second(figures["ceiling_rate"], "msg")),
+        Row("broker to fsynced journal", formatting.per_second(figures["rate"], "msg")),
+        Row("of the ceiling", formatting.percent(figures["ratio"]), "90%", figures["ratio"] >= 0.9),
         Row("messages a CPU-second", f"{fast:,.0f}", "100,000", fast >= 100_000),
         Row("journal", f"{figures['journal_bytes_per_reading']} bytes/reading"),
-        Row("ledger balanced", words.yes(bool(figures["balanced"])), "yes", bool(figures["balanced"])),
+        Row("ledger balanced", formatting.yes(bool(figures["balanced"])), "yes", bool(figures["balanced"])),
     ]
 
 
@@ -83,4 +83,4 @@ def cpu_us(runs: list[Run]) -> dict[str, float]:
 
 def cpu_rows(runs: list[Run]) -> list[Row]:
     """The same, as rows."""
-    return [Row(f"CPU of a message: {process}", words.micros(value)) for process, value in cpu_us(runs).items()]
+    return [Row(f"CPU of a message: {process}", formatting.micros(value)) for process, value in cpu_us(runs).items()]

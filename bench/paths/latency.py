@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bench import rig, words
+from bench import formatting, rig
 from bench.children import Helper
 from bench.gateway_process import OPERATOR_TOKEN
 from bench.options import Options, StoreKind
@@ -48,13 +48,13 @@ async def _at_shares(path: str, options: Options, watched: Watched) -> Report:
 
 
 def _report(path: str, options: Options, sustained: float, seen: dict[float, list[dict[str, Any]]]) -> Report:
-    rows = [Row(f"{options.store}: sustained rate", words.per_second(sustained, "msg"))]
+    rows = [Row(f"{options.store}: sustained rate", formatting.per_second(sustained, "msg"))]
     shares: dict[str, dict[str, float]] = {}
     for share, several in seen.items():
         figures = {name: median(one[name] for one in several) for name in several[0]}
-        shares[words.percent(share)] = figures
+        shares[formatting.percent(share)] = figures
         within = WITHIN_MS[path] if share == min(SHARES) else None
-        rows += _rows(words.percent(share), figures, within)
+        rows += _rows(formatting.percent(share), figures, within)
     missed = sum(one.get("lost", 0) + one.get("missed", 0) for several in seen.values() for one in several)
     told = {"path": path, "store": options.store, "sustained_rate": round(sustained), "missed": missed}
     rows.append(Row("messages missed", f"{missed:,}", "0", missed == 0))
@@ -64,11 +64,11 @@ def _report(path: str, options: Options, sustained: float, seen: dict[float, lis
 
 def _rows(share: str, figures: dict[str, float], within: float | None) -> list[Row]:
     p99 = figures["p99_ms"]
-    wanted, good = (f"< {words.millis(within)}", p99 < within) if within else ("", None)
+    wanted, good = (f"< {formatting.millis(within)}", p99 < within) if within else ("", None)
     return [
-        Row(f"p50 at {share}", words.millis(figures["p50_ms"])),
-        Row(f"p99 at {share}", words.millis(p99), wanted, good),
-        Row(f"p99.9 at {share}", words.millis(figures["p999_ms"])),
+        Row(f"p50 at {share}", formatting.millis(figures["p50_ms"])),
+        Row(f"p99 at {share}", formatting.millis(p99), wanted, good),
+        Row(f"p99.9 at {share}", formatting.millis(figures["p999_ms"])),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import words
+from bench import formatting
 from bench.children import Helper
 from bench.options import Options
 from bench.report import Report, Row, progress
@@ -29,8 +29,8 @@ async def run(options: Options) -> Report:
         "cpu_us_per_message": round(median(cpu), 3),
     }
     rows = [
-        Row("sent into a sink", words.per_second(median(rates), "msg")),
-        Row("CPU of a message", words.micros(median(cpu)), "under 1 µs", median(cpu) < 1),
+        Row("sent into a sink", formatting.per_second(median(rates), "msg")),
+        Row("CPU of a message", formatting.micros(median(cpu)), "under 1 µs", median(cpu) < 1),
     ]
     return Report(figures, rows)
 

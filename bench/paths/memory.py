@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import rig, words
+from bench import formatting, rig
 from bench.children import Helper
 from bench.options import Options
 from bench.report import Report, Row, progress
@@ -49,7 +49,9 @@ def _report(options: Options, size: int, resident: list[dict[str, float]], balan
         "growth": round(last / first, 3),
         "balanced": balanced,
     }
-    rows = [Row(f"after {number * size:,} messages", words.mib(mib)) for number, mib in at.items()]
-    rows[-1] = Row(rows[-1].what, rows[-1].value, f"< {words.mib(MOST_MIB)}", last < MOST_MIB)
-    rows.append(Row("at the end against a tenth", words.times(last / first), words.times(FLAT), last / first <= FLAT))
+    rows = [Row(f"after {number * size:,} messages", formatting.mib(mib)) for number, mib in at.items()]
+    rows[-1] = Row(rows[-1].what, rows[-1].value, f"< {formatting.mib(MOST_MIB)}", last < MOST_MIB)
+    rows.append(
+        Row("at the end against a tenth", formatting.times(last / first), formatting.times(FLAT), last / first <= FLAT)
+    )
     return Report(figures, rows, [{"messages": (n + 1) * size, **one} for n, one in enumerate(resident)], balanced)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import rig, stores, words
+from bench import formatting, rig, stores
 from bench.children import BenchError, Helper
 from bench.options import Options
 from bench.peers.start import DATABASE, PEERS, Peer, subscribed
@@ -74,8 +74,8 @@ def _report(pairs: dict[str, list[tuple[Run, Run]]], skipped: list[str]) -> Repo
         "skipped": skipped,
     }
     rows = [
-        Row("gateway: CPU of a message", words.micros(ours)),
-        Row("gateway: all stored", words.yes(whole), "yes", whole),
+        Row("gateway: CPU of a message", formatting.micros(ours)),
+        Row("gateway: all stored", formatting.yes(whole), "yes", whole),
     ]
     for name, several in pairs.items():
         figures[name] = _figures(name, several)
@@ -103,10 +103,10 @@ def _figures(name: str, several: list[tuple[Run, Run]]) -> dict[str, Any]:
 
 def _rows(name: str, figures: dict[str, Any]) -> list[Row]:
     against, most = figures["cpu_ratio"], AT_MOST.get(name)
-    wanted, good = (f"at most {words.times(most)}", against <= most) if most else ("", None)
+    wanted, good = (f"at most {formatting.times(most)}", against <= most) if most else ("", None)
     lost = ", ".join(f"{lost:,}" for lost in figures["lost"])
     return [
-        Row(f"{name}: CPU of a message", words.micros(figures["cpu_us_per_message"])),
-        Row(f"gateway's CPU against {name}", words.times(against), wanted, good),
+        Row(f"{name}: CPU of a message", formatting.micros(figures["cpu_us_per_message"])),
+        Row(f"gateway's CPU against {name}", formatting.times(against), wanted, good),
         Row(f"{name}: lost, each round", lost),
     ]

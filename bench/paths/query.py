@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from bench import rig, words
+from bench import formatting, rig
 from bench.children import BenchError
 from bench.gateway_process import OPERATOR_TOKEN, Gateway
 from bench.history import DAY_NS, DEVICES, START_NS, DataSet, data_set
@@ -97,10 +97,10 @@ def _report(options: Options, answers: list[dict[str, float]]) -> Report:
     rows = [
         Row(
             f"one day of {options.readings_stored:,} readings: first byte",
-            words.millis(figures["first_byte_ms"]["p50"]),
+            formatting.millis(figures["first_byte_ms"]["p50"]),
         ),
-        Row("first row, median", words.millis(first["p50"]), f"< {FIRST_MS:g} ms", first["p50"] < FIRST_MS),
-        Row("first row, slowest", words.millis(first["max"])),
-        Row("whole answer, median", words.millis(figures["whole_ms"]["p50"])),
+        Row("first row, median", formatting.millis(first["p50"]), f"< {FIRST_MS:g} ms", first["p50"] < FIRST_MS),
+        Row("first row, slowest", formatting.millis(first["max"])),
+        Row("whole answer, median", formatting.millis(figures["whole_ms"]["p50"])),
     ]
     return Report(figures, rows, list(answers))

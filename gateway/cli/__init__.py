@@ -2,7 +2,7 @@
 
 import typer
 
-from gateway.cli import letters, operate, provision, rules, startups
+from gateway.cli import dead_letters, provision, rules, running, startups
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -10,16 +10,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Telemetry gateway for shared test beds: MQTT in, validated, stored, one feed per startup.",
 )
-app.command()(operate.run)
-app.command()(operate.demo)
+app.command()(running.run)
+app.command()(running.demo)
 app.command()(rules.check)
 app.command()(rules.schema)
 app.command("try")(rules.try_out)
-app.command()(operate.status)
-app.command()(operate.tail)
-app.add_typer(letters.app, name="dead-letters")
+app.command()(running.status)
+app.command()(running.tail)
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(startups.startups_app, name="startups")
 app.add_typer(startups.devices_app, name="devices")
 app.add_typer(startups.cohort_app, name="cohort")
 app.add_typer(provision.app, name="provision")
-app.command()(operate.version)
+app.command()(running.version)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.config.types import parse_duration
+from gateway.config.notations import parse_duration
 
 ConfigDir = Annotated[
     Path,

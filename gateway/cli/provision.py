@@ -11,12 +11,12 @@ from typing import Annotated, TypeVar
 import typer
 
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, on_signals, one_error, print_json
+from gateway.cli.rendering import console
 from gateway.config import Config, load
-from gateway.provision import run, show
+from gateway.provision import rendering, run
 from gateway.provision.plan import Plan, Server
 from gateway.provision.run import Applied
 from gateway.provision.settings import ProvisionSettings, check_names, load_provision
-from gateway.render import console
 
 app = typer.Typer(no_args_is_help=True, help="Accounts, buckets and dashboards on Mosquitto, InfluxDB and Grafana.")
 Prune = Annotated[bool, typer.Option("--prune", help="Also remove what provisioning made and nobody wants any more.")]
@@ -29,9 +29,9 @@ def plan_command(config: ConfigDir = DEFAULT_DIR, prune: Prune = False, json: Js
     loaded, settings = read(config)
     plan = on_servers(loaded, settings, lambda servers: run.plan(loaded, servers, prune=prune))
     if json:
-        print_json(show.plan_json(plan))
+        print_json(rendering.plan_json(plan))
     else:
-        console().print(show.plan(plan))
+        console().print(rendering.plan(plan))
     raise typer.Exit(1 if plan.conflicts else 0)
 
 
@@ -71,13 +71,13 @@ async def apply_steps(plan: Plan, servers: list[Server], *, quiet: bool) -> Appl
     """Apply, with a progress bar on a terminal. A signal ends it after the step under way; what was made is told."""
     if task := asyncio.current_task():
         on_signals(task.cancel)
-    with show.progress(len(plan.steps), quiet=quiet) as told:
+    with rendering.progress(len(plan.steps), quiet=quiet) as told:
         return await run.apply(plan, servers, told)
 
 
 def report(plan: Plan, applied: Applied, *, json: bool) -> None:
     """What was done, and the credentials."""
     if json:
-        print_json(show.applied_json(plan, applied))
+        print_json(rendering.applied_json(plan, applied))
     else:
-        console().print(show.applied(plan, applied))
+        console().print(rendering.applied(plan, applied))

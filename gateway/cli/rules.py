@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from gateway import render
+from gateway.cli import rendering
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, print_json
 from gateway.config import Settings, StartupFile, load
 from gateway.errors import ConfigError
+from gateway.ingest.pipeline import Pipeline, unused
 from gateway.model import Message
-from gateway.pipeline import Pipeline, unused
 
 
 def check(
@@ -42,8 +42,8 @@ def check(
         print_json({"ok": True, "startups": len(loaded.startups), "rules": rules, "warnings": list(loaded.warnings)})
         return
     for warning in loaded.warnings:
-        render.console().print(render.warning(warning))
-    render.console().print(f"{render.OK} {len(loaded.startups)} startups, {rules} topic rules: all good")
+        rendering.console().print(rendering.warning(warning))
+    rendering.console().print(f"{rendering.OK} {len(loaded.startups)} startups, {rules} topic rules: all good")
 
 
 class SchemaOf(StrEnum):
@@ -68,11 +68,11 @@ def try_out(
     """Dry run: what would become of a message? Prints the reading and its line protocol, or every reason against it."""
     loaded = load(config)
     pipeline = Pipeline(loaded, unused(loaded.startups))
-    result = pipeline.refine(Message(topic, _payload(payload)), time.time_ns(), metered=False)
+    result = pipeline.evaluate(Message(topic, _payload(payload)), time.time_ns(), metered=False)
     if json:
-        print_json(render.refined_json(result))
+        print_json(rendering.evaluation_json(result))
     else:
-        render.console().print(render.refined(result), soft_wrap=True)
+        rendering.console().print(rendering.evaluation(result), soft_wrap=True)
     raise typer.Exit(1 if result.rejection else 0)
 
 

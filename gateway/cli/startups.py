@@ -13,18 +13,18 @@ from typing import Annotated
 
 import typer
 
+from gateway.api.auth import token_hash
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, one_error, print_json
 from gateway.cli.provision import apply_steps, on_servers, read, report
+from gateway.cli.rendering import console
 from gateway.config import Config, Startup, load
 from gateway.errors import GatewayError, ProvisionError, StoreUnreadable
-from gateway.export import Exported, expect_room, export, is_exported
-from gateway.feeds.auth import token_hash
-from gateway.provision import programme, run, show, startup_files
-from gateway.provision.handout import Places, handout
+from gateway.provision import cohorts, rendering, run, startup_files
+from gateway.provision.handout import Endpoints, handout
 from gateway.provision.plan import Credential, Plan, Server
 from gateway.provision.run import Applied
 from gateway.provision.settings import ProvisionSettings, check_names, load_provision
-from gateway.render import console
+from gateway.stores.export import Exported, expect_room, export, is_exported
 
 startups_app = typer.Typer(no_args_is_help=True, help="Startups: list, add, remove, export.")
 devices_app = typer.Typer(no_args_is_help=True, help="Devices: add, and new passwords.")
@@ -60,7 +60,7 @@ def list_startups(config: ConfigDir = DEFAULT_DIR, json: Json = False) -> None:
             ]
         )
     else:
-        console().print(show.startups(startups))
+        console().print(rendering.startups(startups))
 
 
 @startups_app.command("add")
@@ -83,7 +83,7 @@ def add_startup(
     json: Json = False,
 ) -> None:
     """Add a startup: writes its file, provisions the servers, and prints what the startup needs."""
-    member = programme.Member(slug, name)
+    member = cohorts.Member(slug, name)
     token = _add(config, member, cohort, _date(until), store=store, team=team or [], devices=device or [])
     _provisioned(config, {slug: token}, handouts, json=json)
 
@@ -91,18 +91,18 @@ def add_startup(
 @startups_app.command("token")
 def new_token(slug: str, config: ConfigDir = DEFAULT_DIR) -> None:
     """Give a startup a new API token; the old one is refused as soon as the gateway has reloaded."""
-    programme.find(load(config), slug)
+    cohorts.find(load(config), slug)
     token = secrets.token_urlsafe(24)
     path = config / "startups" / f"{slug}.yaml"
     startup_files.edit(path, lambda document: document.__setitem__("token_sha256", token_hash(token)))
-    console().print(show.credentials([Credential(slug, "HTTP API", slug, token)]))
+    console().print(rendering.credentials([Credential(slug, "HTTP API", slug, token)]))
 
 
 @startups_app.command("export")
 def export_startup(slug: str, to: ExportTo, config: ConfigDir = DEFAULT_DIR, json: Json = False) -> None:
     """Write all data of a startup as CSV and line protocol."""
     loaded = load(config)
-    done = _export(loaded, programme.find(loaded, slug), to)
+    done = _export(loaded, cohorts.find(loaded, slug), to)
     if json:
         print_json({"directory": str(done.directory), "files": [f.name for f in done.files], "readings": done.readings})
     else:
@@ -115,7 +115,7 @@ def remove_startup(
 ) -> None:
     """Export a startup's data, take all its access away, and remove its file."""
     loaded = load(config)
-    startup = programme.find(loaded, slug)
+    startup = cohorts.find(loaded, slug)
     _export_before(loaded, startup, to, delete_data=delete_data)
     others = tuple(other for other in loaded.startups if other.slug != slug)
     without = Config(settings=loaded.settings, startups=others).active(time.time_ns())
@@ -136,7 +136,7 @@ def add_device(
     json: Json = False,
 ) -> None:
     """Add devices to a startup, with an MQTT account each; their passwords are shown once."""
-    programme.find(load(config), startup)
+    cohorts.find(load(config), startup)
     for device in devices:
         startup_files.add_device(config / "startups" / f"{startup}.yaml", device)
     _provisioned(config, {}, None, json=json)
@@ -146,13 +146,13 @@ def add_device(
 def new_password(startup: str, device: str, config: ConfigDir = DEFAULT_DIR) -> None:
     """Give a device's MQTT account a new password; the old one ends at once."""
     loaded, settings = read(config)
-    if device not in programme.find(loaded, startup).devices:
+    if device not in cohorts.find(loaded, startup).devices:
         raise ProvisionError(
             f"{startup} has no device {device!r}: add it with `gateway devices add {startup} {device}`"
         )
 
     made = on_servers(loaded, settings, lambda servers: run.new_password(servers, startup, device))
-    console().print(show.credentials([made]))
+    console().print(rendering.credentials([made]))
 
 
 @cohort_app.command("open")
@@ -168,13 +168,13 @@ def open_cohort(
     last = _date(until)
     tokens: dict[str, str] = {}
     try:
-        for member in map(programme.Member.parse, members or []):
+        for member in map(cohorts.Member.parse, members or []):
             tokens[member.slug] = _add(config, member, cohort, last)
     except GatewayError:  # all of them, or none
         for slug in tokens:
             (config / "startups" / f"{slug}.yaml").unlink()
         raise
-    programme.extend(config, programme.of_cohort(load(config), cohort), last or date.max)
+    cohorts.extend(config, cohorts.of_cohort(load(config), cohort), last or date.max)
     _provisioned(config, tokens, handouts, json=json)
 
 
@@ -192,12 +192,12 @@ def close_cohort(
     """Export the data of a cohort's startups and end their access. Their files stay, with the end date in them."""
     loaded = load(config)
     now_ns = time.time_ns()
-    found = [s for s in programme.of_cohort(loaded, cohort) if not ended or s.has_ended(now_ns)]
+    found = [s for s in cohorts.of_cohort(loaded, cohort) if not ended or s.has_ended(now_ns)]
     slugs = [startup.slug for startup in found]
     left = [s for s in found if not (s.has_ended(now_ns) and is_exported(s, to / s.slug))]
     for startup in left:
         expect_room(to / startup.slug)
-    programme.end_now(config, found)  # before the export, so that nothing comes after it
+    cohorts.end_now(config, found)  # before the export, so that nothing comes after it
     for startup in left:
         _export_before(loaded, startup, to / startup.slug, delete_data=delete_data)
     after = load(config).active(time.time_ns())
@@ -211,7 +211,7 @@ def close_cohort(
 
 def _add(
     directory: Path,
-    member: programme.Member,
+    member: cohorts.Member,
     cohort: str,
     until: date | None,
     *,
@@ -258,12 +258,12 @@ def _provisioned(directory: Path, tokens: dict[str, str], handouts: Path | None,
         raise
     applied = Applied(applied.done, (*made, *applied.credentials), applied.failed, applied.problem)
     report(plan, applied, json=json)  # first: a secret that is not told now is lost
-    places = _places(loaded, settings)
+    endpoints = _endpoints(loaded, settings)
     for slug in () if json else tokens:
-        console().print(show.joined(loaded.by_slug[slug], places))
+        console().print(rendering.joined(loaded.by_slug[slug], endpoints))
     if handouts:
         for slug, token in tokens.items():
-            _hand_out(loaded.by_slug[slug], places, token, applied.credentials, handouts / f"{slug}.md")
+            _hand_out(loaded.by_slug[slug], endpoints, token, applied.credentials, handouts / f"{slug}.md")
     raise typer.Exit(1 if applied.problem or plan.conflicts else 0)
 
 
@@ -271,12 +271,14 @@ def _tell(made: Sequence[Credential], *, json: bool) -> None:
     if json:
         print_json({"credentials": [one._asdict() for one in made]})
     else:
-        console().print(show.credentials(made))
+        console().print(rendering.credentials(made))
 
 
-def _hand_out(startup: Startup, places: Places, token: str, credentials: Sequence[Credential], path: Path) -> None:
+def _hand_out(
+    startup: Startup, endpoints: Endpoints, token: str, credentials: Sequence[Credential], path: Path
+) -> None:
     own = [one for one in credentials if one.name != startup.slug or one.whose != "HTTP API"]
-    page = handout(startup, own, places, time.time_ns(), token)
+    page = handout(startup, own, endpoints, time.time_ns(), token)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # one that is there may be readable for others
@@ -289,10 +291,10 @@ def _hand_out(startup: Startup, places: Places, token: str, credentials: Sequenc
     console(to_stderr=True).print(f"wrote {path}")
 
 
-def _places(loaded: Config, settings: ProvisionSettings) -> Places:
+def _endpoints(loaded: Config, settings: ProvisionSettings) -> Endpoints:
     grafana, http = settings.grafana, loaded.settings.http
     scheme = "https" if http.cert_file else "http"
-    return Places(
+    return Endpoints(
         settings.mqtt_url or loaded.settings.mqtt.url,
         settings.http_url or f"{scheme}://{http.listen}",
         (grafana.public_url or grafana.url) if grafana else "",
@@ -305,7 +307,7 @@ def _revoke(
     settings = load_provision(directory)
 
     async def work(servers: list[Server]) -> tuple[Plan, Applied]:
-        plan = await programme.revocation(before, after, slugs, servers, delete_data=delete_data)
+        plan = await cohorts.revocation(before, after, slugs, servers, delete_data=delete_data)
         return plan, await apply_steps(plan, servers, quiet=quiet)
 
     return on_servers(before, settings, work)

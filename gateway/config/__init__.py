@@ -1,18 +1,8 @@
 """Operators' YAML -> one immutable Config. Errors carry file and line."""
 
 from gateway.config.load import load, load_settings
-from gateway.config.models import (
-    Config,
-    FieldRule,
-    Mqtt,
-    Quota,
-    Settings,
-    Startup,
-    StartupFile,
-    TimeRule,
-    TopicRule,
-)
-from gateway.config.types import Pointer
+from gateway.config.models import Config, FieldRule, Mqtt, Quota, Settings, Startup, StartupFile, TimeRule, TopicRule
+from gateway.config.notations import Pointer
 
 __all__ = [
     "Config",

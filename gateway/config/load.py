@@ -16,8 +16,8 @@ from pydantic_core import ErrorDetails
 
 from gateway.config import models
 from gateway.config.models import Config, Settings, Startup, StartupFile
+from gateway.config.notations import SLUG
 from gateway.config.positions import Document, read
-from gateway.config.types import SLUG
 from gateway.errors import ConfigError, Problem
 from gateway.topics import ROOT, Capture, Template, TemplateError
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from gateway.config.types import (
+from gateway.config.notations import (
     DeviceName,
     Duration,
     Name,

@@ -13,9 +13,9 @@ from nicegui.storage import Storage
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
+from gateway.api.services import Services
 from gateway.console import pages, sessions, theme
 from gateway.console.sampler import Sampler
-from gateway.feeds.services import Services
 
 SESSIONS = "console"
 API = "/v1"
@@ -42,7 +42,7 @@ def mount(api: FastAPI, services: Services, storage_secret: str) -> None:
     _forget_last_mount()
     Storage.path = services.config.state_dir / SESSIONS
     sessions.forget_old(Storage.path, time.time())
-    sampler = Sampler(services.books)
+    sampler = Sampler(services.state)
     app.on_startup(sampler.run)
     theme.install()
     pages.register(services, sampler)

@@ -13,8 +13,8 @@ from itertools import zip_longest
 from typing import Any
 
 from gateway.config import FieldRule, Startup
-from gateway.console import words
-from gateway.console.lines import Line, Lines
+from gateway.console import formatting
+from gateway.console.chart_lines import Line, Lines
 from gateway.model import FieldValue
 from gateway.timestamps import NS
 
@@ -175,14 +175,14 @@ def is_state(rule: FieldRule) -> bool:
 
 def spec(panel: Panel, rule: FieldRule) -> dict[str, Any]:
     """What the browser has to know of a panel. Times in ms."""
-    symbol = words.unit(rule.unit)
+    symbol = formatting.unit(rule.unit)
     return {
         "name": panel[1],
         "label": f"{panel[0]}: {panel[1]}{f' in {symbol}' if symbol else ''}, the last 15 minutes",
         "unit": symbol,
         "min": rule.min,
         "max": rule.max,
-        "limits": words.limits(rule.min, rule.max, symbol),
+        "limits": formatting.limits(rule.min, rule.max, symbol),
         "empty": "nothing of these devices in the last 15 minutes",
         "window": WINDOW_NS // 1_000_000,
         "bucket": BUCKET_NS // 1_000_000,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from gateway.feeds.live import Feed
+from gateway.feeds.live_ring import LiveRing
 from gateway.model import Reading, Rejection
 
 MAX_READINGS = 20_000
@@ -23,7 +23,7 @@ class Gathered(NamedTuple):
 class Follower:
     """Appends events as they come; `take` hands them over."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: LiveRing) -> None:
         self._feed = feed
         self._reset()
 

@@ -8,16 +8,15 @@ from collections.abc import Callable
 
 from nicegui import background_tasks, ui
 
-from gateway import ledger
-from gateway.console import charts, tables, theme, words
+from gateway.api.services import Services
+from gateway.console import charts, formatting, tables, theme
 from gateway.console.components import LiveChart, LiveTable, Rejections
 from gateway.console.follower import Follower
 from gateway.console.sampler import Sampler
 from gateway.console.theme import Frame, State, Text
 from gateway.errors import StateUnavailable
-from gateway.feeds.health import Health
-from gateway.feeds.services import Services
-from gateway.model import UNROUTED
+from gateway.health import Health
+from gateway.model import UNROUTED, Counts
 
 EVERY = 1.0
 LETTERS = 25
@@ -109,7 +108,7 @@ class OperatorPage:
         self._show_parts(health)
         self._show_startups(health)
         self._show_rates()
-        self._rejections.push([words.rejection(refused) for refused in self._follower.take().rejections])
+        self._rejections.push([formatting.rejection(refused) for refused in self._follower.take().rejections])
 
     async def _start(self) -> None:
         following = background_tasks.create(self._follower.run(), name="console-operator")
@@ -119,18 +118,18 @@ class OperatorPage:
 
         ui.context.client.on_delete(stop)
         try:
-            letters = await asyncio.to_thread(self._services.books.letters, UNROUTED, limit=LETTERS)
+            letters = await asyncio.to_thread(self._services.state.letters, UNROUTED, limit=LETTERS)
         except StateUnavailable as error:
             self._frame.notices.show("letters", f"The rejections so far cannot be read: {error}")
             return
-        self._rejections.push([words.letter(kept) for kept in reversed(letters)])
+        self._rejections.push([formatting.letter(kept) for kept in reversed(letters)])
 
     def _show_ledger(self) -> None:
         balance = self._sampler.newest.balance
-        total = ledger.total(balance).as_json()
+        total = Counts.total(balance).as_json()
         for term, shown in self._terms:
-            shown.say(words.count(int(total[term])))
-        wrong = {slug: words.imbalance(counts) for slug, counts in balance.items() if not counts.balanced}
+            shown.say(formatting.count(int(total[term])))
+        wrong = {slug: formatting.imbalance(counts) for slug, counts in balance.items() if not counts.balanced}
         self._balanced.show("does not balance" if wrong else "balances", "bad" if wrong else "good")
         told = "; ".join(f"{slug}: {problem}" for slug, problem in wrong.items())
         self._frame.notices.show("ledger", f"The ledger does not balance. {told}" if told else "", bad=True)

@@ -10,14 +10,14 @@ from fastapi import Response
 from fastapi.responses import RedirectResponse
 from nicegui import Client, app, ui
 
+from gateway.api.auth import Principal
+from gateway.api.services import Services
 from gateway.console import sessions, sign_in, startup_page, theme
 from gateway.console.operator_page import OperatorPage
 from gateway.console.sampler import Sampler
 from gateway.console.sessions import Throttle
 from gateway.console.sign_in import SignIn
 from gateway.console.startup_page import StartupPage
-from gateway.feeds.auth import Principal
-from gateway.feeds.services import Services
 
 Storage = MutableMapping[str, Any]
 

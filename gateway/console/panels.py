@@ -9,12 +9,12 @@ from contextlib import aclosing
 from nicegui import events, ui
 
 from gateway.config import Startup
-from gateway.console import charts, guide, theme, words
+from gateway.console import charts, formatting, guide, theme
 from gateway.console.charts import Drawing, Panel
 from gateway.console.components import LiveChart, StateStrip
 from gateway.console.theme import Text
 from gateway.errors import StoreUnavailable
-from gateway.feeds.live import Feed
+from gateway.feeds.live_ring import LiveRing
 from gateway.model import Reading
 from gateway.stores.contract import Query, Store
 
@@ -24,7 +24,7 @@ STORED = 1000  # the weight of a bucket from the store: what comes live a second
 class Panels:
     """The charts of one page. Past and live readings go through one `Drawing`."""
 
-    def __init__(self, startup: Startup, store: Store, feed: Feed) -> None:
+    def __init__(self, startup: Startup, store: Store, feed: LiveRing) -> None:
         self._startup = startup
         self._store = store
         self._feed = feed
@@ -132,7 +132,7 @@ class Panels:
         shown, known = self._drawing.colours, self._drawing.known
         told = [
             f"{len(shown)} of {len(known)} drawn" if len(known) > len(shown) else "",
-            f"{words.plural(self._drawing.left_out, 'line')} too many" if self._drawing.left_out else "",
+            f"{formatting.plural(self._drawing.left_out, 'line')} too many" if self._drawing.left_out else "",
         ]
         self._legend.clear()
         with self._legend:

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.books import Books
 from gateway.errors import StateUnavailable
-from gateway.ledger import Counts
+from gateway.model import Counts
+from gateway.state.reader import StateReader
 
 EVERY = 2.0
 KEPT = 450
@@ -40,8 +40,8 @@ class Rates:
 class Sampler:
     """The newest samples, the oldest first."""
 
-    def __init__(self, books: Books, kept: int = KEPT) -> None:
-        self._books = books
+    def __init__(self, state: StateReader, kept: int = KEPT) -> None:
+        self._state = state
         self.samples: deque[Sample] = deque([Sample(0.0, {})], maxlen=kept)
         self.problem = ""
 
@@ -53,7 +53,7 @@ class Sampler:
         """Sample until cancelled."""
         while True:
             try:
-                balance = await asyncio.to_thread(self._books.balance)
+                balance = await asyncio.to_thread(self._state.balance)
             except StateUnavailable as error:
                 self.problem = str(error)
             else:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from gateway.api.auth import Principal
 from gateway.config import Config
-from gateway.feeds.auth import Principal
 
 LASTS = 30 * 86_400.0
 GUESSES = 10

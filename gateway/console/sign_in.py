@@ -9,12 +9,12 @@ from typing import Any
 
 from nicegui import events, ui
 
+from gateway.api.auth import Principal
+from gateway.api.services import Services
 from gateway.config import Startup
-from gateway.console import sessions, theme, words
+from gateway.console import formatting, sessions, theme
 from gateway.console.sessions import Throttle
 from gateway.console.theme import Text
-from gateway.feeds.auth import Principal
-from gateway.feeds.services import Services
 
 WRONG = (
     "This token is not known here. Copy it again, whole and without spaces; if it still does not work, ask the "
@@ -56,7 +56,7 @@ class SignIn:
     def _check(self, event: events.GenericEventArguments) -> None:
         now = time.time()
         if wait := self._throttle.wait(self._address, now):
-            seconds = words.plural(math.ceil(wait), "second")
+            seconds = formatting.plural(math.ceil(wait), "second")
             self._problem.set_text(f"Too many wrong tokens came from your address. Try again in {seconds}.")
             return
         principal = self._services.tokens.who(str(event.args))
@@ -79,7 +79,7 @@ def refuse(principal: Principal, name: str, told: str, leave: Callable[[], None]
 def ended(startup: Startup, leave: Callable[[], None]) -> None:
     """The page of a startup whose programme is over."""
     with theme.door("The programme is over"):
-        day = f" on {words.day(startup.until)}" if startup.until else ""
+        day = f" on {formatting.day(startup.until)}" if startup.until else ""
         Text("p", f"The programme of {startup.name} ended{day}. Ask the operators of the test bed for its data.")
         Text("button", "Sign in with another token", "quiet").on("click", leave)
 

@@ -11,17 +11,17 @@ from collections.abc import Callable
 
 from nicegui import background_tasks, ui
 
+from gateway.api.services import Services
 from gateway.config import Startup
-from gateway.console import guide, tables, theme, words
+from gateway.console import formatting, guide, tables, theme
 from gateway.console.components import LiveTable, Rejections
 from gateway.console.follower import Follower
 from gateway.console.panels import Panels
 from gateway.console.sampler import Sampler
 from gateway.console.theme import Figure, Frame, Text
 from gateway.errors import StateUnavailable
-from gateway.feeds.services import Services
-from gateway.ledger import Counts
-from gateway.registry import Device
+from gateway.model import Counts
+from gateway.state.devices import Device
 
 EVERY = 1.0
 LETTERS = 40
@@ -29,7 +29,7 @@ LETTERS = 40
 
 def remark(startup: Startup) -> str:
     """Cohort and end, beside the name."""
-    told = [startup.cohort, f"until {words.day(startup.until)}" if startup.until else ""]
+    told = [startup.cohort, f"until {formatting.day(startup.until)}" if startup.until else ""]
     return " · ".join(part for part in told if part)
 
 
@@ -119,11 +119,11 @@ class StartupPage:
         self._show_problem_of_past(await self._panels.open())
         slug = self._startup.slug
         try:
-            letters = await asyncio.to_thread(self._services.books.letters, slug, limit=LETTERS)
+            letters = await asyncio.to_thread(self._services.state.letters, slug, limit=LETTERS)
         except StateUnavailable as error:
             self._frame.notices.show("letters", f"The rejections so far cannot be read: {error}")
             return
-        self._rejections.push([words.letter(kept) for kept in reversed(letters)])
+        self._rejections.push([formatting.letter(kept) for kept in reversed(letters)])
 
     def _show_problem_of_past(self, problem: str) -> None:
         if problem:
@@ -137,11 +137,11 @@ class StartupPage:
         gathered = self._follower.take()
         self._panels.add(gathered.readings)
         self._panels.push()
-        self._rejections.push([words.rejection(refused) for refused in gathered.rejections])
+        self._rejections.push([formatting.rejection(refused) for refused in gathered.rejections])
         if gathered.missed:
             self._missed += gathered.missed
             told = (
-                f"{words.plural(self._missed, 'reading')} came faster than this page can draw. Nothing is lost: "
+                f"{formatting.plural(self._missed, 'reading')} came faster than this page can draw. Nothing is lost: "
                 "they are kept as all others."
             )
             self._frame.notices.show("missed", told, dismiss=self._forget_missed)
@@ -155,21 +155,21 @@ class StartupPage:
     def _show_figures(self, devices: list[Device], now_ns: int) -> None:
         counts = self._sampler.newest.counts(self._startup.slug)
         rates = self._sampler.rates(self._startup.slug)
-        self._rate.show(words.rate(rates.accepted), "over the last 10 seconds")
-        self._accepted.show(words.count(counts.accepted), self._share(counts.accepted, counts))
+        self._rate.show(formatting.rate(rates.accepted), "over the last 10 seconds")
+        self._accepted.show(formatting.count(counts.accepted), self._share(counts.accepted, counts))
         tone = "is-bad" if rates.rejected > 0 else ""
-        self._rejected.show(words.count(counts.rejected), self._share(counts.rejected, counts), tone)
-        self._stored.show(words.count(counts.stored), _on_the_way(counts))
+        self._rejected.show(formatting.count(counts.rejected), self._share(counts.rejected, counts), tone)
+        self._stored.show(formatting.count(counts.stored), _on_the_way(counts))
         states = tables.states(devices, now_ns)
-        self._devices.show(words.count(len(devices)), tables.states_in_words(states))
+        self._devices.show(formatting.count(len(devices)), tables.states_in_words(states))
         if len(devices) > tables.DEVICES_SHOWN:
-            self._device_remark.say(f"the first {tables.DEVICES_SHOWN} of {words.count(len(devices))}")
+            self._device_remark.say(f"the first {tables.DEVICES_SHOWN} of {formatting.count(len(devices))}")
         is_empty = not counts.accepted and not any(device.accepted for device in devices)
         self._guide.set_visibility(is_empty)
         self._charts.set_visibility(not is_empty)
 
     def _share(self, part: int, counts: Counts) -> str:
-        told = words.share(part, counts.received)
+        told = formatting.share(part, counts.received)
         return f"{told} of what came" if told else "nothing came yet"
 
     def _show_health(self) -> None:
@@ -189,7 +189,7 @@ class StartupPage:
 
 def _on_the_way(counts: Counts) -> str:
     told = [
-        f"{words.count(counts.journaled)} waiting" if counts.journaled else "",
-        f"{words.count(counts.refused)} refused by the store" if counts.refused else "",
+        f"{formatting.count(counts.journaled)} waiting" if counts.journaled else "",
+        f"{formatting.count(counts.refused)} refused by the store" if counts.refused else "",
     ]
     return ", ".join(part for part in told if part) or ("all that was accepted" if counts.stored else "")

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.config import Startup
-from gateway.console import words
+from gateway.console import formatting
 from gateway.console.sampler import Rates
-from gateway.ledger import Counts
-from gateway.model import UNROUTED
-from gateway.registry import Device
+from gateway.model import UNROUTED, Counts
+from gateway.state.devices import Device
 
 Row = dict[str, Any]
 """`key`, perhaps `link`, and `cells`: column -> text, what to sort by, a remark."""
@@ -58,9 +57,9 @@ def _device_row(device: Device, now_ns: int) -> Row:
         "cells": {
             "device": (device.device,),
             "state": (state, state, _REMARKS[state]),
-            "seen": (words.ago(device.last_ns, now_ns), -device.last_ns // 1_000_000_000),
-            "accepted": (words.count(device.accepted), device.accepted),
-            "rejected": (words.count(device.rejected), device.rejected),
+            "seen": (formatting.ago(device.last_ns, now_ns), -device.last_ns // 1_000_000_000),
+            "accepted": (formatting.count(device.accepted), device.accepted),
+            "rejected": (formatting.count(device.rejected), device.rejected),
         },
     }
 
@@ -97,15 +96,15 @@ def stray_row(slug: str, counts: Counts, rates: Rates) -> Row:
 
 
 def _ledger_row(slug: str, name: str, counts: Counts, rates: Rates) -> Row:
-    wrong = words.imbalance(counts)
+    wrong = formatting.imbalance(counts)
     numbers = {
-        column: (words.count(value), value) for column, value in counts.as_json().items() if column != "balanced"
+        column: (formatting.count(value), value) for column, value in counts.as_json().items() if column != "balanced"
     }
     return {
         "key": slug,
         "cells": {
             "startup": (name,),
-            "rate": (words.rate(rates.received), round(rates.received, 2)),
+            "rate": (formatting.rate(rates.received), round(rates.received, 2)),
             **numbers,
             "balanced": ("does not balance", "bad", wrong) if wrong else ("balanced", "good"),
         },

@@ -1,1 +1,3 @@
-"""A startup's own view: live (SSE, WebSocket, MQTT) and history (HTTP)."""
+"""Listeners: what happens with readings and rejections beside storing them. In: what came of a batch. Out: live
+events, MQTT messages, counts.
+"""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from pydantic_core import to_json
 
-from gateway.feeds.live import reading_json, rejection_json
+from gateway.feeds.live_ring import reading_json, rejection_json
 from gateway.metrics import Metrics
 from gateway.model import UNROUTED, Reading, Rejection
 from gateway.mqtt.session import Session

@@ -11,14 +11,15 @@ from collections.abc import AsyncIterator, Sequence
 
 import mqtt5
 
+from gateway.backoff import pauses
 from gateway.config import Mqtt
 from gateway.errors import SessionError
 from gateway.logs import get_logger
 from gateway.model import Batch
 from gateway.mqtt.broker import Broker
-from gateway.mqtt.paho import PahoSession
-from gateway.mqtt.session import Session, SessionState, now_state, pauses
-from gateway.mqtt.v5 import Mqtt5Session
+from gateway.mqtt.mqtt5 import Mqtt5Session
+from gateway.mqtt.mqtt311 import PahoSession
+from gateway.mqtt.session import Session, SessionState, now_state
 
 LOOK_WITHIN = 5.0
 _CONNACK = 0x20

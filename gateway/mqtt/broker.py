@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway.config import Mqtt
-from gateway.config.secrets import mqtt_password
+from gateway.config.credentials import mqtt_password
 from gateway.errors import BrokerUnreachable, SecretMissing, SessionError
 
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}

@@ -11,16 +11,12 @@ tests/contract/test_sessions.py holds each implementation to it:
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.model import Batch
-
-LASTING = 30.0
-"""Seconds that a connection has to last before a lost one is taken up again without a pause that has grown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +56,6 @@ class Session(Protocol):
 
     def stop(self) -> None:
         """Take no more messages in; `batches` ends. Acknowledging and publishing still work."""
-
-
-def pauses(first: float = 0.2, longest: float = 30.0) -> Iterator[float]:
-    """Seconds to wait between tries: doubling up to `longest`, each with full jitter, so that a thousand clients of
-    one broker do not come back in the same instant."""
-    ceiling = first
-    while True:
-        yield random.uniform(ceiling / 2, ceiling)  # noqa: S311  # spreads load, guards nothing
-        ceiling = min(longest, ceiling * 2)
 
 
 def now_state(connected: bool, problem: str = "", connections: int = 0) -> SessionState:

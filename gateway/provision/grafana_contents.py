@@ -18,7 +18,7 @@ from gateway.provision.grafana_api import NOT_FOUND, TAKEN, Grafana
 from gateway.provision.grafana_names import DATA_SOURCE, FOLDER, home_uid
 from gateway.provision.grafana_panels import Json
 from gateway.provision.plan import Key, Resource
-from gateway.provision.vault import fingerprint
+from gateway.provision.secret_files import fingerprint
 
 SOURCE_KIND, FOLDER_KIND, RULE_KIND = "data source", "folder", "alert rule"
 _VIRTUAL = ("general", "sharedwithme")  # what some versions list among folders, and is none

@@ -16,7 +16,7 @@ from gateway.provision.plan import Credential
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Endpoints:
     """Where the startup reaches things."""
 
     mqtt: str
@@ -25,7 +25,7 @@ class Places:
 
 
 def handout(
-    startup: Startup, credentials: Sequence[Credential], places: Places, now_ns: int, api_token: str = ""
+    startup: Startup, credentials: Sequence[Credential], endpoints: Endpoints, now_ns: int, api_token: str = ""
 ) -> str:
     """The page. Its example message has the time `now_ns`."""
     own = [one for one in credentials if one.startup == startup.slug]
@@ -42,9 +42,9 @@ Keep this page safe: the secrets on it are shown once and stored nowhere.{cohort
 
 | what | address |
 |---|---|
-| MQTT broker | `{places.mqtt}` |
-| Web page and HTTP API | <{places.http}> |
-| Grafana | {f"<{places.grafana}>" if places.grafana else "not set up"} |
+| MQTT broker | `{endpoints.mqtt}` |
+| Web page and HTTP API | <{endpoints.http}> |
+| Grafana | {f"<{endpoints.grafana}>" if endpoints.grafana else "not set up"} |
 
 ## Your accounts
 
@@ -65,14 +65,14 @@ The account `{startup.slug}` reads `feeds/{startup.slug}/#` and `feedback/{start
 ## First message
 
 ```
-mosquitto_pub {_address(places.mqtt)} -u {startup.slug}.DEVICE -P SECRET -q 1 \\
+mosquitto_pub {_address(endpoints.mqtt)} -u {startup.slug}.DEVICE -P SECRET -q 1 \\
   -t {quote(_example_topic(startup))} -m {quote(_example_payload(startup, now_ns))}
 ```
 
-Then look at <{places.http}> with your API token, or:
+Then look at <{endpoints.http}> with your API token, or:
 
 ```
-curl -H "Authorization: Bearer TOKEN" {places.http}/v1/startups/{startup.slug}/latest
+curl -H "Authorization: Bearer TOKEN" {endpoints.http}/v1/startups/{startup.slug}/latest
 ```
 """
 

@@ -23,11 +23,11 @@ from influxdb_client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
 from gateway.config import Config
+from gateway.config.credentials import store_setting
 from gateway.config.models import InfluxDB
-from gateway.config.secrets import store_setting
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
 from gateway.provision.plan import Credential, Key, Resource, Step
-from gateway.provision.vault import Vault, fingerprint
+from gateway.provision.secret_files import SecretFiles, fingerprint
 
 MARK = "made by testbed-gateway"
 GATEWAY = "gateway"
@@ -50,7 +50,7 @@ class InfluxDBServer:
         settings: InfluxDB,
         url: str,
         token: str,
-        vault: Vault,
+        secret_files: SecretFiles,
         store: str | None = None,
         owners: dict[str, str] | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class InfluxDBServer:
         self._owners = {} if owners is None else owners
         self._settings = settings
         self._url = url
-        self._vault = vault
+        self._secret_files = secret_files
         self._client = InfluxDBClient(url=url, token=token, org=settings.org, timeout=20_000)
         self._buckets: dict[str, str] = {}
         self._tokens: dict[str, list[str]] = {}
@@ -137,7 +137,7 @@ class InfluxDBServer:
             if match is None:
                 continue
             name, print_ = match.groups()
-            kept = bool(print_) and print_ == fingerprint(self._vault.read(self._vault_name(name)))
+            kept = bool(print_) and print_ == fingerprint(self._secret_files.read(self._vault_name(name)))
             rights = {_permission_text(one, bucket_names) for one in authorization.permissions}
             permissions = sorted(rights.difference(self._beside(name)))
             spec = {"permissions": permissions, "secret_kept": kept, "status": authorization.status}
@@ -183,7 +183,7 @@ class InfluxDBServer:
         permissions = [self._permission(text) for text in texts]
         wanted = Authorization(org_id=self._org_id(), permissions=permissions, description=f"{MARK}: {resource.name}")
         made = api.create_authorization(authorization=wanted)
-        self._vault.write(self._vault_name(resource.name), made.token)
+        self._secret_files.write(self._vault_name(resource.name), made.token)
         made.description = f"{MARK}: {resource.name} #{fingerprint(made.token)}"
         api.update_authorization(made)
         for ident in old:
@@ -195,7 +195,7 @@ class InfluxDBServer:
         for one in [ident] if ident else self._tokens.get(plain, []):
             _gone(self._client.authorizations_api().delete_authorization, one)
         if not ident:
-            self._vault.forget(self._vault_name(plain))
+            self._secret_files.forget(self._vault_name(plain))
 
     def _beside(self, token: str) -> list[str]:
         """What a token may do beside what is wanted of it: the gateway's, all to the buckets of who has ended."""

@@ -25,7 +25,7 @@ import aiomqtt
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
 from gateway.provision.plan import Credential, Key, Resource, Step
-from gateway.provision.vault import Vault
+from gateway.provision.secret_files import SecretFiles
 from gateway.topics import ROOT, Capture, Template, subscriptions
 
 MARK = "made by testbed-gateway"
@@ -51,12 +51,12 @@ class MosquittoServer:
         port: int,
         username: str,
         password: str,
-        vault: Vault,
+        secret_files: SecretFiles,
         *,
         gateway_user: str = "gateway",
         tls: Any = None,
     ) -> None:
-        self._vault = vault
+        self._secret_files = secret_files
         self._address = f"{host}:{port}"
         self._gateway_user = gateway_user
 
@@ -152,13 +152,13 @@ class MosquittoServer:
     async def _hand_out(self, resource: Resource, password: str) -> list[Credential]:
         """The gateway's own password is kept for it; every other is told, once."""
         if resource.name == self._gateway_user:
-            await asyncio.to_thread(self._vault.write, GATEWAY_PASSWORD, password)
+            await asyncio.to_thread(self._secret_files.write, GATEWAY_PASSWORD, password)
             return []
         return [Credential(resource.startup, "MQTT account", resource.name, password)]
 
     async def _is_kept(self) -> bool:
         """Whether the password that is kept for the gateway is the one that the broker knows: it is tried."""
-        password = await asyncio.to_thread(self._vault.read, GATEWAY_PASSWORD)
+        password = await asyncio.to_thread(self._secret_files.read, GATEWAY_PASSWORD)
         if password is None:
             return False
         try:

@@ -12,18 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.config import Config
-from gateway.config.secrets import named_variable, store_setting
+from gateway.config.credentials import named_variable, store_setting
 from gateway.errors import ProvisionError
 from gateway.provision.plan import Credential, Key, Plan, Server, Step, diff
-from gateway.provision.settings import (
-    FILE_NAME,
-    GrafanaAdmin,
-    InfluxDBAdmin,
-    MosquittoAdmin,
-    ProvisionSettings,
-    secret,
-)
-from gateway.provision.vault import Vault
+from gateway.provision.secret_files import SecretFiles
+from gateway.provision.settings import FILE_NAME, GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings, secret
 
 if TYPE_CHECKING:
     from gateway.provision.mosquitto import MosquittoServer
@@ -47,15 +40,15 @@ async def servers(config: Config, settings: ProvisionSettings) -> AsyncIterator[
         SecretMissing: an admin's secret is nowhere.
         ProvisionError: provision.yaml has a store that gateway.yaml does not have.
     """
-    vault = Vault(settings.secrets_dir)
+    secret_files = SecretFiles(settings.secrets_dir)
     made: list[Server] = []
     if settings.mosquitto:
-        made.append(await _mosquitto(settings.mosquitto, vault))
+        made.append(await _mosquitto(settings.mosquitto, secret_files))
     owners: dict[str, str] = {}
     for store, influxdb in _influxdbs(config, settings).items():
-        made.append(await asyncio.to_thread(_influxdb, config, influxdb, vault, store, owners))
+        made.append(await asyncio.to_thread(_influxdb, config, influxdb, secret_files, store, owners))
     if settings.grafana:
-        made.append(await asyncio.to_thread(_grafana, config, settings, settings.grafana, vault))
+        made.append(await asyncio.to_thread(_grafana, config, settings, settings.grafana, secret_files))
     try:
         yield made
     finally:
@@ -153,7 +146,7 @@ def _seen_by_grafana(config: Config, settings: ProvisionSettings, grafana: Grafa
 # threads, since an import reads files, as does a secret.
 
 
-async def _mosquitto(admin: MosquittoAdmin, vault: Vault) -> Server:
+async def _mosquitto(admin: MosquittoAdmin, secret_files: SecretFiles) -> Server:
     kind = await asyncio.to_thread(_mosquitto_kind)
     password = await asyncio.to_thread(
         secret, admin.password_file, "GATEWAY_PROVISION_MQTT_PASSWORD", "the password of Mosquitto's admin"
@@ -161,7 +154,9 @@ async def _mosquitto(admin: MosquittoAdmin, vault: Vault) -> Server:
     tls = None
     if admin.url.startswith("mqtts"):
         tls = await asyncio.to_thread(ssl.create_default_context, cafile=admin.ca_file)
-    return kind(admin.host, admin.port, admin.username, password, vault, gateway_user=admin.gateway_user, tls=tls)
+    return kind(
+        admin.host, admin.port, admin.username, password, secret_files, gateway_user=admin.gateway_user, tls=tls
+    )
 
 
 def _mosquitto_kind() -> type[MosquittoServer]:
@@ -170,15 +165,17 @@ def _mosquitto_kind() -> type[MosquittoServer]:
     return MosquittoServer
 
 
-def _influxdb(config: Config, admin: InfluxDBAdmin, vault: Vault, store: str | None, owners: dict[str, str]) -> Server:
+def _influxdb(
+    config: Config, admin: InfluxDBAdmin, secret_files: SecretFiles, store: str | None, owners: dict[str, str]
+) -> Server:
     from gateway.provision.influxdb import InfluxDBServer
 
     variable = named_variable("GATEWAY_PROVISION_INFLUXDB_TOKEN", store)
     token = secret(admin.token_file, variable, f"an admin token of InfluxDB ({store_setting(store)})")
-    return InfluxDBServer(config.settings.store_named(store).influxdb, admin.url, token, vault, store, owners)
+    return InfluxDBServer(config.settings.store_named(store).influxdb, admin.url, token, secret_files, store, owners)
 
 
-def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, vault: Vault) -> Server:
+def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, secret_files: SecretFiles) -> Server:
     from gateway.provision.grafana import GrafanaServer
     from gateway.provision.grafana_contents import Home
     from gateway.provision.influxdb import read_token_name, server_name, vault_name
@@ -190,7 +187,7 @@ def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, v
         return Home(
             _seen_by_grafana(config, settings, admin, store),
             config.settings.store_named(store).influxdb.bucket.replace("{startup}", slug),
-            vault.read(vault_name(name, store)),
+            secret_files.read(vault_name(name, store)),
             Key(server_name(store), "token", name),
         )
 

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.config import Config
+from gateway.config.credentials import find
 from gateway.config.load import read_file
-from gateway.config.secrets import find
-from gateway.config.types import PathField, Slug, matching
+from gateway.config.notations import PathField, Slug, matching
 from gateway.errors import ProvisionError, SecretMissing
 
 FILE_NAME = "provision.yaml"

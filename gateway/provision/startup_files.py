@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.tokens import CommentToken
 
-from gateway.config.types import SLUG
+from gateway.config.notations import SLUG
 from gateway.errors import ProvisionError
 from gateway.topics import DEVICE_RULE, device_is_legal
 

@@ -1,1 +1,3 @@
-"""Where readings live: the contract and its implementations, InfluxDB and the embedded SQLite default."""
+"""Where readings live. In: line protocol from the journal. Out: history, latest values, exports. The contract, its
+implementations InfluxDB and SQLite, and the drain that fills them.
+"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.config import Config, Settings
-from gateway.config.secrets import influxdb_token
+from gateway.config.credentials import influxdb_token
 from gateway.stores.by_startup import StoreByStartup
 from gateway.stores.contract import Store
 from gateway.stores.sqlite import SqliteStore

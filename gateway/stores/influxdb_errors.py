@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from gateway.config.secrets import influxdb_variable, store_setting
+from gateway.config.credentials import influxdb_variable, store_setting
 from gateway.errors import StoreError, StoreRefused, StoreThrottled, StoreUnavailable
 
 SHOWN = 500

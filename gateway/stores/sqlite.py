@@ -19,9 +19,9 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway import private
 from gateway.errors import StoreRefused, StoreUnavailable
 from gateway.model import Reading
+from gateway.state import private_files
 from gateway.stores import sqlite_reader, sqlite_schema
 from gateway.stores.contract import Columns, Query, Row
 from gateway.stores.sqlite_writer import Writer
@@ -48,7 +48,7 @@ class SqliteStore:
             StoreUnavailable: the directory cannot be made.
         """
         try:
-            await asyncio.to_thread(private.make_directory, self._directory)
+            await asyncio.to_thread(private_files.make_directory, self._directory)
         except OSError as error:
             raise StoreUnavailable(f"{self._directory}: cannot be made: {error.strerror}") from error
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from gateway import private
 from gateway.errors import StoreUnavailable
+from gateway.state import private_files
 
 BUSY_SECONDS = 5.0
 STATEMENTS_KEPT = 32
@@ -65,7 +65,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         sqlite3.Error: it cannot be opened, or is no database.
         StoreUnavailable: a later version of the gateway has written it.
     """
-    private.make_file(path)
+    private_files.make_file(path)
     connection = sqlite3.connect(
         path,
         timeout=BUSY_SECONDS,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from gateway.errors import StoreRefused
 from gateway.stores import sqlite_schema as schema
-from gateway.stores.lines import parse, parse_name, parse_series
+from gateway.stores.line_parser import parse, parse_name, parse_series
 
 ROWS = 500
 SERIES_KEPT = 65_536

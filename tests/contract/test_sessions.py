@@ -17,7 +17,7 @@ import pytest
 from gateway.config import Mqtt
 from gateway.model import Batch, Publish
 from gateway.mqtt.auto import make_session
-from gateway.mqtt.embedded import EmbeddedBroker
+from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.mqtt.session import Session
 from tests.servers import FlakyProxy, Mosquitto, eventually, need
 
@@ -297,7 +297,7 @@ async def test_a_wrong_password_is_told_and_a_new_one_taken(tmp_path: Path, prot
             await eventually(lambda: session.state.connected, within=30)
 
 
-@pytest.mark.parametrize(("protocol", "module"), [("3.1.1", "paho"), ("5", "v5")])
+@pytest.mark.parametrize(("protocol", "module"), [("3.1.1", "mqtt311"), ("5", "mqtt5")])
 async def test_a_broker_that_does_not_answer_is_told(
     protocol: Any, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,9 +21,8 @@ from gateway.cli import app
 from gateway.config import Settings, StartupFile
 from gateway.config.models import REJECTIONS
 from gateway.errors import GatewayError
-from gateway.ledger import Counts
 from gateway.metrics import Metrics, exposition
-from gateway.model import Code, Reason, Rejection
+from gateway.model import Code, Counts, Reason, Rejection
 from gateway.provision.settings import GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings, StoreAdmin
 from tests.builders import database
 from tests.docs.blocks import MARKED, ROOT, Block, blocks, documents, name
@@ -124,7 +123,7 @@ def _code() -> Iterator[str]:
 def test_every_route_is_documented() -> None:
     """Each route of the OpenAPI schema, and the WebSocket, has a section in docs/http-api.md and a row in the README;
     no other is named there."""
-    from gateway.feeds.api import create_api
+    from gateway.api.routes import create_api
 
     schema = create_api(_no_services()).openapi()["paths"]
     routes = {f"{method.upper()} {path}" for path, methods in schema.items() for method in methods}

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from gateway import journal
 from gateway.config import load
 from gateway.config.models import DeadLetterSettings, DrainSettings, JournalSettings
-from gateway.drain import Drain
-from gateway.feeds.live import rejection_json
-from gateway.journal import Journal
+from gateway.feeds.live_ring import rejection_json
+from gateway.ingest.pipeline import Evaluation, Pipeline, unused
 from gateway.model import Code, Message, Reason, Rejection
-from gateway.pipeline import Pipeline, Refined, unused
 from gateway.provision.settings import load_provision
+from gateway.state import journal
+from gateway.state.journal import Journal
+from gateway.stores.drain import Drain
 from gateway.stores.sqlite import SqliteStore
 from gateway.timestamps import NS
 from tests.builders import database
@@ -40,7 +40,7 @@ STARTUP: Mapping[str, Any] = {
 }
 
 
-def refine(block: Block) -> Refined:
+def evaluate(block: Block) -> Evaluation:
     """What the gateway with the sample configuration makes of the payload of a `try` block."""
     config = load(ROOT / "config")
     if ended := re.fullmatch(r"try with the end (\S+)", block.kind):
@@ -55,9 +55,9 @@ def refine(block: Block) -> Refined:
     message = Message(topic, payload, retain=block.kind == "try retained")
     if after := re.fullmatch(r"try after (\d+)", block.kind):
         for _ in range(int(after[1])):
-            pipeline.refine(message, NOW_NS)
-        return pipeline.refine(message, NOW_NS)
-    return pipeline.refine(message, NOW_NS, metered=False)
+            pipeline.evaluate(message, NOW_NS)
+        return pipeline.evaluate(message, NOW_NS)
+    return pipeline.evaluate(message, NOW_NS, metered=False)
 
 
 def told(reason: Reason) -> str:
@@ -67,7 +67,7 @@ def told(reason: Reason) -> str:
 @pytest.mark.parametrize("block", TRIED, ids=str)
 def test_a_payload_gives_what_the_guide_says(block: Block) -> None:
     """Each payload of the device guide is accepted, or refused with the codes and places that stand there."""
-    result = refine(block)
+    result = evaluate(block)
     wanted = block.argument.partition(" -> ")[2].split(", ")
     accepted = [item for item in wanted if item.startswith("accepted")]
     count = int(accepted[0].removeprefix("accepted") or 1) if accepted else 0
@@ -92,7 +92,7 @@ def answered() -> list[tuple[Block, Block]]:
 @pytest.mark.parametrize(("payload", "answer"), answered(), ids=str)
 def test_the_answer_is_the_one_in_the_guide(payload: Block, answer: Block) -> None:
     """The reasons of a refused payload read, word for word, as the device guide quotes them."""
-    rejection = refine(payload).rejection
+    rejection = evaluate(payload).rejection
     assert rejection is not None
     assert [str(reason) for reason in rejection.reasons] == answer.text.splitlines()
 

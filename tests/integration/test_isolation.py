@@ -17,10 +17,10 @@ from paho.mqtt.properties import Properties
 
 from gateway.config import Config, Settings, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision import programme, run
+from gateway.provision import cohorts, run
 from gateway.provision.mosquitto import GATEWAY_PASSWORD, MosquittoServer
 from gateway.provision.plan import Credential, Plan
-from gateway.provision.vault import Vault
+from gateway.provision.secret_files import SecretFiles
 from tests.servers import Mosquitto, eventually, free_port
 from tests.servers.dynsec import ADMIN, ADMIN_PASSWORD, SecureMosquitto
 
@@ -65,12 +65,12 @@ class Stack:
                 await client.publish(topic, payload, qos=1)
 
 
-def vault(broker: Mosquitto) -> Vault:
-    return Vault(broker.directory / "secrets")
+def secret_files(broker: Mosquitto) -> SecretFiles:
+    return SecretFiles(broker.directory / "secrets")
 
 
 def admin(broker: Mosquitto, password: str = ADMIN_PASSWORD) -> MosquittoServer:
-    return MosquittoServer("127.0.0.1", broker.port, ADMIN, password, vault(broker))
+    return MosquittoServer("127.0.0.1", broker.port, ADMIN, password, secret_files(broker))
 
 
 async def provision(broker: Mosquitto, config: Config = CONFIG, *, prune: bool = False) -> list[Credential]:
@@ -101,7 +101,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         runner.run(broker.start())
         credentials = runner.run(provision(broker))
         passwords = {one.name: one.secret for one in credentials}
-        yield Stack(broker, passwords | {"gateway": vault(broker).read(GATEWAY_PASSWORD) or ""})
+        yield Stack(broker, passwords | {"gateway": secret_files(broker).read(GATEWAY_PASSWORD) or ""})
         runner.run(broker.stop())
 
 
@@ -310,7 +310,7 @@ async def test_who_leaves_leaves_nothing_behind(broker: SecureMosquitto) -> None
     await provision(broker)
     before = configuration(startup("acme", "d1"), startup("voltwise", "d1"), CONFIG.startups[2])
     server = admin(broker)
-    plan = await programme.revocation(before, configuration(*before.startups[1:]), ["acme"], [server], delete_data=True)
+    plan = await cohorts.revocation(before, configuration(*before.startups[1:]), ["acme"], [server], delete_data=True)
     await server.close()
     removed = {step.resource.name for step in plan.steps if step.action == "remove"}
     assert removed == {"acme", "acme.d1", "acme.d2"}
@@ -369,13 +369,13 @@ async def test_a_stale_password_of_the_gateway_is_made_anew(broker: SecureMosqui
     apply makes another one, which works."""
     await provision(broker)
     if left is None:
-        await asyncio.to_thread(vault(broker).forget, GATEWAY_PASSWORD)
+        await asyncio.to_thread(secret_files(broker).forget, GATEWAY_PASSWORD)
     else:
-        await asyncio.to_thread(vault(broker).write, GATEWAY_PASSWORD, left)
+        await asyncio.to_thread(secret_files(broker).write, GATEWAY_PASSWORD, left)
     (step,) = (await planned(broker)).steps
     assert str(step) == "~ mosquitto client gateway"
     assert await provision(broker) == []
-    password = await asyncio.to_thread(vault(broker).read, GATEWAY_PASSWORD)
+    password = await asyncio.to_thread(secret_files(broker).read, GATEWAY_PASSWORD)
     async with aiomqtt.Client("127.0.0.1", broker.port, username="gateway", password=password):
         assert (await planned(broker)).is_done
 
@@ -383,7 +383,7 @@ async def test_a_stale_password_of_the_gateway_is_made_anew(broker: SecureMosqui
 async def test_a_broker_that_is_not_there_is_told(tmp_path: Path) -> None:
     """The error says where nobody answered."""
     port = free_port()
-    server = MosquittoServer("127.0.0.1", port, ADMIN, "x", Vault(tmp_path))
+    server = MosquittoServer("127.0.0.1", port, ADMIN, "x", SecretFiles(tmp_path))
     with pytest.raises(ServerUnreachable, match=str(port)):
         await server.actual(CONFIG)
     await server.close()

@@ -13,10 +13,10 @@ import httpx
 import pytest
 import websockets
 
-from gateway.feeds import sse
-from gateway.feeds.auth import Tokens
+from gateway.api import live
+from gateway.api.auth import Tokens
 from gateway.model import Reading, Rejection
-from gateway.mqtt.embedded import EmbeddedBroker
+from gateway.mqtt.embedded_broker import EmbeddedBroker
 from tests.running import Running, running, write_config
 from tests.servers import eventually
 
@@ -135,7 +135,7 @@ async def test_filters(gateway: Running) -> None:
 
 async def test_a_silent_stream_is_kept_open(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """When nothing happens a comment goes out now and then, and events still arrive afterwards."""
-    monkeypatch.setattr(sse, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(live, "KEEP_ALIVE", 0.05)
     async with listening(gateway) as stream:
         assert await stream.comment() == ": still here"
         publish(gateway, 1)

@@ -13,8 +13,8 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from gateway import dead_letters
-from gateway.database import read_only
+from gateway.state import dead_letters
+from gateway.state.database import read_only
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from tests.running import GatewayProcess, climate, write_config
@@ -110,7 +110,7 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
         await eventually(lambda: drained(gateway, len(acknowledged)), within=30, says="everything is drained")
         assert await gateway.terminate() == 0
         stored = await sqlite_numbers(tmp_path / "state" / "store")
-        dead = await asyncio.to_thread(dead_numbers, gateway.state)
+        dead = await asyncio.to_thread(dead_numbers, gateway.database)
         assert acknowledged - stored - dead == set()
         assert {number for number in acknowledged if Publisher.is_bad(number)} <= dead
         assert not any(Publisher.is_bad(number) for number in stored)

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from ruamel.yaml import YAML
 
-from gateway.feeds.auth import token_hash
+from gateway.api.auth import token_hash
 from gateway.provision import startup_files
 from gateway.stores.sqlite import SqliteStore
 from tests.running import OPERATOR, GatewayProcess, write_config

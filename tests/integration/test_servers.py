@@ -13,7 +13,7 @@ import aiohttp
 import aiomqtt
 import pytest
 
-from gateway.mqtt.embedded import EmbeddedBroker
+from gateway.mqtt.embedded_broker import EmbeddedBroker
 from tests.servers import FlakyProxy, Influxd, InfluxV2Front, Mosquitto, ServerFailed, eventually, need
 from tests.servers.mqtt_clients import client, leave_session, publish, queued
 

@@ -9,8 +9,8 @@ from gateway.config import Settings
 from gateway.provision import run
 from gateway.provision.mosquitto import GATEWAY_PASSWORD
 from gateway.provision.plan import Plan
+from gateway.provision.secret_files import SecretFiles
 from gateway.provision.settings import InfluxDBAdmin, MosquittoAdmin, ProvisionSettings
-from gateway.provision.vault import Vault
 from tests.builders import config, startup
 from tests.servers.dynsec import ADMIN, ADMIN_PASSWORD, SecureMosquitto
 from tests.stack.conftest import Servers
@@ -41,8 +41,8 @@ class TestBed:
         )
 
     def gateways_secrets(self) -> list[str | None]:
-        vault = Vault(self.settings.secrets_dir)
-        return [vault.read(GATEWAY_PASSWORD), vault.read("influxdb-gateway")]
+        secret_files = SecretFiles(self.settings.secrets_dir)
+        return [secret_files.read(GATEWAY_PASSWORD), secret_files.read("influxdb-gateway")]
 
     async def plan(self) -> Plan:
         async with run.servers(CONFIG, self.settings) as several:

@@ -13,13 +13,13 @@ import aiomqtt
 import httpx
 import pytest
 
-from gateway.client import Client, NotRunning
+from gateway.cli.http_client import Client, NotRunning
 from gateway.config import Config, Mqtt, Settings, Startup, load
 from gateway.mqtt.auto import make_session
 from gateway.mqtt.session import Session
 from gateway.provision import run
 from gateway.provision.mosquitto import MosquittoServer
-from gateway.provision.vault import Vault
+from gateway.provision.secret_files import SecretFiles
 from tests.running import OPERATOR, Running, running, write_config
 from tests.servers import Mosquitto, eventually, free_port
 from tests.servers.certificates import Authority, Certificate
@@ -180,18 +180,18 @@ class Field:
         # `listener` among the further lines takes the place of the one that it always has
         self.broker.conf = f"listener {self.broker.port} 127.0.0.1\n{self.broker.conf}"
         self._authority = authority
-        self._vault = Vault(directory / "vault")
+        self._secret_files = SecretFiles(directory / "vault")
         self._gateways: str | None = None
 
     async def provision(self) -> None:
-        admin = MosquittoServer("127.0.0.1", self.broker.port, ADMIN, ADMIN_PASSWORD, self._vault)
+        admin = MosquittoServer("127.0.0.1", self.broker.port, ADMIN, ADMIN_PASSWORD, self._secret_files)
         try:
             plan = await run.plan(CONFIG, [admin])
             applied = await run.apply(plan, [admin], lambda _step: None)
         finally:
             await admin.close()
         assert applied.problem == ""
-        self._gateways = await asyncio.to_thread(self._vault.read, "mqtt-gateway")
+        self._gateways = await asyncio.to_thread(self._secret_files.read, "mqtt-gateway")
 
     async def admin(self, command: dict[str, str]) -> None:
         """One command to the dynamic security plugin."""

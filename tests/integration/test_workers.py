@@ -18,10 +18,10 @@ import aiomqtt
 import httpx
 import pytest
 
-from gateway import ledger
-from gateway.books import LEFT, home
-from gateway.database import FILE_NAME, read_only
-from gateway.ledger import Counts
+from gateway.model import Counts
+from gateway.state import ledger
+from gateway.state.database import FILE_NAME, read_only
+from gateway.state.workers import RETIRED, home
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from tests.running import OPERATOR, GatewayProcess, climate, write_config
@@ -160,7 +160,7 @@ async def devices_add_up(client: httpx.AsyncClient, accepted: int) -> bool:
 
 
 async def worker_counts(site: Site, worker: int) -> Counts:
-    path = home(site.gateway.state.parent, worker) / FILE_NAME
+    path = home(site.gateway.database.parent, worker) / FILE_NAME
     return (await asyncio.to_thread(read_only, path, ledger.balance))["acme"]
 
 
@@ -205,8 +205,8 @@ async def test_fewer_workers_take_over_from_more(site: Site) -> None:
     await site.publish(range(30, 90))  # shared among three sessions that are away
     await site.start(1)
     await eventually(lambda: site.all_stored(90), within=60, says="what waited for the others is stored")
-    state = site.gateway.state.parent
-    await eventually(lambda: all((home(state, worker) / LEFT).exists() for worker in (1, 2)), within=60)
+    state = site.gateway.database.parent
+    await eventually(lambda: all((home(state, worker) / RETIRED).exists() for worker in (1, 2)), within=60)
     await site.publish(range(90, 120))
     await eventually(lambda: site.all_stored(120), within=30)
     assert await site.gateway.terminate() == 0

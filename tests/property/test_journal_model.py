@@ -22,14 +22,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway import dead_letters, ledger
 from gateway.config.models import DeadLetterSettings, JournalSettings
-from gateway.database import FILE_NAME, Database
-from gateway.dead_letters import Totals
-from gateway.journal import SEPARATOR, Block, Entry, Journal
-from gateway.ledger import Counts
-from gateway.model import Rejection
-from gateway.pipeline import Outcome
+from gateway.ingest.pipeline import Outcome
+from gateway.model import Counts, Rejection
+from gateway.state import dead_letters, ledger
+from gateway.state.database import FILE_NAME, Database
+from gateway.state.dead_letters import Totals
+from gateway.state.journal import SEPARATOR, Block, Entry, Journal
 from tests.builders import rejection
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.config.models import InfluxDB
 from gateway.line_protocol import encode, tag_is_writable
 from gateway.model import FieldValue, Reading
-from gateway.stores import lines
+from gateway.stores import line_parser
 from gateway.stores.contract import Query, Row
 from gateway.stores.influxdb import InfluxDBStore
 from tests import line_protocol_parser
@@ -84,9 +84,9 @@ def test_lines_stay_apart(several: list[Reading]) -> None:
 @example(Reading("acme", "a", "m", {"k": "a\\,b"}, {"x": -0.0}, -1))
 def test_the_embedded_store_reads_what_was_said(reading: Reading) -> None:
     """The parser of the embedded store finds the same."""
-    line = lines.parse(encode(reading).encode())
-    fields = dict(zip(map(lines.parse_name, line.names), line.values, strict=True))
-    assert (*lines.parse_series(line.series), typed(fields), line.time_ns) == said(reading)
+    line = line_parser.parse(encode(reading).encode())
+    fields = dict(zip(map(line_parser.parse_name, line.names), line.values, strict=True))
+    assert (*line_parser.parse_series(line.series), typed(fields), line.time_ns) == said(reading)
 
 
 @given(readings(), st.data())
@@ -95,7 +95,7 @@ def test_a_line_that_is_cut_is_refused_or_another(reading: Reading, data: st.Dat
     whole = encode(reading).encode()
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     try:
-        line = lines.parse(cut)
+        line = line_parser.parse(cut)
     except ValueError:
         return
     assert line.time_ns != reading.time_ns or cut[-1:] == b" "
@@ -109,7 +109,7 @@ def test_a_line_that_is_cut_is_refused_or_another(reading: Reading, data: st.Dat
 def test_what_is_no_line_is_refused(line: bytes) -> None:
     """Bytes that no gateway wrote raise ValueError that shows them."""
     with pytest.raises(ValueError, match="no line protocol"):
-        lines.parse(line)
+        line_parser.parse(line)
 
 
 @pytest.mark.parametrize("tag", ["a\\ b", "\\ ", "x\\\\\\ y", 'a\\ b\\=c"d', "a\\ b\\,c"])

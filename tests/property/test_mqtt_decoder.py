@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.mqtt.decoder import Decoder, Malformed, Salvaged
+from gateway.mqtt.mqtt5_decoder import Decoder, Malformed, Salvaged
 
 # mqtt5 0.8 panics on a text that is no UTF-8; the decoder goes on, but Python notes the error that it left behind.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

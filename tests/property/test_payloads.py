@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gateway.ingest.pipeline import Pipeline, unused
 from gateway.line_protocol import encode
 from gateway.model import Reason
-from gateway.payloads import json as payloads
-from gateway.pipeline import Pipeline, unused
+from gateway.payloads import json_format as payloads
+from gateway.rules.validator import Validator, Values
 from gateway.timestamps import NS
-from gateway.validate import Validator, Values
 from tests.builders import NOW, batch, message, rule, samples
 
 SAMPLES = samples()
@@ -84,7 +84,7 @@ def mutated(draw: st.DrawFn, name: str) -> bytes:
 
 def check(name: str, payload: bytes) -> None:
     """Readings, or a rejection with reasons, or both: and all records are accounted for."""
-    result = PIPELINE.refine(message(payload, TOPICS[name]), NOW, metered=False)
+    result = PIPELINE.evaluate(message(payload, TOPICS[name]), NOW, metered=False)
     assert result.readings or result.rejection
     assert [encode(reading) for reading in result.readings] == result.lines or not result.readings
     if result.rejection is not None:
@@ -94,12 +94,12 @@ def check(name: str, payload: bytes) -> None:
 
 
 def short_and_whole_way(name: str, payload: bytes) -> None:
-    """What `process` makes of a message of a known series is what `refine` makes of it: readings, lines, reasons."""
+    """What `process` makes of a message of a known series is what `evaluate` makes of it: readings, lines, reasons."""
     now_ns = next(MOMENTS)
     PIPELINE.process(batch(message(PAYLOADS[name], TOPICS[name]), arrived_ns=now_ns))
     one = message(payload, TOPICS[name])
     outcome = PIPELINE.process(batch(one, arrived_ns=now_ns + 1000))
-    whole = PIPELINE.refine(one, now_ns + 1000, metered=False)
+    whole = PIPELINE.evaluate(one, now_ns + 1000, metered=False)
     assert repr([one for several in outcome.readings.values() for one in several]) == repr(list(whole.readings))
     assert [one for several in outcome.lines.values() for one in several] == list(whole.lines)
     assert outcome.rejections == ([] if whole.rejection is None else [whole.rejection])
@@ -167,7 +167,7 @@ def test_both_ways_agree(name: str, document: Any) -> None:
 @names
 def test_good_payload_is_accepted(name: str) -> None:
     """Each sample rule accepts its good payload, so that what the other tests cut and change begins good."""
-    result = PIPELINE.refine(message(PAYLOADS[name], TOPICS[name]), NOW, metered=False)
+    result = PIPELINE.evaluate(message(PAYLOADS[name], TOPICS[name]), NOW, metered=False)
     assert result.rejection is None
     assert result.readings
 
@@ -186,7 +186,7 @@ def test_truncated_at_every_byte(name: str) -> None:
     """A good payload that is cut anywhere is refused with a reason."""
     payload = PAYLOADS[name]
     for end in range(len(payload)):
-        result = PIPELINE.refine(message(payload[:end], TOPICS[name]), NOW, metered=False)
+        result = PIPELINE.evaluate(message(payload[:end], TOPICS[name]), NOW, metered=False)
         assert not result.readings
         assert result.rejection is not None
         assert result.rejection.reasons

@@ -20,12 +20,12 @@ import httpx
 import pytest
 
 from gateway.config import Config, load
-from gateway.provision import influxdb, programme, run
+from gateway.provision import cohorts, influxdb, run
 from gateway.provision.mosquitto import GATEWAY_PASSWORD, account
 from gateway.provision.plan import Credential, Plan, Resource, Server, Step
 from gateway.provision.run import Applied
+from gateway.provision.secret_files import SecretFiles
 from gateway.provision.settings import GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings
-from gateway.provision.vault import Vault
 from gateway.stores.influxdb import InfluxDBStore
 from tests.running import NO_LIMITS, Running, running
 from tests.servers import eventually
@@ -56,8 +56,8 @@ class Stack:
     made: list[Resource] = field(default_factory=list)
 
     @property
-    def vault(self) -> Vault:
-        return Vault(self.settings.secrets_dir)
+    def secret_files(self) -> SecretFiles:
+        return SecretFiles(self.settings.secrets_dir)
 
     def secret_of(self, name: str) -> str:
         return next(one.secret for one in self.credentials if one.name == name)
@@ -92,7 +92,7 @@ class Stack:
         nobody = Config(settings=self.config.settings, startups=())
         gateways = tuple(Step("remove", resource) for resource in reversed(self.made) if not resource.startup)
         async with self.provisioning() as several:
-            plan = await programme.revocation(self.config, nobody, self.slugs, several, delete_data=True)
+            plan = await cohorts.revocation(self.config, nobody, self.slugs, several, delete_data=True)
             applied = await run.apply(Plan((*plan.steps, *gateways)), several, lambda _step: None)
         assert applied.problem == ""
 
@@ -191,7 +191,7 @@ async def test_provisioning_again_has_no_step(stack: Stack) -> None:
 
 async def test_readings_arrive_through_the_whole_stack(stack: Stack, sent: dict[str, float]) -> None:
     """A device's reading is in its startup's bucket, written with the gateway's own token."""
-    token = await asyncio.to_thread(stack.vault.read, f"influxdb-{stack.gateway}")
+    token = await asyncio.to_thread(stack.secret_files.read, f"influxdb-{stack.gateway}")
     store = InfluxDBStore(stack.config.settings.store.influxdb, token or "")
     await store.open()
     for slug, value in sent.items():
@@ -203,7 +203,7 @@ async def test_readings_arrive_through_the_whole_stack(stack: Stack, sent: dict[
 async def test_a_read_token_reads_its_own_bucket_alone(stack: Stack, sent: dict[str, float]) -> None:
     """A startup's token reads its own data, not the other's, and writes nothing."""
     own, other = stack.slugs
-    token = await asyncio.to_thread(stack.vault.read, f"influxdb-read-{own}")
+    token = await asyncio.to_thread(stack.secret_files.read, f"influxdb-read-{own}")
     headers = {"Authorization": f"Token {token}"}
     async with httpx.AsyncClient(base_url=stack.servers.influxdb_url, headers=headers) as client:
         mine = await client.get("/query", params={"db": own, "q": "SELECT * FROM climate"})
@@ -217,7 +217,7 @@ async def test_a_read_token_reads_its_own_bucket_alone(stack: Stack, sent: dict[
 
 async def test_the_gateways_token_cannot_administer(stack: Stack) -> None:
     """With the token that the gateway holds no bucket and no token can be made."""
-    token = await asyncio.to_thread(stack.vault.read, f"influxdb-{stack.gateway}")
+    token = await asyncio.to_thread(stack.secret_files.read, f"influxdb-{stack.gateway}")
     headers = {"Authorization": f"Token {token}"}
     async with httpx.AsyncClient(base_url=stack.servers.influxdb_url, headers=headers) as client:
         made = await client.post("/api/v2/buckets", json={"name": "mine", "orgID": await _org_id(stack)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.command_line import Command
+from tests.unit.cli.command_line import Command
 
 
 @pytest.fixture

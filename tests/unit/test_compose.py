@@ -19,12 +19,12 @@ import pytest
 from ruamel.yaml import YAML
 
 import gateway.cli.options
-import gateway.config.secrets
+import gateway.config.credentials
 import gateway.provision.run
 from gateway.config import Config, load
 from gateway.provision.mosquitto import TOPIC as DYNSEC
+from gateway.provision.secret_files import SecretFiles
 from gateway.provision.settings import ProvisionSettings, load_provision
-from gateway.provision.vault import Vault
 from tests.servers import Mosquitto, ServerFailed, find, free_port, need
 from tests.servers.dynsec import ADMIN, plugin
 
@@ -231,7 +231,7 @@ def test_only_provisioning_has_the_admins_secrets() -> None:
 @pytest.mark.parametrize("name", ["gateway", "provision"])
 def test_every_variable_is_one_that_the_gateway_reads(name: str) -> None:
     """What a service of ours gets as its environment stands in the code that reads it."""
-    modules = (gateway.config.secrets, gateway.provision.run, gateway.cli.options)
+    modules = (gateway.config.credentials, gateway.provision.run, gateway.cli.options)
     code = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules)
     for variable in SERVICES[name]["environment"]:
         assert f'"{variable}"' in code
@@ -336,12 +336,12 @@ def provisioning(directory: Path) -> ProvisionSettings:
 
 def test_the_gateway_finds_what_provisioning_leaves(config: Config, provisioning: ProvisionSettings) -> None:
     """Password and token are files in the vault, by the names that provisioning gives them, in the shared volume."""
-    vault = Vault(provisioning.secrets_dir)
+    secret_files = SecretFiles(provisioning.secrets_dir)
     assert provisioning.mosquitto
-    assert config.settings.mqtt.password_file == vault.path("mqtt-gateway")
+    assert config.settings.mqtt.password_file == secret_files.path("mqtt-gateway")
     assert config.settings.mqtt.username == provisioning.mosquitto.gateway_user
-    assert config.settings.store.influxdb.token_file == vault.path("influxdb-gateway")
-    assert str(vault.directory) == "/secrets"
+    assert config.settings.store.influxdb.token_file == secret_files.path("influxdb-gateway")
+    assert str(secret_files.directory) == "/secrets"
     assert str(config.state_dir) == "/state"
 
 

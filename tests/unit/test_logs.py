@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from gateway.config.models import Log
 from gateway.logs import configure, get_logger
 
 
@@ -26,7 +25,7 @@ def _put_back() -> Iterator[None]:
 
 def test_json_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
     """In a pipe each line is a JSON object with its level, time and module; lower levels are left out."""
-    configure(Log(level="info"))
+    configure("info")
     get_logger("gateway.x").debug("unseen")
     get_logger("gateway.x").warning("disk full", left=0)
     printed = capsys.readouterr()
@@ -39,7 +38,7 @@ def test_json_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     """Asked for, the lines are for people."""
-    configure(Log(format="console", level="debug"))
+    configure("debug", "console")
     get_logger("gateway.x").debug("broker connected", broker="here")
     text = capsys.readouterr().err
     assert "broker connected" in text
@@ -48,7 +47,7 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_errors_have_their_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     """An exception that is logged comes with its traceback, inside the JSON."""
-    configure(Log(format="json"))
+    configure("info", "json")
     try:
         dict[str, int]()["what"]
     except KeyError:

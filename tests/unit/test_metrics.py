@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.ledger import Counts
 from gateway.metrics import Metrics, exposition
-from gateway.model import Code, Reason, Rejection
+from gateway.model import Code, Counts, Reason, Rejection
 from tests.builders import NOW, rejection
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Settings, load, secrets
+from gateway.config import Settings, credentials, load
 from gateway.errors import SecretMissing
 from tests.builders import STARTUP, config, startup, write_config
 
@@ -39,17 +39,17 @@ def test_secret_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("GATEWAY_MQTT_PASSWORD", "from the environment")
     (tmp_path / "secret").write_text("  from the file\n")
     settings = Settings.model_validate({"mqtt": {"password_file": tmp_path / "secret"}})
-    assert secrets.mqtt_password(settings.mqtt) == "from the file"
+    assert credentials.mqtt_password(settings.mqtt) == "from the file"
 
 
 @pytest.mark.parametrize(
     ("variable", "find"),
     [
-        ("GATEWAY_MQTT_PASSWORD", lambda: secrets.mqtt_password(Settings().mqtt)),
-        ("GATEWAY_OPERATOR_TOKEN", lambda: secrets.operator_token(Settings())),
-        ("GATEWAY_INFLUXDB_TOKEN", lambda: secrets.influxdb_token(Settings())),
-        ("GATEWAY_INFLUXDB_TOKEN_HALL_2", lambda: secrets.influxdb_token(HALL_2, "hall-2")),
-        ("GATEWAY_TOKEN_ACME_AIR", lambda: secrets.startup_token(startup("acme-air"))),
+        ("GATEWAY_MQTT_PASSWORD", lambda: credentials.mqtt_password(Settings().mqtt)),
+        ("GATEWAY_OPERATOR_TOKEN", lambda: credentials.operator_token(Settings())),
+        ("GATEWAY_INFLUXDB_TOKEN", lambda: credentials.influxdb_token(Settings())),
+        ("GATEWAY_INFLUXDB_TOKEN_HALL_2", lambda: credentials.influxdb_token(HALL_2, "hall-2")),
+        ("GATEWAY_TOKEN_ACME_AIR", lambda: credentials.startup_token(startup("acme-air"))),
     ],
 )
 def test_secret_from_the_environment(
@@ -63,23 +63,23 @@ def test_secret_from_the_environment(
 def test_secret_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """A secret that is nowhere, or empty in the environment, is None."""
     monkeypatch.setenv("GATEWAY_OPERATOR_TOKEN", "")
-    assert secrets.operator_token(Settings()) is None
-    assert secrets.startup_token(config().startups[0]) is None
+    assert credentials.operator_token(Settings()) is None
+    assert credentials.startup_token(config().startups[0]) is None
 
 
 def test_influxdb_needs_its_token() -> None:
     """Without a token the InfluxDB store says both ways to give one."""
     with pytest.raises(SecretMissing, match=r"store\.influxdb\.token_file .*GATEWAY_INFLUXDB_TOKEN"):
-        secrets.influxdb_token(Settings())
+        credentials.influxdb_token(Settings())
     with pytest.raises(SecretMissing, match=r"stores\.hall-2\.influxdb\.token_file .*GATEWAY_INFLUXDB_TOKEN_HALL_2"):
-        secrets.influxdb_token(HALL_2, "hall-2")
+        credentials.influxdb_token(HALL_2, "hall-2")
 
 
 def test_no_store_takes_the_token_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default store's token is not sent to another instance."""
     monkeypatch.setenv("GATEWAY_INFLUXDB_TOKEN", "hidden")
     with pytest.raises(SecretMissing):
-        secrets.influxdb_token(HALL_2, "hall-2")
+        credentials.influxdb_token(HALL_2, "hall-2")
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_secret_file_unusable(tmp_path: Path, content: bytes | None, says: str) 
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SecretMissing, match=f"{path}: expected a file with one secret; .*{says}"):
-        secrets.find(path, "GATEWAY_UNUSED")
+        credentials.find(path, "GATEWAY_UNUSED")
 
 
 def test_secret_file_that_is_no_path(tmp_path: Path) -> None:
     """A name that cannot be a file's is told like one that is missing."""
     with pytest.raises(SecretMissing, match="expected a file with one secret; embedded null"):
-        secrets.find(tmp_path / "a\0b", "GATEWAY_UNUSED")
+        credentials.find(tmp_path / "a\0b", "GATEWAY_UNUSED")

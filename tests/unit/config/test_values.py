@@ -8,7 +8,7 @@ import pytest
 from pydantic_core import PydanticCustomError
 
 from gateway.config import Pointer, load
-from gateway.config.types import parse_duration, parse_pointer, parse_rate, parse_size, parse_template
+from gateway.config.notations import parse_duration, parse_pointer, parse_rate, parse_size, parse_template
 from gateway.errors import ConfigError, Problem
 from gateway.topics import Template
 from tests.builders import STARTUP, write_config

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.config import Startup, load
 from gateway.console import charts
+from gateway.console.chart_lines import MAX_LINES, Lines
 from gateway.console.charts import BUCKET_NS, MAX_DEVICES, Drawing
-from gateway.console.lines import MAX_LINES, Lines
 from gateway.timestamps import NS
 
 CONFIG = load(Path(__file__).parents[3] / "config")

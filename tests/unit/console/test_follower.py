@@ -9,7 +9,7 @@ import pytest
 
 from gateway.console import follower
 from gateway.console.follower import Follower
-from gateway.feeds.live import Feed
+from gateway.feeds.live_ring import LiveRing
 from gateway.model import Code, Reading, Reason, Rejection
 
 
@@ -23,7 +23,7 @@ def rejection(number: int) -> Rejection:
 
 async def test_readings_and_rejections_are_handed_over_once() -> None:
     """In order, and apart; after that there is nothing. Whoever stops following is no listener any more."""
-    feed = Feed(100, 1)
+    feed = LiveRing(100, 1)
     one = Follower(feed)
     task = asyncio.create_task(one.run())
     await asyncio.sleep(0)
@@ -44,7 +44,7 @@ async def test_readings_and_rejections_are_handed_over_once() -> None:
 async def test_what_is_missed_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both what the ring lost and what did not fit here; of rejections the newest are kept."""
     monkeypatch.setattr(follower, "MAX_READINGS", 5)
-    feed = Feed(10, 1)
+    feed = LiveRing(10, 1)
     one = Follower(feed)
     task = asyncio.create_task(one.run())
     await asyncio.sleep(0)

@@ -10,8 +10,8 @@ import pytest
 from gateway.config import load
 from gateway.config.models import FieldRule, TopicRule
 from gateway.console import guide
+from gateway.ingest.pipeline import Pipeline, unused
 from gateway.model import Message
-from gateway.pipeline import Pipeline, unused
 
 CONFIG = load(Path(__file__).parents[3] / "config")
 RULES = [(startup.slug, name) for startup in CONFIG.startups for name in startup.topics]
@@ -24,9 +24,9 @@ def test_the_example_is_accepted(slug: str, measurement: str) -> None:
     shown = guide.example(rule, time.time())
     topic = shown.topic.replace("<", "").replace(">", "")
     pipeline = Pipeline(CONFIG, unused(CONFIG.startups))
-    refined = pipeline.refine(Message(topic, shown.payload.encode()), time.time_ns())
-    assert refined.rejection is None
-    assert [reading.measurement for reading in refined.readings] == [measurement]
+    evaluation = pipeline.evaluate(Message(topic, shown.payload.encode()), time.time_ns())
+    assert evaluation.rejection is None
+    assert [reading.measurement for reading in evaluation.readings] == [measurement]
 
 
 def rule(**fields: object) -> TopicRule:

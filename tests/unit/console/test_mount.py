@@ -16,15 +16,15 @@ import pytest
 from fastapi import FastAPI
 
 from gateway import console
-from gateway.books import Books
+from gateway.api.auth import Principal, Tokens
+from gateway.api.routes import create_api
+from gateway.api.services import Services
 from gateway.config import load
 from gateway.console import sessions
-from gateway.database import FILE_NAME, Database
-from gateway.feeds.api import create_api
-from gateway.feeds.auth import Principal, Tokens
-from gateway.feeds.health import Health
-from gateway.feeds.live import Live
-from gateway.feeds.services import Services
+from gateway.feeds.live_ring import LiveFeeds
+from gateway.health import Health
+from gateway.state.database import FILE_NAME, Database
+from gateway.state.reader import StateReader
 from gateway.stores.sqlite import SqliteStore
 
 SECRET = "secret"
@@ -39,15 +39,15 @@ def services(tmp_path: Path) -> Services:
     config = load(Path(__file__).parents[3] / "config")
     settings = config.settings.model_copy(update={"state_dir": tmp_path})
     return Services(
-        config.model_copy(update={"settings": settings}),
-        Tokens({"acme": "acme-token"}, "operator-token"),
-        SqliteStore(tmp_path / "store"),
-        Live(100),
-        Books(tmp_path),
-        lambda _startup: [],
-        lambda: Health((), {}),
-        _not_asked,
-        _not_asked,
+        config=config.model_copy(update={"settings": settings}),
+        tokens=Tokens({"acme": "acme-token"}, "operator-token"),
+        store=SqliteStore(tmp_path / "store"),
+        live=LiveFeeds(100),
+        state=StateReader(tmp_path),
+        devices=lambda _startup: [],
+        health=lambda: Health((), {}),
+        measured=_not_asked,
+        replay=_not_asked,
     )
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from gateway import ledger
-from gateway.books import Books
 from gateway.console.sampler import EVERY, Sample, Sampler
-from gateway.database import FILE_NAME, Database
-from gateway.ledger import Counts
+from gateway.model import Counts
+from gateway.state import ledger
+from gateway.state.database import FILE_NAME, Database
+from gateway.state.reader import StateReader
 from tests.servers import eventually
 
 
 def sampler(*received: int, kept: int = 450) -> Sampler:
-    one = Sampler(Books(Path("unused")), kept)
+    one = Sampler(StateReader(Path("unused")), kept)
     for number, count in enumerate(received, start=1):
         one.add(Sample(number * EVERY, {"acme": Counts(received=count, accepted=count)}))
     return one
@@ -55,7 +55,7 @@ async def test_the_ledger_is_sampled(tmp_path: Path) -> None:
     await database.open()
     try:
         await database.write(lambda connection: ledger.add(connection, {"acme": Counts(received=3, accepted=3)}))
-        one = Sampler(Books(tmp_path))
+        one = Sampler(StateReader(tmp_path))
         task = asyncio.create_task(one.run())
         await eventually(lambda: one.newest.counts("acme").received == 3)
         task.cancel()

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateway.api.auth import Principal
 from gateway.config import load
 from gateway.console import sessions
 from gateway.console.sessions import GUESSES, LASTS, MAX_ADDRESSES, WINDOW, Throttle
-from gateway.feeds.auth import Principal
 
 CONFIG = load(Path(__file__).parents[3] / "config")
 NOW = 1_795_000_000.0

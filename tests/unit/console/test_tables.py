@@ -7,9 +7,8 @@ from pathlib import Path
 from gateway.config import load
 from gateway.console import tables
 from gateway.console.sampler import Rates
-from gateway.ledger import Counts
-from gateway.model import UNROUTED
-from gateway.registry import Device
+from gateway.model import UNROUTED, Counts
+from gateway.state.devices import Device
 from gateway.timestamps import NS
 
 CONFIG = load(Path(__file__).parents[3] / "config")

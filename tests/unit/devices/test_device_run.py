@@ -17,15 +17,15 @@ import pytest
 from devices.broker import parse
 from devices.client import DeviceClient
 from devices.fleet import Share, build
-from devices.habits import Habits
 from devices.report import Notices, Totals, as_json, overall, table
 from devices.run import connect, run
-from gateway.mqtt.embedded import EmbeddedBroker
+from devices.settings import Settings
+from gateway.mqtt.embedded_broker import EmbeddedBroker
 from tests.servers import FlakyProxy, Mosquitto, eventually, free_port
 from tests.servers.mqtt_clients import client, publish
 
 STARTUPS = ("acme", "voltwise", "greenbed")
-QUICK = Habits(period=0.05, first_wait=0.05, longest_wait=0.2, outage_every=0, outage=(0.05, 0.1))
+QUICK = Settings(period=0.05, first_wait=0.05, longest_wait=0.2, outage_every=0, outage=(0.05, 0.1))
 
 Server = Mosquitto | EmbeddedBroker
 
@@ -40,12 +40,12 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 class Fleet:
     """A running fleet; what its devices complain about is in `heard`."""
 
-    def __init__(self, url: str, habits: Habits = QUICK, devices: int = 2, grace: float = 5) -> None:
+    def __init__(self, url: str, settings: Settings = QUICK, devices: int = 2, grace: float = 5) -> None:
         self.heard: list[str] = []
         units = build(STARTUPS, devices, Share(fraction=0.25), "test")
-        self.clients = connect(units, parse(url), habits, "test", self.heard.append)
+        self.clients = connect(units, parse(url), settings, "test", self.heard.append)
         self.stop = asyncio.Event()
-        self._period, self._grace = habits.period, grace
+        self._period, self._grace = settings.period, grace
 
     @property
     def totals(self) -> Totals:
@@ -165,8 +165,8 @@ def nothing_is_lost(fleet: Fleet) -> bool:
 
 async def test_flaky_wifi_loses_nothing(server: Server) -> None:
     """Devices that drop their connection again and again still get every message through."""
-    habits = Habits(period=0.05, first_wait=0.05, outage_every=0.3, outage=(0.05, 0.1))
-    async with running(Fleet(server.url, habits)) as fleet:
+    settings = Settings(period=0.05, first_wait=0.05, outage_every=0.3, outage=(0.05, 0.1))
+    async with running(Fleet(server.url, settings)) as fleet:
         await eventually(lambda: min(fleet.connections()) >= 3, says="each device has come back twice")
     assert nothing_is_lost(fleet)
     assert fleet.heard == []
@@ -207,9 +207,9 @@ async def test_refused_password_is_explained(tmp_path: Path) -> None:
 
 async def test_backlog_is_bounded() -> None:
     """Without a broker a device keeps the newest messages only, and counts what it had to let go."""
-    habits = Habits(period=0.01, backlog=5, first_wait=0.05, longest_wait=0.1)
+    settings = Settings(period=0.01, backlog=5, first_wait=0.05, longest_wait=0.1)
     unit = build(["voltwise"], 1, Share(), "test")[0]
-    device = DeviceClient(unit, parse(f"mqtt://127.0.0.1:{free_port()}"), habits, Random(1), lambda _: None)
+    device = DeviceClient(unit, parse(f"mqtt://127.0.0.1:{free_port()}"), settings, Random(1), lambda _: None)
     task = asyncio.create_task(device.run(0), name="device")
     await eventually(lambda: device.counters.dropped >= 10)
     task.cancel()
@@ -220,11 +220,11 @@ async def test_backlog_is_bounded() -> None:
 
 def test_backoff_grows_with_jitter_and_has_a_limit() -> None:
     """Waits double with each failure up to the longest, and two devices rarely wait equally long."""
-    habits, rng = Habits(first_wait=1, longest_wait=30), Random(1)
+    settings, rng = Settings(first_wait=1, longest_wait=30), Random(1)
     for failures in range(1000):
         longest = min(30, 2 ** min(failures, 10))
-        assert longest / 2 <= habits.wait(failures, rng) <= longest
-    assert len({habits.wait(3, rng) for _ in range(100)}) > 90
+        assert longest / 2 <= settings.wait(failures, rng) <= longest
+    assert len({settings.wait(3, rng) for _ in range(100)}) > 90
 
 
 def test_notices_do_not_repeat_themselves(capsys: pytest.CaptureFixture[str]) -> None:

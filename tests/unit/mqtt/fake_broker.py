@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import mqtt5
 
-from gateway.mqtt.decoder import Decoder
+from gateway.mqtt.mqtt5_decoder import Decoder
 
 
 class FakeBroker:

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.startups import _places
+from gateway.cli.startups import _endpoints
 from gateway.config import Config, Settings, Startup
 from gateway.config.models import Http
-from gateway.provision.handout import Places, handout
+from gateway.provision.handout import Endpoints, handout
 from gateway.provision.plan import Credential
 from gateway.provision.settings import ProvisionSettings
 from tests.builders import NOW, batch, message, pipeline, samples, startup
 
-PLACES = Places("mqtt://broker.example:2883", "https://bed.example", "https://grafana.example")
+PLACES = Endpoints("mqtt://broker.example:2883", "https://bed.example", "https://grafana.example")
 CREDENTIALS = [
     Credential("acme", "MQTT account", "acme", "secret-of-acme"),
     Credential("acme", "MQTT account", "acme.th-1", "secret-of-th-1"),
@@ -26,8 +26,8 @@ CREDENTIALS = [
 ]
 
 
-def page(one: Startup, places: Places = PLACES, token: str = "") -> str:
-    return handout(one, CREDENTIALS, places, NOW, token)
+def page(one: Startup, endpoints: Endpoints = PLACES, token: str = "") -> str:
+    return handout(one, CREDENTIALS, endpoints, NOW, token)
 
 
 def command(text: str) -> list[str]:
@@ -86,7 +86,7 @@ def test_nothing_of_another_startup_is_on_it() -> None:
 
 def test_where_nothing_was_made_it_says_so() -> None:
     """Without credentials, token, Grafana, cohort and end date the page says so, or leaves it out."""
-    text = handout(startup("cedar"), CREDENTIALS, Places("mqtt://broker", "http://bed", ""), NOW)
+    text = handout(startup("cedar"), CREDENTIALS, Endpoints("mqtt://broker", "http://bed", ""), NOW)
     assert "nothing new was made" in text
     assert "| Grafana | not set up |" in text
     assert "HTTP API token" not in text
@@ -107,7 +107,7 @@ def test_where_nothing_was_made_it_says_so() -> None:
 )
 def test_the_example_goes_to_the_broker(url: str, host: str, port: str) -> None:
     """The command names the broker's host, and its port where that is not the default of mosquitto_pub."""
-    words = command(page(startup(), Places(url, "http://bed", "")))
+    words = command(page(startup(), Endpoints(url, "http://bed", "")))
     assert option(words, "-h") == host
     assert (option(words, "-p") if "-p" in words else "") == port
     assert option(words, "-u") == "acme.DEVICE"
@@ -166,5 +166,5 @@ def test_the_example_is_accepted(one: Startup) -> None:
 def test_the_gateways_own_https_stands_on_it() -> None:
     """Where no address is set the page names the gateway's own, with `https` where it has a certificate."""
     settings = Settings(http=Http(listen="bed.example:8443", cert_file=Path("cert.pem"), key_file=Path("key.pem")))
-    places = _places(Config(settings=settings, startups=()), ProvisionSettings())
-    assert places.http == "https://bed.example:8443"
+    endpoints = _endpoints(Config(settings=settings, startups=()), ProvisionSettings())
+    assert endpoints.http == "https://bed.example:8443"

@@ -12,11 +12,11 @@ import pytest
 from gateway.config import Config
 from gateway.config.models import InfluxDB
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision import programme, run
+from gateway.provision import cohorts, run
 from gateway.provision.influxdb import MARK, InfluxDBServer
 from gateway.provision.plan import Plan
 from gateway.provision.run import Applied
-from gateway.provision.vault import Vault
+from gateway.provision.secret_files import SecretFiles
 from tests.builders import config, startup
 from tests.servers import free_port
 from tests.unit.provision.fake_influxdb import DAY, HOUR, TOKEN, FakeInfluxDB
@@ -29,14 +29,14 @@ BOTH = {"read tb-acme", "write tb-acme", "read tb-bolt", "write tb-bolt"}
 class Site:
     """A fake InfluxDB, and the vault of who provisions it."""
 
-    def __init__(self, influxdb: FakeInfluxDB, vault: Vault) -> None:
+    def __init__(self, influxdb: FakeInfluxDB, secret_files: SecretFiles) -> None:
         self.influxdb = influxdb
-        self.vault = vault
+        self.secret_files = secret_files
 
     @asynccontextmanager
     async def server(self, url: str = "", token: str = TOKEN, org: str = "testbed") -> AsyncIterator[InfluxDBServer]:
         settings = InfluxDB(org=org, bucket="tb-{startup}")
-        made = InfluxDBServer(settings, url or self.influxdb.url, token, self.vault)
+        made = InfluxDBServer(settings, url or self.influxdb.url, token, self.secret_files)
         try:
             yield made
         finally:
@@ -59,7 +59,7 @@ class Site:
         return [str(step) for step in applied.done]
 
     async def secret(self, name: str) -> str | None:
-        return await asyncio.to_thread(self.vault.read, f"influxdb-{name}")
+        return await asyncio.to_thread(self.secret_files.read, f"influxdb-{name}")
 
     async def rights(self, name: str) -> set[str]:
         """What the token that is kept may do."""
@@ -69,7 +69,7 @@ class Site:
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async with FakeInfluxDB().running() as influxdb:
-        yield Site(influxdb, Vault(tmp_path / "secrets"))
+        yield Site(influxdb, SecretFiles(tmp_path / "secrets"))
 
 
 def lines(plan: Plan) -> list[str]:
@@ -150,7 +150,7 @@ async def test_a_new_startup_widens_the_gateways_token(site: Site) -> None:
     assert await site.secret("read-acme") == read
 
 
-class FullVault(Vault):
+class FullVault(SecretFiles):
     """A vault on a full disk."""
 
     def write(self, name: str, secret: str) -> None:
@@ -162,12 +162,12 @@ async def test_the_old_token_ends_after_the_new_one_is_kept(site: Site) -> None:
     goes on and leaves one token."""
     await site.apply(ONE)
     old = await site.secret("gateway")
-    roomy, site.vault = site.vault, FullVault(site.vault.directory)
+    roomy, site.secret_files = site.secret_files, FullVault(site.secret_files.directory)
     failed = await site.try_to_apply()
     assert failed.problem == "the disk is full"
     assert str(failed.failed) == "~ influxdb token gateway"
     assert site.influxdb.rights(old) == {"read tb-acme", "write tb-acme"}
-    site.vault = roomy
+    site.secret_files = roomy
     await site.apply(prune=True)
     assert await site.rights("gateway") == BOTH
     assert len(site.influxdb.described(f"{MARK}: gateway")) == 1
@@ -205,7 +205,7 @@ async def test_a_lost_file_is_made_anew(site: Site, name: str) -> None:
     """A token whose file is gone from the vault shows in the plan; the apply makes another, and ends the lost one."""
     await site.apply()
     lost = await site.secret(name)
-    await asyncio.to_thread(site.vault.forget, f"influxdb-{name}")
+    await asyncio.to_thread(site.secret_files.forget, f"influxdb-{name}")
     plan = await site.plan()
     assert lines(plan) == [f"~ influxdb token {name}"]
     assert plan.steps[0].changes == ("secret_kept: False → True",)
@@ -218,7 +218,7 @@ async def test_a_lost_file_is_made_anew(site: Site, name: str) -> None:
 async def test_a_file_with_another_secret_is_made_anew(site: Site) -> None:
     """A file in the vault that does not hold the token that the server has shows as well."""
     await site.apply()
-    await asyncio.to_thread(site.vault.write, "influxdb-read-acme", "something else")
+    await asyncio.to_thread(site.secret_files.write, "influxdb-read-acme", "something else")
     assert await site.apply() == ["~ influxdb token read-acme"]
     assert await site.rights("read-acme") == {"read tb-acme"}
 
@@ -325,7 +325,7 @@ async def test_what_has_ended_keeps_its_data(site: Site) -> None:
     assert await site.apply(ended, prune=True) == ["- influxdb token read-bolt"]
     assert site.influxdb.rights(read) == set()
     assert await site.rights("gateway") == BOTH
-    await asyncio.to_thread(site.vault.forget, "influxdb-gateway")
+    await asyncio.to_thread(site.secret_files.forget, "influxdb-gateway")
     assert await site.apply(ended) == ["~ influxdb token gateway"]
     assert await site.rights("gateway") == BOTH
     nobody = Config(settings=TWO.settings, startups=(), ended=TWO.startups)
@@ -341,7 +341,7 @@ async def test_a_cohort_that_is_closed_keeps_its_data_unless_asked(site: Site, d
     await site.apply()
     ended = Config(settings=TWO.settings, startups=ONE.startups, ended=TWO.startups[1:])
     async with site.server() as server:
-        plan = await programme.revocation(TWO, ended, ["bolt"], [server], delete_data=delete_data)
+        plan = await cohorts.revocation(TWO, ended, ["bolt"], [server], delete_data=delete_data)
         applied = await run.apply(plan, [server], lambda _step: None)
     assert applied.problem == ""
     assert {"read tb-bolt", "write tb-bolt"} <= await site.rights("gateway") or delete_data

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.provision import show
+from gateway.provision import rendering
 from gateway.provision.plan import Conflict, Key, Resource, Step, diff
 
 
@@ -154,7 +154,7 @@ def test_names_are_of_a_server_and_a_kind() -> None:
 def test_the_json_form() -> None:
     """A plan as JSON has the steps with their changes, the conflicts in words, and what is left over."""
     plan = diff([A, B], [role("b", "old"), role("gone")])
-    told = json.loads(json.dumps(show.plan_json(plan)))
+    told = json.loads(json.dumps(rendering.plan_json(plan)))
     base = {"server": "mosquitto", "kind": "role"}
     assert told == {
         "steps": [
@@ -165,5 +165,5 @@ def test_the_json_form() -> None:
         "leftover": [{**base, "name": "gone"}],
         "stays": [],
     }
-    (conflict,) = show.plan_json(diff([A], [role("a", ours=False)]))["conflicts"]
+    (conflict,) = rendering.plan_json(diff([A], [role("a", ours=False)]))["conflicts"]
     assert "did not make" in conflict

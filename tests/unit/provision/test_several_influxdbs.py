@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.rendering import console
 from gateway.config import Config, load
-from gateway.config.secrets import influxdb_token
+from gateway.config.credentials import influxdb_token
 from gateway.errors import ProvisionError, SecretMissing
-from gateway.provision import programme, run, show
+from gateway.provision import cohorts, rendering, run
 from gateway.provision.plan import Key, Plan, Server
 from gateway.provision.settings import load_provision
-from gateway.render import console
 from tests.builders import STARTUP, write_config
 from tests.unit.provision.fake_grafana import PASSWORD, FakeGrafana
 from tests.unit.provision.fake_influxdb import TOKEN, FakeInfluxDB
@@ -39,11 +39,11 @@ class Site:
 
     def write_gateway(self, **stores: str) -> None:
         """gateway.yaml with the stores `store` and east, and startups in `stores`, where they are not as said above."""
-        vault = "../secrets/influxdb"
+        secret_files = "../secrets/influxdb"
         settings = {
             "store": {
                 "kind": "influxdb",
-                "influxdb": {"url": self.default.url, "token_file": f"{vault}-gateway.token"},
+                "influxdb": {"url": self.default.url, "token_file": f"{secret_files}-gateway.token"},
             },
             "stores": {
                 "east": {
@@ -51,7 +51,7 @@ class Site:
                     "influxdb": {
                         "url": self.east.url,
                         "bucket": "e-{startup}",
-                        "token_file": f"{vault}.east-gateway.token",
+                        "token_file": f"{secret_files}.east-gateway.token",
                     },
                 }
             },
@@ -184,7 +184,7 @@ async def test_a_startup_moves_to_another_instance(site: Site) -> None:
         "+ influxdb.east token read-acme",
     ]
     with (out := console()).capture() as told:
-        out.print(show.plan(plan), soft_wrap=True)
+        out.print(rendering.plan(plan), soft_wrap=True)
     assert "only with --prune: influxdb bucket acme, influxdb token read-acme" in told.get()
     await site.apply()
     assert site.default.bucket("acme")
@@ -287,7 +287,7 @@ async def test_a_startup_that_moved_loses_its_access_on_both_instances(site: Sit
     before = await site.config()
     after = Config(settings=before.settings, startups=tuple(one for one in before.startups if one.slug != "acme"))
     async with site.servers() as servers:
-        plan = await programme.revocation(before, after, ["acme"], servers, delete_data=True)
+        plan = await cohorts.revocation(before, after, ["acme"], servers, delete_data=True)
         assert (await run.apply(plan, servers, lambda _step: None)).problem == ""
     assert Key("influxdb", "bucket", "acme") in {one.key for one in plan.leftover}
     assert site.default.rights(kept) == set()

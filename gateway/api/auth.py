@@ -1,0 +1,80 @@
+"""Who asks: an operator, or one startup. Bearer tokens (RFC 6750), compared in constant time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.config import Config
+from gateway.config.credentials import operator_token, startup_token, token_variable
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whose token it was. `startup` is None for an operator, who may see everything."""
+
+    startup: str | None
+
+    @property
+    def is_operator(self) -> bool:
+        return self.startup is None
+
+    def may_see(self, startup: str) -> bool:
+        return self.startup is None or self.startup == startup
+
+
+class Tokens:
+    """All tokens, kept as SHA-256 so that no plain one lies around in memory."""
+
+    def __init__(
+        self, startups: Mapping[str, str], operator: str | None, hashed: Mapping[str, str] | None = None
+    ) -> None:
+        self._known = [(_digest(token), Principal(slug)) for slug, token in startups.items()]
+        self._known += [(bytes.fromhex(digest), Principal(slug)) for slug, digest in (hashed or {}).items()]
+        if operator:
+            self._known.append((_digest(operator), Principal(None)))
+
+    @classmethod
+    def of(cls, config: Config) -> Tokens:
+        """The tokens that the configuration and the environment name.
+
+        Raises:
+            SecretMissing: a file is named that cannot be read.
+        """
+        found = {startup.slug: startup_token(startup) for startup in config.startups}
+        hashed = {startup.slug: startup.token_sha256 for startup in config.startups if startup.token_sha256}
+        plain = {slug: token for slug, token in found.items() if token}
+        return cls(plain, operator_token(config.settings), hashed)
+
+    def missing(self, config: Config) -> list[str]:
+        """Who has no token, and how to give one, in words."""
+        known = {principal.startup for _, principal in self._known}
+        problems = [
+            f"startup {startup.slug} has no API token: set token_sha256 or token_file in its file, or "
+            f"{token_variable(startup.slug)}"
+            for startup in config.startups
+            if startup.slug not in known
+        ]
+        if None not in known:
+            problems.append("operators have no API token: set http.operator_token_file, or GATEWAY_OPERATOR_TOKEN")
+        return problems
+
+    def who(self, token: str) -> Principal | None:
+        """Whose token it is. Every known one is compared, so that the time tells nothing."""
+        digest = _digest(token)
+        found = None
+        for known, principal in self._known:
+            if hmac.compare_digest(digest, known):
+                found = principal
+        return found
+
+
+def token_hash(token: str) -> str:
+    """What `token_sha256` in a startup's file holds."""
+    return _digest(token).hex()
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,192 @@
+"""History over HTTP: the range that was asked for, and its rows as JSON, CSV or NDJSON, streamed.
+
+Whatever the range, one chunk of rows is in memory at a time, on the way from the store to the socket.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from fastapi import Query as Parameter
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
+
+from gateway import timestamps
+from gateway.api.access import Asked, Parts
+from gateway.api.problems import ProblemError
+from gateway.config import Startup
+from gateway.config.notations import parse_duration
+from gateway.errors import UnknownMeasurement
+from gateway.stores.contract import Query, Row, Store
+from gateway.stores.tabular import columns, csv_lines, csv_table
+
+Format = Literal["json", "csv", "ndjson"]
+MEDIA_TYPES = {"json": "application/json", "csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
+MAX_ROWS = 100_000
+router = APIRouter()
+_RELATIVE = re.compile(r"-(\S+)")
+
+
+class HistoryParameters(BaseModel):
+    """What `…/telemetry` takes. Times are RFC 3339, or a duration before now such as `-6h`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    measurement: str
+    device: str | None = None
+    start: Annotated[str, Parameter(description="RFC 3339, or a duration before now such as -6h")] = "-1h"
+    stop: Annotated[str, Parameter(description="RFC 3339, or a duration before now; default: now")] = "-0s"
+    every: Annotated[str | None, Parameter(description="downsample to windows of this length, such as 5m")] = None
+    format: Format = "json"
+    limit: Annotated[
+        int | None,
+        Parameter(
+            ge=1,
+            description=f"rows at most; JSON answers hold {MAX_ROWS:,} at most, CSV and NDJSON as many as there are",
+        ),
+    ] = None
+
+    def query(self) -> Query:
+        """The range as the store takes it.
+
+        Raises:
+            ProblemError: 422 where a time or duration cannot be read, or the range is empty.
+        """
+        now_ns = time.time_ns()
+        start_ns, stop_ns = _time("start", self.start, now_ns), _time("stop", self.stop, now_ns)
+        if start_ns >= stop_ns:
+            raise ProblemError(422, f"start: expected a time before stop; got {self.start} and {self.stop}")
+        every_ns = _window(self.every) if self.every else None
+        return Query(self.measurement, start_ns, stop_ns, self.device, every_ns)
+
+
+def _time(name: str, text: str, now_ns: int) -> int:
+    # In a query string an unescaped + is a space: take it as the + of an offset.
+    time_ns = timestamps.from_rfc3339(text.replace(" ", "+") if "T" in text else text)
+    if time_ns is None and (match := _RELATIVE.fullmatch(text)):
+        try:
+            time_ns = now_ns - int(parse_duration(match[1]) * timestamps.NS)
+        except ValueError:
+            time_ns = None
+    if time_ns is None or abs(time_ns) > timestamps.MAX_NS:
+        raise ProblemError(
+            422,
+            f"{name}: expected RFC 3339 such as 2026-11-23T08:00:00Z, or a duration before now "
+            f"such as -6h; got {text!r}",
+        )
+    return time_ns
+
+
+def _window(text: str) -> int:
+    try:
+        every_ns = int(parse_duration(text) * timestamps.NS)
+    except ValueError:
+        every_ns = 0
+    if every_ns <= 0:
+        raise ProblemError(422, f"every: expected a duration above 0 such as 30s or 5m, at most 100y; got {text!r}")
+    return every_ns
+
+
+async def known_measurement(startup: Startup, store: Store, measurement: str) -> None:
+    """Raises:
+    UnknownMeasurement: neither a rule nor the store knows it; the error lists what there is.
+    """
+    if measurement not in startup.topics:
+        stored = await store.measurements(startup.slug)
+        if measurement not in stored:
+            raise UnknownMeasurement(measurement, sorted({*startup.topics, *stored}))
+
+
+async def stream(startup: Startup, store: Store, parameters: HistoryParameters, query: Query) -> AsyncIterator[bytes]:
+    """The body of the answer, piece by piece.
+
+    Raises:
+        StoreUnavailable: the store cannot be read; an answer that has begun could not tell it any more.
+    """
+    limit = parameters.limit
+    if parameters.format == "json":
+        limit = min(limit or MAX_ROWS, MAX_ROWS)
+    chunks = await _begun(_limited(store.history(startup.slug, query), limit))
+    match parameters.format:
+        case "json":
+            return _json(startup, query, limit or MAX_ROWS, chunks)
+        case "csv":
+            return _csv(chunks, await columns(startup, store, query.measurement))
+        case "ndjson":
+            return _ndjson(chunks)
+
+
+async def _begun(chunks: AsyncIterator[list[Row]]) -> AsyncIterator[list[Row]]:
+    """The same chunks, of which the first has been read."""
+    nothing: list[Row] = []
+    first = await anext(chunks, nothing)
+
+    async def again() -> AsyncIterator[list[Row]]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return again()
+
+
+async def _limited(rows: AsyncGenerator[list[Row]], limit: int | None) -> AsyncIterator[list[Row]]:
+    left = limit
+    async with aclosing(rows) as chunks:
+        async for chunk in chunks:
+            if left is None:
+                yield chunk
+                continue
+            yield chunk[:left]
+            left -= len(chunk)
+            if left <= 0:
+                return
+
+
+async def _json(startup: Startup, query: Query, limit: int, chunks: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
+    rule = startup.topics.get(query.measurement)
+    units = {name: field.unit for name, field in rule.fields.items() if field.unit} if rule else {}
+    head = {
+        "startup": startup.slug,
+        "measurement": query.measurement,
+        "units": units,
+        "start": timestamps.to_rfc3339(query.start_ns),
+        "stop": timestamps.to_rfc3339(query.stop_ns),
+    }
+    yield to_json(head)[:-1] + b',"readings":['
+    rows = 0
+    async for chunk in chunks:
+        if chunk:
+            yield (b"," if rows else b"") + b",".join([to_json(_row(row)) for row in chunk])
+        rows += len(chunk)
+    yield b'],"count":%d,"truncated":%s}\n' % (rows, b"true" if rows >= limit else b"false")
+
+
+async def _ndjson(chunks: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        yield b"".join([to_json(_row(row)) + b"\n" for row in chunk])
+
+
+async def _csv(chunks: AsyncIterator[list[Row]], names: Sequence[str]) -> AsyncIterator[bytes]:
+    yield csv_lines([["time", *names]])
+    async for chunk in chunks:
+        yield csv_table(chunk, names)
+
+
+def _row(row: Row) -> dict[str, object]:
+    return {"time": timestamps.to_rfc3339(row.time_ns), "tags": row.tags, "fields": row.fields}
+
+
+@router.get("/startups/{startup}/telemetry", summary="History, downsampled if asked, as JSON, CSV or NDJSON")
+async def telemetry(
+    startup: Asked, services: Parts, parameters: Annotated[HistoryParameters, Parameter()]
+) -> StreamingResponse:
+    query = parameters.query()
+    await known_measurement(startup, services.store, query.measurement)
+    body = await stream(startup, services.store, parameters, query)
+    return StreamingResponse(body, media_type=MEDIA_TYPES[parameters.format])

@@ -1,0 +1,200 @@
+"""The live feed as Server-Sent Events (WHATWG HTML, section 9.2) and over a WebSocket: the same events.
+
+    id: 1763900000000001
+    event: reading
+    data: {"startup":"acme","device":"th-1",...}
+
+`event: missed` says how many events were lost to a listener that was too slow, or was away for too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, WebSocket, status
+from fastapi.responses import StreamingResponse
+from pydantic_core import from_json, to_json
+
+from gateway.api.access import Asked, Parts, allowed
+from gateway.api.problems import ProblemError
+from gateway.api.services import Services
+from gateway.feeds.live_ring import Chunk, Event, LiveRing
+from gateway.model import Reading
+
+KEEP_ALIVE = 15.0
+RETRY_MS = 2000
+MAX_DIGITS = 20
+
+After = Annotated[str | None, Header(alias="Last-Event-ID")]
+router = APIRouter()
+
+
+class Wanted:
+    """Which events of a feed a listener wants; None means all."""
+
+    def __init__(self, measurement: str | None = None, device: str | None = None) -> None:
+        self._measurement = measurement
+        self._device = device
+
+    def __call__(self, event: Event) -> bool:
+        of = event.of
+        if self._device is not None and of.device != self._device:
+            return False
+        return self._measurement is None or (isinstance(of, Reading) and of.measurement == self._measurement)
+
+
+async def sse(feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[], bool]) -> AsyncGenerator[bytes]:
+    """The body of the answer. A comment goes out when nothing else does, so that proxies keep the line open. It ends
+    when the listener may listen no more."""
+    yield b"retry: %d\n\n" % RETRY_MS
+    async with aclosing(_chunks_or_silence(feed, after)) as chunks:
+        async for chunk in chunks:
+            if not may():
+                return
+            yield _sse_chunk(chunk, wanted) if chunk else b": still here\n\n"
+
+
+async def websocket(
+    socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[], bool]
+) -> None:
+    """Send events as JSON texts `{"id":…,"event":…,"data":…}` until the other side goes, or may listen no more."""
+    async with asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(_send(socket, feed, wanted, after, may), name="websocket-send")
+        await _until_gone(socket)
+        sending.cancel()
+
+
+async def _send(socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[], bool]) -> None:
+    async with aclosing(feed.follow(after)) as chunks:
+        async for chunk in chunks:
+            if not may():
+                await socket.close(status.WS_1008_POLICY_VIOLATION, "this token may not listen any more")
+                return
+            if chunk.missed != 0:
+                await socket.send_text(to_json({"event": "missed", "data": _missed(chunk)}).decode())
+            for event in filter(wanted, chunk.events):
+                body = {"id": event.id, "event": event.kind, "data": from_json(event.json)}
+                await socket.send_text(to_json(body).decode())
+
+
+async def _until_gone(socket: WebSocket) -> None:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def _chunks_or_silence(feed: LiveRing, after: int | None) -> AsyncGenerator[Chunk | None]:
+    """Chunks, and None after each `KEEP_ALIVE` seconds without one."""
+    async with aclosing(feed.follow(after)) as chunks:
+        waiting: asyncio.Task[Chunk] | None = None
+        try:
+            while True:
+                waiting = waiting or asyncio.ensure_future(anext(chunks))
+                await asyncio.wait((waiting,), timeout=KEEP_ALIVE)
+                if not waiting.done():
+                    yield None
+                    continue
+                chunk, waiting = waiting.result(), None
+                yield chunk
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+                await asyncio.wait((waiting,))
+
+
+def _sse_chunk(chunk: Chunk, wanted: Wanted) -> bytes:
+    parts = []
+    if chunk.missed != 0:
+        parts.append(b"event: missed\ndata: %s\n\n" % to_json(_missed(chunk)))
+    parts += [
+        b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.kind.encode(), event.json)
+        for event in filter(wanted, chunk.events)
+    ]
+    return b"".join(parts)
+
+
+def _missed(chunk: Chunk) -> dict[str, object]:
+    return {"count": chunk.missed, "advice": "read the gap from …/telemetry"}
+
+
+@router.get("/startups/{startup}/live", summary="Live readings and rejections as Server-Sent Events")
+async def live_events(
+    request: Request,
+    startup: Asked,
+    services: Parts,
+    last_event_id: After = None,
+    measurement: str | None = None,
+    device: str | None = None,
+) -> StreamingResponse:
+    wanted = Wanted(measurement, device)
+    token = request.headers["authorization"].partition(" ")[2].strip()
+    may = _still_allowed(services, token, startup.slug)
+    body = sse(services.live.feed(startup.slug), wanted, _event_id(last_event_id), may)
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
+
+
+@router.websocket("/startups/{startup}/live/ws")
+async def live_websocket(
+    socket: WebSocket,
+    startup: str,
+    after: str | None = None,
+    measurement: str | None = None,
+    device: str | None = None,
+) -> None:
+    """The same events over a WebSocket. The token comes in the Authorization header, or, from a browser, as the
+    second subprotocol: `new WebSocket(url, ["bearer", token])`."""
+    services: Services = socket.app.state.services
+    token = _websocket_token(socket)
+    principal = services.tokens.who(token)
+    if principal is None:
+        raise ProblemError(
+            401,
+            "expected a token of this test bed in the Authorization header or as the second subprotocol after `bearer`",
+        )
+    allowed(services, principal, startup)
+    place = _event_id(after)
+    await socket.accept(subprotocol="bearer" if "bearer" in _offered(socket) else None)
+    may = _still_allowed(services, token, startup)
+    await websocket(socket, services.live.feed(startup), Wanted(measurement, device), place, may)
+
+
+def _still_allowed(services: Services, token: str, startup: str) -> Callable[[], bool]:
+    """Whether a token that could open a live feed may go on: a reload can end it, and so can the startup's last day."""
+    known = services.tokens
+    principal = known.who(token)
+
+    def may() -> bool:
+        nonlocal known, principal
+        if services.tokens is not known:
+            known = services.tokens
+            principal = known.who(token)
+        try:
+            return principal is not None and bool(allowed(services, principal, startup))
+        except ProblemError:
+            return False
+
+    return may
+
+
+def _websocket_token(socket: WebSocket) -> str:
+    kind, _, token = socket.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token
+    offered = _offered(socket)
+    return offered[1] if len(offered) == 2 and offered[0] == "bearer" else ""
+
+
+def _offered(socket: WebSocket) -> list[str]:
+    """The subprotocols that the client offers; the server may take one of these and no other."""
+    return [part.strip() for part in socket.headers.get("sec-websocket-protocol", "").split(",")]
+
+
+def _event_id(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdecimal() or len(text) > MAX_DIGITS:
+        raise ProblemError(422, f"Last-Event-ID: expected the id of an event, a whole number; got {text[:40]!r}")
+    return int(text)

@@ -1,0 +1,54 @@
+"""How the gateway is: probes and metrics for programs, the status for operators."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+
+from gateway.api.access import Operator, Parts
+from gateway.metrics import exposition
+from gateway.model import UNROUTED, Counts
+from gateway.state.dead_letters import Totals
+
+router = APIRouter()
+probes = APIRouter(tags=["probes"])
+
+
+@router.get("/operator/status", summary="Health, ledger and dead letters of all startups")
+async def status(services: Parts, _who: Operator) -> dict[str, Any]:
+    balance = await asyncio.to_thread(services.state.balance)
+    totals = await asyncio.to_thread(services.state.totals)
+    return {
+        "health": services.health().as_json(),
+        "total": Counts.total(balance).as_json(),
+        "startups": {
+            slug: {
+                "ledger": balance.get(slug, Counts()).as_json(),
+                "dead_letters": totals.get(slug, Totals()).letters,
+                "devices": len(services.devices(slug)),
+            }
+            for slug in [*services.config.by_slug, UNROUTED]
+        },
+    }
+
+
+@probes.get("/healthz", summary="The process runs")
+async def healthz() -> dict[str, bool]:
+    return {"ok": True}
+
+
+@probes.get("/readyz", summary="Messages are taken in, and why not")
+async def readyz(services: Parts) -> JSONResponse:
+    health = services.health()
+    return JSONResponse(health.summary(), 200 if health.is_ready else 503)
+
+
+@probes.get("/metrics", summary="Prometheus metrics; with an operator's token")
+async def metrics(services: Parts, _who: Operator) -> Response:
+    balance = await asyncio.to_thread(services.state.balance)
+    parts = {f"{part.name}_ok": float(not part.problem) for part in services.health().parts}
+    text = await asyncio.to_thread(exposition, await services.measured(), balance, parts)
+    return Response(text, media_type="text/plain; version=0.0.4")

@@ -1,0 +1,94 @@
+"""Serves the HTTP API and the web page in the gateway's own event loop."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from fastapi import FastAPI
+
+from gateway.config.models import Http
+from gateway.errors import GatewayError
+
+
+class AddressInUse(GatewayError):
+    """The HTTP address cannot be listened on."""
+
+
+class CertificateUnusable(GatewayError):
+    """http.cert_file or http.key_file cannot be used."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the gateway decides when it stops."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _check_certificate(settings: Http) -> None:
+    if settings.cert_file is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.cert_file, settings.key_file)
+    except OSError as error:  # of files and of what is in them: SSLError is one
+        raise CertificateUnusable(
+            f"{settings.cert_file}: expected a certificate, and its key in http.key_file; {error.strerror or error}"
+        ) from error
+
+
+class HttpServer:
+    """Listens from the moment it is made; `run` serves until `stop`."""
+
+    def __init__(self, settings: Http) -> None:
+        _check_certificate(settings)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+        except OSError as error:
+            raise AddressInUse(
+                f"cannot listen on {settings.listen}: {error.strerror}; is another gateway running? "
+                "See http.listen in gateway.yaml"
+            ) from error
+        self._settings = settings
+        self.host = settings.host
+        self.port: int = self._socket.getsockname()[1]
+        self._server: _Server | None = None
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self._settings.cert_file else 'http'}://{host}:{self.port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+    async def run(self, api: FastAPI) -> None:
+        """Serve until `stop`; open streams get a second to end."""
+        config = uvicorn.Config(
+            api,
+            ssl_certfile=self._settings.cert_file,
+            ssl_keyfile=self._settings.key_file,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=1,
+            ws="websockets-sansio",
+            lifespan="on",
+        )
+        self._server = _Server(config)
+        await self._server.serve(sockets=[self._socket])
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.should_exit = True

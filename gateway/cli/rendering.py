@@ -1,0 +1,290 @@
+"""What commands show to people: tables and sentences, with colours that mean something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from gateway.errors import ConfigError
+from gateway.ingest.pipeline import Evaluation
+from gateway.model import UNROUTED, Counts
+from gateway.state.dead_letters import DeadLetter, Totals
+from gateway.timestamps import to_rfc3339
+
+if TYPE_CHECKING:
+    from gateway.cli.demo import Doors, Report
+
+COLUMNS = ("received", "accepted", "rejected", "stored", "journaled", "refused")
+OK, BAD = "[green]✓[/]", "[red]✗[/]"
+
+
+def console(*, to_stderr: bool = False) -> Console:
+    return Console(stderr=to_stderr, highlight=False)
+
+
+LISTED = 120
+"""Characters of a name or topic in a list: MQTT allows 65,535 bytes."""
+
+
+def visible(text: object) -> str:
+    """What a device wrote, with its control characters shown: they must not command the terminal of who looks."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def error(text: str) -> RenderableType:
+    """One sentence about what went wrong."""
+    return Text.assemble(("error: ", "red"), text)
+
+
+def warning(text: str) -> RenderableType:
+    return Text.assemble(("warning: ", "yellow"), text)
+
+
+def problems(error: ConfigError) -> RenderableType:
+    """Every problem of a configuration: its place, what was expected, what came."""
+    lines = []
+    for problem in error.problems:
+        place = f"{problem.file}:{problem.line}" if problem.line else problem.file
+        where = f" {escape(problem.where)}" if problem.where else ""
+        lines.append(
+            f"[bold]{escape(place)}[/]{where}\n    expected [green]{escape(problem.expected)}[/]\n"
+            f"    got      [red]{escape(problem.got)}[/]"
+        )
+    count = len(error.problems)
+    return Text.from_markup("\n".join([*lines, f"[red]{count} problem{'' if count == 1 else 's'}[/]"]))
+
+
+def ledger_table(balance: Mapping[str, Counts], title: str = "") -> Table:
+    """The ledger, a row a startup and one for all."""
+    table = Table(  # without padding: millions of readings have to fit into 80 columns
+        box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, show_edge=False, padding=(0, 0)
+    )
+    table.add_column("startup")
+    for name in COLUMNS:
+        table.add_column(name, justify="right")
+    table.add_column("balanced", justify="center")
+    for slug, counts in balance.items():
+        table.add_row(*_ledger_row("(no startup)" if slug == UNROUTED else slug, counts))
+    table.add_section()
+    table.add_row(*_ledger_row("all", Counts.total(balance)), style="bold")
+    return table
+
+
+def _ledger_row(name: str, counts: Counts) -> list[str]:
+    cells = []
+    for column in COLUMNS:
+        value = getattr(counts, column)
+        warns = value and column in ("rejected", "refused")
+        cells.append(f"[yellow]{value:,}[/]" if warns else f"{value:,}")
+    return [name, *cells, OK if counts.balanced else BAD]
+
+
+def health(report: Mapping[str, Any] | None, url: str) -> RenderableType:
+    """What /readyz says, or that nobody answered."""
+    if report is None:
+        return Text.from_markup(f"{BAD} not running: nobody answers at {escape(url)} (start it with `gateway run`)")
+    lines = []
+    for name, part in report["parts"].items():
+        problem = part.get("problem")
+        lines.append(f"{BAD} {name}: {escape(problem)}" if problem else f"{OK} {name}")
+    return Text.from_markup("\n".join(lines))
+
+
+def totals(kept: Mapping[str, Totals]) -> RenderableType:
+    """How many dead letters there are."""
+    parts = [
+        f"{'(no startup)' if slug == UNROUTED else slug} {one.letters:,}"
+        + (f" ({one.dropped:,} older ones dropped)" if one.dropped else "")
+        for slug, one in kept.items()
+        if one.letters or one.dropped
+    ]
+    return Text("dead letters: " + (", ".join(parts) if parts else "none"))
+
+
+def evaluation(result: Evaluation) -> RenderableType:
+    """What `gateway try` found: the readings with their lines, and every reason."""
+    parts: list[RenderableType] = []
+    for reading, line in zip(result.readings, result.lines, strict=True):
+        table = Table.grid(padding=(0, 2))
+        table.add_row("startup", reading.startup)
+        table.add_row("device", reading.device)
+        table.add_row("measurement", reading.measurement)
+        table.add_row("time", to_rfc3339(reading.time_ns))
+        for kind, values in (("tag", reading.tags), ("field", reading.fields)):
+            for name, value in values.items():
+                table.add_row(kind, Text(f"{name} = {value!r}"))
+        parts += [Text.from_markup(f"{OK} accepted"), table, Text(visible(line), style="dim"), ""]
+    if result.rejection is not None:
+        parts.append(Text.from_markup(f"{BAD} rejected"))
+        parts += [Text(f"  {reason.code.value:14} {visible(reason)}") for reason in result.rejection.reasons]
+    return Group(*parts)
+
+
+def letters(found: Sequence[DeadLetter]) -> RenderableType:
+    """Dead letters, one row each, with the first reason."""
+    if not found:
+        return Text("no dead letters")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("id", "arrived", "startup", "device", "topic", "why"):
+        table.add_column(name, overflow="fold", justify="right" if name == "id" else "left")
+    for letter in found:
+        kept = letter.rejection
+        more = f" (+{len(kept.reasons) - 1} more)" if len(kept.reasons) > 1 else ""
+        table.add_row(
+            str(letter.id),
+            to_rfc3339(kept.arrived_ns)[:19] + "Z",
+            _slug(kept.startup),
+            Text(_short(visible(kept.device))),
+            Text(_short(visible(kept.topic or "(a point that the store refused)"))),
+            Text(f"{visible(kept.reasons[0])}{more}"),
+        )
+    return table
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LISTED else f"{text[: LISTED - 1]}…"
+
+
+def letter(one: DeadLetter) -> RenderableType:
+    """One dead letter whole."""
+    kept = one.rejection
+    table = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("id", str(one.id)),
+        ("arrived", to_rfc3339(kept.arrived_ns)),
+        ("startup", _slug(kept.startup)),
+        ("device", kept.device),
+        ("topic", kept.topic),
+        ("records", ", ".join(map(str, kept.records)) or "all"),
+        ("bytes", f"{len(kept.payload):,}"),
+    ):
+        table.add_row(name, Text(visible(value)))
+    reasons = [Text(f"  {reason.code.value:14} {visible(reason)}") for reason in kept.reasons]
+    return Group(
+        table,
+        Text("reasons", style="bold"),
+        *reasons,
+        Text("payload", style="bold"),
+        Text(visible(kept.payload.decode("utf-8", "backslashreplace"))),
+    )
+
+
+def replayed(results: Iterable[Mapping[str, Any]]) -> RenderableType:
+    """What came of a replay."""
+    lines = []
+    for result in results:
+        mark = OK if result["result"] == "accepted" else BAD
+        lines.append(f"{mark} {result['id']}: {result['result']}")
+        lines += [
+            escape(visible(f"    {reason['where']}: expected {reason['expected']}; got {reason['got']}"))
+            for reason in result.get("reasons", [])
+        ]
+    return Text.from_markup("\n".join(lines))
+
+
+def event(kind: str, data: Mapping[str, Any]) -> Text:
+    """One line of `gateway tail`."""
+    match kind:
+        case "reading":
+            fields = visible("  ".join(f"{name}={value}" for name, value in data["fields"].items()))
+            return Text.assemble(
+                (data["time"], "dim"), "  ", (data["device"], "cyan"), f"  {data['measurement']}  {fields}"
+            )
+        case "rejection":
+            reasons = "; ".join(
+                f"{one['where']}: expected {one['expected']}; got {one['got']}" for one in data["reasons"]
+            )
+            return Text.assemble(
+                (data["time"], "dim"),
+                "  ",
+                (visible(data["device"] or data["topic"]), "cyan"),
+                "  ",
+                ("rejected", "red"),
+                f"  {visible(reasons)}",
+            )
+        case _:
+            count = data.get("count")
+            return Text(f"… {count if count is not None else 'some'} events were missed …", style="yellow")
+
+
+def _slug(startup: str) -> str:
+    return "(no startup)" if startup == UNROUTED else startup
+
+
+def evaluation_json(result: Evaluation) -> dict[str, Any]:
+    """What `gateway try --json` prints."""
+    rejection = result.rejection
+    return {
+        "accepted": rejection is None,
+        "readings": [
+            {
+                "startup": reading.startup,
+                "device": reading.device,
+                "measurement": reading.measurement,
+                "time": to_rfc3339(reading.time_ns),
+                "tags": dict(reading.tags),
+                "fields": dict(reading.fields),
+                "line": line,
+            }
+            for reading, line in zip(result.readings, result.lines, strict=True)
+        ],
+        "reasons": [reason.as_json() for reason in rejection.reasons] if rejection else [],
+    }
+
+
+def doors(found: Doors) -> RenderableType:
+    """Where to look while the demo runs."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("web page", f"[link={found.url}][bold]{found.url}[/][/]")
+    table.add_row("HTTP API", f"{found.url}/docs")
+    table.add_row("MQTT", found.broker)
+    table.add_row("", "")
+    for slug, token in found.tokens.items():
+        table.add_row(f"token of {slug}", f"[bold]{token}[/]")
+    table.add_row("token of operators", f"[bold]{found.operator}[/]")
+    return Group(Text.from_markup("[bold]Testbed Gateway, on embedded defaults[/]\n"), table, "")
+
+
+@contextmanager
+def growing_ledger(out: Console, seconds: float | None) -> Iterator[Callable[[Report, float], None]]:
+    """Shows the ledger as it grows: in place on a terminal, as a line every few seconds elsewhere."""
+    if not out.is_terminal:
+        yield _every(5.0, lambda report, passed: out.print(_ledger_line(report.total, passed), soft_wrap=True))
+        return
+    with Live(console=out, auto_refresh=False, transient=True) as live:
+        yield lambda report, passed: live.update(
+            Group(ledger_table(report.balance), _progress(passed, seconds)), refresh=True
+        )
+
+
+def _every(period: float, show: Callable[[Report, float], None]) -> Callable[[Report, float], None]:
+    shown = -period
+
+    def now_and_then(report: Report, passed: float) -> None:
+        nonlocal shown
+        if passed - shown >= period:
+            shown = passed
+            show(report, passed)
+
+    return now_and_then
+
+
+def _ledger_line(total: Counts, passed: float) -> str:
+    return f"{passed:5.0f} s  " + "  ".join(f"{name} {getattr(total, name):,}" for name in COLUMNS)
+
+
+def _progress(passed: float, seconds: float | None) -> RenderableType:
+    if seconds is None:
+        return Text(f"{passed:.0f} s; Ctrl-C drains and stops", style="dim")
+    bar = ProgressBar(total=seconds, completed=min(passed, seconds), width=40)
+    return Columns([bar, Text(f"{passed:.0f} of {seconds:.0f} s", style="dim")])

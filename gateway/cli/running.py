@@ -1,0 +1,148 @@
+"""`gateway run|demo|status|tail`: the running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import signal
+from typing import Annotated
+
+import typer
+
+import gateway
+from gateway import logs
+from gateway.cli import rendering
+from gateway.cli.http_client import Client
+from gateway.cli.options import (
+    DEFAULT_DIR,
+    ConfigDir,
+    Json,
+    Token,
+    Url,
+    duration,
+    on_signals,
+    one_error,
+    print_json,
+    quiet_interrupt,
+)
+from gateway.config import Config, credentials, load, load_settings
+from gateway.model import Counts
+from gateway.runtime.gc_tuning import tune_interpreter
+from gateway.state.reader import StateReader
+from gateway.state.workers import MAX_WORKERS, retiring
+
+
+def run(
+    config: ConfigDir = DEFAULT_DIR,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, max=MAX_WORKERS - 1, help="Processes that share the messages.", envvar="GATEWAY_WORKERS"),
+    ] = 1,
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C, then drain and stop."""
+    from gateway.api.auth import Tokens
+    from gateway.runtime.gateway import Gateway
+    from gateway.runtime.supervisor import Supervisor
+
+    loaded = load(config)
+    logs.configure(loaded.settings.log.level, loaded.settings.log.format)
+    log = logs.get_logger(__name__)
+    for warning in loaded.warnings:
+        log.warning(warning)
+    tokens = Tokens.of(loaded)
+    for problem in tokens.missing(loaded):
+        log.warning("no token", problem=problem)
+
+    async def serve() -> None:
+        several = workers > 1 or retiring(loaded.state_dir, 1)
+        one = Supervisor(loaded, tokens, config, workers) if several else Gateway(loaded, tokens, config)
+        tune_interpreter()
+        on_signals(one.stop)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+        await one.run(lambda _web: asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, one.reload_now))
+
+    with one_error():
+        asyncio.run(serve())
+
+
+def demo(
+    config: ConfigDir = DEFAULT_DIR,
+    lasts: Annotated[str | None, typer.Option("--for", metavar="DURATION", help="Stop by itself, such as 20s.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Simulated devices of each startup.")] = 4,
+    rate: Annotated[float, typer.Option(min=0.01, help="Messages a second of each device.")] = 1.0,
+    json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON, as the last line.")] = False,
+) -> None:
+    """Run everything on embedded defaults: broker, three startups' simulated devices, gateway, store, web page."""
+    from gateway.cli import demo as demos
+
+    loaded = load(config)
+    logs.configure("warning")
+    seconds = None if lasts is None else duration(lasts)
+    out = rendering.console(to_stderr=json)
+
+    async def play() -> demos.Report:
+        stop = asyncio.Event()
+        on_signals(stop.set)
+        with rendering.growing_ledger(out, seconds) as show:
+            return await demos.run(
+                loaded, seconds, stop, lambda doors: out.print(rendering.doors(doors)), show, devices, rate
+            )
+
+    with one_error():
+        report = asyncio.run(play())
+    out.print(rendering.ledger_table(report.balance, "the ledger when everything was stored"))
+    if json:
+        print(demos.as_json_line(report))
+    raise typer.Exit(0 if report.is_good else 1)
+
+
+def status(config: ConfigDir = DEFAULT_DIR, url: Url = None, json: Json = False) -> None:
+    """Whether the gateway runs and works, the ledger, and how many dead letters there are."""
+    loaded = Config(settings=load_settings(config), startups=())
+    client = Client(loaded, url=url)
+    ready = client.ready()
+    if ready is None:
+        load(config)  # one that is wrong may be why
+    state = StateReader(loaded.state_dir)
+    balance, kept = state.balance(), state.totals()
+    if json:
+        print_json(
+            {
+                "running": ready is not None,
+                "health": ready,
+                "total": Counts.total(balance).as_json(),
+                "startups": {slug: counts.as_json() for slug, counts in balance.items()},
+                "dead_letters": {slug: one.letters for slug, one in kept.items()},
+            }
+        )
+    else:
+        rendering.console().print(
+            rendering.health(ready, client.url), rendering.ledger_table(balance), rendering.totals(kept), sep="\n"
+        )
+    raise typer.Exit(0 if ready is not None and ready["ready"] else 1)
+
+
+def tail(
+    startup: str,
+    config: ConfigDir = DEFAULT_DIR,
+    token: Token = None,
+    url: Url = None,
+    measurement: Annotated[str | None, typer.Option(help="Only this measurement.")] = None,
+    device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Follow a startup's readings and rejections as they come."""
+    loaded = load(config)
+    client = Client(loaded, token or credentials.operator_token(loaded.settings), url)
+    out = rendering.console()
+    with quiet_interrupt():
+        for kind, data in client.live(startup, measurement, device):
+            if json:
+                print(jsonlib.dumps({"event": kind, **data}, ensure_ascii=False), flush=True)
+            else:
+                out.print(rendering.event(kind, data), soft_wrap=True)
+
+
+def version() -> None:
+    """Print the version."""
+    print(gateway.__version__)

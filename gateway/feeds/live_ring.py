@@ -1,0 +1,165 @@
+"""Live events, fanned out. One bounded ring of events a startup, and every listener is a place in it.
+
+A listener that is slower than the ring loses its oldest events and is told how many; it holds nobody up, because
+there is nothing of its own to fill. Who comes back with the id of its last event goes on from there.
+
+Event ids grow by one within a run of the gateway, and from run to run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from pydantic_core import to_json
+
+from gateway import timestamps
+from gateway.model import Reading, Rejection
+
+MAX_RECORDS = 1000
+"""Positions of refused records that are told: more of them would make the feedback larger than the message."""
+KEPT_BYTES = 2048
+"""What the ring keeps of a payload: it holds thousands of events, and a message may have any size."""
+
+
+class Event:
+    """A reading that was accepted, or a rejection, as the feeds show it. Its JSON is made once, when asked for."""
+
+    __slots__ = ("_json", "id", "of")
+
+    def __init__(self, ident: int, of: Reading | Rejection) -> None:
+        self.id = ident
+        self.of = of
+        self._json: bytes | None = None
+
+    @property
+    def kind(self) -> Literal["reading", "rejection"]:
+        return "reading" if isinstance(self.of, Reading) else "rejection"
+
+    @property
+    def json(self) -> bytes:
+        if self._json is None:
+            body = reading_json(self.of) if isinstance(self.of, Reading) else rejection_json(self.of)
+            self._json = to_json(body)
+        return self._json
+
+
+class Chunk(NamedTuple):
+    """What a listener gets at once. `missed` events before these are gone; None: not known how many."""
+
+    missed: int | None
+    events: Sequence[Event]
+
+
+class LiveRing:
+    """The ring of one startup."""
+
+    def __init__(self, kept: int, first_id: int) -> None:
+        self._ring: deque[Reading | Rejection] = deque(maxlen=kept)
+        self._first_id = first_id
+        self._next_id = first_id
+        self._news = asyncio.Event()
+        self._shared = (0, 0, Chunk(0, ()))
+        self.listeners = 0
+
+    def publish(self, items: Collection[Reading | Rejection]) -> None:
+        """Show events to all listeners; never waits, and costs next to nothing while nobody listens."""
+        self._ring.extend(items)
+        self._next_id += len(items)
+        if self.listeners:
+            self._news.set()
+            self._news = asyncio.Event()
+
+    def skip(self, events: int) -> None:
+        """So many events will never be shown: listeners are told, and what came before them is forgotten."""
+        self._ring.clear()
+        self._next_id += events
+
+    async def follow(self, after: int | None = None) -> AsyncGenerator[Chunk]:
+        """Events as they come; with `after`, first those since that id."""
+        self.listeners += 1
+        try:
+            place = self._next_id if after is None else after + 1
+            if place < self._first_id or place > self._next_id:  # the id of an earlier run
+                place = self._next_id - len(self._ring)
+                yield Chunk(None, ())
+            while True:
+                if place == self._next_id:
+                    await self._news.wait()
+                    continue
+                chunk = self._since(place)
+                place = self._next_id
+                yield chunk
+        finally:
+            self.listeners -= 1
+
+    def recent(self) -> list[Event]:
+        """What the ring holds, the oldest first."""
+        return list(self._since(self._next_id - len(self._ring)).events)
+
+    def _since(self, place: int) -> Chunk:
+        """What came since a place. Listeners who keep up ask for the same, and share one answer and its JSON."""
+        start, stop, chunk = self._shared
+        if (start, stop) == (place, self._next_id):
+            return chunk
+        oldest = self._next_id - len(self._ring)
+        first = max(place, oldest)
+        items = islice(self._ring, first - oldest, None)
+        chunk = Chunk(first - place, [Event(first + i, item) for i, item in enumerate(items)])
+        self._shared = (place, self._next_id, chunk)
+        return chunk
+
+
+class LiveFeeds:
+    """The feeds of all startups."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._first_id = time.time_ns() // 1000
+        self._feeds: dict[str, LiveRing] = {}
+
+    def feed(self, startup: str) -> LiveRing:
+        return self._feeds.get(startup) or self._feeds.setdefault(startup, LiveRing(self._kept, self._first_id))
+
+    def publish(self, readings: Mapping[str, Sequence[Reading]], rejections: Iterable[Rejection]) -> None:
+        """Show what a batch became: readings by startup, and rejections."""
+        for startup, several in readings.items():
+            self.feed(startup).publish(several)
+        self.publish_rejections(rejections)
+
+    def publish_rejections(self, rejections: Iterable[Rejection]) -> None:
+        """Show rejections, each in its startup's feed."""
+        by_startup: dict[str, list[Rejection]] = {}
+        for rejection in rejections:
+            by_startup.setdefault(rejection.startup, []).append(rejection)
+        for startup, several in by_startup.items():
+            self.feed(startup).publish([rejection.shortened(KEPT_BYTES) for rejection in several])
+
+
+def reading_json(reading: Reading) -> dict[str, object]:
+    """The form of a reading in every feed."""
+    return {
+        "startup": reading.startup,
+        "device": reading.device,
+        "measurement": reading.measurement,
+        "time": timestamps.to_rfc3339(reading.time_ns),
+        "tags": reading.tags,
+        "fields": reading.fields,
+    }
+
+
+def rejection_json(rejection: Rejection) -> dict[str, object]:
+    """The form of a rejection in every feed, and of the feedback to the device."""
+    return {
+        "startup": rejection.startup,
+        "device": rejection.device,
+        "topic": rejection.topic,
+        "time": timestamps.to_rfc3339(rejection.arrived_ns),
+        "records": rejection.records[:MAX_RECORDS],
+        "reasons": [reason.as_json() for reason in rejection.reasons],
+        "bytes": rejection.size,
+    }

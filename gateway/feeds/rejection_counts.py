@@ -1,0 +1,76 @@
+"""Rejections counted into each startup's own store, where Grafana can show them and alert on them:
+
+    gateway_rejections,code=out_of_range,device=th-1,measurement=climate count=3i 1795000060000000000
+
+One point for each device, code and measurement in each interval, none where nothing was rejected. This is a view for
+people: dead letters and the ledger are exact, a crash loses the counts of the last interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from gateway.config.models import REJECTIONS
+from gateway.errors import StoreError
+from gateway.line_protocol import encode
+from gateway.logs import get_logger
+from gateway.model import UNROUTED, Reading, Rejection
+from gateway.stores.contract import Store
+
+INTERVAL = 10.0
+
+log = get_logger(__name__)
+
+
+class RejectionCounter:
+    """Counts, and writes them every `INTERVAL` seconds. `measurement_of` gives the measurement of a topic, or "".
+
+    `knows` says whether a startup has a device: names that somebody made up must not become series.
+    """
+
+    def __init__(self, store: Store, knows: Callable[[str, str], bool], measurement_of: Callable[[str], str]) -> None:
+        self._store = store
+        self._knows = knows
+        self._measurement_of = measurement_of
+        self._counts: dict[str, Counter[tuple[str, str, str]]] = {}
+
+    def add(self, rejections: Iterable[Rejection]) -> None:
+        """Count each code of each rejection."""
+        for rejection in rejections:
+            if rejection.startup == UNROUTED:
+                continue
+            counts = self._counts.setdefault(rejection.startup, Counter())
+            device = rejection.device if self._knows(rejection.startup, rejection.device) else ""
+            measurement = self._measurement_of(rejection.topic) if rejection.topic else ""
+            for code in {reason.code.value for reason in rejection.reasons}:
+                counts[device, code, measurement] += rejection.count
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what was counted, of all startups at once; what cannot be written now is written with the next."""
+        counts, self._counts = self._counts, {}
+        now_ns = time.time_ns()
+        async with asyncio.TaskGroup() as tasks:
+            for startup, of_startup in counts.items():
+                tasks.create_task(self._write_one(startup, of_startup, now_ns), name=f"rejection-counts-{startup}")
+
+    async def _write_one(self, startup: str, counts: Counter[tuple[str, str, str]], now_ns: int) -> None:
+        lines = [_line(startup, *kind, count, now_ns) for kind, count in counts.items()]
+        try:
+            await self._store.write(startup, lines)
+        except StoreError as error:
+            log.warning("rejections not counted in the store", startup=startup, problem=str(error))
+            self._counts.setdefault(startup, Counter()).update(counts)
+
+
+def _line(startup: str, device: str, code: str, measurement: str, count: int, time_ns: int) -> bytes:
+    tags = {"code": code, "measurement": measurement}
+    return encode(Reading(startup, device, REJECTIONS, tags, {"count": count}, time_ns)).encode()

@@ -1,0 +1,288 @@
+"""A batch of messages -> readings, lines and rejections, in one synchronous pass. No I/O.
+
+A good message of one record takes the fast path: one call decodes and validates it, and a format makes its line.
+Everything else takes the whole way, `evaluate`, which gives the same for a good message, and every reason for another.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from gateway.config import Config, Startup
+from gateway.ingest.quota import QuotaMeter
+from gateway.ingest.topic_routes import Route, Routes, Rule
+from gateway.line_protocol import reading_key, series_key
+from gateway.model import Batch, Code, Counts, Publish, Reading, Reason, Rejection
+from gateway.payloads import json_format
+from gateway.rules.validator import Validator, Values
+from gateway.timestamps import NS
+
+MAX_REASONS = 100
+
+_NEW = tuple.__new__
+
+
+class Evaluation(NamedTuple):
+    """What one message became. `lines` are the readings in line protocol, in the same order."""
+
+    readings: Sequence[Reading] = ()
+    lines: Sequence[str] = ()
+    rejection: Rejection | None = None
+
+    @property
+    def records(self) -> int:
+        """What the ledger counts."""
+        return len(self.readings) + (self.rejection.count if self.rejection else 0)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch became, by startup."""
+
+    readings: dict[str, list[Reading]] = field(default_factory=dict)
+    lines: dict[str, list[str]] = field(default_factory=dict)
+    rejections: list[Rejection] = field(default_factory=list)
+
+    def add(self, evaluation: Evaluation) -> None:
+        if evaluation.readings:
+            startup = evaluation.readings[0].startup
+            self.readings.setdefault(startup, []).extend(evaluation.readings)
+            self.lines.setdefault(startup, []).extend(evaluation.lines)
+        if evaluation.rejection is not None:
+            self.rejections.append(evaluation.rejection)
+
+    def forget_empty(self) -> None:
+        """Leave out the startups of which nothing was accepted."""
+        for startup in [startup for startup, lines in self.lines.items() if not lines]:
+            del self.lines[startup], self.readings[startup]
+
+    def rejected(self) -> dict[str, Counts]:
+        """What the ledger has to add for the rejections; the journal does it for the readings."""
+        found: Counter[str] = Counter()
+        for rejection in self.rejections:
+            found[rejection.startup] += rejection.count
+        return {startup: Counts(received=count, rejected=count) for startup, count in found.items()}
+
+
+class _Group(NamedTuple):
+    """Where a batch's readings of one startup go."""
+
+    readings: list[Reading]
+    lines: list[str]
+
+
+class Pipeline:
+    """The rules of all startups, ready to use."""
+
+    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
+        self._routes = Routes(config, meters)
+        self.route = self._routes.find
+        self._next_ns = 0
+
+    def process(self, batch: Batch) -> Outcome:
+        """Turn every message of the batch into readings or a rejection.
+
+        Readings without a time of their own get the arrival time of the batch, each one ns after the one before:
+        InfluxDB would keep only one of two points of a series with the same time.
+        """
+        outcome = Outcome()
+        groups: dict[str, _Group] = {}
+        known, learn = self._routes.known.get, self._routes.learn
+        stamp_ns = batch.arrived_ns
+        if self._next_ns - NS < stamp_ns < self._next_ns:  # else the clock was set back: follow it
+            stamp_ns = self._next_ns
+        for message in batch.messages:
+            route = known(message.topic) or learn(message.topic)
+            group = groups.get(route.startup) or _begin(groups, outcome, route, stamp_ns)
+            if _fast_path(route, message, stamp_ns, group):
+                stamp_ns += 1
+                continue
+            evaluation = self.evaluate(message, stamp_ns)
+            stamp_ns += evaluation.records
+            outcome.add(evaluation)
+        self._next_ns = stamp_ns
+        outcome.forget_empty()
+        return outcome
+
+    def evaluate(
+        self, message: Publish, stamp_ns: int, only: Sequence[int] = (), *, metered: bool = True
+    ) -> Evaluation:
+        """One message's readings, and what of it is rejected. `only` picks records of an array.
+
+        A dry run and a replay are not `metered`: they use up no quota of messages.
+        """
+        route = self.route(message.topic)
+        rule = route.rule
+        if rule is None:
+            return _refused(route, message, stamp_ns, route.reasons)
+        reason = _refused_whole(rule, message, stamp_ns, metered)
+        records = reason or _records(rule.validator, message.payload, stamp_ns)
+        if isinstance(records, Reason):
+            return _refused(route, message, stamp_ns, (*route.reasons, records))
+        evaluation = _sort(route, rule, message, stamp_ns, records, only)
+        if metered:
+            rule.meter.charge(max(0, evaluation.records - 1))
+        return evaluation
+
+
+def _begin(groups: dict[str, _Group], outcome: Outcome, route: Route, now_ns: int) -> _Group:
+    """The first message of a startup in a batch: a place for its readings, and its quota up to date."""
+    if route.rule is not None:
+        route.rule.meter.refill(now_ns)
+    slug = route.startup
+    group = groups[slug] = _Group([], [])
+    outcome.readings[slug], outcome.lines[slug] = group
+    return group
+
+
+def _fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool:
+    """The way of a good message of one record and a known series: one reading and its line go into the group. False
+    where it is anything else, and nothing has happened."""
+    rule, payload = route.rule, message.payload
+    if (
+        rule is None
+        or message.retain
+        or payload[:1] != b"{"
+        or len(payload) > rule.limit
+        or rule.meter.left < 1
+        or stamp_ns >= rule.ends_ns
+    ):
+        return False
+    try:
+        fields = rule.validate_json(payload)
+    except ValidationError:
+        return False
+    key, tags, time_ns, is_admitted = route.key, route.tags, stamp_ns, route.is_admitted
+    if not rule.is_plain:
+        values = rule.validator.finish(fields, stamp_ns)
+        if values is None:
+            return False
+        if values.tags:
+            tags = {**tags, **values.tags}
+            key = series_key(rule.measurement, (("device", route.device), *tags.items())) if key else ""
+            is_admitted = False
+        if values.time_ns is not None:
+            time_ns = values.time_ns
+    if not is_admitted:
+        if key not in rule.meter.series:
+            return False
+        route.is_admitted = key is route.key
+    rule.meter.left -= 1
+    group.readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
+    group.lines.append(f"{key} {rule.write(fields)} {time_ns}")
+    return True
+
+
+def _records(validator: Validator, payload: bytes, now_ns: int) -> Sequence[Values | list[Reason]] | Reason:
+    """What each record says, or the reasons against it; one Reason where there are no records at all."""
+    try:
+        valid = json_format.validated(payload, validator.one, validator.many)
+        finished = [validator.finish(record, now_ns) for record in valid]
+    except ValidationError:
+        finished = [None]
+    if None not in finished:
+        return finished  # type: ignore[return-value]  # no None is left
+    records = json_format.records(payload)
+    if isinstance(records, Reason):
+        return records
+    at = "/{}" if payload.lstrip()[:1] == b"[" else ""
+    return _explained(validator, records, now_ns, at)
+
+
+def _explained(validator: Validator, records: Sequence[object], now_ns: int, at: str) -> list[Values | list[Reason]]:
+    """What each record says, or the reasons against it; once enough is told, just that there are some."""
+    found: list[Values | list[Reason]] = []
+    told = 0
+    for i, record in enumerate(records):
+        one: Values | list[Reason] | None = validator.validate(record, now_ns)
+        if one is None:
+            one = validator.explain(record, now_ns, at.format(i)) if told <= MAX_REASONS else []
+            told += len(one)
+        found.append(one)
+    return found
+
+
+def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> Reason | None:
+    """What is refused before the payload is looked at: programme over, too large, without any time, over quota."""
+    if now_ns >= rule.ends_ns:
+        return Reason(
+            Code.ENDED,
+            "topic",
+            f"a startup whose programme goes on; that of {rule.startup.slug} ended on {rule.startup.until}",
+            "a message after that day",
+            "ask the operators of the test bed",
+        )
+    if len(message.payload) > rule.limit:
+        return Reason(Code.TOO_LARGE, "payload", f"at most {rule.limit:,} bytes", f"{len(message.payload):,} bytes")
+    if message.retain and rule.validator.rule.time is None:
+        return Reason(
+            Code.BAD_TIME,
+            "topic",
+            "a message that is not retained, since its rule takes the arrival time",
+            "a retained copy of an older message",
+            "publish without the retain flag, or send a time",
+        )
+    return rule.meter.message(now_ns) if metered else None
+
+
+def _sort(
+    route: Route,
+    rule: Rule,
+    message: Publish,
+    stamp_ns: int,
+    records: Sequence[Values | list[Reason]],
+    only: Sequence[int],
+) -> Evaluation:
+    """The good records as readings, the others as one rejection with all reasons."""
+    readings: list[Reading] = []
+    lines: list[str] = []
+    refused: list[int] = []
+    reasons: list[Reason] = list(route.reasons)
+    for i, record in enumerate(records):
+        if only and i not in only:
+            continue
+        if isinstance(record, list):
+            reasons += record
+        elif not route.reasons:
+            reading = _reading(route, rule, record, stamp_ns + i)
+            key = reading_key(reading) if record.tags else route.key
+            reason = rule.meter.admit(route.device, key)
+            if reason is None:
+                readings.append(reading)
+                lines.append(f"{key} {rule.write(reading.fields)} {reading.time_ns}")
+                continue
+            reasons.append(reason)
+        refused.append(i)
+    if not refused:
+        return Evaluation(readings, lines)
+    of_many = tuple(refused) if len(records) > 1 else ()
+    return Evaluation(readings, lines, _rejection(route, message, stamp_ns, tuple(reasons), of_many))
+
+
+def _reading(route: Route, rule: Rule, values: Values, stamp_ns: int) -> Reading:
+    time_ns = stamp_ns if values.time_ns is None else values.time_ns
+    tags = {**route.tags, **values.tags} if values.tags else route.tags
+    return Reading(route.startup, route.device, rule.measurement, tags, values.fields, time_ns)
+
+
+def _refused(route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...]) -> Evaluation:
+    return Evaluation(rejection=_rejection(route, message, stamp_ns, reasons))
+
+
+def _rejection(
+    route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...], records: tuple[int, ...] = ()
+) -> Rejection:
+    if len(reasons) > MAX_REASONS:  # whoever sends garbage must not fill the disk with its description
+        last = replace(reasons[MAX_REASONS - 1], hint=f"and more: the first {MAX_REASONS} reasons are told")
+        reasons = (*reasons[: MAX_REASONS - 1], last)
+    return Rejection(route.startup, route.device, message.topic, message.payload, stamp_ns, reasons, records)
+
+
+def unused(startups: Iterable[Startup]) -> dict[str, QuotaMeter]:
+    """Meters for a dry run: nothing is used yet."""
+    return {startup.slug: QuotaMeter(startup.quota) for startup in startups}

@@ -1,0 +1,145 @@
+"""What a topic stands for: its rule, device and tags, found once and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from gateway.config import Config, Startup
+from gateway.ingest.quota import QuotaMeter
+from gateway.line_protocol import FieldWriter, series_key
+from gateway.model import UNROUTED, Code, Reason
+from gateway.rules.schema import MAX_TAG, PYTHON_TYPES
+from gateway.rules.validator import Validator, tag_text
+from gateway.topics import DEVICE_RULE, ROOT, Router, Template, device_is_legal
+
+ROUTES_KEPT = 65_536
+REMEMBERED = 1000
+"""Characters of a topic whose route is remembered: MQTT allows 65,535 bytes, which would fill the memory."""
+SHOWN = 200
+NEVER_NS = 1 << 63
+
+
+@dataclass(slots=True, eq=False)
+class Rule:
+    """A topic rule, compiled, with whom it belongs to. `ends_ns` is when the programme of its startup is over."""
+
+    startup: Startup
+    measurement: str
+    validator: Validator
+    validate_json: Callable[[bytes], dict[str, Any]]
+    is_plain: bool
+    write: FieldWriter
+    meter: QuotaMeter
+    limit: int
+    ends_ns: int
+
+    @classmethod
+    def of(cls, startup: Startup, measurement: str, meter: QuotaMeter) -> Rule:
+        rule = startup.topics[measurement]
+        types = {name: PYTHON_TYPES[field.type] for name, field in rule.fields.items()}
+        ends_ns = NEVER_NS if startup.ends_ns is None else startup.ends_ns
+        validator = Validator(rule)
+        validate = validator.one.validator.validate_json  # without the adapter's own call around it
+        limit = startup.quota.payload
+        return cls(
+            startup, measurement, validator, validate, validator.is_plain, FieldWriter.of(types), meter, limit, ends_ns
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """What a topic stands for.
+
+    `reasons` is what is wrong with the topic itself; `rule` None: no rule matches. `key` is the series key of readings
+    whose payload adds no tags, and empty where there are reasons; `is_admitted` once the quota has let it in.
+    """
+
+    rule: Rule | None
+    startup: str
+    device: str
+    tags: Mapping[str, str]
+    key: str = ""
+    reasons: tuple[Reason, ...] = ()
+    is_admitted: bool = False
+
+
+class Routes:
+    """The rules of all startups. `find` is what to call; who asks for every message looks into `known` first."""
+
+    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
+        self._config = config
+        rules: dict[Template, Rule] = {
+            rule.template: Rule.of(startup, name, meters[startup.slug])
+            for startup in config.startups
+            for name, rule in startup.topics.items()
+        }
+        self._router = Router(rules)
+        self.known: dict[str, Route] = {}
+
+    def find(self, topic: str) -> Route:
+        """What a topic stands for."""
+        return self.known.get(topic) or self.learn(topic)
+
+    def learn(self, topic: str) -> Route:
+        """What a topic stands for that is not among `known`; it is from now on, where a rule matches it and it is not
+        very long."""
+        route = self._find(topic)
+        if route.rule is not None and len(topic) <= REMEMBERED:
+            if len(self.known) >= ROUTES_KEPT:  # forget the older half
+                for old in list(islice(self.known, (ROUTES_KEPT + 1) // 2)):
+                    del self.known[old]
+            self.known[topic] = route
+        return route
+
+    def _find(self, topic: str) -> Route:
+        match = self._router.match(topic)
+        if match is None:
+            return self._no_route(topic)
+        rule, captured = match
+        device = captured.pop("device")
+        reasons = (*_device_reasons(device), *_tag_reasons(captured))
+        key = "" if reasons else series_key(rule.measurement, (("device", device), *captured.items()))
+        return Route(rule, rule.startup.slug, device, captured, key, reasons)
+
+    def _no_route(self, topic: str) -> Route:
+        levels = topic.split("/")
+        owner = self._config.by_slug.get(levels[1]) if levels[0] == ROOT and len(levels) > 1 else None
+        if owner is None:
+            known = ", ".join(f"{ROOT}/{slug}/…" for slug in list(self._config.by_slug)[:10])
+            reason = Reason(Code.NO_RULE, "topic", f"a topic of a startup of this test bed ({known})", _quoted(topic))
+            return Route(None, UNROUTED, "", {}, reasons=(reason,))
+        templates = [rule.template for rule in owner.topics.values()]
+        known = ", ".join(template.text for template in templates)
+        hint = "a device name must not hold a /" if len(levels) > max(len(t.levels) for t in templates) else ""
+        reason = Reason(
+            Code.NO_RULE, "topic", f"a topic that a rule of {owner.slug} matches ({known})", _quoted(topic), hint
+        )
+        return Route(None, owner.slug, levels[2] if len(levels) > 2 else "", {}, reasons=(reason,))
+
+
+def _quoted(text: str) -> str:
+    """A name or topic as a reason shows it: its beginning, where it is long."""
+    return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}… ({len(text):,} characters)"
+
+
+def _device_reasons(device: str) -> list[Reason]:
+    if device_is_legal(device):
+        return []
+    return [Reason(Code.BAD_DEVICE, "topic", f"a device name of {DEVICE_RULE}", _quoted(device))]
+
+
+def _tag_reasons(captured: Mapping[str, str]) -> list[Reason]:
+    return [
+        Reason(
+            Code.BAD_TAG,
+            "topic",
+            f"a level {{{name}}} of 1 to {MAX_TAG} characters, no control character, no \\ before a "
+            "space or at its end",
+            _quoted(text),
+        )
+        for name, text in captured.items()
+        if not tag_text(text)
+    ]

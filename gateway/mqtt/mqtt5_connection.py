@@ -1,0 +1,122 @@
+"""One MQTT 5 connection as an asyncio protocol: each read of the socket becomes the packets that it brought, and what
+is sent within one turn of the event loop goes out in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Callable, Iterable
+from sys import byteorder
+from typing import cast
+
+from gateway.errors import BrokerUnreachable, SessionError
+from gateway.mqtt.mqtt5_decoder import Decoder, Malformed, Packet
+
+WRITE_HIGH = 1 << 20
+_PUBACK = 0x4002_0000
+
+
+def pubacks(packet_ids: Iterable[int]) -> bytes:
+    """A PUBACK with reason 0 for each id, four bytes each: 40 02, then the id (MQTT 5.0, section 3.4)."""
+    packets = array("I", [_PUBACK | ident for ident in packet_ids])
+    if byteorder == "little":
+        packets.byteswap()
+    return packets.tobytes()
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Calls `take` with what each read brought; `broker` is what to call the other side. `lost` is done, with the
+    reason, when nothing more can come."""
+
+    def __init__(self, take: Callable[[list[Packet]], None], broker: str) -> None:
+        self._broker = broker
+        self._loop = asyncio.get_running_loop()
+        self._take = take
+        self._decoder = Decoder()
+        self._transport: asyncio.Transport
+        self._out: list[bytes] = []
+        self._is_flushing = False
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        self.lost.add_done_callback(_seen)
+        self.closed = asyncio.Event()
+        self.heard = self._loop.time()
+        self.is_congested = False
+
+    def send(self, data: bytes) -> None:
+        """Send with whatever else is sent in this turn of the loop."""
+        self._out.append(data)
+        if not self._is_flushing:
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
+
+    def pause(self) -> None:
+        """Read no more, so that the broker holds the rest."""
+        if self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if not self._transport.is_reading() and not self._transport.is_closing():
+            self.heard = self._loop.time()  # while nothing was read nothing could be heard
+            self._transport.resume_reading()
+
+    @property
+    def is_reading(self) -> bool:
+        return self._transport.is_reading()
+
+    def end(self, problem: SessionError) -> None:
+        """Nothing more can come, and why; the first reason counts."""
+        if not self.lost.done():
+            self.lost.set_exception(problem)
+
+    def close(self) -> None:
+        """Send what waits, then close."""
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close without waiting for what is still to be sent."""
+        self._transport.abort()
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        out, self._out = self._out, []
+        if out and not self._transport.is_closing():
+            self._transport.write(b"".join(out))
+
+    # ------------------------------------------------------------------ what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        return self._decoder.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.heard = self._loop.time()
+        try:
+            packets = self._decoder.wrote(nbytes)
+        except Malformed as error:
+            self.end(error)
+            self._transport.abort()
+            return
+        if packets:
+            self._take(packets)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        how = f": {error}" if error else ""
+        self.end(BrokerUnreachable(f"the connection to {self._broker} was lost{how}"))
+        self.closed.set()
+
+    def pause_writing(self) -> None:
+        self.is_congested = True
+
+    def resume_writing(self) -> None:
+        self.is_congested = False
+
+
+def _seen(lost: asyncio.Future[None]) -> None:
+    """A connection that is lost while nobody asks for it is no error of its own."""
+    if not lost.cancelled():
+        lost.exception()

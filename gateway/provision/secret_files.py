@@ -1,0 +1,61 @@
+"""Where tokens are kept that a server tells only once: a directory of files, one secret each, for their owner alone.
+
+Modes are 0700 and 0600. A file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from gateway.errors import ProvisionError
+
+
+class SecretFiles:
+    """One file a secret: `{name}.token`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def path(self, name: str) -> Path:
+        return self.directory / f"{name}.token"
+
+    def read(self, name: str) -> str | None:
+        """The secret, or None where there is none."""
+        try:
+            return self.path(name).read_text(encoding="utf-8").strip() or None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ProvisionError(f"{self.path(name)}: expected a readable secret; {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise ProvisionError(f"{self.path(name)}: expected a readable secret; it is not text in UTF-8") from None
+
+    def write(self, name: str, secret: str) -> None:
+        """Keep a secret, in place of an older one."""
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=self.directory, prefix=".new-")  # made with mode 0600
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    file.write(secret + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(temporary).replace(self.path(name))
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        except OSError as error:
+            raise ProvisionError(f"{self.directory}: cannot keep a secret there; {error.strerror}") from error
+
+    def forget(self, name: str) -> None:
+        try:
+            self.path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise ProvisionError(f"{self.path(name)}: cannot be removed; {error.strerror}") from error
+
+
+def fingerprint(secret: str | None) -> str:
+    """Enough to tell whether two secrets are the same, not enough to guess one."""
+    return hashlib.sha256(secret.encode()).hexdigest()[:12] if secret else ""

@@ -1,0 +1,122 @@
+"""The composition root of a gateway that is one process: the engine, and the site that looks at it.
+
+Stopping: first the engine, which takes nothing more in and drains; then HTTP; then the databases are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from prometheus_client.core import Metric
+
+from gateway.api.auth import Tokens
+from gateway.api.server import HttpServer
+from gateway.api.services import Services
+from gateway.config import Config, Settings
+from gateway.errors import Unreplayable
+from gateway.feeds.live_ring import LiveFeeds
+from gateway.health import Health, Part
+from gateway.logs import get_logger
+from gateway.model import Reason
+from gateway.runtime.engine import Engine, within
+from gateway.runtime.http_application import make_application
+from gateway.runtime.reload import Reloader
+from gateway.state.reader import StateReader
+
+STOP_WEB_WITHIN = 5.0
+
+log = get_logger(__name__)
+
+
+class Gateway:
+    """One gateway over one state directory. `run` is all it does; the parts are there to be looked at.
+
+    With the `directory` of its configuration it watches that, and takes over what changes there.
+    """
+
+    def __init__(self, config: Config, tokens: Tokens, directory: Path | None = None) -> None:
+        self.config = config
+        self.live = LiveFeeds(config.settings.feeds.kept)
+        self.engine = Engine(config, self.live.publish)
+        self.reloader = Reloader(directory, self.use) if directory else None
+        self._services = Services(
+            config=config,
+            tokens=tokens,
+            store=self.engine.store,
+            live=self.live,
+            state=StateReader(config.state_dir),
+            devices=self.engine.devices,
+            health=self.health,
+            measured=self._measured,
+            replay=self._replay,
+        )
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begin to stop; `run` returns when all is done."""
+        self._stop.set()
+
+    def reload_now(self) -> None:
+        """Read the configuration again, as SIGHUP asks."""
+        if self.reloader is not None:
+            self._reloading = asyncio.ensure_future(self.reloader.now())
+
+    def use(self, config: Config, tokens: Tokens) -> None:
+        """Take over a changed configuration, between two batches: nothing is dropped, nothing waits."""
+        self.config = keep_settings(self.config, config)
+        self.engine.use(self.config)
+        self._services.config, self._services.tokens = self.config, tokens
+        log.info("configuration reloaded", startups=len(self.config.startups))
+
+    async def run(self, started: Callable[[HttpServer], None] = lambda _web: None) -> None:
+        """Run until `stop`. `started` is called once, when HTTP listens.
+
+        Raises:
+            StateUnavailable, AddressInUse: at the start.
+        """
+        with HttpServer(self.config.settings.http) as server:
+            async with self.engine:
+                site = await asyncio.to_thread(make_application, self._services)
+                journaled = self.engine.journal.readings
+                log.info("gateway started", http=server.url, startups=len(self.config.startups), journaled=journaled)
+                started(server)
+                async with asyncio.TaskGroup() as tasks:
+                    serving = tasks.create_task(server.run(site), name="web")
+                    working = tasks.create_task(self.engine.run(), name="engine")
+                    reloading = tasks.create_task(self.reloader.run(), name="reload") if self.reloader else None
+                    await self._stop.wait()
+                    if reloading is not None:
+                        reloading.cancel()
+                    self.engine.stop()
+                    await asyncio.wait((working,))
+                    server.stop()
+                    await within(serving, STOP_WEB_WITHIN)
+        log.info("gateway stopped", journaled=self.engine.journal.readings)
+
+    def health(self) -> Health:
+        """What works and what does not, in words."""
+        found = self.engine.health()
+        return Health(found.parts, found.stores, Part("config", self.reloader.problem if self.reloader else ""))
+
+    async def _measured(self) -> Sequence[Metric]:
+        return await asyncio.to_thread(self.engine.metrics.families)
+
+    async def _replay(self, ident: int) -> Sequence[Reason]:
+        worker, letter = await asyncio.to_thread(self._services.state.place, ident)
+        if worker:
+            raise Unreplayable(f"dead letter {ident} is kept by worker {worker}: run at least {worker + 1} workers")
+        return await self.engine.replay(letter)
+
+
+def keep_settings(before: Config, after: Config) -> Config:
+    """The startups of a changed configuration, with the settings of gateway.yaml that a running gateway keeps."""
+    for name in _needs_restart(before.settings, after.settings):
+        log.warning("setting changed", setting=name, next="it takes effect at the next start")
+    return after.model_copy(update={"settings": before.settings})
+
+
+def _needs_restart(before: Settings, after: Settings) -> Iterator[str]:
+    """The settings of gateway.yaml that a running gateway does not take over."""
+    yield from (name for name in Settings.model_fields if getattr(before, name) != getattr(after, name))

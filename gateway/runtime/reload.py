@@ -1,0 +1,54 @@
+"""Notices that the configuration has changed, and gives it on only when it is right as a whole.
+
+A change is noticed by watching the files, or at once by SIGHUP. A wrong configuration changes nothing: `problem` says
+why, until a right one comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from watchfiles import awatch
+
+from gateway.api.auth import Tokens
+from gateway.config import Config, load
+from gateway.errors import ConfigError, SecretMissing
+from gateway.logs import get_logger
+
+SETTLE_MS = 200  # editors write a file in several steps
+
+log = get_logger(__name__)
+
+
+class Reloader:
+    """`use` is called with each new configuration, in the event loop; it must not fail."""
+
+    def __init__(self, directory: Path, use: Callable[[Config, Tokens], None]) -> None:
+        self._directory = directory
+        self._use = use
+        self._one_at_a_time = asyncio.Lock()
+        self.problem = ""
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async for changes in awatch(self._directory, debounce=SETTLE_MS, step=50):
+            if any(Path(path).suffix == ".yaml" for _, path in changes):
+                await self.now()
+
+    async def now(self) -> None:
+        """Read the configuration and use it, or say what is wrong with it."""
+        async with self._one_at_a_time:
+            try:
+                config, tokens = await asyncio.to_thread(self._read)
+            except (ConfigError, SecretMissing) as error:
+                self.problem = f"the configuration on disk is not used: {error}"
+                log.warning("configuration not reloaded", problem=str(error), next="the one from before is still used")
+                return
+            self.problem = ""
+            self._use(config, tokens)
+
+    def _read(self) -> tuple[Config, Tokens]:
+        config = load(self._directory)
+        return config, Tokens.of(config)

@@ -1,0 +1,269 @@
+"""The supervisor of a gateway with several workers: starts and restarts them, and serves HTTP for all.
+
+It takes no messages itself. It starts a worker that only an earlier run had once more, to retire it: the worker takes
+what the broker still has for it, stores what its journal holds, and ends its session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+from prometheus_client.core import Metric
+
+from gateway.api.auth import Tokens
+from gateway.api.server import HttpServer
+from gateway.api.services import Services
+from gateway.backoff import pauses
+from gateway.config import Config
+from gateway.errors import Unreplayable
+from gateway.feeds.live_ring import LiveFeeds
+from gateway.health import Health
+from gateway.logs import get_logger
+from gateway.metrics import by_worker
+from gateway.model import Reason
+from gateway.runtime.engine import STOP_INGEST_WITHIN, lock, within
+from gateway.runtime.gateway import STOP_WEB_WITHIN, keep_settings
+from gateway.runtime.http_application import make_application
+from gateway.runtime.reload import Reloader
+from gateway.runtime.worker_channel import WorkerChannel
+from gateway.runtime.worker_messages import Answer, Ask, Report, Shown, Start
+from gateway.runtime.worker_reports import WorkerReports
+from gateway.state.reader import StateReader
+from gateway.state.workers import RETIRED, WORKERS, home, retiring
+from gateway.stores.build import make_store
+
+REPLAY_WITHIN = 20.0
+MEASURED_WITHIN = 5.0
+LASTING = 30.0
+
+log = get_logger(__name__)
+
+
+class Supervisor:
+    """`run` is all it does."""
+
+    def __init__(self, config: Config, tokens: Tokens, directory: Path, count: int) -> None:
+        self._config = config
+        self._directory = directory
+        self._count = count
+        self._state = StateReader(config.state_dir)
+        self._live = LiveFeeds(config.settings.feeds.kept)
+        self._store = make_store(config)
+        self._reports = WorkerReports()
+        self._channels: dict[int, WorkerChannel] = {}
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._problems = dict.fromkeys(range(count), "starting")
+        self._numbers = itertools.count()
+        self._asked: dict[int, tuple[int, asyncio.Future[Answer]]] = {}
+        self._reloader = Reloader(directory, self._use)
+        self._stop = asyncio.Event()
+        self._services = Services(
+            config=config,
+            tokens=tokens,
+            store=self._store,
+            live=self._live,
+            state=self._state,
+            devices=self._reports.devices,
+            health=self._health,
+            measured=self._measured,
+            replay=self._replay,
+        )
+
+    def stop(self) -> None:
+        """Begin to stop; `run` returns when all workers have ended."""
+        self._stop.set()
+
+    def reload_now(self) -> None:
+        """Read the configuration again, as SIGHUP asks; the workers do the same."""
+        self._reloading = asyncio.ensure_future(self._reloader.now())
+        self._signal(signal.SIGHUP)
+
+    async def run(self, started: Callable[[HttpServer], None] = lambda _web: None) -> None:
+        """Run until `stop`.
+
+        Raises:
+            AddressInUse: at the start.
+        """
+        async with AsyncExitStack() as stack:
+            state_dir = self._config.state_dir
+            await asyncio.to_thread(stack.enter_context, lock(state_dir / WORKERS))
+            retiring = await asyncio.to_thread(self._retiring)
+            server = stack.enter_context(HttpServer(self._config.settings.http))
+            await self._store.open()
+            stack.push_async_callback(self._store.close)
+            site = await asyncio.to_thread(make_application, self._services)
+            log.info("gateway started", http=server.url, startups=len(self._config.startups), workers=self._count)
+            started(server)
+            async with asyncio.TaskGroup() as tasks:
+                serving = tasks.create_task(server.run(site), name="web")
+                reloading = tasks.create_task(self._reloader.run(), name="reload")
+                keeping = [
+                    *(tasks.create_task(self._keep(worker), name=f"worker-{worker}") for worker in range(self._count)),
+                    *(tasks.create_task(self._retire(worker), name=f"retire-{worker}") for worker in retiring),
+                ]
+                await self._stop.wait()
+                reloading.cancel()
+                log.info("gateway stopping")
+                self._signal(signal.SIGTERM)
+                limit = self._config.settings.drain.stop_within + STOP_INGEST_WITHIN + STOP_WEB_WITHIN
+                await asyncio.wait(keeping, timeout=limit)
+                self._signal(signal.SIGKILL)
+                server.stop()
+                await within(serving, STOP_WEB_WITHIN)
+                for task in keeping:
+                    task.cancel()
+        log.info("gateway stopped")
+
+    # ------------------------------------------------------------------ the workers
+
+    def _retiring(self) -> list[int]:
+        """The workers of an earlier run that this one has not, and that have not left yet."""
+        for worker in range(self._count):
+            (home(self._config.state_dir, worker) / RETIRED).unlink(missing_ok=True)
+        return retiring(self._config.state_dir, self._count)
+
+    async def _keep(self, worker: int) -> None:
+        """Run a worker, and again when it ends, until the gateway stops."""
+        waits = pauses()
+        while not self._stop.is_set():
+            began = time.monotonic()
+            status = await self._try_to_run(worker)
+            if self._stop.is_set():
+                return
+            self._problems[worker] = f"it ended with {status} and is started again"
+            log.error("worker ended", worker=worker, status=status, next="it is started again; see its log for why")
+            if time.monotonic() - began > LASTING:
+                waits = pauses()
+            await self._stopped_within(next(waits))
+
+    async def _retire(self, worker: int) -> None:
+        """Let a worker of an earlier run finish, and note that it has."""
+        log.info("worker retires", worker=worker, next="what the broker and its journal hold for it is taken first")
+        waits = pauses()
+        while status := await self._try_to_run(worker, "retire"):
+            if self._stop.is_set():
+                return
+            self._problems[worker] = f"it was retiring, ended with {status} before it was done, and is started again"
+            log.error("worker did not retire", worker=worker, status=status, next="it is started again")
+            await self._stopped_within(next(waits))
+        if not self._stop.is_set():
+            self._problems.pop(worker, None)
+            await asyncio.to_thread((home(self._config.state_dir, worker) / RETIRED).touch)
+            log.info("worker has retired", worker=worker)
+
+    async def _stopped_within(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+
+    async def _try_to_run(self, worker: int, *more: str) -> int | str:
+        """Run a worker until it ends; its exit status, or why it could not be started."""
+        try:
+            return await self._run_worker(worker, *more)
+        except OSError as error:
+            return str(error)
+
+    async def _run_worker(self, worker: int, *more: str) -> int:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "gateway.runtime.worker", str(self._directory), str(theirs.fileno())),
+                *(str(worker), str(self._count), *more),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is ours to handle: we stop the workers in order
+            )
+            channel = await WorkerChannel.over(ours.dup())
+        self._processes[worker], self._channels[worker] = process, channel
+        channel.send(Start(self._config))
+        if self._stop.is_set():
+            self._signal(signal.SIGTERM)
+        try:
+            await self._serve(worker, channel)
+            with suppress(ProcessLookupError):
+                process.terminate()  # where it has said what we do not know, it still runs
+            return await process.wait()
+        finally:
+            await self._let_go(worker)
+            if process.returncode is None:
+                process.kill()
+
+    async def _let_go(self, worker: int) -> None:
+        """The worker has ended: nothing of it holds any more, and nobody shall wait for its answers."""
+        del self._processes[worker]
+        self._reports.lost(worker)
+        for of, asked in list(self._asked.values()):
+            if of == worker and not asked.done():
+                asked.set_exception(Unreplayable(f"worker {worker} has ended"))
+        await self._channels.pop(worker).close()
+
+    async def _serve(self, worker: int, channel: WorkerChannel) -> None:
+        """Take in what a worker says, until it is gone."""
+        async for message in channel.messages():
+            match message:
+                case Shown():
+                    for startup, missed in message.missed.items():
+                        self._live.feed(startup).skip(missed)
+                    self._live.publish(message.readings, message.rejections)
+                case Report():
+                    self._problems[worker] = ""
+                    self._reports.report(worker, message.health, list(message.devices))
+                case Answer():
+                    _, asked = self._asked.pop(message.number, (worker, None))
+                    if asked is not None and not asked.done():
+                        asked.set_result(message)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._processes.values():
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    # ------------------------------------------------------------------ the services
+
+    def _use(self, config: Config, tokens: Tokens) -> None:
+        self._config = keep_settings(self._config, config)
+        self._store.assign(config.startups)
+        self._services.config, self._services.tokens = self._config, tokens
+        log.info("configuration reloaded", startups=len(config.startups))
+
+    def _health(self) -> Health:
+        return self._reports.health(self._problems)
+
+    async def _measured(self) -> Sequence[Metric]:
+        channels = [worker for worker in self._channels if self._reports.has_reported(worker)]
+        answers = await asyncio.gather(*(self._ask(worker) for worker in channels), return_exceptions=True)
+        return by_worker(
+            {worker: one.families for worker, one in zip(channels, answers, strict=True) if isinstance(one, Answer)}
+        )
+
+    async def _replay(self, ident: int) -> Sequence[Reason]:
+        worker, letter = await asyncio.to_thread(self._state.place, ident)
+        if worker not in self._channels:
+            raise Unreplayable(
+                f"dead letter {ident} is kept by worker {worker}, which does not run: run at least {worker + 1} workers"
+            )
+        answer = await self._ask(worker, letter)
+        if answer.problem:
+            raise Unreplayable(answer.problem)
+        return answer.reasons
+
+    async def _ask(self, worker: int, letter: int | None = None) -> Answer:
+        number = next(self._numbers)
+        asked: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asked[number] = worker, asked
+        try:
+            self._channels[worker].send(Ask(number, letter))
+            async with asyncio.timeout(REPLAY_WITHIN if letter is not None else MEASURED_WITHIN):
+                return await asked
+        except TimeoutError:
+            raise Unreplayable(f"worker {worker} does not answer; is the machine overloaded?") from None
+        finally:
+            self._asked.pop(number, None)

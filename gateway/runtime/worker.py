@@ -1,0 +1,141 @@
+"""One worker: an engine in a process of its own, and its channel to the supervisor.
+
+    python -m gateway.runtime.worker CONFIG_DIR FD WORKER OF [retire]
+
+It stops at SIGTERM, when the supervisor is gone, and, if it retires, when nothing is left to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from gateway import logs
+from gateway.api.auth import Tokens
+from gateway.config import Config
+from gateway.errors import GatewayError
+from gateway.health import Health, Part
+from gateway.runtime.engine import Engine, WorkerSlot
+from gateway.runtime.gateway import keep_settings
+from gateway.runtime.gc_tuning import tune_interpreter
+from gateway.runtime.live_buffer import LiveBuffer
+from gateway.runtime.reload import Reloader
+from gateway.runtime.worker_channel import WorkerChannel
+from gateway.runtime.worker_messages import Answer, Ask, Report, Start
+
+SHOW_EVERY = 0.03
+REPORT_EVERY = 1.0
+REPLAY_WITHIN = 15.0
+
+
+class Worker:
+    """Runs one engine and reports to the supervisor."""
+
+    def __init__(self, config: Config, directory: Path, slot: WorkerSlot) -> None:
+        self._config = config
+        self._live_buffer = LiveBuffer(config.settings.feeds.kept)
+        self._reloader = Reloader(directory, self._use)
+        self.engine = Engine(config, self._live_buffer.add, slot)
+
+    async def run(self, channel: WorkerChannel) -> None:
+        """Until it is stopped, or the supervisor is gone."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.engine.stop)
+        async with self.engine, asyncio.TaskGroup() as tasks:
+            helpers = [
+                tasks.create_task(self._listen(channel, tasks), name="channel"),
+                tasks.create_task(self._tell(channel), name="show"),
+                tasks.create_task(self._report(channel), name="report"),
+                tasks.create_task(self._reloader.run(), name="reload"),
+            ]
+            if self.engine.slot.retiring:
+                helpers.append(tasks.create_task(self._retire(), name="leave"))
+            loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(self._reloader.now()))
+            tune_interpreter()
+            await self.engine.run()
+            for helper in helpers:
+                helper.cancel()
+        await channel.close()
+
+    def _use(self, config: Config, _tokens: Tokens) -> None:
+        self._config = keep_settings(self._config, config)
+        self.engine.use(self._config)
+
+    async def _listen(self, channel: WorkerChannel, tasks: asyncio.TaskGroup) -> None:
+        async for message in channel.messages():
+            if isinstance(message, Ask):
+                tasks.create_task(self._answer(channel, message), name="answer")
+        self.engine.stop()  # the supervisor is gone: nobody would start or stop us any more
+
+    async def _answer(self, channel: WorkerChannel, ask: Ask) -> None:
+        if ask.letter is None:
+            channel.send(Answer(ask.number, families=await asyncio.to_thread(self.engine.metrics.families)))
+            return
+        try:
+            async with asyncio.timeout(REPLAY_WITHIN):
+                channel.send(Answer(ask.number, reasons=await self.engine.replay(ask.letter)))
+        except GatewayError as error:
+            channel.send(Answer(ask.number, problem=str(error)))
+        except TimeoutError:
+            channel.send(Answer(ask.number, problem=f"it could not be journaled within {REPLAY_WITHIN:g} s"))
+
+    async def _tell(self, channel: WorkerChannel) -> None:
+        while True:
+            await asyncio.sleep(SHOW_EVERY)
+            if not channel.is_congested and (shown := self._live_buffer.take()):
+                channel.send(shown)
+
+    async def _report(self, channel: WorkerChannel) -> None:
+        while True:
+            found = self.engine.health()
+            health = Health(found.parts, dict(found.stores), Part("config", self._reloader.problem))
+            if not channel.is_congested:
+                channel.send(Report(health, self.engine.registry.changed()))
+            await asyncio.sleep(REPORT_EVERY)
+
+    async def _retire(self) -> None:
+        await self.engine.finished()
+        self.engine.session.forget()
+        self.engine.stop()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a worker; the exit status. What goes wrong at the start is in the log."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    directory, descriptor, worker, of = Path(arguments[0]), *map(int, arguments[1:4])
+    slot = WorkerSlot(worker, of, retiring="retire" in arguments[4:])
+
+    async def serve() -> None:
+        channel = await WorkerChannel.over(socket.socket(fileno=descriptor))
+        start = await anext(channel.messages(), None)
+        if isinstance(start, Start):
+            logs.configure(start.config.settings.log.level, start.config.settings.log.format, worker=worker)
+            await Worker(start.config, directory, slot).run(channel)
+
+    status = 0
+    try:
+        asyncio.run(serve())
+    except* GatewayError as group:
+        status = 1
+        for error in _flat(group):
+            logs.get_logger(__name__).error("worker cannot run", problem=str(error))
+    return status
+
+
+def _flat(group: BaseExceptionGroup) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _flat(error)
+        else:
+            yield error
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        sys.exit(main(sys.argv[1:]))

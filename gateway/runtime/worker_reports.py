@@ -1,0 +1,91 @@
+"""What the workers tell, put together as one gateway."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from gateway.health import Health, Part
+from gateway.state.devices import Device
+
+SILENT_AFTER = 10.0
+PARTS = ("broker", "disk", "journal")
+
+
+class WorkerReports:
+    """The newest reports, by worker."""
+
+    def __init__(self) -> None:
+        self._reported: dict[int, float] = {}
+        self._health: dict[int, Health] = {}
+        self._devices: dict[str, dict[str, dict[int, Device]]] = {}
+
+    def report(self, worker: int, health: Health, devices: list[Device]) -> None:
+        """Take a report in."""
+        self._health[worker] = health
+        self._reported[worker] = time.monotonic()
+        for device in devices:
+            self._devices.setdefault(device.startup, {}).setdefault(device.device, {})[worker] = device
+
+    def lost(self, worker: int) -> None:
+        """The worker does not run: what it said last of its parts does not hold any more."""
+        self._health.pop(worker, None)
+
+    def has_reported(self, worker: int) -> bool:
+        """Whether the worker runs, as far as it has told."""
+        return worker in self._health
+
+    def devices(self, startup: str) -> list[Device]:
+        """The devices of a startup, sorted by name: a message of one may come to any worker."""
+        return [_together(list(of.values())) for _, of in sorted(self._devices.get(startup, {}).items())]
+
+    def health(self, expected: Mapping[int, str]) -> Health:
+        """The parts of all workers. `expected` are those that should run, each with why it does not, if it does not."""
+        told = {worker: problem or self._silence(worker) for worker, problem in expected.items()}
+        parts = [Part("workers", "; ".join(f"{worker}: {problem}" for worker, problem in told.items() if problem))]
+        for name in PARTS:
+            found = {worker: _part(health.parts, name) for worker, health in self._health.items()}
+            parts.append(Part(name, _problems(found)))
+        return Health(tuple(parts), self._stores(), Part("config", _problems(self._configs())))
+
+    def _silence(self, worker: int) -> str:
+        seconds = time.monotonic() - self._reported.get(worker, time.monotonic())
+        return f"it has told nothing for {seconds:.0f} s: is the machine overloaded?" if seconds > SILENT_AFTER else ""
+
+    def _stores(self) -> dict[str, Part]:
+        startups = sorted({startup for health in self._health.values() for startup in health.stores})
+        return {
+            startup: Part(
+                "store", _problems({w: h.stores.get(startup, Part("store")) for w, h in self._health.items()})
+            )
+            for startup in startups
+        }
+
+    def _configs(self) -> dict[int, Part]:
+        return {worker: health.config for worker, health in self._health.items()}
+
+
+def _part(parts: tuple[Part, ...], name: str) -> Part:
+    return next((part for part in parts if part.name == name), Part(name))
+
+
+def _problems(parts: Mapping[int, Part]) -> str:
+    """The problems of the workers, each different one once, with those who have it."""
+    told: dict[str, list[str]] = {}
+    for worker, part in sorted(parts.items()):
+        if part.problem:
+            told.setdefault(part.problem, []).append(str(worker))
+    return "; ".join(f"worker {', '.join(workers)}: {problem}" for problem, workers in told.items())
+
+
+def _together(parts: list[Device]) -> Device:
+    newest = max(parts, key=lambda device: device.last_ns)
+    return Device(
+        newest.startup,
+        newest.device,
+        min(device.first_ns for device in parts),
+        newest.last_ns,
+        sum(device.accepted for device in parts),
+        sum(device.rejected for device in parts),
+        max(device.rejected_ns for device in parts),
+    )

@@ -1,0 +1,189 @@
+"""Which devices and series there are. In memory while the gateway runs, written behind: nothing per message.
+
+A crash loses the last few seconds of a device's counts and of `last_ns`, and never more: the ledger is exact,
+this is for people who look whether a device is alive.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gateway import timestamps
+from gateway.errors import StateUnavailable
+from gateway.state.database import Database
+from gateway.topics import device_is_legal
+
+SILENT_AFTER_NS = 5 * 60 * timestamps.NS
+State = Literal["ok", "rejected", "silent"]
+
+_SAVE_DEVICE = """
+INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (startup, device) DO UPDATE SET
+    last_ns = excluded.last_ns, accepted = excluded.accepted, rejected = excluded.rejected,
+    rejected_ns = excluded.rejected_ns
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device as last seen. Times are ns since 1970; counts are records; `rejected_ns` is 0 for never."""
+
+    startup: str
+    device: str
+    first_ns: int
+    last_ns: int
+    accepted: int = 0
+    rejected: int = 0
+    rejected_ns: int = 0
+
+    def state(self, now_ns: int) -> State:
+        """`silent` for five minutes, `rejected` where its newest message was, else `ok`."""
+        if now_ns - self.last_ns > SILENT_AFTER_NS:
+            return "silent"
+        return "rejected" if self.rejected_ns and self.rejected_ns >= self.last_ns else "ok"
+
+    def as_json(self, now_ns: int) -> dict[str, object]:
+        return {
+            "device": self.device,
+            "state": self.state(now_ns),
+            "first_seen": timestamps.to_rfc3339(self.first_ns),
+            "last_seen": timestamps.to_rfc3339(self.last_ns),
+            "accepted": self.accepted,
+            "rejected": self.rejected,
+            "last_rejected": timestamps.to_rfc3339(self.rejected_ns) if self.rejected_ns else None,
+        }
+
+
+@dataclass(slots=True)
+class _Fresh:
+    """What was noted of one startup since the devices were brought up to date; by device. `accepted` has a name for
+    each reading: they are counted in one go."""
+
+    accepted: list[str] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    seen: dict[str, int] = field(default_factory=dict)
+    seen_rejected: dict[str, int] = field(default_factory=dict)
+    first: dict[str, int] = field(default_factory=dict)
+
+    def saw(self, devices: Iterable[str], now_ns: int) -> None:
+        seen = self.seen
+        for device in devices:
+            if device not in seen:
+                self.first[device] = now_ns
+            seen[device] = now_ns
+
+
+class DeviceRegistry:
+    """Devices by startup, and the series that are new since the last `save`. `limits` are devices a startup."""
+
+    def __init__(self, database: Database, limits: Mapping[str, int]) -> None:
+        self._database = database
+        self.limits = limits
+        self._devices: dict[str, dict[str, Device]] = {}
+        self._series: dict[str, set[str]] = {}
+        self._fresh: dict[str, _Fresh] = {}
+        self._unsaved_devices: set[tuple[str, str]] = set()
+        self._unsaved_series: list[tuple[str, str]] = []
+        self._changed: set[tuple[str, str]] = set()
+
+    async def open(self) -> None:
+        """Remember what an earlier run knew."""
+        devices, series = await self._database.read(_load)
+        for device in devices:
+            self._devices.setdefault(device.startup, {})[device.device] = device
+            self._changed.add((device.startup, device.device))
+        for startup, key in series:
+            self._series.setdefault(startup, set()).add(key)
+
+    def devices(self, startup: str) -> list[Device]:
+        """Sorted by name."""
+        self._settle()
+        return sorted(self._devices.get(startup, {}).values(), key=lambda device: device.device)
+
+    def changed(self) -> list[Device]:
+        """The devices that have changed since it was asked last; at first all."""
+        self._settle()
+        names, self._changed = self._changed, set()
+        return [self._devices[startup][device] for startup, device in names]
+
+    def knows(self, startup: str, device: str) -> bool:
+        self._settle()
+        return device in self._devices.get(startup, {})
+
+    def series(self, startup: str) -> Iterable[str]:
+        """The series keys that an earlier run knew. They are handed over: asked twice, there are none."""
+        return self._series.pop(startup, set())
+
+    def saw(self, startup: str, devices: Sequence[str], now_ns: int) -> None:
+        """Note whose readings a batch brought, a name for each reading."""
+        fresh = self._fresh.get(startup) or self._fresh.setdefault(startup, _Fresh())
+        fresh.accepted += devices
+        fresh.saw(devices, now_ns)
+
+    def saw_rejected(self, startup: str, device: str, records: int, now_ns: int) -> None:
+        """Note records of a device that were refused."""
+        fresh = self._fresh.get(startup) or self._fresh.setdefault(startup, _Fresh())
+        fresh.rejected[device] += records
+        fresh.saw((device,), now_ns)
+        fresh.seen_rejected[device] = now_ns
+
+    def _settle(self) -> None:
+        """Bring the devices up to date with what was noted since the last time. Names that cannot be a device's, or
+        are too many, are not remembered: whoever sends them must not fill the memory."""
+        several, self._fresh = self._fresh, {}
+        for startup, fresh in several.items():
+            known = self._devices.setdefault(startup, {})
+            accepted = Counter(fresh.accepted)
+            for device, now_ns in fresh.seen.items():
+                is_new = device not in known
+                if is_new and (len(known) >= self.limits.get(startup, 0) or not device_is_legal(device)):
+                    continue
+                old = known.get(device) or Device(startup, device, fresh.first[device], now_ns)
+                known[device] = Device(
+                    startup,
+                    device,
+                    old.first_ns,
+                    now_ns,
+                    old.accepted + accepted[device],
+                    old.rejected + fresh.rejected[device],
+                    fresh.seen_rejected.get(device, old.rejected_ns),
+                )
+                self._unsaved_devices.add((startup, device))
+                self._changed.add((startup, device))
+
+    def saw_series(self, startup: str, keys: Iterable[str]) -> None:
+        """Note series that are new."""
+        self._unsaved_series += [(startup, key) for key in keys]
+
+    async def save(self) -> None:
+        """Write what changed since the last time.
+
+        Raises:
+            StateUnavailable: nothing was written; the next call tries it again.
+        """
+        self._settle()
+        names, self._unsaved_devices = self._unsaved_devices, set()
+        series, self._unsaved_series = self._unsaved_series, []
+        devices = [self._devices[startup][device] for startup, device in names]
+        if not devices and not series:
+            return
+        try:
+            await self._database.write(lambda connection: _save(connection, devices, series))
+        except StateUnavailable:
+            self._unsaved_devices |= names
+            self._unsaved_series += series
+            raise
+
+
+def _load(connection: sqlite3.Connection) -> tuple[list[Device], list[tuple[str, str]]]:
+    devices = [Device(*row) for row in connection.execute("SELECT * FROM devices")]
+    return devices, connection.execute("SELECT startup, key FROM series").fetchall()
+
+
+def _save(connection: sqlite3.Connection, devices: list[Device], series: list[tuple[str, str]]) -> None:
+    rows = [(d.startup, d.device, d.first_ns, d.last_ns, d.accepted, d.rejected, d.rejected_ns) for d in devices]
+    connection.executemany(_SAVE_DEVICE, rows)
+    connection.executemany("INSERT OR IGNORE INTO series VALUES (?, ?)", series)

@@ -1,0 +1,206 @@
+"""The bounded queue on disk between accepting a reading and storing it.
+
+Two steps, so that the cost of a commit does not grow with the number of startups in it: `append` adds what a batch
+brought as one row of the intake, whoever it is of; a few times a second `sort` moves the intake into rows of one
+startup each, which the lanes take and remove.
+
+Invariants: what was appended is taken, in the order of its startup, until it is removed, across restarts; nothing
+appended is ever dropped to make room: `room` makes the writer wait instead. The rows are described in
+`gateway.state.database`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from gateway.config.models import JournalSettings
+from gateway.errors import StateUnavailable
+from gateway.model import Counts
+from gateway.state import ledger
+from gateway.state.database import Database
+
+SEPARATOR = b"\0"
+SORT_AT_ONCE = 32 << 20
+"""Bytes of the intake that one transaction sorts, so that what is in memory is bounded."""
+
+
+class Block(NamedTuple):
+    """Readings of one startup as they are journaled: `data` is `readings` lines of line protocol, separated by NUL."""
+
+    readings: int
+    data: bytes
+
+    @classmethod
+    def of(cls, lines: Sequence[str]) -> Block:
+        return cls(len(lines), "\0".join(lines).encode())
+
+
+class Entry(NamedTuple):
+    """What one sorting brought of one startup: `readings` lines of line protocol. `id` grows with time."""
+
+    id: int
+    readings: int
+    block: bytes
+
+    @property
+    def lines(self) -> list[bytes]:
+        return self.block.split(SEPARATOR)
+
+
+class Journal:
+    """Append, take, remove. The functions that get a connection run inside `Database.write`."""
+
+    def __init__(self, database: Database, settings: JournalSettings) -> None:
+        self._database = database
+        self._settings = settings
+        self._filled: dict[str, asyncio.Event] = {}
+        self._changed = asyncio.Condition()
+        self._arrived = asyncio.Event()
+        self.readings = 0
+        self.bytes = 0
+
+    async def open(self) -> None:
+        """Find what an earlier run left."""
+        while await self._database.write(_sort):
+            pass
+        left = await self._database.read(_totals)
+        for startup, readings, size in left:
+            self._count(startup, readings, size)
+
+    @property
+    def is_full(self) -> bool:
+        return self.readings >= self._settings.max_readings or self.bytes >= self._settings.max_size
+
+    def startups(self) -> list[str]:
+        """Those that have something here, or had."""
+        return list(self._filled)
+
+    async def room(self) -> None:
+        """Wait until the journal is below its bounds."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self.is_full)
+
+    @staticmethod
+    def append(connection: sqlite3.Connection, blocks: Mapping[str, Block]) -> None:
+        """Add what came of each startup; runs inside `Database.write`."""
+        directory = {startup: (block.readings, len(block.data)) for startup, block in blocks.items()}
+        data = b"".join([block.data for block in blocks.values()])
+        connection.execute("INSERT INTO intake (directory, data) VALUES (?, ?)", (to_json(directory).decode(), data))
+
+    def appended(self, blocks: Mapping[str, Block]) -> None:
+        """After the commit of `append`: count it, and let it be sorted."""
+        for block in blocks.values():
+            self.readings += block.readings
+            self.bytes += len(block.data)
+        if blocks:
+            self._arrived.set()
+
+    async def arrived(self) -> None:
+        """Wait until there is something to sort."""
+        await self._arrived.wait()
+
+    async def sort(self) -> None:
+        """Move the intake into the lanes, count it as accepted, and wake them.
+
+        Raises:
+            StateUnavailable: what was not sorted waits where it is.
+        """
+        self._arrived.clear()
+        try:
+            while joints := await self._database.write(_sort):
+                for startup, added in joints.items():
+                    self.bytes += added
+                    self._event(startup).set()
+        except StateUnavailable:
+            self._arrived.set()
+            raise
+
+    async def filled(self, startup: str) -> None:
+        """Wait until there is something of this startup."""
+        await self._event(startup).wait()
+
+    async def take(self, startup: str, limit: int) -> list[Entry]:
+        """The oldest entries, up to about `limit` readings; they stay until they are removed."""
+        filled = self._event(startup)
+        filled.clear()  # before the look, so that what is appended meanwhile is not overlooked
+        entries = await self._database.read(lambda connection: _oldest(connection, startup, limit))
+        if entries:
+            filled.set()
+        return entries
+
+    def wake_all(self) -> None:
+        """Let everybody who waits in `filled` go on, because the gateway stops."""
+        for event in self._filled.values():
+            event.set()
+
+    @staticmethod
+    def remove(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
+        """Forget entries that are stored or dead-lettered."""
+        connection.executemany("DELETE FROM journal WHERE id = ?", [(entry.id,) for entry in entries])
+
+    async def removed(self, entries: Iterable[Entry]) -> None:
+        """After the commit of `remove`: make room for who waits for it."""
+        async with self._changed:
+            for entry in entries:
+                self.readings -= entry.readings
+                self.bytes -= len(entry.block)
+            self._changed.notify_all()
+
+    def _count(self, startup: str, readings: int, size: int) -> None:
+        self.readings += readings
+        self.bytes += size
+        self._event(startup).set()
+
+    def _event(self, startup: str) -> asyncio.Event:
+        return self._filled.setdefault(startup, asyncio.Event())
+
+
+def _sort(connection: sqlite3.Connection) -> dict[str, int]:
+    """Sort the oldest part of the intake; for each startup in it, how many separators now join what was apart."""
+    parts: dict[str, list[bytes]] = {}
+    readings: dict[str, int] = {}
+    last_id = size = 0
+    for ident, directory, data in connection.execute("SELECT id, directory, data FROM intake ORDER BY id"):
+        for startup, count, part in _parts(directory, data):
+            parts.setdefault(startup, []).append(part)
+            readings[startup] = readings.get(startup, 0) + count
+        last_id, size = ident, size + len(data)
+        if size >= SORT_AT_ONCE:
+            break
+    if not parts:
+        return {}
+    rows = [(startup, readings[startup], SEPARATOR.join(several)) for startup, several in parts.items()]
+    connection.executemany("INSERT INTO journal (startup, readings, lines) VALUES (?, ?, ?)", rows)
+    connection.execute("DELETE FROM intake WHERE id <= ?", (last_id,))
+    ledger.add(connection, {startup: Counts(received=count, accepted=count) for startup, count in readings.items()})
+    return {startup: len(several) - 1 for startup, several in parts.items()}
+
+
+def _parts(directory: str, data: bytes) -> Iterator[tuple[str, int, bytes]]:
+    """What a row of the intake holds of each startup: its slug, how many readings, and their block."""
+    at = 0
+    for startup, (count, size) in from_json(directory).items():
+        yield startup, count, data[at : at + size]
+        at += size
+
+
+def _totals(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:
+    query = "SELECT startup, sum(readings), sum(length(lines)) FROM journal GROUP BY startup"
+    return connection.execute(query).fetchall()
+
+
+def _oldest(connection: sqlite3.Connection, startup: str, limit: int) -> list[Entry]:
+    query = "SELECT id, readings, lines FROM journal WHERE startup = ? ORDER BY id"
+    entries: list[Entry] = []
+    readings = 0
+    for row in connection.execute(query, (startup,)):
+        entries.append(Entry(*row))
+        readings += entries[-1].readings
+        if readings >= limit:
+            break
+    return entries

@@ -1,0 +1,48 @@
+"""What the session at the broker may be subscribed to. The broker remembers it for as long as the session lasts, so a
+filter that is not wanted any more has to be dropped, also by a gateway that was away when it was taken out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from gateway.errors import StateUnavailable
+
+
+class SubscriptionFile:
+    """A file with every filter that the session has had. Blocking."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: list[str] | None = None
+
+    def change(self, filters: Sequence[str]) -> list[str]:
+        """Remember these filters before they are subscribed to; those that the session may have beside them.
+
+        Raises:
+            StateUnavailable: the file cannot be written.
+        """
+        if self._known is None:
+            self._known = self._read()
+        unwanted = [name for name in self._known if name not in filters]
+        wanted = [*filters, *unwanted]
+        if wanted != self._known:
+            self._write(wanted)
+            self._known = wanted
+        return unwanted
+
+    def _read(self) -> list[str]:
+        with suppress(OSError, ValueError):
+            found = json.loads(self._path.read_text())
+            if isinstance(found, list):
+                return [name for name in found if isinstance(name, str)]
+        return []
+
+    def _write(self, filters: Sequence[str]) -> None:
+        try:
+            self._path.write_text(json.dumps(filters))
+        except OSError as error:
+            raise StateUnavailable(f"{self._path}: expected a file that can be written; {error.strerror}") from error

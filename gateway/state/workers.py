@@ -1,0 +1,30 @@
+"""Where the state of each worker lies: that of worker 0 in the state directory, that of another in `workers/N/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.state.database import FILE_NAME
+
+WORKERS = "workers"
+RETIRED = "retired"
+"""The file that says that a worker has nothing left to do."""
+MAX_WORKERS = 1000
+"""One more than the highest worker number: `gateway.state.reader` builds dead letter ids from it."""
+
+
+def home(state_dir: Path, worker: int) -> Path:
+    """The directory of a worker's own state."""
+    return state_dir if worker == 0 else state_dir / WORKERS / str(worker)
+
+
+def workers(state_dir: Path) -> list[int]:
+    """The workers that have, or once had, state of their own beside that of the first."""
+    found = (state_dir / WORKERS).glob(f"*/{FILE_NAME}")
+    return sorted(int(path.parent.name) for path in found if path.parent.name.isdecimal())
+
+
+def retiring(state_dir: Path, count: int) -> list[int]:
+    """Return the workers from `count` up that have not retired yet: the broker may hold messages for them."""
+    gone = [worker for worker in workers(state_dir) if worker >= count]
+    return [worker for worker in gone if not (home(state_dir, worker) / RETIRED).exists()]

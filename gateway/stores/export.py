@@ -1,0 +1,134 @@
+"""A startup's data as files that anybody can read: CSV and line protocol, compressed, a file a measurement."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import shutil
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.config import Startup
+from gateway.errors import GatewayError
+from gateway.line_protocol import encode
+from gateway.model import Reading
+from gateway.stores.contract import Query, Row, Store
+from gateway.stores.tabular import columns, csv_lines, csv_table
+
+UNFINISHED = ".unfinished"
+NOTHING = "no-readings.txt"
+EVERYTHING_FROM, EVERYTHING_TO = -(1 << 62), 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote."""
+
+    directory: Path
+    files: tuple[Path, ...]
+    readings: int
+
+
+async def export(startup: Startup, store: Store, directory: Path) -> Exported:
+    """Write `MEASUREMENT.csv.gz` and `MEASUREMENT.lp.gz` for everything of a startup; a chunk in memory at a time.
+
+    The files appear when all are whole. Until then they are in `.unfinished`, which the next try throws away. Where
+    there is nothing, `no-readings.txt` says so.
+
+    Raises:
+        GatewayError: the directory is not empty, or cannot be written.
+        StoreUnreadable: it shows nothing, though there may be something.
+        StoreUnavailable: the store cannot be read.
+    """
+    try:
+        unfinished = await asyncio.to_thread(_make_empty, directory)
+        readings = 0
+        measurements = await store.measurements(startup.slug)
+        if not measurements:
+            await store.check_readable(startup.slug)
+        for measurement in measurements:
+            readings += await _export_one(startup, store, measurement, unfinished)
+        files = await asyncio.to_thread(_finish, unfinished, directory)
+    except OSError as error:
+        raise GatewayError(f"{directory}: the export cannot be written; {error.strerror}") from error
+    return Exported(directory, files, readings)
+
+
+def is_exported(startup: Startup, directory: Path) -> bool:
+    """Whether all that there will ever be of a startup is exported there: whole, and after its last day."""
+    if startup.ends_ns is None or not directory.is_dir() or (directory / UNFINISHED).exists():
+        return False
+    return any(directory.iterdir()) and directory.stat().st_mtime_ns >= startup.ends_ns
+
+
+def expect_room(directory: Path) -> None:
+    """An export needs a directory of its own.
+
+    Raises:
+        GatewayError: there is something in it, or it cannot be read.
+    """
+    try:
+        held = {path.name for path in directory.iterdir()} if directory.exists() else set()
+    except OSError as error:
+        raise GatewayError(f"{directory}: the export cannot be written; {error.strerror}") from error
+    if held - {UNFINISHED}:
+        raise GatewayError(f"{directory}: expected an empty directory for the export; it has files in it")
+
+
+def _make_empty(directory: Path) -> Path:
+    expect_room(directory)
+    unfinished = directory / UNFINISHED
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    unfinished.mkdir(parents=True)
+    return unfinished
+
+
+def _finish(unfinished: Path, directory: Path) -> tuple[Path, ...]:
+    files = tuple(file.rename(directory / file.name) for file in sorted(unfinished.iterdir()))
+    if not files:
+        (directory / NOTHING).write_text("There were no readings.\n")
+    unfinished.rmdir()
+    return files
+
+
+async def _export_one(startup: Startup, store: Store, measurement: str, directory: Path) -> int:
+    query = Query(measurement, EVERYTHING_FROM, EVERYTHING_TO)
+    names = await columns(startup, store, measurement)
+    files = await asyncio.to_thread(_Files, directory, startup.slug, measurement, names)
+    readings = 0
+    try:
+        async with aclosing(store.history(startup.slug, query)) as chunks:
+            async for chunk in chunks:
+                await asyncio.to_thread(files.write, chunk)
+                readings += len(chunk)
+    finally:
+        await asyncio.to_thread(files.close)
+    return readings
+
+
+class _Files:
+    """The two files of a measurement. Compressing takes time: its methods run in a thread."""
+
+    def __init__(self, directory: Path, startup: str, measurement: str, names: Sequence[str]) -> None:
+        self._startup = startup
+        self._measurement = measurement
+        self._names = names
+        self._lines = gzip.open(directory / f"{measurement}.lp.gz", "wb")  # noqa: SIM115  # `close` closes it
+        self._table = gzip.open(directory / f"{measurement}.csv.gz", "wb")  # noqa: SIM115
+        self._table.write(csv_lines([["time", *names]]))
+
+    def write(self, rows: Sequence[Row]) -> None:
+        self._lines.write("".join(f"{self._line(row)}\n" for row in rows).encode())
+        self._table.write(csv_table(rows, self._names))
+
+    def close(self) -> None:
+        self._lines.close()
+        self._table.close()
+
+    def _line(self, row: Row) -> str:
+        tags = {name: value for name, value in row.tags.items() if name != "device"}
+        device = row.tags.get("device", "")
+        return encode(Reading(self._startup, device, self._measurement, tags, row.fields, row.time_ns))

@@ -1,0 +1,126 @@
+"""History over HTTP: ranges as people write them, and bodies that never stand whole in memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.api.history import Format, HistoryParameters, stream
+from gateway.api.problems import ProblemError
+from gateway.config import Startup
+from gateway.errors import StoreUnavailable
+from gateway.stores.contract import Columns, Query, Row, Store
+
+NOON = int(datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()) * 10**9
+QUERY = Query("climate", 0, 1)
+STARTUP = Startup.model_validate(
+    {
+        "name": "Acme", "slug": "acme",
+        "topics": {"climate": {
+            "topic": "testbed/acme/{device}/climate",
+            "fields": {"t": {"type": "float", "unit": "celsius"}, "note": {"type": "string", "required": False}},
+        }},
+    }
+)  # fmt: skip
+
+
+class ManyRows:
+    """A store with any number of rows; `given` counts the chunks that were asked for."""
+
+    def __init__(self, *chunks: list[Row]) -> None:
+        self._chunks = chunks
+        self.given = 0
+
+    async def columns(self, _startup: str, _measurement: str) -> Columns:
+        return Columns(("device",), ("later", "t"))
+
+    async def history(self, _startup: str, _query: Query) -> AsyncGenerator[list[Row]]:
+        for chunk in self._chunks:
+            self.given += 1
+            yield chunk
+
+
+def row(number: int, **fields: object) -> Row:
+    return Row(NOON + number, {"device": "d"}, {"t": float(number), **fields})  # type: ignore[dict-item]
+
+
+async def body(store: ManyRows, format_: Format, limit: int | None = None) -> str:
+    parameters = HistoryParameters(measurement="climate", format=format_, limit=limit)
+    as_store: Store = store  # type: ignore[assignment]  # it is read only
+    return b"".join([piece async for piece in await stream(STARTUP, as_store, parameters, QUERY)]).decode()
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "seconds"),
+    [
+        ("2026-01-01T12:00:00Z", "2026-01-01T13:00:00Z", 3600),
+        ("2026-01-01T13:00:00+01:00", "2026-01-01T12:00:01Z", 1),
+        ("2026-01-01T13:00:00 01:00", "2026-01-01T12:00:01Z", 1),
+        ("-2h", "-1h", 3600),
+        ("-90s", "-0s", 90),
+    ],
+)
+def test_ranges(start: str, stop: str, seconds: int) -> None:
+    """Times are RFC 3339, also with a + that a query string has turned into a space, or durations before now."""
+    query = HistoryParameters(measurement="climate", start=start, stop=stop).query()
+    assert query.stop_ns - query.start_ns == seconds * 10**9
+
+
+@pytest.mark.parametrize("text", ["", "now", "-", "-5", "-5 parsecs", "2026-01-01", "9999-99-99T00:00:00Z"])
+def test_a_time_that_cannot_be_read_is_told(text: str) -> None:
+    """The error names the parameter, what is expected and what came."""
+    with pytest.raises(ProblemError, match="start: expected RFC 3339") as told:
+        HistoryParameters(measurement="climate", start=text).query()
+    assert repr(text) in told.value.detail
+
+
+@pytest.mark.parametrize("text", ["0s", "5", "-5m", "often", "999999999999y"])
+def test_a_window_that_cannot_be_read_is_told(text: str) -> None:
+    """`every` must be a duration above 0."""
+    with pytest.raises(ProblemError, match="every: expected a duration above 0"):
+        HistoryParameters(measurement="climate", every=text).query()
+
+
+async def test_an_empty_history_is_well_formed() -> None:
+    """No rows: an empty list in JSON, the head alone in CSV, nothing in NDJSON."""
+    assert json.loads(await body(ManyRows(), "json"))["readings"] == []
+    assert await body(ManyRows(), "csv") == "time,device,t,note,later\r\n"
+    assert await body(ManyRows(), "ndjson") == ""
+
+
+async def test_a_limit_stops_the_store() -> None:
+    """With a limit, no more chunks are read than are needed, and the answer says that it is cut off."""
+    store = ManyRows(*[[row(10 * i + j) for j in range(10)] for i in range(100)])
+    answer = json.loads(await body(store, "json", limit=15))
+    assert (answer["count"], answer["truncated"]) == (15, True)
+    assert store.given == 2
+
+
+class NoRows(ManyRows):
+    """A store that cannot be read."""
+
+    async def history(self, _startup: str, _query: Query) -> AsyncGenerator[list[Row]]:
+        raise StoreUnavailable("the disk is gone")
+        yield []
+
+
+@pytest.mark.parametrize("format_", ["json", "csv", "ndjson"])
+async def test_a_store_that_cannot_be_read_is_told_before_the_answer_begins(format_: Format) -> None:
+    """The error comes while it still can be a status: an answer that broke off would look like a short one."""
+    parameters = HistoryParameters(measurement="climate", format=format_)
+    as_store: Store = NoRows()  # type: ignore[assignment]  # it is read only
+    with pytest.raises(StoreUnavailable):
+        await stream(STARTUP, as_store, parameters, QUERY)
+
+
+async def test_csv_is_safe_in_a_spreadsheet() -> None:
+    """Commas, quotes and line breaks survive; a text that a spreadsheet would run as a formula is defused."""
+    notes = ['a,"b"\nc', "=1+1", "@x", "plain"]
+    text = await body(ManyRows([row(i, note=note) for i, note in enumerate(notes)]), "csv")
+    cells = [line[3] for line in list(csv.reader(io.StringIO(text)))[1:]]
+    assert cells == ['a,"b"\nc', "'=1+1", "'@x", "plain"]

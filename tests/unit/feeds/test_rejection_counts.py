@@ -1,0 +1,91 @@
+"""Rejections are counted into each startup's own store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.errors import StoreUnavailable
+from gateway.feeds.rejection_counts import RejectionCounter
+from gateway.model import UNROUTED, Code, Reason, Rejection
+from gateway.stores.contract import Query
+from gateway.stores.sqlite import SqliteStore
+from tests.servers import eventually
+
+
+def rejection(startup: str, device: str, *codes: Code, records: tuple[int, ...] = ()) -> Rejection:
+    reasons = tuple(Reason(code, "/t", "a number", "nothing") for code in codes)
+    return Rejection(startup, device, f"testbed/{startup}/{device}/climate", b"", 1, reasons, records)
+
+
+async def counted(store: SqliteStore, startup: str) -> list[tuple[dict[str, str], object]]:
+    query = Query("gateway_rejections", 0, 1 << 62)
+    rows = [row async for chunk in store.history(startup, query) for row in chunk]
+    return [(dict(row.tags), row.fields["count"]) for row in rows]
+
+
+async def test_codes_are_counted_by_device_and_startup(tmp_path: Path) -> None:
+    """Each startup gets the counts of its own devices alone, by code; a device that cannot be one is not named."""
+    store = SqliteStore(tmp_path)
+    await store.open()
+    counter = RejectionCounter(
+        store, lambda _startup, device: len(device) == 1, lambda topic: "climate" if topic else ""
+    )
+    counter.add(
+        [rejection("acme", "a", Code.MISSING, Code.MISSING, Code.BAD_TIME), rejection("acme", "a", Code.MISSING)]
+    )
+    counter.add([rejection("acme", "no name", Code.BAD_DEVICE), rejection("birch", "b", Code.MISSING, records=(1, 4))])
+    counter.add([rejection(UNROUTED, "x", Code.NO_RULE)])
+    await counter.write()
+    await counter.write()
+    assert sorted(await counted(store, "acme"), key=str) == [
+        ({"code": "bad_device", "measurement": "climate"}, 1),
+        ({"code": "bad_time", "device": "a", "measurement": "climate"}, 1),
+        ({"code": "missing", "device": "a", "measurement": "climate"}, 2),
+    ]
+    assert await counted(store, "birch") == [({"code": "missing", "device": "b", "measurement": "climate"}, 2)]
+    await store.close()
+
+
+async def test_counts_wait_while_the_store_is_away(tmp_path: Path) -> None:
+    """What could not be written is written with the next, added up."""
+    store = SqliteStore(tmp_path)
+    await store.open()
+
+    class Away(SqliteStore):
+        async def write(self, startup: str, lines: object) -> None:
+            raise StoreUnavailable("away")
+
+    counter = RejectionCounter(Away(tmp_path), lambda _startup, _device: True, lambda _topic: "")
+    counter.add([rejection("acme", "a", Code.MISSING)])
+    await counter.write()
+    counter.add([rejection("acme", "a", Code.MISSING)])
+    counter._store = store
+    await counter.write()
+    assert await counted(store, "acme") == [({"code": "missing", "device": "a"}, 2)]
+    await store.close()
+
+
+async def test_no_startup_waits_for_anothers_store(tmp_path: Path) -> None:
+    """While the store of one startup hangs the counts of another are written."""
+
+    class Hanging(SqliteStore):
+        async def write(self, startup: str, lines: Sequence[bytes]) -> None:
+            if startup == "acme":
+                await asyncio.Event().wait()
+            await super().write(startup, lines)
+
+    store = Hanging(tmp_path)
+    await store.open()
+    counter = RejectionCounter(store, lambda _startup, _device: True, lambda _topic: "")
+    counter.add([rejection("acme", "a", Code.MISSING), rejection("birch", "b", Code.MISSING)])
+    writing = asyncio.create_task(counter.write())
+
+    async def is_counted() -> bool:
+        return await counted(store, "birch") != []
+
+    await eventually(is_counted)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    await store.close()

@@ -1,0 +1,81 @@
+"""JSON payloads: one object or an array of them, validated in one pass or read as plain values."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.model import Code, Reason
+from gateway.payloads import json_format
+from gateway.rules.validator import Validator
+from tests.builders import rule
+
+VALIDATOR = Validator(rule())
+
+
+@pytest.mark.parametrize(
+    ("payload", "count"),
+    [
+        (b'{"value": 1}', 1),
+        (b' \t\r\n{"value": 1}\n', 1),
+        (b'[{"value": 1}]', 1),
+        (b'\n [{"value": 1}, {"value": 2}]', 2),
+    ],
+)
+def test_good_payloads(payload: bytes, count: int) -> None:
+    """An object is one record, an array as many as it has; blanks around them do not matter."""
+    assert len(json_format.validated(payload, VALIDATOR.one, VALIDATOR.many)) == count
+    plain = json_format.records(payload)
+    assert isinstance(plain, list)
+    assert len(plain) == count
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"", b"{", b'{"value": "1"}', b"[1]", b'[[{"value": 1}]]', b"null"])
+def test_bad_payloads_do_not_pass(payload: bytes) -> None:
+    """What is not JSON, or against the schema, does not pass."""
+    with pytest.raises(ValidationError):
+        json_format.validated(payload, VALIDATOR.one, VALIDATOR.many)
+
+
+@pytest.mark.parametrize(
+    ("payload", "got"),
+    [
+        (b"", "an empty payload"),
+        (b"{", "1 bytes, '{'"),
+        (b"t=20.5;h=40", "11 bytes, 't=20.5;h=40'"),
+        (b"\xff\xfe\x00", r"3 bytes, '\\xff\\xfe\x00'"),
+        (b"x" * 100, f"100 bytes, '{'x' * 24}'…"),
+        (b"[" * 500, f"500 bytes, '{'[' * 24}'…"),
+        (b'{"a": 1} {"b": 2}', '17 bytes, \'{"a": 1} {"b": 2}\''),
+        (b"\xef\xbb\xbf{}", r"5 bytes, '\ufeff{}'"),
+        (b'{"a": "\\ud800"}', '15 bytes, \'{"a": "\\\\ud800"}\''),
+        (b"{'a': 1}", "8 bytes, \"{'a': 1}\""),
+    ],
+)
+def test_not_json(payload: bytes, got: str) -> None:
+    """What is not JSON is told with its first bytes, and with the parser's word on where it goes wrong."""
+    found = json_format.records(payload)
+    assert isinstance(found, Reason)
+    assert (found.code, found.where, found.expected) == (
+        Code.NOT_JSON,
+        "payload",
+        "a JSON object or array of objects",
+    )
+    assert found.got == got
+    assert found.hint
+
+
+def test_empty_array() -> None:
+    """An array without a record is told as empty."""
+    assert json_format.records(b" [ ]") == Reason(
+        Code.EMPTY, "payload", "at least one object in the array", "an empty array"
+    )
+
+
+@pytest.mark.parametrize(("payload", "value"), [(b"5", 5), (b"null", None), (b'"a"', "a"), (b"NaN", None)])
+def test_a_value_is_one_record(payload: bytes, value: object) -> None:
+    """A lone value is one record, which the validator refuses with its reasons."""
+    found = json_format.records(payload)
+    assert isinstance(found, list)
+    assert len(found) == 1
+    assert found == [value] or payload == b"NaN"

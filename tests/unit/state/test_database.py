@@ -1,0 +1,316 @@
+"""The state file: group commit, failing work, formats, reading it from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import Mock
+
+import pytest
+
+from gateway.errors import StateUnavailable, Stopped
+from gateway.model import Counts
+from gateway.state import ledger
+from gateway.state.database import FILE_NAME, FORMAT, Database, _commit, read_only
+from tests.builders import database
+
+
+def put(key: str, startup: str = "acme") -> Callable[[sqlite3.Connection], str]:
+    def work(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT INTO series VALUES (?, ?)", (startup, key))
+        return key
+
+    return work
+
+
+def keys(connection: sqlite3.Connection) -> list[str]:
+    return [key for (key,) in connection.execute("SELECT key FROM series ORDER BY key")]
+
+
+async def test_write_returns_what_the_work_returns(tmp_path: Path) -> None:
+    """What a piece of work returns is what its caller gets, and what it wrote can be read."""
+    async with database(tmp_path / FILE_NAME) as state:
+        assert await state.write(put("a")) == "a"
+        assert await state.read(keys) == ["a"]
+
+
+def modes(directory: Path) -> dict[str, str]:
+    """The modes of a directory and of all below it, by name."""
+    return {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in [directory, *directory.rglob("*")]}
+
+
+async def test_the_state_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """The directory, and the three files that SQLite has while it is open."""
+    async with database(tmp_path / "state" / FILE_NAME) as state:
+        await state.write(put("a"))
+        found = await asyncio.to_thread(modes, tmp_path / "state")
+    assert found == {"state": "0o700"} | dict.fromkeys((FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"), "0o600")
+
+
+async def test_what_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    """An operator may let a group read it."""
+    tmp_path.chmod(0o750)
+    (tmp_path / FILE_NAME).touch()
+    (tmp_path / FILE_NAME).chmod(0o640)
+    async with database(tmp_path / FILE_NAME) as state:
+        await state.write(put("a"))
+        assert set((await asyncio.to_thread(modes, tmp_path)).values()) == {"0o750", "0o640"}
+
+
+def test_a_state_of_another_account_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks with an account that may not look into the directory is told which one to use."""
+    monkeypatch.setattr(Path, "exists", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(StateUnavailable, match="Permission denied; use the account that the gateway runs as"):
+        read_only(tmp_path / FILE_NAME, keys)
+
+
+async def test_many_writes_share_a_commit(tmp_path: Path) -> None:
+    """Writes that come while a commit runs are in the next one together, and all of them are on disk."""
+    async with database(tmp_path / FILE_NAME) as state:
+        begun, go_on = threading.Event(), threading.Event()
+        transactions: list[str] = []
+
+        def slow(connection: sqlite3.Connection) -> None:
+            connection.set_trace_callback(transactions.append)
+            begun.set()
+            go_on.wait(10)
+
+        first = asyncio.create_task(state.write(slow))
+        await asyncio.to_thread(begun.wait, 10)
+        others = [asyncio.create_task(state.write(put(f"{i:03}"))) for i in range(200)]
+        await asyncio.sleep(0)  # each has submitted its work
+        go_on.set()
+        await asyncio.gather(first, *others)
+        assert transactions.count("COMMIT") == 2
+        assert len(await state.read(keys)) == 200
+
+
+async def test_failing_work_is_rolled_back_alone(tmp_path: Path) -> None:
+    """Of a group, work that raises is undone and its caller told; the others are written."""
+
+    def fails(connection: sqlite3.Connection) -> None:
+        put("lost")(connection)
+        raise KeyError("mine")
+
+    async with database(tmp_path / FILE_NAME) as state:
+        results = await asyncio.gather(
+            state.write(put("a")),
+            state.write(fails),
+            state.write(put("a")),
+            state.write(put("b")),
+            return_exceptions=True,
+        )
+        assert (results[0], results[3]) == ("a", "b")
+        assert isinstance(results[1], KeyError)
+        assert isinstance(results[2], StateUnavailable)
+        assert "UNIQUE" in str(results[2])
+        assert await state.read(keys) == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("database or disk is full"), KeyError("disk is full")])
+async def test_disk_that_cannot_be_written(tmp_path: Path, error: Exception) -> None:
+    """Where the transaction itself cannot go on, every caller is told, nothing is written, and later writes work."""
+
+    def full(connection: sqlite3.Connection) -> None:
+        put("lost")(connection)
+        connection.execute("ROLLBACK")  # as SQLite does by itself when the disk is full
+        raise error
+
+    async with database(tmp_path / FILE_NAME) as state:
+        results = await asyncio.gather(state.write(put("a")), state.write(full), return_exceptions=True)
+        assert isinstance(results[1], StateUnavailable)
+        assert "disk is full" in str(results[1])
+        await state.write(put("b"))
+        written = await state.read(keys)
+        assert ("a" in written) == (results[0] == "a")
+        assert "b" in written
+
+
+def test_disk_that_cannot_even_roll_back() -> None:
+    """Where the disk fails in a rollback too, the callers are told, and the writer does not die of it."""
+
+    class Failing:
+        in_transaction = True
+
+        def execute(self, statement: str) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    (outcome,) = _commit(cast(sqlite3.Connection, Failing()), [cast(Any, None)])
+    assert isinstance(outcome, StateUnavailable)
+    assert "disk I/O error" in str(outcome)
+
+
+async def test_cancelled_caller_harms_nobody(tmp_path: Path) -> None:
+    """A caller that is cancelled while its work waits leaves the others of its group as they are."""
+    async with database(tmp_path / FILE_NAME) as state:
+        tasks = [asyncio.create_task(state.write(put(str(i)))) for i in range(3)]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert (results[0], results[2]) == ("0", "2")
+        assert isinstance(results[1], asyncio.CancelledError)
+
+
+async def test_reopen(tmp_path: Path) -> None:
+    """What was written is there after a restart; the directory is made where there is none."""
+    path = tmp_path / "deep/down" / FILE_NAME
+    async with database(path) as state:
+        await state.write(put("a"))
+    async with database(path) as state:
+        assert await state.read(keys) == ["a"]
+
+
+async def test_close_finishes_what_was_submitted(tmp_path: Path) -> None:
+    """Work that was submitted before `close` is written, and its caller told."""
+    state = Database(tmp_path / FILE_NAME)
+    await state.open()
+    writes = [asyncio.create_task(state.write(put(f"{i:02}"))) for i in range(50)]
+    await asyncio.sleep(0)
+    await state.close()
+    assert await asyncio.gather(*writes) == [f"{i:02}" for i in range(50)]
+    assert len(await asyncio.to_thread(read_only, state.path, keys)) == 50
+
+
+async def test_nothing_after_close(tmp_path: Path) -> None:
+    """From the moment that it closes, the database takes nothing more: nobody waits for ever. Closing twice is fine."""
+    state = Database(tmp_path / FILE_NAME)
+    await state.open()
+    closing = asyncio.create_task(state.close())
+    await asyncio.sleep(0)
+    with pytest.raises(Stopped):
+        await asyncio.wait_for(state.write(put("late")), 5)
+    with pytest.raises(Stopped):
+        await asyncio.wait_for(state.read(keys), 5)
+    await closing
+    await state.close()
+    with pytest.raises(Stopped):
+        await state.read(keys)
+
+
+async def test_close_waits_for_a_read(tmp_path: Path) -> None:
+    """A read that runs while the database is closed still gets its answer."""
+    state = Database(tmp_path / FILE_NAME)
+    await state.open()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> list[str]:
+        begun.set()
+        go_on.wait(10)
+        return keys(connection)
+
+    reading = asyncio.create_task(state.read(slow))
+    await asyncio.to_thread(begun.wait, 10)
+    closing = asyncio.create_task(state.close())
+    await asyncio.sleep(0)
+    go_on.set()
+    assert await reading == []
+    await closing
+
+
+async def test_newer_format(tmp_path: Path) -> None:
+    """State that a newer gateway wrote is left alone."""
+    path = tmp_path / FILE_NAME
+    async with database(path):
+        pass
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    connection.close()
+    with pytest.raises(StateUnavailable, match=f"expected state of format {FORMAT}; it has {FORMAT + 1}.*newer"):
+        await Database(path).open()
+
+
+async def test_no_state_file(tmp_path: Path) -> None:
+    """What is no SQLite file, or lies where no directory can be, is told in words."""
+    (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 100)
+    with pytest.raises(StateUnavailable, match="expected a state file of the gateway"):
+        await Database(tmp_path / FILE_NAME).open()
+    with pytest.raises(StateUnavailable, match="expected a directory to keep state in"):
+        await Database(tmp_path / FILE_NAME / "below" / FILE_NAME).open()
+    with pytest.raises(StateUnavailable, match="expected a state file of the gateway"):
+        await Database(tmp_path).open()
+
+
+async def test_read_only_beside_a_running_gateway(tmp_path: Path) -> None:
+    """The command line can look into the state of a gateway that runs, and of one that does not."""
+    path = tmp_path / FILE_NAME
+    async with database(path) as state:
+        await state.write(put("a"))
+        assert await asyncio.to_thread(read_only, path, keys) == ["a"]
+    assert await asyncio.to_thread(read_only, path, keys) == ["a"]
+
+
+def test_read_only_without_a_file(tmp_path: Path) -> None:
+    """Where no gateway ever ran there is nothing to read, and nothing is made."""
+    with pytest.raises(StateUnavailable, match="start it with `gateway run`"):
+        read_only(tmp_path / FILE_NAME, keys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_read_only_of_something_else(tmp_path: Path) -> None:
+    """A file that is no state of ours is told in words."""
+    (tmp_path / "text").write_bytes(b"no database at all" * 100)
+    with pytest.raises(StateUnavailable, match="cannot be read: file is not a database"):
+        read_only(tmp_path / "text", keys)
+    (tmp_path / FILE_NAME).write_bytes(b"")
+    with pytest.raises(StateUnavailable, match="cannot be read: no such table"):
+        read_only(tmp_path / FILE_NAME, keys)
+
+
+async def test_reading_cannot_write(tmp_path: Path) -> None:
+    """What a reader changes is not kept."""
+    async with database(tmp_path / FILE_NAME) as state:
+        await state.read(put("a"))
+        assert await state.read(keys) == []
+
+
+async def test_durable_settings(tmp_path: Path) -> None:
+    """A commit that returned survives a power cut: WAL, and a full fsync with each commit."""
+
+    def pragmas(connection: sqlite3.Connection) -> list[object]:
+        return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+
+    async with database(tmp_path / FILE_NAME) as state:
+        assert await state.write(pragmas) == ["wal", 2]
+
+
+async def test_ledger_adds_up(tmp_path: Path) -> None:
+    """The ledger adds what each transaction brings, per startup."""
+    async with database(tmp_path / FILE_NAME) as state:
+        await state.write(
+            lambda connection: ledger.add(connection, {"acme": Counts(received=3, accepted=2, rejected=1)})
+        )
+        await state.write(lambda connection: ledger.add(connection, {"acme": Counts(stored=2), "beta": Counts()}))
+        balance = await state.read(ledger.balance)
+    assert balance == {"acme": Counts(received=3, accepted=2, rejected=1, stored=2), "beta": Counts()}
+    assert all(counts.balanced for counts in balance.values())
+    assert Counts.total(balance) == balance["acme"]
+
+
+async def test_a_cancelled_read_keeps_the_connection_until_it_ends(tmp_path: Path) -> None:
+    """Who stops waiting for a read does not let the next one, or the closing, at the connection while it still runs."""
+    database = Database(tmp_path / "state.db")
+    await database.open()
+    began, may_end = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def slow(_connection: sqlite3.Connection) -> None:
+        began.set()
+        may_end.wait(5)
+        order.append("slow")
+
+    first = asyncio.create_task(database.read(slow))
+    await asyncio.to_thread(began.wait, 5)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    second = asyncio.create_task(database.read(lambda _connection: order.append("second")))
+    closing = asyncio.create_task(database.close())
+    await asyncio.wait((second, closing), timeout=0.05)
+    assert order == []
+    may_end.set()
+    await asyncio.gather(second, closing)
+    assert order == ["slow", "second"]

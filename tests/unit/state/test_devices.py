@@ -1,0 +1,148 @@
+"""Devices and series: what is remembered, how long, and how many."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import StateUnavailable
+from gateway.state.database import FILE_NAME, Database
+from gateway.state.devices import SILENT_AFTER_NS, Device, DeviceRegistry
+from gateway.timestamps import NS
+from tests.builders import NOW, database
+
+LIMITS = {"acme": 3, "beta": 3}
+
+
+def rename(table: str, to: str, connection: sqlite3.Connection) -> None:
+    connection.execute(f"ALTER TABLE {table} RENAME TO {to}")
+
+
+def saw(registry: DeviceRegistry, startup: str, device: str, now_ns: int, accepted: int, rejected: int) -> None:
+    """A batch of one device with so many records of each kind."""
+    registry.saw(startup, [device] * accepted, now_ns)
+    if rejected:
+        registry.saw_rejected(startup, device, rejected, now_ns)
+
+
+async def reopened(state: Database) -> DeviceRegistry:
+    registry = DeviceRegistry(state, LIMITS)
+    await registry.open()
+    return registry
+
+
+async def test_devices_are_remembered(tmp_path: Path) -> None:
+    """Devices and their counts are there after a restart, by name; new counts are added to the old."""
+    async with database(tmp_path / FILE_NAME) as state:
+        registry = await reopened(state)
+        saw(registry, "acme", "th-2", NOW, 1, 0)
+        saw(registry, "acme", "th-1", NOW, 5, 0)
+        saw(registry, "acme", "th-1", NOW + 1, 2, 3)
+        saw(registry, "beta", "b-1", NOW, 1, 0)
+        await registry.save()
+    async with database(tmp_path / FILE_NAME) as state:
+        registry = await reopened(state)
+        saw(registry, "acme", "th-2", NOW + 9, 1, 0)
+        await registry.save()
+        assert (await reopened(state)).devices("acme") == [
+            Device("acme", "th-1", NOW, NOW + 1, 7, 3, NOW + 1),
+            Device("acme", "th-2", NOW, NOW + 9, 2, 0, 0),
+        ]
+        assert registry.devices("nobody") == []
+
+
+async def test_series_are_remembered(tmp_path: Path) -> None:
+    """Series are handed over once after a restart; one that comes twice is one."""
+    async with database(tmp_path / FILE_NAME) as state:
+        registry = await reopened(state)
+        registry.saw_series("acme", ["a", "b"])
+        await registry.save()
+        registry.saw_series("acme", ["b", "c"])
+        await registry.save()
+        again = await reopened(state)
+        assert set(again.series("acme")) == {"a", "b", "c"}
+        assert set(again.series("acme")) == set()
+
+
+async def test_save_that_failed_is_tried_again(tmp_path: Path) -> None:
+    """What could not be written is not forgotten: the next save writes it, with what came meanwhile."""
+    async with database(tmp_path / FILE_NAME) as state:
+        registry = await reopened(state)
+        saw(registry, "acme", "th-1", NOW, 1, 0)
+        registry.saw_series("acme", ["a"])
+        await state.write(partial(rename, "devices", "away"))
+        with pytest.raises(StateUnavailable):
+            await registry.save()
+        registry.saw_series("acme", ["b"])
+        await state.write(partial(rename, "away", "devices"))
+        await registry.save()
+        again = await reopened(state)
+        assert [device.device for device in again.devices("acme")] == ["th-1"]
+        assert set(again.series("acme")) == {"a", "b"}
+
+
+async def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
+    """Saving without a change does not touch the disk."""
+    async with database(tmp_path / FILE_NAME) as state:
+        registry = await reopened(state)
+        saw(registry, "acme", "th-1", NOW, 1, 0)
+        await registry.save()
+
+        def changes(connection: sqlite3.Connection) -> int:
+            return connection.total_changes
+
+        before = await state.write(changes)
+        await registry.save()
+        assert await state.write(changes) == before
+
+
+async def test_limits(tmp_path: Path) -> None:
+    """Names beyond the quota, of nobody's startup, or that cannot be a device's, are not remembered."""
+    async with database(tmp_path / FILE_NAME) as state:
+        registry = await reopened(state)
+        for name in ("th-1", "bad name", "", "x" * 65, "th-2", "th-3", "th-4"):
+            saw(registry, "acme", name, NOW, 1, 0)
+        saw(registry, "_unrouted", "th-1", NOW, 0, 1)
+        saw(registry, "acme", "th-1", NOW + 1, 1, 0)
+        assert [(device.device, device.accepted) for device in registry.devices("acme")] == [
+            ("th-1", 2),
+            ("th-2", 1),
+            ("th-3", 1),
+        ]
+        assert registry.devices("_unrouted") == []
+
+
+@pytest.mark.parametrize(
+    ("last", "rejected", "state"),
+    [
+        (NOW, 0, "ok"),
+        (NOW, NOW - 1, "ok"),
+        (NOW, NOW, "rejected"),
+        (NOW - SILENT_AFTER_NS, 0, "ok"),
+        (NOW - SILENT_AFTER_NS - 1, 0, "silent"),
+        (NOW - SILENT_AFTER_NS - 1, NOW - SILENT_AFTER_NS - 1, "silent"),
+    ],
+)
+def test_states(last: int, rejected: int, state: str) -> None:
+    """A device is silent after five minutes, rejected while its newest batch was, and ok else."""
+    device = Device("acme", "th-1", NOW - NS, last, 1, 1, rejected)
+    assert device.state(NOW) == state
+    assert device.as_json(NOW)["state"] == state
+
+
+def test_as_json() -> None:
+    """A device's JSON has its times in RFC 3339; one that was never rejected has no such time."""
+    told = Device("acme", "th-1", NOW, NOW + NS, 5).as_json(NOW)
+    assert told == {
+        "device": "th-1",
+        "state": "ok",
+        "first_seen": "2026-11-18T11:06:40Z",
+        "last_seen": "2026-11-18T11:06:41Z",
+        "accepted": 5,
+        "rejected": 0,
+        "last_rejected": None,
+    }
+    assert Device("acme", "th-1", NOW, NOW, 5, 1, NOW).as_json(NOW)["last_rejected"] == "2026-11-18T11:06:40Z"

@@ -1,0 +1,35 @@
+"""What the session at the broker may be subscribed to, over restarts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import StateUnavailable
+from gateway.state.subscriptions import SubscriptionFile
+
+
+def test_what_an_earlier_run_had_is_dropped(tmp_path: Path) -> None:
+    """Each filter that was ever subscribed to and is not wanted now; one that is wanted again is no more among them."""
+    path = tmp_path / "subscribed.json"
+    assert SubscriptionFile(path).change(["a/#", "b"]) == []
+    assert SubscriptionFile(path).change(["$share/g/a/#"]) == ["a/#", "b"]
+    again = SubscriptionFile(path)
+    assert sorted(again.change(["a/#"])) == ["$share/g/a/#", "b"]
+    assert sorted(again.change([])) == ["$share/g/a/#", "a/#", "b"]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "[", "null"])
+def test_a_broken_file_is_none(tmp_path: Path, text: str) -> None:
+    """It is written anew."""
+    path = tmp_path / "subscribed.json"
+    path.write_text(text)
+    assert SubscriptionFile(path).change(["a"]) == []
+    assert SubscriptionFile(path).change([]) == ["a"]
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """With its name."""
+    with pytest.raises(StateUnavailable, match=r"subscribed\.json"):
+        SubscriptionFile(tmp_path / "none" / "subscribed.json").change(["a"])
