@@ -6,7 +6,7 @@ ARGS ?=
 
 .PHONY: help demo test test-lowest test-stack bench lint format lock servers clean
 
-help:  ## what there is
+help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
 
 demo: $(VENV)/demo  ## run everything on embedded defaults: broker, gateway, store, web page, devices
@@ -29,7 +29,7 @@ bench: $(VENV)/test servers  ## measure, against real servers: a short form, or 
 lint: $(VENV)/test  ## run the checks of .pre-commit-config.yaml on all files
 	@$(BIN)/pre-commit run --all-files $(ARGS)
 
-format: $(VENV)/test  ## put the code in order
+format: $(VENV)/test  ## format the code, repair what can be repaired
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -39,7 +39,7 @@ lock: $(VENV)/test  ## write requirements/ anew from pyproject.toml; ARGS=--upgr
 servers:  ## install the servers that the tests talk to (Debian; elsewhere say what is missing)
 	@scripts/install-servers
 
-clean:  ## forget the environments and all state
+clean:  ## remove the environments and all state
 	rm -rf $(VENV) $(LOWEST) var .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/demo: requirements/demo.txt requirements/uv.txt pyproject.toml scripts/make-venv
