@@ -59,7 +59,7 @@ class SignIn:
             seconds = formatting.plural(math.ceil(wait), "second")
             self._problem.set_text(f"Too many wrong tokens came from your address. Try again in {seconds}.")
             return
-        principal = self._services.tokens.who(str(event.args))
+        principal = self._services.tokens.principal(str(event.args))
         if principal is None:
             self._throttle.failed(self._address, now)
             self._problem.set_text(WRONG)

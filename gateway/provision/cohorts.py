@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -15,19 +14,6 @@ from gateway.provision.plan import Plan, Server, Step
 
 DATA_KINDS = frozenset({"bucket"})
 """What holds data: removed only where that is asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """Who joins: `slug` or `slug=Name`."""
-
-    slug: str
-    name: str
-
-    @classmethod
-    def parse(cls, text: str) -> Member:
-        slug, _, name = text.partition("=")
-        return cls(slug, name or slug.replace("-", " ").title())
 
 
 def find(config: Config, slug: str) -> Startup:

@@ -18,7 +18,7 @@ class Endpoints:
 
     mqtt: str
     http: str
-    grafana: str
+    grafana: str = ""
 
 
 def handout(

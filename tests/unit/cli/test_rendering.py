@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console, RenderableType
 
 from gateway.cli import rendering
-from gateway.cli.demo import Doors, Report
+from gateway.cli.demo import Access, Report
 from gateway.ingest.pipeline import Evaluation
 from gateway.model import UNROUTED, Code, Counts, Reading, Reason, Rejection
+from gateway.provision.handout import Endpoints
 from gateway.state.dead_letters import DeadLetter
 from tests.builders import NOW
 
@@ -42,8 +43,8 @@ def replayed_again() -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "what",
     [
-        rendering.letters([DeadLetter(1, HOSTILE)]),
-        rendering.letter(DeadLetter(1, HOSTILE)),
+        rendering.dead_letters([DeadLetter(1, HOSTILE)]),
+        rendering.dead_letter(DeadLetter(1, HOSTILE)),
         rendering.evaluation(Evaluation(rejection=HOSTILE)),
         rendering.evaluation(Evaluation([Reading("acme", "t", "m", {}, {"s": ESCAPE}, NOW)], [f's="{ESCAPE}"'])),
         rendering.replayed(replayed_again()),
@@ -52,7 +53,7 @@ def replayed_again() -> list[dict[str, Any]]:
             "rejection", {"time": "now", "device": "", "topic": ESCAPE, "reasons": replayed_again()[1]["reasons"]}
         ),
     ],
-    ids=["letters", "letter", "rejected", "accepted", "replayed", "reading", "rejection"],
+    ids=["dead letters", "dead letter", "rejected", "accepted", "replayed", "reading", "rejection"],
 )
 def test_devices_do_not_command_the_terminal(what: RenderableType) -> None:
     """Control characters that a device sent are shown, never sent to the terminal."""
@@ -61,9 +62,9 @@ def test_devices_do_not_command_the_terminal(what: RenderableType) -> None:
     assert r"\x1b]0;owned\x07\x9b2J" in text
 
 
-def test_letters_say_how_many_reasons() -> None:
+def test_dead_letters_show_how_many_reasons() -> None:
     """A list has the first reason of each letter, and how many more there are."""
-    assert "(+1 more)" in shown(rendering.letters([DeadLetter(1, HOSTILE)]))
+    assert "(+1 more)" in shown(rendering.dead_letters([DeadLetter(1, HOSTILE)]))
 
 
 def test_replayed() -> None:
@@ -113,10 +114,10 @@ def test_the_ledger_fits_a_terminal() -> None:
     assert "…" not in out.file.getvalue()
 
 
-def test_long_topics_in_the_list_of_letters() -> None:
+def test_long_topics_in_the_list_of_dead_letters() -> None:
     """A topic of 60 kB takes a line or two of the list, not a thousand."""
     long = Rejection("acme", "x" * 60_000, "testbed/acme/" + "x" * 60_000, b"", NOW, HOSTILE.reasons)
-    assert len(shown(rendering.letters([DeadLetter(1, long)]))) < 3000
+    assert len(shown(rendering.dead_letters([DeadLetter(1, long)]))) < 3000
 
 
 def test_health() -> None:
@@ -125,9 +126,9 @@ def test_health() -> None:
     assert text == "✓ broker\n✗ disk: full [100%]\n"
 
 
-def test_doors() -> None:
+def test_access() -> None:
     """The demo says where to look, and with which tokens."""
-    text = shown(rendering.doors(Doors("http://h:1", "mqtt://h:2", {"acme": "tok"}, "op")))
+    text = shown(rendering.access(Access(Endpoints("mqtt://h:2", "http://h:1"), {"acme": "tok"}, "op")))
     for part in ("http://h:1", "http://h:1/docs", "mqtt://h:2", "token of acme", "tok", "token of operators"):
         assert part in text
 
