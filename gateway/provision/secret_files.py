@@ -31,7 +31,7 @@ class SecretFiles:
         except OSError as error:
             raise ProvisionError(f"{self.path(name)}: expected a readable secret; {error.strerror}") from error
         except UnicodeDecodeError:
-            raise ProvisionError(f"{self.path(name)}: expected a readable secret; it is not text in UTF-8") from None
+            raise ProvisionError(f"{self.path(name)}: expected a readable secret; it is not valid UTF-8") from None
 
     def write(self, name: str, secret: str) -> None:
         """Keep a secret, in place of an older one."""

@@ -45,7 +45,7 @@ def test_check_good_json(run: Command, tmp_path: Path) -> None:
         "ok": True,
         "startups": 1,
         "rules": 1,
-        "warnings": ["acme: its programme ended on 2020-01-01; its messages are refused"],
+        "warnings": ["acme: its programme ended on 2020-01-01; its messages are rejected"],
     }
 
 

@@ -144,7 +144,7 @@ def test_wrong_file_name(tmp_path: Path, name: str) -> None:
 def test_ended_programme_is_a_warning(tmp_path: Path) -> None:
     """A startup whose programme has ended still loads, with a warning; one without an end has none."""
     loaded = load(write_config(tmp_path, acme=f"until: 2020-01-31\n{STARTUP}", beta=STARTUP.replace("acme", "beta")))
-    assert loaded.warnings == ("acme: its programme ended on 2020-01-31; its messages are refused",)
+    assert loaded.warnings == ("acme: its programme ended on 2020-01-31; its messages are rejected",)
 
 
 def test_a_startup_names_its_store(tmp_path: Path) -> None:

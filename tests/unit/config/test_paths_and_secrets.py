@@ -83,7 +83,7 @@ def test_no_store_takes_the_token_of_another(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(None, "No such file"), (b" \n", "it is empty"), (b"\xff\xfe", "not text in UTF-8")]
+    ("content", "says"), [(None, "No such file"), (b" \n", "it is empty"), (b"\xff\xfe", "not valid UTF-8")]
 )
 def test_secret_file_unusable(tmp_path: Path, content: bytes | None, says: str) -> None:
     """A named file that is missing, empty or no text is told, never passed over."""

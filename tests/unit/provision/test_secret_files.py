@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_told(secret_files: SecretFiles) -> None:
     with pytest.raises(ProvisionError, match=r"gateway\.token: expected a readable secret; Is a directory"):
         secret_files.read("gateway")
     secret_files.path("binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(ProvisionError, match=r"binary\.token: expected a readable secret; it is not text"):
+    with pytest.raises(ProvisionError, match=r"binary\.token: expected a readable secret; it is not valid UTF-8"):
         secret_files.read("binary")
 
 
