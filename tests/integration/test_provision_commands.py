@@ -315,7 +315,7 @@ async def test_a_last_day_that_is_over_is_told(gateway: Gateway, config: Path, c
         (("devices", "add", "nobody", "d"), "there are: acme, voltwise"),
         (("devices", "add", "acme", "a/b"), "expected a device name"),
         (("devices", "password", "acme", "d-9"), "has no device 'd-9'"),
-        (("cohort", "close", "autumn", "--export-to", "x"), "no startup is of cohort 'autumn'"),
+        (("cohort", "close", "autumn", "--export-to", "x"), "cohort 'autumn' has no startups"),
     ],
 )
 async def test_mistakes_are_told(gateway: Gateway, config: Path, arguments: tuple[str, ...], says: str) -> None:
@@ -380,7 +380,7 @@ async def test_it_goes_on_after_a_failure_half_way(gateway: Gateway, config: Pat
         YAML().dump({"mosquitto": {"url": network.url}}, config / "provision.yaml")
         broken = await gateway("provision", "apply")
     assert broken.code == 1
-    assert f"1 of {len(steps)} steps done; run it again to go on" in broken.out
+    assert f"1 of {len(steps)} steps done; run it again to continue" in broken.out
     assert "failed: + mosquitto role acme" in broken.out
     assert "no Mosquitto answers" in broken.out
     YAML().dump({"mosquitto": {"url": broker.url}}, config / "provision.yaml")

@@ -54,8 +54,8 @@ def test_a_panel_for_each_field_then_what_concerns_devices() -> None:
         ("locked", "state-timeline"),
         ("state", "state-timeline"),
         ("Last seen: charging", "table"),
-        ("Refused, by reason", "timeseries"),
-        ("Refused, by device", "table"),
+        ("Rejected, by reason", "timeseries"),
+        ("Rejected, by device", "table"),
     ]
 
 
@@ -63,8 +63,8 @@ def test_the_overview_has_every_measurement_and_all_rejections() -> None:
     """One table a measurement, since each has its own columns."""
     greenbed = samples().by_slug["greenbed"]
     assert [one["title"] for one in dashboards.overview(greenbed)["panels"]] == [
-        "Refused, by reason",
-        "Refused, by device",
+        "Rejected, by reason",
+        "Rejected, by device",
         "Last seen: soil",
         "Last seen: pump",
     ]

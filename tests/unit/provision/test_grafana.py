@@ -257,7 +257,7 @@ async def test_another_server_at_the_address_is_told(fake: FakeGrafana, kind: st
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     async with server(fake) as made:
-        with pytest.raises(ProvisionError, match="is no Grafana"):
+        with pytest.raises(ProvisionError, match="is not Grafana"):
             await made.actual(config(acme()))
     await runner.cleanup()
 

@@ -131,7 +131,7 @@ async def test_edited_or_filled_between_plan_and_prune_it_stays(grafana: FakeGra
         grafana.edit_dashboard(BOLT, "bolt-climate", by="bolt", title="Ours")
         by_name = {(step.resource.kind, step.resource.name): step for step in steps}
         for kind, name, told_as in (
-            ("dashboard", "bolt/bolt-climate", "was edited by bolt meanwhile and stays"),
+            ("dashboard", "bolt/bolt-climate", "was edited by bolt in the meantime and stays"),
             ("folder", "bolt", "also holds the dashboard 'Ours'"),
             ("organisation", "bolt", "also holds the dashboard 'Ours'"),
         ):

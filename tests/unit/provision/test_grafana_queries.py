@@ -353,7 +353,7 @@ async def test_a_device_is_silent_when_nothing_came_for_long_enough(tmp_path: Pa
         await post(http, f"{influxd.url}/write", params={"db": "b"}, data="\n".join(lines))
 
         async def heard(each: Any, within_s: float) -> dict[str, float]:
-            query = filled_in(influxql.heard("m", each, within_s), now_ns, 7 * 86_400)
+            query = filled_in(influxql.received("m", each, within_s), now_ns, 7 * 86_400)
             return {series["tags"]["device"]: series["values"][0][1] for series in await ask(http, influxd, query)}
 
         assert await heard(first, 900) == {"sends": 15, "stopped": 0}

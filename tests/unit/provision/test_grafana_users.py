@@ -72,7 +72,7 @@ async def test_an_account_of_the_slugs_name_that_is_somebody_elses_is_a_conflict
     grafana.add_account("acme", "Adam Acme")
     for _ in range(2):
         found = await plan(grafana, config(acme()))
-        assert ["grafana has a user 'acme/acme' already" in str(one) for one in found.conflicts] == [True]
+        assert ["grafana already has a user 'acme/acme'" in str(one) for one in found.conflicts] == [True]
         await apply(grafana, config(acme()))
     assert grafana.orgs_of("acme") == set()
 
@@ -118,7 +118,7 @@ async def test_two_organisations_of_one_slug_are_told(grafana: FakeGrafana) -> N
 async def test_an_organisation_without_the_admin_says_what_to_do(grafana: FakeGrafana) -> None:
     """Grafana's server admins see into no organisation that they are no member of."""
     grafana.add_org(ACME).roles.clear()
-    with pytest.raises(AdminRefused, match="'admin' is no Admin of Grafana's organisation"):
+    with pytest.raises(AdminRefused, match="'admin' is not an Admin of Grafana's organisation"):
         await plan(grafana, config(acme()))
 
 

@@ -87,7 +87,7 @@ def test_nothing_of_another_startup_is_on_it() -> None:
 def test_where_nothing_was_made_it_says_so() -> None:
     """Without credentials, token, Grafana, cohort and end date the page says so, or leaves it out."""
     text = handout(startup("cedar"), CREDENTIALS, Endpoints("mqtt://broker", "http://bed", ""), NOW)
-    assert "nothing new was made" in text
+    assert "no new account" in text
     assert "| Grafana | not set up |" in text
     assert "HTTP API token" not in text
     assert "ends on" not in text

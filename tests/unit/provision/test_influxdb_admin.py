@@ -13,8 +13,8 @@ from gateway.config import Config
 from gateway.config.models import InfluxDB
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
 from gateway.provision import cohorts, run
-from gateway.provision.influxdb import MARK, InfluxDBServer
-from gateway.provision.plan import Plan
+from gateway.provision.influxdb import InfluxDBServer
+from gateway.provision.plan import MARK, Plan
 from gateway.provision.run import Applied
 from gateway.provision.secret_files import SecretFiles
 from tests.builders import config, startup
@@ -249,7 +249,7 @@ async def test_a_bucket_that_others_made_is_a_conflict(site: Site) -> None:
     site.influxdb.make_bucket("tb-acme", DAY, description="somebody's")
     plan = await site.plan()
     (conflict,) = plan.conflicts
-    assert "influxdb has a bucket 'tb-acme' already" in str(conflict)
+    assert "influxdb already has a bucket 'tb-acme'" in str(conflict)
     assert not plan.is_done
     assert "+ influxdb bucket tb-acme" not in lines(plan)
     assert site.influxdb.retention("tb-acme") == DAY
@@ -378,7 +378,7 @@ async def test_the_last_startup_goes(site: Site) -> None:
 async def test_a_wrong_admin_token_is_told(site: Site) -> None:
     """The error says that the admin token was refused, and where."""
     async with site.server(token="wrong") as server:
-        with pytest.raises(AdminRefused, match=f"{site.influxdb.url} refused the admin token .401 unauthorized"):
+        with pytest.raises(AdminRefused, match=f"{site.influxdb.url} rejected the admin token .401 unauthorized"):
             await server.actual(TWO)
 
 

@@ -81,13 +81,13 @@ FOLLOWING = source("old", follows={"token": TOKEN})
 
 
 def test_what_follows_from_something_made_anew_is_changed_with_it() -> None:
-    """Its value is not known yet when the plan is made: it looks alike, or like another, and is told as made anew."""
+    """Its value is not known yet when the plan is made: it looks alike, or like another, and is told as replaced."""
     for there in (source("old"), source("older")):
-        (step,) = diff([FOLLOWING], [there], anew={TOKEN}).steps
-        assert step == Step("update", FOLLOWING, ("token: made anew",))
-    (step,) = diff([FOLLOWING], [], anew={TOKEN}).steps
+        (step,) = diff([FOLLOWING], [there], renewed={TOKEN}).steps
+        assert step == Step("update", FOLLOWING, ("token: replaced",))
+    (step,) = diff([FOLLOWING], [], renewed={TOKEN}).steps
     assert step == Step("create", FOLLOWING, ("url: there",))
-    assert diff([FOLLOWING], [source("old")], anew={Key("influxdb", "token", "read-bolt")}).is_done
+    assert diff([FOLLOWING], [source("old")], renewed={Key("influxdb", "token", "read-bolt")}).is_done
 
 
 def test_what_needs_something_in_conflict_waits() -> None:
@@ -99,15 +99,15 @@ def test_what_needs_something_in_conflict_waits() -> None:
     first = diff([bucket, token, A], [replace(bucket, is_ours=False)])
     assert [step.resource for step in first.steps] == [A]
     there = [source("older"), rule]
-    second = diff([FOLLOWING, rule, B], there, waiting=first.waiting, anew={A.key}, prune=True)
+    second = diff([FOLLOWING, rule, B], there, waiting=first.waiting, renewed={A.key}, prune=True)
     assert [step.resource for step in second.steps] == [B]
     assert (second.conflicts, second.leftover) == ((), ())
 
 
 def test_what_a_server_says_to_leave_alone_is_left_alone() -> None:
-    """Nothing is done to it, whatever is wanted of it and whatever is made anew."""
+    """Nothing is done to it, whatever is wanted of it and whatever is replaced."""
     for there in (FOLLOWING, source("older")):
-        plan = diff([FOLLOWING], [replace(there, is_left_alone=True)], anew={TOKEN}, prune=True)
+        plan = diff([FOLLOWING], [replace(there, is_left_alone=True)], renewed={TOKEN}, prune=True)
         assert (plan.steps, plan.leftover) == ((), ())
 
 
@@ -120,7 +120,7 @@ def test_what_others_made_is_a_conflict() -> None:
     assert plan.conflicts == (Conflict(theirs),)
     assert not plan.is_done
     assert str(plan.conflicts[0]) == (
-        "mosquitto has a role 'a' already, which provisioning did not make: rename or remove it there, then plan again"
+        "mosquitto already has a role 'a', which provisioning did not make: rename or remove it there, then plan again"
     )
 
 

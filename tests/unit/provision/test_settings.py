@@ -105,7 +105,7 @@ def test_a_secret_that_is_nowhere_is_told(value: str | None, monkeypatch: pytest
     """The error says what is missing, and both places where it may be."""
     if value is not None:
         monkeypatch.setenv(VARIABLE, value)
-    with pytest.raises(SecretMissing, match=rf"needs the password: name its file in {FILE_NAME}, or set {VARIABLE}"):
+    with pytest.raises(SecretMissing, match=rf"requires the password: name its file in {FILE_NAME}, or set {VARIABLE}"):
         secret(None, VARIABLE, "the password")
 
 

@@ -250,7 +250,7 @@ async def test_a_read_token_that_is_made_anew_reaches_grafana_in_the_same_run(
     plan = await site.plan()
     token, source = plan.steps
     assert token.resource.key == (server, "token", name)
-    assert (str(source), source.changes) == (f"~ grafana data source {slug}", ("token: made anew",))
+    assert (str(source), source.changes) == (f"~ grafana data source {slug}", ("token: replaced",))
     await site.apply()
     assert (await site.plan(prune=True)).steps == ()
     sent = {"httpHeaderValue1": f"Token {site.token(f'{server}-{name}')}"}
@@ -301,7 +301,7 @@ async def test_two_stores_of_one_instance_are_refused(site: Site, monkeypatch: p
     """Each would take the other's buckets for left over, and --prune delete them: nothing is planned."""
     monkeypatch.setenv("GATEWAY_PROVISION_INFLUXDB_TOKEN_EAST", TOKEN)
     site.write_provision({"east": {"url": site.default.url.replace("127.0.0.1", "localhost")}})
-    with pytest.raises(ProvisionError, match=r"influxdb and influxdb\.east are one organisation of one InfluxDB"):
+    with pytest.raises(ProvisionError, match=r"influxdb and influxdb\.east are the same organisation of one InfluxDB"):
         await site.plan()
 
 
