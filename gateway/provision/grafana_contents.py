@@ -26,8 +26,8 @@ _TOKEN = "testbedToken"  # noqa: S105  # the name of a setting
 
 
 class Home(NamedTuple):
-    """The place of a startup's readings for Grafana: URL of InfluxDB, bucket, read token (None until it is made), and the
-    resource that makes the token.
+    """The place of a startup's readings for Grafana: URL of InfluxDB, bucket, read token (None until it exists), and
+    the resource that makes the token.
     """
 
     url: str

@@ -180,7 +180,7 @@ async def test_feedback_is_received(server: Server) -> None:
         await eventually(lambda: fleet.clients[0].counters.feedback == 2)
     assert fleet.clients[0].counters.newest_feedback == b"[red]newest"
     assert fleet.totals.feedback == 2
-    assert str(table(fleet.clients, server.url).caption) == "acme-air-01 was told: [red]newest"
+    assert str(table(fleet.clients, server.url).caption) == "feedback to acme-air-01: [red]newest"
 
 
 async def test_mqtt_5(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ async def test_refused_password_is_explained(tmp_path: Path) -> None:
     async with Mosquitto(tmp_path, conf="allow_anonymous false") as server:
         async with running(Fleet(server.url, devices=1, grace=0)) as fleet:
             await eventually(lambda: bool(fleet.heard))
-        assert "refused the connection" in fleet.heard[0]
+        assert "rejected the connection" in fleet.heard[0]
         assert "DEVICES_PASSWORD" in fleet.heard[0]
 
 
@@ -231,7 +231,7 @@ def test_notices_do_not_repeat_themselves(capsys: pytest.CaptureFixture[str]) ->
     """The same sentence from many devices is printed once, another one as well."""
     notices = Notices()
     for sentence in ("a", "b", "a", "b", "a"):
-        notices.tell(sentence)
+        notices.show(sentence)
     assert capsys.readouterr().err == "devices: a\ndevices: b\n"
 
 
