@@ -1,4 +1,4 @@
-"""The command line of the simulated fleet: parse, run, print."""
+"""Command line of the simulated fleet: parse, run, print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The broker: its address, and how to connect to it."""
+"""Broker: its address, and how to connect to it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from devices.signals import Elapsed, Walk, clamp
 
 
 class State(StrEnum):
-    """The states of a connector."""
+    """States of a connector."""
 
     IDLE = "idle"
     PREPARING = "preparing"

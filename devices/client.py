@@ -1,4 +1,4 @@
-"""The MQTT client of one device: it measures on its own clock, and sends when there is a connection.
+"""MQTT client of one device: it measures on its own clock, and sends when there is a connection.
 
     measure -> backlog (bounded, the oldest is dropped) -> publish, QoS 1 -> acknowledged: removed from the backlog
 

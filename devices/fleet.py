@@ -1,4 +1,4 @@
-"""The fleet: its devices, and which of them misbehave; the same for the same seed."""
+"""Fleet: its devices, and which of them misbehave; the same for the same seed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FACTORIES: dict[str, Callable[[int, str], Device]] = {
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The share of a startup's devices that misbehave: a `count`, or a `fraction` that is never rounded to none."""
+    """Share of a startup's devices that misbehave: a `count`, or a `fraction` that is never rounded to none."""
 
     fraction: float = 0.0
     count: int = 0

@@ -1,4 +1,4 @@
-"""The run of a whole fleet in one TaskGroup, from the first connection to the totals."""
+"""Run of a whole fleet in one TaskGroup, from the first connection to the totals."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ Body = Record | list[Record]
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The place of a record's time, and its unit."""
+    """Place of a record's time, and its unit."""
 
     key: str
     unit: Literal["s", "ms", "rfc3339"]

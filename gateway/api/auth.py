@@ -13,7 +13,7 @@ from gateway.config.credentials import operator_token, startup_token, token_vari
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The owner of a token. `startup` is None for an operator, who may see everything."""
+    """Owner of a token. `startup` is None for an operator, who may see everything."""
 
     startup: str | None
 

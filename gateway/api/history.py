@@ -34,7 +34,7 @@ _RELATIVE = re.compile(r"-(\S+)")
 
 
 class HistoryParameters(BaseModel):
-    """The parameters of `…/telemetry`. Times are RFC 3339, or a duration before now such as `-6h`."""
+    """Parameters of `…/telemetry`. Times are RFC 3339, or a duration before now such as `-6h`."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""The live feed as Server-Sent Events (WHATWG HTML, section 9.2) and over a WebSocket: the same events.
+"""Live feed as Server-Sent Events (WHATWG HTML, section 9.2) and over a WebSocket: the same events.
 
     id: 1763900000000001
     event: reading
@@ -33,7 +33,7 @@ router = APIRouter()
 
 
 class Wanted:
-    """The events of a feed that a listener wants; None means all."""
+    """Events of a feed that a listener wants; None means all."""
 
     def __init__(self, measurement: str | None = None, device: str | None = None) -> None:
         self._measurement = measurement

@@ -15,7 +15,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemError(HTTPException):
-    """An error of a request; `detail` is written for the person who must act."""
+    """An answer other than what was asked for; `detail` is written for who has to act."""
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None, **more: object) -> None:
         super().__init__(status, detail, headers)

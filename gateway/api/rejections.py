@@ -47,7 +47,7 @@ def _place(text: str) -> Place:
 
 
 class ReplayRequest(BaseModel):
-    """The dead letters to replay."""
+    """Dead letters to replay."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""The HTTP server of the API and the web page, in the gateway's own event loop."""
+"""HTTP server of the API and the web page, in the gateway's own event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The services that the HTTP API and the web page use: of one process, or of a supervisor with its workers.
+"""Services that the HTTP API and the web page use: of one process, or of a supervisor with its workers.
 
 They are composed in `gateway.runtime`.
 """
@@ -22,7 +22,7 @@ from gateway.stores.contract import Store
 
 @dataclass(slots=True, kw_only=True)
 class Services:
-    """The services, by name. A reload replaces `config` and `tokens`.
+    """Services, by name. A reload replaces `config` and `tokens`.
 
     `devices` returns those of a startup, `health` checks the running parts, `measured` returns metrics for Prometheus.
     `replay` processes a dead letter again, by its id, and returns the reasons against it: none if it was accepted. It

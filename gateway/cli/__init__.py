@@ -1,4 +1,4 @@
-"""The commands: they parse, call and print; the work is done elsewhere."""
+"""Commands: they parse, call and print; the work is done elsewhere."""
 
 import typer
 

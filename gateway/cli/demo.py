@@ -1,4 +1,4 @@
-"""The demo: the embedded broker, the gateway with SQLite, and the simulated fleet.
+"""Demo: the embedded broker, the gateway with SQLite, and the simulated fleet.
 
 The fleet is a process of its own. It meets the gateway over MQTT only, as real devices do.
 """
@@ -32,7 +32,7 @@ CONNECT_WITHIN = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The demo's addresses, and the tokens of its startups and operators."""
+    """Demo's addresses, and the tokens of its startups and operators."""
 
     endpoints: Endpoints
     tokens: dict[str, str]
@@ -41,7 +41,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The ledger at one moment, by startup, and how many devices have been seen."""
+    """A ledger at one moment, by startup, and how many devices have been seen."""
 
     balance: dict[str, Counts]
     devices: int
@@ -52,7 +52,7 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        """Whether the ledger balances, nothing waits, and something of every startup is stored."""
+        """True if the ledger balances, nothing waits, and something of every startup is stored."""
         startups = {slug: counts for slug, counts in self.balance.items() if slug != UNROUTED}
         every = all(counts.balanced for counts in self.balance.values())
         return every and not self.total.journaled and bool(startups) and all(c.stored for c in startups.values())

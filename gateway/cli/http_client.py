@@ -1,4 +1,4 @@
-"""The commands' client of the HTTP API. It uses urllib, since nothing here must be fast."""
+"""Commands' client of the HTTP API. It uses urllib, since nothing here must be fast."""
 
 from __future__ import annotations
 

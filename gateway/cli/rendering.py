@@ -1,4 +1,4 @@
-"""The output of commands for people: tables and sentences, in colours that have a meaning."""
+"""Output of commands for people: tables and sentences, in colours that have a meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loader: reads a whole configuration directory, and finds every problem in it at once."""
+"""Loader: reads a whole configuration directory, and finds every problem in it at once."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class _Model(BaseModel):
 
 MIN_RETENTION = 3600.0
 REJECTIONS = "gateway_rejections"
-"""The measurement in which the gateway counts a startup's rejections, for Grafana."""
+"""Measurement in which the gateway counts a startup's rejections, for Grafana."""
 
 
 class FieldRule(_Model):
@@ -62,7 +62,7 @@ class FieldRule(_Model):
 
 
 class TimeRule(_Model):
-    """The time of a reading: its place in the payload, its unit, and how far from now it may be."""
+    """Time of a reading: its place in the payload, its unit, and how far from now it may be."""
 
     from_: Annotated[PointerField, Field(alias="from")]
     unit: Literal["s", "ms", "us", "ns", "rfc3339"]
@@ -100,7 +100,7 @@ class TopicRule(_Model):
 
 
 class Quota(_Model):
-    """The quota of a startup, so that it cannot crowd out another."""
+    """Quota of a startup, so that it cannot crowd out another."""
 
     messages: Rate = 200.0
     burst: Annotated[int, Field(ge=1)] = 2000
@@ -110,7 +110,7 @@ class Quota(_Model):
 
 
 class StartupFile(_Model):
-    """The file startups/SLUG.yaml: a startup of the test bed."""
+    """Contents of startups/SLUG.yaml: a startup of the test bed."""
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
     cohort: str = ""
@@ -156,7 +156,7 @@ class Startup(StartupFile):
 
     @property
     def ends_ns(self) -> int | None:
-        """The end of its programme: the midnight (UTC) after `until`, in ns since 1970."""
+        """End of its programme: the midnight (UTC) after `until`, in ns since 1970."""
         if self.until is None:
             return None
         days = self.until.toordinal() + 1 - date(1970, 1, 1).toordinal()
@@ -170,7 +170,7 @@ class Startup(StartupFile):
 
 
 class Mqtt(_Model):
-    """The broker, and the gateway's session with it."""
+    """Broker, and the gateway's session with it."""
 
     url: Annotated[
         str, matching(r"mqtts?://[^\s/@:]+(:(?P<port>\d{1,5}))?/?", "a URL such as mqtt://host:1883 or mqtts://host")
@@ -215,7 +215,7 @@ class JournalSettings(_Model):
 
 
 class DrainSettings(_Model):
-    """The drain, which takes readings from the journal to the store."""
+    """Drain, which takes readings from the journal to the store."""
 
     batch: Annotated[int, Field(ge=1, le=50_000)] = 5000
     interval: Duration = 0.2
@@ -231,7 +231,7 @@ class DeadLetterSettings(_Model):
 
 
 class Http(_Model):
-    """The HTTP API and the web page."""
+    """HTTP API and the web page."""
 
     listen: Annotated[
         str, matching(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})", "an address and port such as 127.0.0.1:8080")
@@ -265,7 +265,7 @@ class Log(_Model):
 
 
 class Settings(_Model):
-    """The file gateway.yaml. Everything has a default; an empty file is complete."""
+    """Contents of gateway.yaml. Everything has a default; an empty file is complete."""
 
     state_dir: Annotated[PathField, Field(validate_default=True)] = Path("../var")
     mqtt: Mqtt = Mqtt()
@@ -284,7 +284,7 @@ class Settings(_Model):
 
 
 class Config(_Model):
-    """The whole configuration, immutable. `ended` are the startups that `active` removed from `startups`."""
+    """Whole configuration, immutable. `ended` are the startups that `active` removed from `startups`."""
 
     settings: Settings
     startups: tuple[Startup, ...]

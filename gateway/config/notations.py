@@ -24,7 +24,7 @@ MAX_PORT = 65_535
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _BYTES = {"B": 1, "KB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 LONGEST_YEARS = 100
-"""The maximum of any duration: now plus or minus that, in ns since 1970, still fits into 64 bits."""
+"""Maximum of any duration: now plus or minus that, in ns since 1970, still fits into 64 bits."""
 _NUMBER = r"(\d{1,12}(?:\.\d{1,12})?)"
 _DURATION = re.compile(_NUMBER + r"\s*(ms|s|m|h|d|w|y)")
 _SIZE = re.compile(_NUMBER + r"\s*(B|KB|MB|GB|KiB|MiB|GiB)")

@@ -24,7 +24,7 @@ class Document:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The same as plain dictionaries, lists and values."""
+        """Its values as plain dictionaries, lists and values."""
         return {str(key): _plain(value) for key, value in self.tree.items()}
 
     def line(self, loc: Sequence[str | int]) -> int:

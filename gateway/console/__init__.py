@@ -1,4 +1,4 @@
-"""The web page: a startup sees its own data live, an operator sees all startups. Requires the extra `console`.
+"""Web page: a startup sees its own data live, an operator sees all startups. Requires the extra `console`.
 
 NiceGUI has one application per process: mounting a second time replaces the first, which tests rely on.
 """

@@ -1,4 +1,4 @@
-"""The lines of a chart: one for each series, distinguished by device and tags. Pure."""
+"""Lines of a chart: one for each series, distinguished by device and tags. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """The lines of one measurement, in order of appearance."""
+    """Lines of one measurement, in order of appearance."""
 
     def __init__(self, captured: Sequence[str]) -> None:
         self._captured = captured
@@ -28,7 +28,7 @@ class Lines:
 
     @property
     def left_out(self) -> int:
-        """The number of lines that are not drawn."""
+        """Number of lines that are not drawn."""
         return len(self._left_out)
 
     def find(self, device: str, tags: Mapping[str, str]) -> Line | None:

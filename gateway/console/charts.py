@@ -29,7 +29,7 @@ Panel = tuple[str, str]
 
 @dataclass(slots=True)
 class _News:
-    """The next push for one line of a panel."""
+    """Next push for one line of a panel."""
 
     line: Line
     last_ns: int = 0
@@ -66,7 +66,7 @@ class _News:
 
 
 class Drawing:
-    """The charts of one page: the devices that are drawn, and what has arrived since the last push."""
+    """Charts of one page: the devices that are drawn, and what has arrived since the last push."""
 
     def __init__(self, startup: Startup) -> None:
         self.panels: dict[Panel, FieldRule] = {
@@ -85,12 +85,12 @@ class Drawing:
 
     @property
     def left_out(self) -> int:
-        """The number of lines that are not drawn because one measurement has too many."""
+        """Number of lines that are not drawn because one measurement has too many."""
         return sum(lines.left_out for lines in self._lines.values())
 
     @property
     def known(self) -> list[str]:
-        """The devices that can be drawn, by name."""
+        """Devices that can be drawn, by name."""
         return sorted({device for devices in self._seen.values() for device in devices})
 
     def see(self, measurement: str, device: str) -> None:

@@ -55,7 +55,7 @@ class LiveTable(ui.element, component="js/live_table.js"):
 
 
 class Rejections(ui.element, component="js/rejections.js"):
-    """The newest rejections, as `formatting.rejection` formats them."""
+    """Newest rejections, as `formatting.rejection` formats them."""
 
     def __init__(self, empty: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The operators' page: all startups, the ledger, the parts of the gateway, and messages of no startup."""
+"""Operators' page: all startups, the ledger, the parts of the gateway, and messages of no startup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console's addresses, and who may see what."""
+"""Console's addresses, and who may see what."""
 
 from __future__ import annotations
 

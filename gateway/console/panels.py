@@ -1,4 +1,4 @@
-"""The charts of a startup's page: a group for each measurement, a panel for each field, and a choice of devices."""
+"""Charts of a startup's page: a group for each measurement, a panel for each field, and a choice of devices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORED = 1000  # the weight of a bucket from the store: readings that arrive liv
 
 
 class Panels:
-    """The charts of one page. Past and live readings share a `Drawing`."""
+    """Charts of one page. Past and live readings share a `Drawing`."""
 
     def __init__(self, startup: Startup, store: Store, feed: LiveRing) -> None:
         self._startup = startup

@@ -19,7 +19,7 @@ RATE_OVER = 5  # samples
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The ledger at one moment (Unix seconds)."""
+    """A ledger at one moment (Unix seconds)."""
 
     at: float
     balance: Mapping[str, Counts]
@@ -38,7 +38,7 @@ class Rates:
 
 
 class Sampler:
-    """The samples of the last 15 minutes, the oldest first."""
+    """Samples of the last 15 minutes, the oldest first."""
 
     def __init__(self, state: StateReader, kept: int = KEPT) -> None:
         self._state = state

@@ -25,7 +25,7 @@ _SEND = "(event) => { emit(event.target.token.value.trim()); event.target.token.
 
 
 class SignIn:
-    """The sign-in form."""
+    """Sign-in form."""
 
     def __init__(self, services: Services, throttle: Throttle, storage: MutableMapping[str, Any], address: str) -> None:
         self._services = services

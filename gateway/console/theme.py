@@ -1,4 +1,4 @@
-"""The frame of all pages, and the small elements that they consist of."""
+"""Frame of all pages, and the small elements that they consist of."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class State:
 
 
 class Frame(NamedTuple):
-    """The elements that a page fills in later."""
+    """Elements that a page fills in later."""
 
     state: State
     notices: Notices

@@ -23,7 +23,7 @@ from gateway.provision.grafana_panels import Json, source
 
 GROUP = "testbed"
 HASH = "testbed_generated"
-"""The annotation with the hash of the generated rule."""
+"""Annotation with the hash of the generated rule."""
 
 _SEEN_S = 7 * 86_400
 _REJECTED_S = 600

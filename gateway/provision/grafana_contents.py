@@ -26,7 +26,7 @@ _TOKEN = "testbedToken"  # noqa: S105  # the name of a setting
 
 
 class Home(NamedTuple):
-    """The place of a startup's readings for Grafana: URL of InfluxDB, bucket, read token (None until it exists), and
+    """Place of a startup's readings for Grafana: URL of InfluxDB, bucket, read token (None until it exists), and
     the resource that makes the token.
     """
 

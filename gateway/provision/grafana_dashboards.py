@@ -50,7 +50,7 @@ class Found:
 
     @property
     def state(self) -> str:
-        """The hash and, if it was edited, by whom. For people."""
+        """Hash and, if it was edited, by whom. For people."""
         return f"{self.generated or 'unknown'}, edited by {self.editor} and kept" if self.is_edited else self.generated
 
 

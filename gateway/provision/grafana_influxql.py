@@ -26,7 +26,7 @@ COUNT = "count"
 CODE, DEVICE, MEASUREMENT = "code", "device", "measurement"
 
 SEEN_WITHIN = "7d"
-"""The time range of "last seen"."""
+"""Time range of "last seen"."""
 
 
 def captures(rule: TopicRule) -> list[str]:

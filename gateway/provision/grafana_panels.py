@@ -1,4 +1,4 @@
-"""The panels of generated dashboards, as Grafana's dashboard JSON. Pure.
+"""Panels of generated dashboards, as Grafana's dashboard JSON. Pure.
 
     {"type": "timeseries", "id": 1, "gridPos": {…}, "datasource": {…}, "targets": [{…}], "fieldConfig": {…}, …}
 

@@ -1,4 +1,4 @@
-"""The users of a startup's organisation: its team as Editors, by e-mail address, or one user named like the slug.
+"""Users of a startup's organisation: its team as Editors, by e-mail address, or one user named like the slug.
 
 The display name of an account that is made here ends in `MARK`: only such accounts are ever removed. An account that
 somebody else made is added to the organisation and stays in it. Admins of an organisation are left alone: one of them

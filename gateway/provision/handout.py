@@ -1,4 +1,4 @@
-"""The hand-out: all that a startup needs to begin, on one page of Markdown. It contains secrets: do not keep it."""
+"""Hand-out: all that a startup needs to begin, on one page of Markdown. It contains secrets: do not keep it."""
 
 from __future__ import annotations
 

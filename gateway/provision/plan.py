@@ -1,4 +1,4 @@
-"""The plan: steps from the actual to the wanted resources. Pure.
+"""Plan: steps from the actual to the wanted resources. Pure.
 
 A resource is something on a server that provisioning manages: a role, a bucket, a dashboard. Its identity is (server,
 kind, name); its `spec` is whatever of it can be compared, as JSON values. What a server does not show (a password, a
@@ -15,12 +15,12 @@ from gateway.config import Config
 
 Action = Literal["create", "update", "remove"]
 MARK = "made by testbed-gateway"
-"""The description of what provisioning made, on servers that keep one."""
+"""Description of what provisioning made, on servers that keep one."""
 SIGNS: Mapping[Action, str] = {"create": "+", "update": "~", "remove": "-"}
 
 
 class Key(NamedTuple):
-    """The identity of a resource."""
+    """Identity of a resource."""
 
     server: str
     kind: str

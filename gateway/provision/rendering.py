@@ -1,4 +1,4 @@
-"""The output of the provisioning commands: plans like a diff, credentials once."""
+"""Output of the provisioning commands: plans like a diff, credentials once."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The result of `apply`: the steps done, the credentials made, and the step that failed."""
+    """Result of `apply`: the steps done, the credentials made, and the step that failed."""
 
     done: tuple[Step, ...]
     credentials: tuple[Credential, ...]

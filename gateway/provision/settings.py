@@ -1,4 +1,4 @@
-"""The file provision.yaml: the servers that provisioning manages, and where its secrets are. Only `provision` reads it.
+"""Settings of provision.yaml: the servers that provisioning manages, and where its secrets are.
 
 Admin secrets are in the files that it names or in environment variables, as in gateway.yaml. A server that is not named
 is left alone.
@@ -53,7 +53,7 @@ class InfluxDBAdmin(_Model):
 
 
 class StoreAdmin(InfluxDBAdmin):
-    """The InfluxDB of one of `stores` in gateway.yaml. `grafana_url` is where Grafana itself reaches it."""
+    """InfluxDB of one of `stores` in gateway.yaml. `grafana_url` is where Grafana itself reaches it."""
 
     grafana_url: str = ""
 
@@ -72,7 +72,7 @@ class GrafanaAdmin(_Model):
 
 
 class ProvisionSettings(_Model):
-    """The whole file.
+    """Contents of provision.yaml.
 
     `secrets_dir` holds the tokens that a server shows only once; `mqtt_url` and `http_url` are the addresses on
     hand-outs, if they differ from the gateway's own.

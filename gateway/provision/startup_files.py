@@ -46,7 +46,7 @@ topics:
 
 @dataclass(frozen=True, slots=True)
 class NewStartup:
-    """The startup that a new file is written for."""
+    """Startup that a new file is written for."""
 
     slug: str
     name: str
