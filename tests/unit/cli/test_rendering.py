@@ -1,4 +1,4 @@
-"""What commands show to people."""
+"""Output of the commands for people."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def replayed_again() -> list[dict[str, Any]]:
     ],
     ids=["dead letters", "dead letter", "rejected", "accepted", "replayed", "reading", "rejection"],
 )
-def test_devices_do_not_command_the_terminal(what: RenderableType) -> None:
-    """Control characters that a device sent are shown, never sent to the terminal."""
+def test_control_characters_of_devices_are_escaped(what: RenderableType) -> None:
+    """Control characters that a device sent are escaped, never sent to the terminal."""
     text = shown(what, terminal=True)
     assert not set(text) & {"\x1b", "\x07", "\x9b"}
     assert r"\x1b]0;owned\x07\x9b2J" in text
@@ -68,7 +68,7 @@ def test_dead_letters_show_how_many_reasons() -> None:
 
 
 def test_replayed() -> None:
-    """A replay tells each letter's result, with the reasons where it was rejected again."""
+    """A replay shows the result of each dead letter, with the reasons if it is rejected again."""
     text = shown(rendering.replayed(replayed_again()))
     assert text.splitlines()[:2] == ["✓ 1: accepted", "✗ 2: rejected again"]
     assert "    /a[b]: expected x; got " in text
@@ -104,7 +104,7 @@ def test_ledger_that_does_not_balance() -> None:
 
 
 def test_the_ledger_fits_a_terminal() -> None:
-    """Millions of readings are told in full in 80 columns."""
+    """Millions of readings are shown in full in 80 columns."""
     out = Console(file=io.StringIO(), width=80, color_system=None)
     out.print(
         rendering.ledger_table({"voltwise": Counts(1_234_567, 1_234_567, 0, 1_234_000, 567), UNROUTED: Counts(1)})
@@ -121,7 +121,7 @@ def test_long_topics_in_the_list_of_dead_letters() -> None:
 
 
 def test_health() -> None:
-    """Each part is told as good, or with its problem."""
+    """Each part is shown as ok, or with its problem."""
     text = shown(rendering.health({"parts": {"broker": {}, "disk": {"problem": "full [100%]"}}}, "http://x"))
     assert text == "✓ broker\n✗ disk: full [100%]\n"
 

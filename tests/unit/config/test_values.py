@@ -145,7 +145,7 @@ def test_templates() -> None:
     ],
 )
 def test_wrong_gateway_settings(tmp_path: Path, setting: str, where: str, expected: str) -> None:
-    """Each wrong setting of gateway.yaml is told with what was expected there."""
+    """Each invalid setting of gateway.yaml is reported with what was expected there."""
     problem = one(write_config(tmp_path, f"\n{setting}\n"))
     assert (problem.line, problem.where) == (2, where)
     assert expected in problem.expected
@@ -169,7 +169,7 @@ def test_wrong_gateway_settings(tmp_path: Path, setting: str, where: str, expect
     ],
 )
 def test_wrong_startup_settings(tmp_path: Path, setting: str, where: str, expected: str) -> None:
-    """Each wrong setting of a startup is told with what was expected there."""
+    """Each invalid setting of a startup is reported with what was expected there."""
     rest = STARTUP.removeprefix("name: Acme Air\n") if setting.startswith("name") else STARTUP
     problem = one(write_config(tmp_path, acme=f"{setting}\n{rest}"))
     assert (problem.line, problem.where) == (1, where)
@@ -204,7 +204,7 @@ def test_secrets_in_wrong_places_are_not_told(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_fields(tmp_path: Path, field: str, where: str, expected: str) -> None:
-    """Each wrong setting of a field is told on the field's line."""
+    """Each invalid setting of a field is reported on the field's line."""
     problem = one(write_config(tmp_path, acme=STARTUP.replace(FIELD, f"      {field}\n")))
     assert (problem.line, problem.where) == (6, f"topics.climate.fields.{where}")
     assert expected in problem.expected
@@ -240,7 +240,7 @@ def test_max_age_beyond_retention(tmp_path: Path) -> None:
 
 
 def test_a_retention_that_no_store_takes(tmp_path: Path) -> None:
-    """InfluxDB keeps nothing shorter than an hour: that is told by `check`, not first when a bucket is made."""
+    """InfluxDB keeps nothing shorter than an hour: `check` reports that, not only the creation of a bucket."""
     problem = one(write_config(tmp_path, acme="retention: 59m\n" + STARTUP))
     assert (problem.line, problem.where) == (1, "retention")
     assert "at least 1h" in problem.expected

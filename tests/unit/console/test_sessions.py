@@ -1,4 +1,4 @@
-"""Who has signed in, and how fast tokens can be guessed."""
+"""Sign-ins, and the limit on guesses."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_a_session_ends() -> None:
 @pytest.mark.parametrize(
     "storage", [{}, {"who": "operator"}, {"who": 1, "until": NOW * 2}, {"who": "acme", "until": "x"}]
 )
-def test_a_storage_that_is_not_ours_lets_nobody_in(storage: dict[str, Any]) -> None:
+def test_foreign_storage_lets_nobody_in(storage: dict[str, Any]) -> None:
     """Whatever stands in the file."""
     assert sessions.principal(storage, CONFIG, NOW) is None
 
 
-def test_a_startup_named_operator_is_no_operator() -> None:
+def test_a_startup_named_operator_is_not_an_operator() -> None:
     """The two cannot be confused."""
     storage: dict[str, Any] = {}
     sessions.sign_in(storage, Principal("operator"), NOW)
@@ -58,7 +58,7 @@ def test_a_token_opens_its_page() -> None:
     assert sessions.home(Principal(None)) == "/operator"
 
 
-def test_wrong_tokens_are_heard_ten_times_a_minute() -> None:
+def test_ten_wrong_tokens_a_minute_are_checked() -> None:
     """From one address; others do not suffer, and the oldest failure makes room first."""
     throttle = Throttle()
     for second in range(GUESSES):
@@ -78,7 +78,7 @@ def test_addresses_are_forgotten() -> None:
 
 
 def test_files_of_old_sessions_are_removed(tmp_path: Path) -> None:
-    """Nobody can use them any more."""
+    """Nobody can use them any longer."""
     for name, age in (
         ("storage-user-old.json", MAX_AGE + 10),
         ("storage-user-new.json", 10),

@@ -113,7 +113,7 @@ def test_durations(text: str, seconds: float) -> None:
     ],
 )
 def test_shares(text: str, expected: Share) -> None:
-    """A whole number counts devices; a decimal or a percentage is a part of them."""
+    """An integer counts devices; a decimal or a percentage is a share of them."""
     assert share(text) == expected
 
 

@@ -130,7 +130,7 @@ async def test_program_says_that_the_broker_is_away() -> None:
 
 
 async def test_devices_survive_a_restart_of_the_broker(tmp_path: Path) -> None:
-    """When the broker comes back, every device does, and sends what it has measured meanwhile."""
+    """When the broker comes back, every device does, and sends what it has measured in the meantime."""
     async with Mosquitto(tmp_path) as server, running(Fleet(server.url)) as fleet:
         await eventually(lambda: fleet.all_connected() and fleet.totals.acknowledged > 30)
         await server.stop()
@@ -196,7 +196,7 @@ async def test_mqtt_5(tmp_path: Path) -> None:
         assert "p5" in server.log
 
 
-async def test_refused_password_is_explained(tmp_path: Path) -> None:
+async def test_rejected_password_is_explained(tmp_path: Path) -> None:
     """A broker that wants a password is not called unreachable: the devices say that it refused them."""
     async with Mosquitto(tmp_path, conf="allow_anonymous false") as server:
         async with running(Fleet(server.url, devices=1, grace=0)) as fleet:

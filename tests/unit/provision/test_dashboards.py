@@ -114,13 +114,13 @@ def test_a_number_has_its_unit_and_its_range_drawn_but_a_free_axis() -> None:
     assert defaults("ph")["custom"]["thresholdsStyle"] == {"mode": "off"}
 
 
-def test_a_truth_is_shown_in_words() -> None:
+def test_a_boolean_is_shown_in_words() -> None:
     """As yes and no, in the strip and in the table."""
     (mapping,) = defaults("locked")["mappings"]
     assert {key: value["text"] for key, value in mapping["options"].items()} == {"true": "yes", "false": "no"}
 
 
-def test_the_table_tells_when_each_device_was_last_seen_with_units_and_ranges() -> None:
+def test_the_table_shows_when_each_device_was_last_seen_with_units_and_ranges() -> None:
     """It looks further back than the dashboard, orders its columns and sorts by age."""
     table = panel("Last seen: charging")
     overrides = {

@@ -26,7 +26,7 @@ async def grafana(fake: FakeGrafana) -> AsyncIterator[FakeGrafana]:
 
 
 async def test_nothing_is_removed_without_prune(grafana: FakeGrafana) -> None:
-    """What is no longer wanted is told as left over."""
+    """What is no longer wanted is listed as left over."""
     await apply(grafana, config(acme(), startup("bolt")))
     found = await plan(grafana, config(acme()))
     assert found.steps == ()

@@ -1,4 +1,4 @@
-"""The page that a startup is handed: all that it needs, nothing of others, and an example that works."""
+"""Hand-outs: all that a startup needs, nothing of others, and an example that works."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_rule_that_accepts_nothing_has_no_example() -> None:
     assert text.endswith("| `testbed/acme/{device}/climate` | `/t` int |\n")
 
 
-def test_the_gateways_own_https_stands_on_it() -> None:
+def test_the_gateways_own_https_is_on_it() -> None:
     """Where no address is set the page names the gateway's own, with `https` where it has a certificate."""
     settings = Settings(http=Http(listen="bed.example:8443", cert_file=Path("cert.pem"), key_file=Path("key.pem")))
     endpoints = _endpoints(Config(settings=settings, startups=()), ProvisionSettings())

@@ -112,7 +112,7 @@ def test_a_written_file_names_its_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("slug", ["Acme", "a", "", "7up", "acme_air", "acme air", "../acme", "a/b", "é" * 3, "a" * 32])
-def test_a_wrong_slug_is_told(tmp_path: Path, slug: str) -> None:
+def test_invalid_slug_is_reported(tmp_path: Path, slug: str) -> None:
     """What is no slug is refused in words, and nothing is written."""
     with pytest.raises(ProvisionError, match=re.escape(f"such as acme-air; got {slug!r}")):
         add(tmp_path, NewStartup(slug, "Acme"), HASH)
@@ -120,9 +120,9 @@ def test_a_wrong_slug_is_told(tmp_path: Path, slug: str) -> None:
 
 
 @pytest.mark.parametrize("taken", ["acme.yaml", "Acme.yaml", "ACME.yml", "acme.md"])
-def test_a_slug_that_is_taken_is_told(tmp_path: Path, taken: str) -> None:
-    """A file of that name, in another case of letters as well, is told and left as it is: some disks do not tell the
-    cases apart."""
+def test_taken_slug_is_reported(tmp_path: Path, taken: str) -> None:
+    """A file of that name, in another case of letters as well, is reported and left as it is: some file systems do not
+    distinguish the cases."""
     (tmp_path / "startups").mkdir()
     (tmp_path / "startups" / taken).write_text("precious")
     with pytest.raises(ProvisionError, match=f"{taken} already exists: choose another slug"):
@@ -131,7 +131,7 @@ def test_a_slug_that_is_taken_is_told(tmp_path: Path, taken: str) -> None:
     assert (tmp_path / "startups" / taken).read_text() == "precious"
 
 
-def test_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
+def test_unwritable_directory_is_reported(tmp_path: Path) -> None:
     """The error names the file."""
     (tmp_path / "startups").write_text("a file where the directory should be")
     with pytest.raises(ProvisionError, match=r"acme\.yaml: cannot be written"):
@@ -198,7 +198,7 @@ def test_a_device_is_added_where_there_is_no_list(acme: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["", "a/b", "+", "#", "a b", "-x", "x" * 65, "{device}"])
-def test_a_wrong_device_name_is_told(acme: Path, device: str) -> None:
+def test_invalid_device_name_is_reported(acme: Path, device: str) -> None:
     """What can be no device's name is refused in words, and the file stays as it is."""
     with pytest.raises(ProvisionError, match=re.escape(f"got {device!r}")):
         add_device(acme, device)
@@ -223,7 +223,7 @@ def test_the_end_of_a_written_file_is_set(tmp_path: Path, until: date | None) ->
     assert comments(path.read_text(encoding="utf-8")) == before
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     """The error names the file, and says where to look."""
     with pytest.raises(ProvisionError, match=r"acme\.yaml does not exist: see `gateway startups list`"):
         set_until(tmp_path / "acme.yaml", date(2027, 3, 31))
