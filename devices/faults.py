@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from random import Random
 from typing import Any
 
@@ -44,10 +45,6 @@ def _has_clock(channel: Channel) -> bool:
 
 def _has_epoch(channel: Channel) -> bool:
     return channel.clock is not None and channel.clock.unit != "rfc3339"
-
-
-def _is_closed(channel: Channel) -> bool:
-    return channel.closed
 
 
 def _truncated(telemetry: Telemetry, _now: float, rng: Random) -> bytes:
@@ -123,7 +120,7 @@ FAULTS = (
         _with_number(lambda _: float("nan")),
     ),
     Fault("missing-field", "one sensor did not answer in time", _always, _in_one_record(_drop_number)),
-    Fault("unknown-field", "a new firmware sends more than agreed", _is_closed, _in_one_record(_add_field)),
+    Fault("unknown-field", "a new firmware sends more than agreed", attrgetter("closed"), _in_one_record(_add_field)),
     Fault(
         "clock-of-2001",
         "the clock's battery is empty, and the network time has not arrived yet",

@@ -65,7 +65,8 @@ async def websocket(
     """Send events as JSON `{"id":…,"event":…,"data":…}` until the client leaves, or may no longer listen."""
     async with asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(_send(socket, feed, wanted, after, may), name="websocket-send")
-        await _until_gone(socket)
+        while (await socket.receive())["type"] != "websocket.disconnect":
+            pass  # a listener has nothing to say; only its end matters
         sending.cancel()
 
 
@@ -80,11 +81,6 @@ async def _send(socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | 
             for event in filter(wanted, chunk.events):
                 body = {"id": event.id, "event": event.kind, "data": from_json(event.json)}
                 await socket.send_text(to_json(body).decode())
-
-
-async def _until_gone(socket: WebSocket) -> None:
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        pass
 
 
 async def _chunks_or_silence(feed: LiveRing, after: int | None) -> AsyncGenerator[Chunk | None]:

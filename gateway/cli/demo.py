@@ -112,7 +112,9 @@ async def run(
                 report = await _report(gateway)
                 gateway.stop()
             await running
-        return await asyncio.to_thread(_final, config, report)
+        # The counts are final only on disk, once the gateway has stopped.
+        balance = await asyncio.to_thread(read_only, config.state_dir / FILE_NAME, ledger.balance)
+        return Report(report.balance | balance, report.devices)
 
 
 def _embedded(config: Config, broker: str) -> Config:
@@ -215,12 +217,6 @@ async def _report(gateway: Gateway) -> Report:
     devices = sum(len(gateway.engine.devices(startup.slug)) for startup in gateway.config.startups)
     everyone = {startup.slug: balance.get(startup.slug, Counts()) for startup in gateway.config.startups}
     return Report(everyone | balance, devices)
-
-
-def _final(config: Config, report: Report) -> Report:
-    """Return the ledger as the stopped gateway left it on disk."""
-    balance = read_only(config.state_dir / FILE_NAME, ledger.balance)
-    return Report({**report.balance, **balance}, report.devices)
 
 
 def as_json_line(report: Report) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date
 from difflib import get_close_matches
@@ -70,7 +70,11 @@ def load(directory: Path) -> Config:
         problems += _unknown_stores(settings, startups, documents)
     if problems or settings is None:
         raise ConfigError(problems)
-    warnings = tuple(_warnings(startups, date.today()))
+    warnings = tuple(
+        f"{startup.slug}: its programme ended on {startup.until}; its messages are rejected"
+        for startup in startups
+        if startup.until and startup.until < date.today()
+    )
     return Config(settings=settings, startups=tuple(startups), warnings=warnings)
 
 
@@ -190,19 +194,10 @@ def _shown(value: object) -> str:
 
 def _nearby(name: str) -> str:
     """Return ` (did you mean ...?)` for a misspelt setting; a known setting in the wrong place is not misspelt."""
-    known = {known for model in _all_models() for known in _names(model)} - {name}
+    classes = [value for value in vars(models).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+    known = {field.alias or key for model in classes for key, field in model.model_fields.items()} - {name}
     close = get_close_matches(name, known, n=1, cutoff=0.75)
     return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _all_models() -> Iterator[type[BaseModel]]:
-    for value in vars(models).values():
-        if isinstance(value, type) and issubclass(value, BaseModel):
-            yield value
-
-
-def _names(model: type[BaseModel]) -> Iterable[str]:
-    return (field.alias or name for name, field in model.model_fields.items())
 
 
 Rule = tuple[str, str, Template]
@@ -268,9 +263,3 @@ def _overlap(doc_a: Document, name_a: str, a: Template, doc_b: Document, name_b:
         f"a topic that no other rule matches; {doc_a.name}:{doc_a.line(loc_a)} has {a.text!r}, which overlaps",
         repr(b.text),
     )
-
-
-def _warnings(startups: list[Startup], today: date) -> Iterator[str]:
-    for startup in startups:
-        if startup.until and startup.until < today:
-            yield f"{startup.slug}: its programme ended on {startup.until}; its messages are rejected"

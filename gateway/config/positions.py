@@ -33,7 +33,8 @@ class Document:
         line = 1
         for key in loc:
             if isinstance(node, CommentedMap) and key in node:
-                line = _line(node, key, line)
+                position = (node.lc.data or {}).get(key)  # none if it was merged in (`<<: *defaults`)
+                line = position[0] + 1 if position else line
             elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
                 line = node.lc.item(key)[0] + 1
             else:
@@ -75,12 +76,6 @@ class _Constructor(RoundTripConstructor):
 
 
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", RoundTripConstructor.construct_scalar)
-
-
-def _line(node: CommentedMap, key: str | int, above: int) -> int:
-    """Return the line of a key; that of the mapping above if it was merged in (`<<: *defaults`)."""
-    position = (node.lc.data or {}).get(key)
-    return position[0] + 1 if position else above
 
 
 def _unreadable(name: str, line: int, expected: str, got: str) -> ConfigError:

@@ -62,10 +62,7 @@ def mount(api: FastAPI, services: Services, storage_secret: str) -> None:
             "https_only": services.config.settings.http.cert_file is not None,
         },
     )
-    _leave_the_api_alone(api)
-
-
-def _leave_the_api_alone(api: FastAPI) -> None:
+    # NiceGUI would answer below /v1 too, with a page of its own: replace its mount by one that leaves the API alone.
     routes = api.router.routes
     at_root = next(route for route in routes if isinstance(route, Mount) and route.app is app)
     routes[routes.index(at_root)] = _Pages("", app=app)

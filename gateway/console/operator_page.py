@@ -58,7 +58,9 @@ class OperatorPage:
                         self._equation(terms)
             with theme.card("Parts of the gateway"), theme.box("parts"):
                 for name in _PARTS:
-                    self._part(name)
+                    with theme.box("part"):
+                        Text("span", name, "muted")
+                        self._parts[name] = (State(), Text("span", "", "part-problem"))
         with theme.card("Startups", "wide"):
             self._table = LiveTable("Startups", tables.STARTUP_COLUMNS, "No startup is configured.")
         with theme.box("card chart-tall"):
@@ -68,11 +70,6 @@ class OperatorPage:
             with head:
                 Text("span", "on topics that no startup owns", "muted")
             self._rejections = Rejections("Every message so far belongs to a startup.")
-
-    def _part(self, name: str) -> None:
-        with theme.box("part"):
-            Text("span", name, "muted")
-            self._parts[name] = (State(), Text("span", "", "part-problem"))
 
     def _build_legend(self) -> None:
         with theme.box("legend"):

@@ -70,7 +70,8 @@ async def actual(grafana: Grafana, org_id: int, slug: str, wanted_ones: Mapping[
         if newest is not None:
             is_same = newest.generated == resource.spec["generated"]
             found.append(resource if is_same else _resource(slug, base, {"generated": newest.state}))
-    left = (one for one in everything.values() if one.generated and _base(one.uid, wanted_ones) not in wanted_ones)
+    kept = {uid for uid in everything if uid in wanted_ones or split_beside(uid)[0] in wanted_ones}
+    left = (one for uid, one in everything.items() if one.generated and uid not in kept)
     return found + [_resource(slug, one.uid, {"generated": one.state}, is_ours=not one.is_edited) for one in left]
 
 
@@ -163,10 +164,6 @@ async def _save(grafana: Grafana, org_id: int, slug: str, model: Json, number: i
 
 def _number(uid: str, base: str) -> int:
     return 1 if uid == base else split_beside(uid)[1]
-
-
-def _base(uid: str, wanted_ones: Mapping[str, Resource]) -> str:
-    return uid if uid in wanted_ones else split_beside(uid)[0]
 
 
 def _resource(slug: str, uid: str, spec: Mapping[str, Any], *, is_ours: bool = True) -> Resource:

@@ -117,7 +117,7 @@ class InfluxDBServer:
                 self.name,
                 "bucket",
                 bucket.name,
-                {"retention_s": _retention(bucket)},
+                {"retention_s": bucket.retention_rules[0].every_seconds if bucket.retention_rules else 0},
                 is_ours=bucket.description == MARK,
             )
             for bucket in buckets
@@ -144,7 +144,8 @@ class InfluxDBServer:
         for name, ident, spec in sorted(found, key=lambda one: not one[2]["secret_kept"]):  # the kept ones first
             is_stale = name in self._tokens
             self._tokens.setdefault(name, []).append(ident)
-            yield Resource(self.name, "token", f"{name} {ident}" if is_stale else name, spec, _startup_of(name))
+            startup = name.removeprefix(_READ) if name.startswith(_READ) else ""  # none: it is the gateway's
+            yield Resource(self.name, "token", f"{name} {ident}" if is_stale else name, spec, startup)
 
     def _apply(self, step: Step) -> None:
         resource = step.resource
@@ -249,11 +250,6 @@ def read_token_name(slug: str) -> str:
     return f"{_READ}{slug}"
 
 
-def _startup_of(token: str) -> str:
-    """Return the startup of a read token; empty for the gateway's token."""
-    return token.removeprefix(_READ) if token.startswith(_READ) else ""
-
-
 def server_name(store: str | None) -> str:
     """Return the name of a store's InfluxDB in plans. Slugs have no dots, so names of secret files are distinct."""
     return "influxdb" if store is None else f"influxdb.{store}"
@@ -266,10 +262,6 @@ def secret_name(token: str, store: str | None = None) -> str:
 
 def _rights(buckets: Iterable[str]) -> list[str]:
     return [f"{action} {bucket}" for bucket in buckets for action in ("read", "write")]
-
-
-def _retention(bucket: Any) -> int:
-    return int(bucket.retention_rules[0].every_seconds) if bucket.retention_rules else 0
 
 
 def _shard_group(retention_s: int) -> int:

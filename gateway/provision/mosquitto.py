@@ -194,7 +194,7 @@ class MosquittoServer:
             await self._connect()
             await self._client.publish(TOPIC, json.dumps({"commands": commands}), qos=1)
             async with asyncio.timeout(ANSWER_WITHIN):
-                answers = await self._answers()
+                message = await anext(self._client.messages)
         except aiomqtt.MqttCodeError as error:
             raise AdminRefused(
                 f"Mosquitto at {self._address} rejected the admin: {error}; check the admin's name and password"
@@ -206,6 +206,7 @@ class MosquittoServer:
                 f"Mosquitto at {self._address} does not answer on {TOPIC}: is the dynamic security plugin loaded, and "
                 "may this account administer it?"
             ) from None
+        answers: list[dict[str, Any]] = json.loads(str(message.payload, "utf-8"))["responses"]
         for command, answer in zip(commands, answers, strict=True):
             if error_text := answer.get("error"):
                 raise ProvisionError(f"Mosquitto rejected {command['command']}: {error_text}")
@@ -216,11 +217,6 @@ class MosquittoServer:
             await self._client.__aenter__()
             self._connected = True
             await self._client.subscribe(f"{TOPIC}/response", qos=1)
-
-    async def _answers(self) -> list[dict[str, Any]]:
-        message = await anext(self._client.messages)
-        answers: list[dict[str, Any]] = json.loads(str(message.payload, "utf-8"))["responses"]
-        return answers
 
 
 def account(startup: str, device: str) -> str:
@@ -275,13 +271,9 @@ def _role_command(step: Step) -> dict[str, Any]:
     if step.action == "remove":
         return {"command": "deleteRole", "rolename": role}
     command = "createRole" if step.action == "create" else "modifyRole"
-    acls = [_acl(text) for text in step.resource.spec["acls"]]
+    pairs = (text.split(" ", 1) for text in step.resource.spec["acls"])
+    acls = [{"acltype": kind, "topic": topic, "priority": 0, "allow": True} for kind, topic in pairs]
     return {"command": command, "rolename": role, "textdescription": MARK, "acls": acls}
-
-
-def _acl(text: str) -> dict[str, Any]:
-    kind, _, topic = text.partition(" ")
-    return {"acltype": kind, "topic": topic, "priority": 0, "allow": True}
 
 
 def _is_ours(found: Mapping[str, Any]) -> bool:
