@@ -69,7 +69,7 @@ def add_startup(
     slug: str,
     name: Annotated[str, typer.Option(help="The startup's name, for people.")],
     config: ConfigDir = DEFAULT_DIR,
-    cohort: Annotated[str, typer.Option()] = "",
+    cohort: Annotated[str, typer.Option(help="The cohort that it belongs to.")] = "",
     until: Until = None,
     store: Annotated[
         str | None, typer.Option(metavar="NAME", help="Store for its readings: a name under stores in gateway.yaml.")
