@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Generic, NamedTuple, TypeVar
 
-from gateway.errors import GatewayError
+from gateway.errors import TemplateInvalid
 
 ROOT = "testbed"
 MAX_TOPIC_BYTES = 65_535
@@ -25,15 +25,6 @@ _DEVICE = re.compile(r"\w[\w.:@-]{0,63}")
 DEVICE_RULE = "1 to 64 letters, digits or _ . : @ - (the first a letter, digit or _)"
 
 T = TypeVar("T")
-
-
-class TemplateError(GatewayError):
-    """A topic template that cannot be used; `expected` and `got` say why."""
-
-    def __init__(self, expected: str, got: str) -> None:
-        self.expected = expected
-        self.got = got
-        super().__init__(f"expected {expected}; got {got}")
 
 
 class Capture(NamedTuple):
@@ -54,20 +45,20 @@ class Template:
         """Parse a template such as `testbed/acme/{device}/climate`.
 
         Raises:
-            TemplateError: not a legal topic, a broken or doubled capture, or no `{device}`.
+            TemplateInvalid: not a legal topic, a broken or doubled capture, or no `{device}`.
         """
         if not text or len(text.encode()) > MAX_TOPIC_BYTES:
-            raise TemplateError(f"a topic of 1 to {MAX_TOPIC_BYTES} bytes", f"{len(text.encode())} bytes")
+            raise TemplateInvalid(f"a topic of 1 to {MAX_TOPIC_BYTES} bytes", f"{len(text.encode())} bytes")
         levels = tuple(_parse_level(level, text) for level in text.split("/"))
         names = [level.name for level in levels if isinstance(level, Capture)]
         if names.count("device") != 1:
-            raise TemplateError("{device} exactly once, so that each message has its device", repr(text))
+            raise TemplateInvalid("{device} exactly once, so that each message has its device", repr(text))
         if doubled := next((name for name in names if names.count(name) > 1), None):
-            raise TemplateError("each captured name once", f"{{{doubled}}} twice in {text!r}")
+            raise TemplateInvalid("each captured name once", f"{{{doubled}}} twice in {text!r}")
         if isinstance(levels[0], Capture):
-            raise TemplateError("a first level that is no capture, or it would take in every other topic", repr(text))
+            raise TemplateInvalid("a first level that is no capture, or it would take in every other topic", repr(text))
         if levels[0] in ("feeds", "feedback") or levels[0].startswith("$"):
-            raise TemplateError(
+            raise TemplateInvalid(
                 "a topic outside feeds/, feedback/ and $…, which are the gateway's and broker's", repr(text)
             )
         return cls(text, levels)
@@ -93,9 +84,9 @@ def _parse_level(level: str, text: str) -> str | Capture:
     if match := _CAPTURE.fullmatch(level):
         return Capture(match[1])
     if "{" in level or "}" in level:
-        raise TemplateError("a capture as a whole level, such as /{device}/", f"{level!r} in {text!r}")
+        raise TemplateInvalid("a capture as a whole level, such as /{device}/", f"{level!r} in {text!r}")
     if set(level) & {"+", "#", "\0"}:
-        raise TemplateError("names and {captures}, no wildcards", f"{level!r} in {text!r}")
+        raise TemplateInvalid("names and {captures}, no wildcards", f"{level!r} in {text!r}")
     return level
 
 

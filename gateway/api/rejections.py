@@ -10,9 +10,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.api.access import Asked, Operator, Parts
-from gateway.api.problems import ProblemError
 from gateway.api.services import Services
-from gateway.errors import Unreplayable
+from gateway.errors import ReplayRefused, RequestRefused
 from gateway.state.dead_letters import MAX_ID, NEWEST, Place, Totals
 from gateway.timestamps import MAX_NS
 
@@ -42,7 +41,7 @@ async def rejections(
 def _place(text: str) -> Place:
     match = re.fullmatch(r"(\d{1,19})-(\d{1,19})", text, re.ASCII)
     if match is None or int(match[1]) > MAX_NS or int(match[2]) > MAX_ID:
-        raise ProblemError(422, f"before: expected the `next` of the page before; got {text[:40]!r}")
+        raise RequestRefused(422, f"before: expected the `next` of the page before; got {text[:40]!r}")
     return Place(int(match[1]), int(match[2]))
 
 
@@ -73,7 +72,7 @@ async def _replay(services: Services, startup: str | None, ids: list[int]) -> di
             continue
         try:
             again = await services.replay(ident)
-        except Unreplayable as error:
+        except ReplayRefused as error:
             results.append({"id": ident, "result": "not found", "detail": str(error)})
             continue
         reasons = [reason.as_json() for reason in again]

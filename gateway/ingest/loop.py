@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.backoff import pauses
 from gateway.config.models import DeadLetterSettings
-from gateway.errors import StateUnavailable, Unreplayable
+from gateway.errors import ReplayRefused, StateUnavailable
 from gateway.ingest.pipeline import Outcome, Pipeline
 from gateway.ingest.quota import QuotaMeter
 from gateway.logs import get_logger
@@ -101,17 +101,17 @@ class Ingest:
         """Put a dead letter through again; it is gone once the new outcome, good or bad, is on disk.
 
         Raises:
-            Unreplayable: it is gone already, or its startup is.
+            ReplayRefused: it is gone already, or its startup is.
         """
         if letter.is_line and letter.rejection.startup not in self._meters:
-            raise Unreplayable(f"startup {letter.rejection.startup!r} is not configured any more")
+            raise ReplayRefused(f"startup {letter.rejection.startup!r} is not configured any more")
         outcome = self._again(letter)
         blocks = _blocks(outcome)
         await self._journal.room()
 
         def work(connection: sqlite3.Connection) -> None:
             if not dead_letters.delete(connection, letter):
-                raise Unreplayable(f"dead letter {letter.id} is gone: it was replayed, or made room for newer ones")
+                raise ReplayRefused(f"dead letter {letter.id} is gone: it was replayed, or made room for newer ones")
             self._write(connection, outcome, blocks)
 
         await self._database.write(work)

@@ -19,7 +19,7 @@ from typing import Self
 
 from gateway.config import Config, Quota, Settings
 from gateway.config.credentials import mqtt_password
-from gateway.errors import StateUnavailable, StoreUnavailable, Unreplayable
+from gateway.errors import ReplayRefused, StateUnavailable, StoreUnavailable
 from gateway.feeds.mqtt_feed import MqttFeed
 from gateway.feeds.rejection_counts import RejectionCounter
 from gateway.health import Health, Part
@@ -168,11 +168,11 @@ class Engine:
         """Put one of this worker's dead letters through again; the reasons against it, none where it was accepted.
 
         Raises:
-            Unreplayable: it is gone, or its startup is.
+            ReplayRefused: it is gone, or its startup is.
         """
         letter = await self.database.read(lambda connection: dead_letters.get(connection, ident))
         if letter is None:
-            raise Unreplayable(f"dead letter {ident} is gone: it was replayed, or made room for newer ones")
+            raise ReplayRefused(f"dead letter {ident} is gone: it was replayed, or made room for newer ones")
         outcome = await self.ingest.replay(letter)
         return [reason for rejection in outcome.rejections for reason in rejection.reasons]
 

@@ -15,7 +15,7 @@ from gateway.api.auth import Tokens
 from gateway.api.server import HttpServer
 from gateway.api.services import Services
 from gateway.config import Config, Settings
-from gateway.errors import Unreplayable
+from gateway.errors import ReplayRefused
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health, Part
 from gateway.logs import get_logger
@@ -74,7 +74,7 @@ class Gateway:
         """Run until `stop`. `started` is called once, when HTTP listens.
 
         Raises:
-            StateUnavailable, AddressInUse: at the start.
+            StateUnavailable, AddressUnavailable: at the start.
         """
         with HttpServer(self.config.settings.http) as server:
             async with self.engine:
@@ -106,7 +106,7 @@ class Gateway:
     async def _replay(self, ident: int) -> Sequence[Reason]:
         worker, letter = await asyncio.to_thread(self._services.state.place, ident)
         if worker:
-            raise Unreplayable(f"dead letter {ident} is kept by worker {worker}: run at least {worker + 1} workers")
+            raise ReplayRefused(f"dead letter {ident} is kept by worker {worker}: run at least {worker + 1} workers")
         return await self.engine.replay(letter)
 
 

@@ -14,7 +14,7 @@ from watchfiles import awatch
 
 from gateway.api.auth import Tokens
 from gateway.config import Config, load
-from gateway.errors import ConfigError, SecretMissing
+from gateway.errors import ConfigError
 from gateway.logs import get_logger
 
 SETTLE_MS = 200  # editors write a file in several steps
@@ -42,7 +42,7 @@ class Reloader:
         async with self._one_at_a_time:
             try:
                 config, tokens = await asyncio.to_thread(self._read)
-            except (ConfigError, SecretMissing) as error:
+            except ConfigError as error:
                 self.problem = f"the configuration on disk is not used: {error}"
                 log.warning("configuration not reloaded", problem=str(error), next="the one from before is still used")
                 return

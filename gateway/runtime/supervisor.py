@@ -23,7 +23,7 @@ from gateway.api.server import HttpServer
 from gateway.api.services import Services
 from gateway.backoff import pauses
 from gateway.config import Config
-from gateway.errors import Unreplayable
+from gateway.errors import ReplayRefused
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health
 from gateway.logs import get_logger
@@ -90,7 +90,7 @@ class Supervisor:
         """Run until `stop`.
 
         Raises:
-            AddressInUse: at the start.
+            AddressUnavailable: at the start.
         """
         async with AsyncExitStack() as stack:
             state_dir = self._config.state_dir
@@ -202,7 +202,7 @@ class Supervisor:
         self._reports.lost(worker)
         for of, asked in list(self._asked.values()):
             if of == worker and not asked.done():
-                asked.set_exception(Unreplayable(f"worker {worker} has ended"))
+                asked.set_exception(ReplayRefused(f"worker {worker} has ended"))
         await self._channels.pop(worker).close()
 
     async def _serve(self, worker: int, channel: WorkerChannel) -> None:
@@ -247,12 +247,12 @@ class Supervisor:
     async def _replay(self, ident: int) -> Sequence[Reason]:
         worker, letter = await asyncio.to_thread(self._state.place, ident)
         if worker not in self._channels:
-            raise Unreplayable(
+            raise ReplayRefused(
                 f"dead letter {ident} is kept by worker {worker}, which does not run: run at least {worker + 1} workers"
             )
         answer = await self._ask(worker, letter)
         if answer.problem:
-            raise Unreplayable(answer.problem)
+            raise ReplayRefused(answer.problem)
         return answer.reasons
 
     async def _ask(self, worker: int, letter: int | None = None) -> Answer:
@@ -264,6 +264,6 @@ class Supervisor:
             async with asyncio.timeout(REPLAY_WITHIN if letter is not None else MEASURED_WITHIN):
                 return await asked
         except TimeoutError:
-            raise Unreplayable(f"worker {worker} does not answer; is the machine overloaded?") from None
+            raise ReplayRefused(f"worker {worker} does not answer; is the machine overloaded?") from None
         finally:
             self._asked.pop(number, None)

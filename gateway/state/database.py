@@ -29,7 +29,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from gateway.errors import StateUnavailable, Stopped
+from gateway.errors import StateClosed, StateUnavailable
 from gateway.state import private_files
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class Database:
             StateUnavailable: nothing of it was written.
         """
         if self._thread is None:
-            raise Stopped("the state database is closed")
+            raise StateClosed("the state database is closed")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put(_Job(work, future))
         return await future
@@ -117,7 +117,7 @@ class Database:
         """
         reader = self._reader
         if reader is None:
-            raise Stopped("the state database is closed")
+            raise StateClosed("the state database is closed")
         return await self._loop.run_in_executor(self._reading, _read, reader, work)
 
     def _write_groups(self, writer: sqlite3.Connection) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.topics import Capture, Router, Template, TemplateError, device_is_legal, subscriptions
+from gateway.errors import TemplateInvalid
+from gateway.topics import Capture, Router, Template, device_is_legal, subscriptions
 
 
 def test_parse() -> None:
@@ -41,7 +42,7 @@ def test_parse() -> None:
 )
 def test_illegal_templates(text: str, expected: str) -> None:
     """What is no legal template is refused, with what was expected."""
-    with pytest.raises(TemplateError) as caught:
+    with pytest.raises(TemplateInvalid) as caught:
         Template.parse(text)
     assert expected in caught.value.expected
     assert caught.value.got

@@ -13,7 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from gateway.errors import StateUnavailable, Stopped
+from gateway.errors import StateClosed, StateUnavailable
 from gateway.model import Counts
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME, FORMAT, Database, _commit, read_only
@@ -182,13 +182,13 @@ async def test_nothing_after_close(tmp_path: Path) -> None:
     await state.open()
     closing = asyncio.create_task(state.close())
     await asyncio.sleep(0)
-    with pytest.raises(Stopped):
+    with pytest.raises(StateClosed):
         await asyncio.wait_for(state.write(put("late")), 5)
-    with pytest.raises(Stopped):
+    with pytest.raises(StateClosed):
         await asyncio.wait_for(state.read(keys), 5)
     await closing
     await state.close()
-    with pytest.raises(Stopped):
+    with pytest.raises(StateClosed):
         await state.read(keys)
 
 
