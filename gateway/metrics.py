@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 
-from gateway.model import Counts, Rejection
+from gateway.model import Counts, Readings, Rejection
 
 _COUNTED = {
     "received": "Records that arrived",
@@ -41,9 +41,18 @@ class Metrics:
             "Feed and feedback messages that the session could not take",
             registry=self._registry,
         )
+        self.listener_failures = PrometheusCounter(
+            "gateway_listener_failures",
+            "Batches that a listener (live feeds, MQTT feed, counts) lost by an error of its own",
+            ["listener"],
+            registry=self._registry,
+        )
         self._reasons: Counter[tuple[str, str]] = Counter()
 
-    def rejected(self, rejections: Iterable[Rejection]) -> None:
+    def accepted(self, _readings: Readings, /) -> None:
+        """Count nothing: readings are counted in the ledger."""
+
+    def rejected(self, rejections: Sequence[Rejection], /) -> None:
         """Count every reason of a batch's rejections."""
         for rejection in rejections:
             for reason in rejection.reasons:

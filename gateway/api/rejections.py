@@ -27,11 +27,11 @@ async def rejections(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     place = NEWEST if before is None else _place(before)
-    letters = await asyncio.to_thread(services.state.letters, startup.slug, before=place, limit=limit)
+    letters = await asyncio.to_thread(services.state.dead_letters, startup.slug, before=place, limit=limit)
     kept = (await asyncio.to_thread(services.state.totals)).get(startup.slug, Totals())
     return {
         "startup": startup.slug,
-        "kept": kept.letters,
+        "kept": kept.kept,
         "dropped": kept.dropped,
         "rejections": [letter.as_json() for letter in letters],
         "next": "{}-{}".format(*letters[-1].place) if len(letters) == limit else None,
@@ -66,7 +66,7 @@ async def replay_any(services: Parts, wanted: ReplayRequest, _who: Operator) -> 
 async def _replay(services: Services, startup: str | None, ids: list[int]) -> dict[str, Any]:
     results = []
     for ident in ids:
-        letter = await asyncio.to_thread(services.state.letter, ident)
+        letter = await asyncio.to_thread(services.state.dead_letter, ident)
         if letter is None or startup not in (None, letter.rejection.startup):
             results.append({"id": ident, "result": "not found"})
             continue

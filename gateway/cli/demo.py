@@ -210,7 +210,7 @@ async def _settled(gateway: Gateway) -> None:
 
 
 async def _report(gateway: Gateway) -> Report:
-    balance = await gateway.engine.database.read(ledger.balance)
+    balance = await gateway.engine.state.database.read(ledger.balance)
     devices = sum(len(gateway.engine.devices(startup.slug)) for startup in gateway.config.startups)
     everyone = {startup.slug: balance.get(startup.slug, Counts()) for startup in gateway.config.startups}
     return Report(everyone | balance, devices)

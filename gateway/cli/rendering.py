@@ -103,10 +103,10 @@ def health(report: Mapping[str, Any] | None, url: str) -> RenderableType:
 def totals(kept: Mapping[str, Totals]) -> RenderableType:
     """How many dead letters there are."""
     parts = [
-        f"{'(no startup)' if slug == UNROUTED else slug} {one.letters:,}"
+        f"{'(no startup)' if slug == UNROUTED else slug} {one.kept:,}"
         + (f" ({one.dropped:,} older ones dropped)" if one.dropped else "")
         for slug, one in kept.items()
-        if one.letters or one.dropped
+        if one.kept or one.dropped
     ]
     return Text("dead letters: " + (", ".join(parts) if parts else "none"))
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple
 
 from pydantic_core import to_json
 
 from gateway import timestamps
-from gateway.model import Reading, Rejection
+from gateway.model import Reading, Readings, Rejection
 
 MAX_RECORDS = 1000
 """Positions of refused records that are told: more of them would make the feedback larger than the message."""
@@ -125,13 +125,12 @@ class LiveFeeds:
     def feed(self, startup: str) -> LiveRing:
         return self._feeds.get(startup) or self._feeds.setdefault(startup, LiveRing(self._kept, self._first_id))
 
-    def publish(self, readings: Mapping[str, Sequence[Reading]], rejections: Iterable[Rejection]) -> None:
-        """Show what a batch became: readings by startup, and rejections."""
+    def accepted(self, readings: Readings, /) -> None:
+        """Show readings, each in its startup's feed."""
         for startup, several in readings.items():
             self.feed(startup).publish(several)
-        self.publish_rejections(rejections)
 
-    def publish_rejections(self, rejections: Iterable[Rejection]) -> None:
+    def rejected(self, rejections: Sequence[Rejection], /) -> None:
         """Show rejections, each in its startup's feed."""
         by_startup: dict[str, list[Rejection]] = {}
         for rejection in rejections:

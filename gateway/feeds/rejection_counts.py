@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from gateway.config.models import REJECTIONS
 from gateway.errors import StoreError
 from gateway.line_protocol import encode
 from gateway.logs import get_logger
-from gateway.model import UNROUTED, Reading, Rejection
+from gateway.model import UNROUTED, Reading, Readings, Rejection
 from gateway.stores.contract import Store
 
 INTERVAL = 10.0
@@ -37,7 +37,10 @@ class RejectionCounter:
         self._measurement_of = measurement_of
         self._counts: dict[str, Counter[tuple[str, str, str]]] = {}
 
-    def add(self, rejections: Iterable[Rejection]) -> None:
+    def accepted(self, _readings: Readings, /) -> None:
+        """Count nothing: only rejections are counted here."""
+
+    def rejected(self, rejections: Sequence[Rejection], /) -> None:
         """Count each code of each rejection."""
         for rejection in rejections:
             if rejection.startup == UNROUTED:

@@ -34,7 +34,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Running]:
 
 def publish(gateway: Running, *values: int, device: str = "d", measurement: str = "climate") -> None:
     readings = [Reading("acme", device, measurement, {}, {"n": value}, value) for value in values]
-    gateway.gateway.live.publish({"acme": readings}, ())
+    gateway.gateway.live.accepted({"acme": readings})
 
 
 class Stream:
@@ -163,7 +163,7 @@ async def test_the_websocket_sends_the_same_events(gateway: Running) -> None:
         assert socket.subprotocol == "bearer"
         await eventually(lambda: gateway.gateway.live.feed("acme").listeners == 1)
         publish(gateway, 1)
-        gateway.gateway.live.publish_rejections([Rejection("acme", "d", "t", b"", 1, ())])
+        gateway.gateway.live.rejected([Rejection("acme", "d", "t", b"", 1, ())])
         async with asyncio.timeout(5):
             events = [json.loads(await socket.recv()) for _ in range(2)]
     assert [event["event"] for event in events] == ["reading", "rejection"]

@@ -92,7 +92,8 @@ def test_outcomes_go_to_the_feed_of_their_startup() -> None:
     """Readings and rejections appear in their own startup's feed alone, as JSON of one form."""
     live = LiveFeeds(10)
     rejection = Rejection("voltwise", "v", "t", b"x", 5, (Reason(Code.MISSING, "/t", "a number", "nothing"),))
-    live.publish({"acme": [reading(1)]}, [rejection])
+    live.accepted({"acme": [reading(1)]})
+    live.rejected([rejection])
     (event,) = live.feed("acme").recent()
     assert json.loads(event.json)["time"] == "1970-01-01T00:00:00.000000001Z"
     (refused,) = live.feed("voltwise").recent()
@@ -107,7 +108,7 @@ def test_the_feed_keeps_no_large_payloads() -> None:
     live = LiveFeeds(10)
     reason = Reason(Code.TOO_LARGE, "payload", "at most 65,536 bytes", "5,000,000 bytes")
     large = Rejection("acme", "th-1", "t", b"x" * 5_000_000, 5, (reason,))
-    live.publish_rejections([large])
+    live.rejected([large])
     (event,) = live.feed("acme").recent()
     assert isinstance(event.of, Rejection)
     assert len(event.of.payload) == KEPT_BYTES

@@ -32,7 +32,7 @@ def rejection(device: str, startup: str = "acme") -> Rejection:
 def feedback(*rejections: Rejection) -> list[str]:
     """The topics that feedback on these goes to."""
     session: Any = Published()
-    MqttFeed(session, Metrics(), readings=True).publish_rejections(rejections)
+    MqttFeed(session, Metrics(), readings=True).rejected(rejections)
     topics: list[str] = session.topics
     return topics
 

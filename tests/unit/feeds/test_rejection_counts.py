@@ -32,11 +32,13 @@ async def test_codes_are_counted_by_device_and_startup(tmp_path: Path) -> None:
     counter = RejectionCounter(
         store, lambda _startup, device: len(device) == 1, lambda topic: "climate" if topic else ""
     )
-    counter.add(
+    counter.rejected(
         [rejection("acme", "a", Code.MISSING, Code.MISSING, Code.BAD_TIME), rejection("acme", "a", Code.MISSING)]
     )
-    counter.add([rejection("acme", "no name", Code.BAD_DEVICE), rejection("birch", "b", Code.MISSING, records=(1, 4))])
-    counter.add([rejection(UNROUTED, "x", Code.NO_RULE)])
+    counter.rejected(
+        [rejection("acme", "no name", Code.BAD_DEVICE), rejection("birch", "b", Code.MISSING, records=(1, 4))]
+    )
+    counter.rejected([rejection(UNROUTED, "x", Code.NO_RULE)])
     await counter.write()
     await counter.write()
     assert sorted(await counted(store, "acme"), key=str) == [
@@ -58,9 +60,9 @@ async def test_counts_wait_while_the_store_is_away(tmp_path: Path) -> None:
             raise StoreUnavailable("away")
 
     counter = RejectionCounter(Away(tmp_path), lambda _startup, _device: True, lambda _topic: "")
-    counter.add([rejection("acme", "a", Code.MISSING)])
+    counter.rejected([rejection("acme", "a", Code.MISSING)])
     await counter.write()
-    counter.add([rejection("acme", "a", Code.MISSING)])
+    counter.rejected([rejection("acme", "a", Code.MISSING)])
     counter._store = store
     await counter.write()
     assert await counted(store, "acme") == [({"code": "missing", "device": "a"}, 2)]
@@ -79,7 +81,7 @@ async def test_no_startup_waits_for_anothers_store(tmp_path: Path) -> None:
     store = Hanging(tmp_path)
     await store.open()
     counter = RejectionCounter(store, lambda _startup, _device: True, lambda _topic: "")
-    counter.add([rejection("acme", "a", Code.MISSING), rejection("birch", "b", Code.MISSING)])
+    counter.rejected([rejection("acme", "a", Code.MISSING), rejection("birch", "b", Code.MISSING)])
     writing = asyncio.create_task(counter.write())
 
     async def is_counted() -> bool:

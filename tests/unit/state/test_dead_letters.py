@@ -96,7 +96,7 @@ def test_deleted_once(connection: sqlite3.Connection) -> None:
     assert not delete(connection, old)
     assert get(connection, old.id) is None
     assert page(connection) == [new]
-    assert totals(connection) == {"acme": Totals(letters=1, bytes=2)}
+    assert totals(connection) == {"acme": Totals(kept=1, bytes=2)}
 
 
 def test_bound_of_count(connection: sqlite3.Connection) -> None:
@@ -105,19 +105,19 @@ def test_bound_of_count(connection: sqlite3.Connection) -> None:
     for i in range(12):
         insert(connection, [rejection(str(i).encode())], bounds)
     assert payloads(page(connection)) == [b"11", b"10", b"9", b"8", b"7"]
-    assert totals(connection) == {"acme": Totals(letters=5, bytes=7, dropped=7)}
+    assert totals(connection) == {"acme": Totals(kept=5, bytes=7, dropped=7)}
 
 
 def test_bound_of_bytes(connection: sqlite3.Connection) -> None:
     """The bound of bytes holds as well: large letters push out as many as they need."""
     bounds = DeadLetterSettings.model_validate({"max_size": "100B"})
     insert(connection, [rejection(b"x" * 10) for _ in range(10)], bounds)
-    assert totals(connection)["acme"].letters == 10
+    assert totals(connection)["acme"].kept == 10
     insert(connection, [rejection(b"y" * 75)], bounds)
     assert payloads(page(connection)) == [b"y" * 75, b"x" * 10, b"x" * 10]
-    assert totals(connection) == {"acme": Totals(letters=3, bytes=95, dropped=8)}
+    assert totals(connection) == {"acme": Totals(kept=3, bytes=95, dropped=8)}
     insert(connection, [rejection(b"z" * 101)], bounds)
-    assert totals(connection) == {"acme": Totals(letters=0, bytes=0, dropped=12)}
+    assert totals(connection) == {"acme": Totals(kept=0, bytes=0, dropped=12)}
 
 
 def test_many_go_at_once(connection: sqlite3.Connection) -> None:
@@ -125,7 +125,7 @@ def test_many_go_at_once(connection: sqlite3.Connection) -> None:
     bounds = DeadLetterSettings(max_count=100)
     insert(connection, [rejection() for _ in range(100)], bounds)
     insert(connection, [rejection()], bounds)
-    assert totals(connection)["acme"] == Totals(letters=91, bytes=91, dropped=10)
+    assert totals(connection)["acme"] == Totals(kept=91, bytes=91, dropped=10)
 
 
 def test_bounds_are_of_each_startup(connection: sqlite3.Connection) -> None:

@@ -40,7 +40,7 @@ def test_one_process_has_its_own_ids(tmp_path: Path) -> None:
     """Without workers the ids are those of the one database."""
     keep(tmp_path, 0, 1, 2)
     state = StateReader(tmp_path)
-    assert [letter.id for letter in state.letters()] == [2, 1]
+    assert [letter.id for letter in state.dead_letters()] == [2, 1]
     assert state.place(2) == (0, 2)
     assert workers(tmp_path) == []
 
@@ -51,7 +51,7 @@ def test_ledgers_are_added_up(tmp_path: Path) -> None:
     keep(tmp_path, 3, 4)
     state = StateReader(tmp_path)
     assert state.balance() == {"acme": Counts(received=3, rejected=3)}
-    assert state.totals() == {"acme": Totals(letters=3, bytes=3)}
+    assert state.totals() == {"acme": Totals(kept=3, bytes=3)}
     assert workers(tmp_path) == [3]
 
 
@@ -62,13 +62,13 @@ def test_pages_over_all_workers(tmp_path: Path, limit: int) -> None:
     keep(tmp_path, 1, 2, 5, 9)
     keep(tmp_path, 2, 3, 5)
     state, place, seen = StateReader(tmp_path), NEWEST, []
-    while page := state.letters("acme", before=place, limit=limit):
+    while page := state.dead_letters("acme", before=place, limit=limit):
         assert len(page) <= limit
         seen += page
         place = page[-1].place
     assert moments(seen) == [9, 9, 6, 5, 5, 5, 3, 2, 1]
     assert len({letter.id for letter in seen}) == 9
-    assert state.letters("nobody") == []
+    assert state.dead_letters("nobody") == []
 
 
 def test_a_letter_is_found_where_its_id_says(tmp_path: Path) -> None:
@@ -76,11 +76,11 @@ def test_a_letter_is_found_where_its_id_says(tmp_path: Path) -> None:
     keep(tmp_path, 0, 1)
     keep(tmp_path, 2, 7)
     state = StateReader(tmp_path)
-    (newest, _) = state.letters()
+    (newest, _) = state.dead_letters()
     assert (newest.id, state.place(newest.id)) == (1002, (2, 1))
-    assert state.letter(newest.id) == newest
-    assert state.letter(2002) is None
-    assert state.letter(1005) is None
+    assert state.dead_letter(newest.id) == newest
+    assert state.dead_letter(2002) is None
+    assert state.dead_letter(1005) is None
 
 
 def test_who_has_to_leave(tmp_path: Path) -> None:
