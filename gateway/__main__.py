@@ -9,7 +9,7 @@ from gateway.errors import ConfigInvalid, GatewayError
 
 
 def main() -> None:
-    """Run a command; what the gateway raises on purpose is told in words, not as a traceback."""
+    """Run a command; print the gateway's own errors in words, not as a traceback."""
     try:
         app(prog_name="gateway")
     except ConfigInvalid as error:

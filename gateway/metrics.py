@@ -1,4 +1,4 @@
-"""Prometheus metrics. What the ledger counts is read from the ledger when asked; the rest is counted per batch."""
+"""Prometheus metrics. The ledger's counts are read from the ledger at each request; the rest is counted per batch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gateway.model import Counts, Readings, Rejection
 _COUNTED = {
     "received": "Records that arrived",
     "accepted": "Records that became readings",
-    "rejected": "Records that were refused when they arrived",
+    "rejected": "Records that were rejected when they arrived",
     "stored": "Readings that are in the store",
     "refused": "Readings that the store refused",
 }
 
 
 class Metrics:
-    """One registry of its own, so that two gateways in one process do not mix."""
+    """The metrics of one process. Its registry is its own, so that two gateways in one process do not mix."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -59,7 +59,7 @@ class Metrics:
                 self._reasons[rejection.startup, reason.code.value] += 1
 
     def families(self) -> list[Metric]:
-        """All that this process counts. Reads /proc."""
+        """Return all metrics of this process. Reads /proc."""
         return [*self._registry.collect(), self._reason_metric()]
 
     def _reason_metric(self) -> Metric:
@@ -70,14 +70,14 @@ class Metrics:
 
 
 def exposition(families: Iterable[Metric], ledger: Mapping[str, Counts], gauges: Mapping[str, float]) -> bytes:
-    """The text that Prometheus reads. `gauges` are named values of the whole gateway."""
+    """Return the text that Prometheus reads. `gauges` are named values of the whole gateway."""
     snapshot = CollectorRegistry()
     snapshot.register(_Snapshot([*families, *_ledger_metrics(ledger), *_gauges(gauges)]))
     return generate_latest(snapshot)
 
 
 def by_worker(families: Mapping[int, Iterable[Metric]]) -> list[Metric]:
-    """The families of several workers as one page: each sample says in a label whose it is."""
+    """Return the families of several workers as one page: each sample has its worker as a label."""
     merged: dict[str, Metric] = {}
     for worker, several in families.items():
         for family in several:

@@ -147,11 +147,11 @@ Readings = Mapping[str, Sequence[Reading]]
 
 
 class Listener(Protocol):
-    """Hears the outcome of every batch, once it is on disk. Each method is called once a batch, and not without need.
+    """Hears the outcome of every batch, once it is on disk: each method at most once a batch, never with nothing.
 
-    It runs in the event loop, in the way of the messages: it must not block, and takes what needs time to a `run` of
-    its own (`BackgroundListener`). Whatever it raises costs this listener this batch, and nobody else anything
-    (`gateway.feeds.fan_out`). Outcomes are not repeated: after a crash, a listener may have missed the last of them.
+    Calls come from the event loop, between two batches: a listener must not block. Work that takes time belongs into a
+    task of its own (`BackgroundListener`). A listener that raises loses that batch, and disturbs nothing else
+    (`gateway.feeds.fan_out`). Outcomes are not repeated: a crash may cost a listener the last of them.
     """
 
     def accepted(self, readings: Readings, /) -> None:
@@ -163,10 +163,10 @@ class Listener(Protocol):
 
 @runtime_checkable
 class BackgroundListener(Listener, Protocol):
-    """A listener that has work of its own beside the way of the messages."""
+    """A listener with a task of its own."""
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled; started again when it ends."""
 
 
 @dataclass(frozen=True, slots=True)

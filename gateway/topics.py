@@ -1,4 +1,4 @@
-"""The topic grammar, once: parse a template, match a topic, make a subscription filter, find overlaps.
+"""The topic grammar: parse a template, match a topic, make a subscription filter, find overlaps.
 
 A template is an MQTT topic name (MQTT 5.0, section 4.7) in which a whole level may be a capture:
 
@@ -45,7 +45,7 @@ class Template:
         """Parse a template such as `testbed/acme/{device}/climate`.
 
         Raises:
-            TemplateInvalid: not a legal topic, a broken or doubled capture, or no `{device}`.
+            TemplateInvalid: not a valid topic, a broken or repeated capture, or no `{device}`.
         """
         if not text or len(text.encode()) > MAX_TOPIC_BYTES:
             raise TemplateInvalid(f"a topic of 1 to {MAX_TOPIC_BYTES} bytes", f"{len(text.encode())} bytes")
@@ -56,16 +56,16 @@ class Template:
         if doubled := next((name for name in names if names.count(name) > 1), None):
             raise TemplateInvalid("each captured name once", f"{{{doubled}}} twice in {text!r}")
         if isinstance(levels[0], Capture):
-            raise TemplateInvalid("a first level that is no capture, or it would take in every other topic", repr(text))
+            raise TemplateInvalid("a literal first level: a capture there would match all topics", repr(text))
         if levels[0] in ("feeds", "feedback") or levels[0].startswith("$"):
             raise TemplateInvalid(
-                "a topic outside feeds/, feedback/ and $…, which are the gateway's and broker's", repr(text)
+                "a topic outside feeds/, feedback/ and $…, which belong to the gateway and the broker", repr(text)
             )
         return cls(text, levels)
 
     @property
     def filter(self) -> str:
-        """The MQTT topic filter that brings every topic of this template."""
+        """MQTT topic filter that matches every topic of this template."""
         return "/".join("+" if isinstance(level, Capture) else level for level in self.levels)
 
     @property
@@ -73,7 +73,7 @@ class Template:
         return tuple(level.name for level in self.levels if isinstance(level, Capture))
 
     def overlaps(self, other: Template) -> bool:
-        """Whether some topic matches both."""
+        """Return whether some topic matches both."""
         return all(
             a is not None and b is not None and (a == b or isinstance(a, Capture) or isinstance(b, Capture))
             for a, b in zip_longest(self.levels, other.levels)
@@ -91,7 +91,7 @@ def _parse_level(level: str, text: str) -> str | Capture:
 
 
 def subscriptions(templates: Iterable[Template]) -> tuple[str, ...]:
-    """The filters the gateway subscribes to: all of testbed/, and each template outside it.
+    """Return the filters that the gateway subscribes to: all of testbed/, and each template outside it.
 
     They never overlap, so that the broker delivers each message once.
     """
@@ -100,13 +100,13 @@ def subscriptions(templates: Iterable[Template]) -> tuple[str, ...]:
 
 
 def shared(filters: Iterable[str], group: str) -> tuple[str, ...]:
-    """The same filters as a group of sessions subscribes to them: each message goes to one of the group (MQTT 5.0,
-    section 4.8.2)."""
+    """Return the filters of a group of sessions that share the messages: each goes to one of them (MQTT 5.0, section
+    4.8.2)."""
     return tuple(f"$share/{group}/{name}" for name in filters)
 
 
 def device_is_legal(device: str) -> bool:
-    """Whether a name can stand in a topic, a tag, an ACL and a file name alike: see `DEVICE_RULE`."""
+    """Return whether a name is valid in a topic, a tag, an ACL and a file name alike: see `DEVICE_RULE`."""
     return _DEVICE.fullmatch(device) is not None
 
 
@@ -120,7 +120,7 @@ class _Node(Generic[T]):
 
 
 class Router(Generic[T]):
-    """Finds what belongs to a topic, among templates that do not overlap."""
+    """Finds the value of a topic, among templates that do not overlap."""
 
     def __init__(self, routes: Mapping[Template, T]) -> None:
         self._root: _Node[T] = _Node()
@@ -138,7 +138,7 @@ class Router(Generic[T]):
         node.end = (template, value)
 
     def match(self, topic: str) -> tuple[T, dict[str, str]] | None:
-        """The value and the captured names of the one template that matches, or None."""
+        """Return the value and the captured names of the one template that matches, or None."""
         levels = topic.split("/")
         for template, value in self._ends(self._root, levels, 0):
             captured = zip(template.levels, levels, strict=True)

@@ -1,8 +1,8 @@
-"""Reports every outcome to every listener, and keeps a listener's failure away from everybody else.
+"""Reports every outcome to every listener, and keeps a listener's failure away from everything else.
 
-A listener that raises has lost that batch; the others hear of it as always, and the messages go on. Every
-failure is counted (`gateway_listener_failures_total`); of several in a row only the first is logged. A listener's own
-task that ends is started again, with growing pauses.
+A listener that raises has lost that batch; the others hear of it as always, and the messages go on. Every failure is
+counted (`gateway_listener_failures_total`); of several in a row only the first is logged. A listener's own task that
+ends is started again, with growing pauses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 
 class FanOut:
-    """One listener that stands for several. They hear of a batch one after the other, in their order."""
+    """Several listeners as one. They hear of a batch one after the other, in their order."""
 
     def __init__(self, listeners: Sequence[Listener], metrics: Metrics) -> None:
         self._listeners = tuple(listeners)

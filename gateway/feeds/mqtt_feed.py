@@ -1,5 +1,5 @@
-"""The MQTT feeds: `feeds/{startup}/{device}/{measurement}` for readings, `feedback/{startup}/{device}` for what was
-wrong with a device's messages. What the session cannot take at once is dropped and counted: nothing waits for it.
+"""The MQTT feeds: `feeds/{startup}/{device}/{measurement}` for readings, `feedback/{startup}/{device}` for errors in a
+device's messages. A message that the session cannot take at once is dropped and counted: nothing waits for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NOT_IN_A_TOPIC = frozenset("+#\0/")
 
 
 class MqttFeed:
-    """Publishes every startup's feed and feedback over the gateway's own session. `readings` False: feedback alone."""
+    """Publishes every startup's feed and feedback over the gateway's own session. `readings` False: only feedback."""
 
     def __init__(self, session: Session, metrics: Metrics, *, readings: bool) -> None:
         self._session = session

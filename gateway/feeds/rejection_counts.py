@@ -1,4 +1,4 @@
-"""Rejections counted into each startup's own store, where Grafana can show them and alert on them:
+"""Rejections, counted into each startup's own store, where Grafana can show them and alert on them:
 
     gateway_rejections,code=out_of_range,device=th-1,measurement=climate count=3i 1795000060000000000
 
@@ -26,9 +26,9 @@ log = get_logger(__name__)
 
 
 class RejectionCounter:
-    """Counts, and writes them every `INTERVAL` seconds. `measurement_of` gives the measurement of a topic, or "".
+    """Writes its counts every `INTERVAL` seconds. `measurement_of` returns the measurement of a topic, or "".
 
-    `knows` says whether a startup has a device: names that somebody made up must not become series.
+    `knows` returns whether a startup has a device: invented names must not become series.
     """
 
     def __init__(self, store: Store, knows: Callable[[str, str], bool], measurement_of: Callable[[str], str]) -> None:
@@ -52,13 +52,13 @@ class RejectionCounter:
                 counts[device, code, measurement] += rejection.count
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Write until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
             await self.write()
 
     async def write(self) -> None:
-        """Write what was counted, of all startups at once; what cannot be written now is written with the next."""
+        """Write the counts of all startups at once; counts that cannot be written now are written with the next."""
         counts, self._counts = self._counts, {}
         now_ns = time.time_ns()
         async with asyncio.TaskGroup() as tasks:

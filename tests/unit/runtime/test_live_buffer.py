@@ -1,4 +1,4 @@
-"""What a worker keeps for the live feeds until it is told."""
+"""The live events that a worker keeps until they are sent."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def readings(*numbers: int) -> list[Reading]:
     return [Reading("acme", "d", "m", {}, {"n": number}, number) for number in numbers]
 
 
-def test_batches_are_told_together() -> None:
-    """What came in several batches is one message, in order; then there is nothing."""
+def test_batches_are_sent_together() -> None:
+    """Several batches become one message, in order; then the buffer is empty."""
     buffer = LiveBuffer(10)
     buffer.accepted({"acme": readings(1, 2)})
     buffer.rejected([rejection(b"a")])
@@ -26,8 +26,8 @@ def test_batches_are_told_together() -> None:
     assert buffer.take() is None
 
 
-def test_too_much_loses_the_oldest_and_is_told() -> None:
-    """No more is kept than a feed keeps; how many events of each startup went is told, once."""
+def test_too_many_events_lose_the_oldest() -> None:
+    """No more is kept than a feed keeps; the lost events of each startup are counted, once."""
     buffer = LiveBuffer(3)
     buffer.accepted({"acme": readings(1, 2)})
     buffer.rejected([rejection(b"%d" % n, "beta") for n in range(5)])

@@ -1,4 +1,4 @@
-"""The line between a front and a worker."""
+"""The channel between the supervisor and a worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def pair() -> tuple[WorkerChannel, WorkerChannel]:
 
 
 async def test_messages_arrive_whole_and_in_order() -> None:
-    """Small and large ones, metrics as well, until the other end closes."""
+    """Small and large messages, metrics as well, arrive until the other end closes."""
     one, other = await pair()
     families = tuple(await asyncio.to_thread(Metrics().families))
     large = LiveEvents({"acme": []}, [], {"acme" * 100_000: 1})
@@ -31,8 +31,8 @@ async def test_messages_arrive_whole_and_in_order() -> None:
     await other.close()
 
 
-async def test_nobody_reads() -> None:
-    """Who sends to an end that does not read is told before much has gathered; to one that is gone nothing is kept."""
+async def test_an_end_that_does_not_read() -> None:
+    """A channel whose other end does not read becomes congested soon; for an end that is gone nothing is kept."""
     one, other = await pair()
     assert not one.is_congested
     while not one.is_congested:
