@@ -26,7 +26,7 @@ class Services:
 
     `devices` returns those of a startup, `health` checks the running parts, `measured` returns metrics for Prometheus.
     `replay` processes a dead letter again, by its id, and returns the reasons against it: none if it was accepted. It
-    raises `Unreplayable`.
+    raises `ReplayRefused`.
     """
 
     config: Config

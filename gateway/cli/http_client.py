@@ -11,17 +11,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 
 from gateway.config import Config
-from gateway.errors import GatewayError
+from gateway.errors import GatewayRefused, GatewayUnreachable
 
 TIMEOUT = 10.0
-
-
-class NotRunning(GatewayError):
-    """Nobody answers at the gateway's address."""
-
-
-class Refused(GatewayError):
-    """The gateway answered, and said no."""
 
 
 class Client:
@@ -39,7 +31,7 @@ class Client:
         try:
             with self._open("/readyz") as answer:
                 return dict(json.load(answer))
-        except NotRunning:
+        except GatewayUnreachable:
             return None
         except HTTPError as error:
             if error.code != 503:
@@ -50,8 +42,8 @@ class Client:
         """Send JSON, and return the JSON of the answer.
 
         Raises:
-            NotRunning: nobody answers.
-            Refused: the gateway rejected the request.
+            GatewayUnreachable: nobody answers.
+            GatewayRefused: the gateway rejected the request.
         """
         try:
             with self._open(path, json.dumps(body).encode()) as answer:
@@ -70,8 +62,8 @@ class Client:
         """Yield Server-Sent Events as (event, data), until the gateway closes the connection.
 
         Raises:
-            NotRunning: nobody answers, or the connection is lost.
-            Refused: the gateway rejected the request.
+            GatewayUnreachable: nobody answers, or the connection is lost.
+            GatewayRefused: the gateway rejected the request.
         """
         try:
             with self._open(path, timeout=60.0) as answer:
@@ -85,7 +77,7 @@ class Client:
         except HTTPError as error:
             raise _refused(error) from None
         except (OSError, HTTPException) as error:
-            raise NotRunning(f"lost the connection to the gateway at {self.url}: {error}") from None
+            raise GatewayUnreachable(f"lost the connection to the gateway at {self.url}: {error}") from None
 
     def _open(self, path: str, body: bytes | None = None, timeout: float = TIMEOUT) -> Any:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
@@ -95,15 +87,15 @@ class Client:
         except HTTPError:
             raise
         except URLError as error:
-            raise NotRunning(
+            raise GatewayUnreachable(
                 f"no gateway answers at {self.url}: {error.reason}; is it running (`gateway run`), and "
                 "is http.listen correct?"
             ) from None
 
 
-def _refused(error: HTTPError) -> Refused:
+def _refused(error: HTTPError) -> GatewayRefused:
     hint = "; give a token with --token, or in GATEWAY_TOKEN" if error.code == 401 else ""
-    return Refused(_detail(error) + hint)
+    return GatewayRefused(_detail(error) + hint, error.code)
 
 
 def _detail(error: HTTPError) -> str:

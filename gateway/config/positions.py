@@ -12,7 +12,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from gateway.errors import ConfigError, Problem
+from gateway.errors import ConfigInvalid, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def read(path: Path, name: str) -> Document:
     """Parse one file.
 
     Raises:
-        ConfigError: unreadable, not UTF-8, not YAML, a key twice, or not a mapping.
+        ConfigInvalid: unreadable, not UTF-8, not YAML, a key twice, or not a mapping.
     """
     try:
         yaml = YAML(typ="rt")
@@ -78,8 +78,8 @@ class _Constructor(RoundTripConstructor):
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", RoundTripConstructor.construct_scalar)
 
 
-def _unreadable(name: str, line: int, expected: str, got: str) -> ConfigError:
-    return ConfigError([Problem(name, line, "", expected, got)])
+def _unreadable(name: str, line: int, expected: str, got: str) -> ConfigInvalid:
+    return ConfigInvalid([Problem(name, line, "", expected, got)])
 
 
 def _first_line(text: str) -> str:

@@ -115,7 +115,7 @@ class OperatorPage:
 
         ui.context.client.on_delete(stop)
         try:
-            found = await asyncio.to_thread(self._services.state.letters, UNROUTED, limit=DEAD_LETTERS)
+            found = await asyncio.to_thread(self._services.state.dead_letters, UNROUTED, limit=DEAD_LETTERS)
         except StateUnavailable as error:
             self._frame.notices.show("dead letters", f"Earlier rejections cannot be read: {error}")
             return

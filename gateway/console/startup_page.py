@@ -120,7 +120,7 @@ class StartupPage:
         self._show_problem_of_past(await self._panels.open())
         slug = self._startup.slug
         try:
-            found = await asyncio.to_thread(self._services.state.letters, slug, limit=DEAD_LETTERS)
+            found = await asyncio.to_thread(self._services.state.dead_letters, slug, limit=DEAD_LETTERS)
         except StateUnavailable as error:
             self._frame.notices.show("dead letters", f"Earlier rejections cannot be read: {error}")
             return

@@ -1,6 +1,6 @@
 """Users of a startup's organisation: its team as Editors, by e-mail address, or one user named like the slug.
 
-The display name of an account that is made here ends in `MARK`: only such accounts are ever removed. An account that
+The display name of an account that is made here ends in `SUFFIX`: only such accounts are ever removed. An account that
 somebody else made is added to the organisation and stays in it. Admins of an organisation are left alone: one of them
 is the account that provisions.
 
@@ -23,7 +23,7 @@ from gateway.provision.plan import Credential, Resource
 
 KIND = "user"
 EDITOR, ADMIN = "Editor", "Admin"
-MARK = "(test bed)"
+SUFFIX = "(test bed)"
 _WHOSE = "Grafana"
 _PASSWORD_BYTES = 18
 _NEVER_SEEN_YEARS = 5  # Grafana sets "last seen" of new users ten years back
@@ -78,7 +78,7 @@ def find(members: Iterable[Member], login: str) -> Member | None:
 
 def is_ours(account: Mapping[str, Any]) -> bool:
     """Return whether an account was made here."""
-    return str(account.get("name", "")).endswith(MARK)
+    return str(account.get("name", "")).endswith(SUFFIX)
 
 
 async def save(grafana: Grafana, org_id: int, startup: str, login: str) -> list[Credential]:
@@ -115,7 +115,7 @@ async def remove(grafana: Grafana, org_id: int, login: str) -> None:
 
 async def _create(grafana: Grafana, org_id: int, startup: str, login: str) -> Credential:
     api, password = grafana.within(), _password()
-    user = {"login": login, "name": f"{login.split('@')[0]} {MARK}", "password": password, "OrgId": org_id}
+    user = {"login": login, "name": f"{login.split('@')[0]} {SUFFIX}", "password": password, "OrgId": org_id}
     made = await grafana.ask(api.admin.create_user(user | ({"email": login} if "@" in login else {})))
     try:
         await _only_here(grafana, org_id, made["id"])
