@@ -1,4 +1,4 @@
-"""What flows through the gateway, and who listens to it. Everything here is immutable and knows nothing of I/O.
+"""Values that flow through the gateway, and the contract of its listeners. Immutable, and free of I/O.
 
 `Message` and `Reading` are made once per message, so they are named tuples: a frozen dataclass of the same
 fields takes three times as long to build (docs/decisions/0002-hot-path-types.md).
@@ -149,7 +149,7 @@ Readings = Mapping[str, Sequence[Reading]]
 class Listener(Protocol):
     """Hears the outcome of every batch, once it is on disk: each method at most once a batch, never with nothing.
 
-    Calls come from the event loop, between two batches: a listener must not block. Work that takes time belongs into a
+    Calls come from the event loop, between two batches: a listener must not block. Work that takes time belongs in a
     task of its own (`BackgroundListener`). A listener that raises loses that batch, and disturbs nothing else
     (`gateway.feeds.fan_out`). Outcomes are not repeated: a crash may cost a listener the last of them.
     """
