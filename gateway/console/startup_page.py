@@ -181,7 +181,7 @@ class StartupPage:
         else:
             self._frame.state.show("Live", "good")
         for part in health.parts:
-            problem = f"No new messages are accepted. {part.name}: {part.problem}" if part.problem else ""
+            problem = f"No new messages are accepted ({part.name}): {part.problem}" if part.problem else ""
             self._frame.notices.show(part.name, problem, bad=True)
         store = health.stores.get(self._startup.slug)
         waiting = f"Readings are accepted and wait in the journal: {store.problem}" if store and store.problem else ""

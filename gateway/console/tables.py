@@ -27,7 +27,7 @@ DEVICE_COLUMNS = (
 STARTUP_COLUMNS = (
     {"name": "startup", "label": "Startup", "kind": "link"},
     {"name": "cohort", "label": "Cohort", "kind": "text", "wide": True},
-    {"name": "rate", "label": "Per second", "kind": "number", "title": "Records received, over ten seconds"},
+    {"name": "rate", "label": "Rate", "kind": "number", "title": "Records received per second, over ten seconds"},
     {"name": "received", "label": "Received", "kind": "number", "wide": True},
     {"name": "accepted", "label": "Accepted", "kind": "number", "wide": True},
     {"name": "rejected", "label": "Rejected", "kind": "number"},
