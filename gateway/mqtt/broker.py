@@ -16,7 +16,7 @@ DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where the broker is; `tls` None: no TLS."""
+    """Address of the broker; `tls` None: no TLS."""
 
     host: str
     port: int

@@ -12,7 +12,7 @@ from gateway.model import Batch, Publish
 
 
 class Inbox:
-    """A session adds to `messages`, and to `packet_ids` those of QoS 1; `take` waits until they have `arrived`."""
+    """Queue of a session, which adds to `messages`, and to `packet_ids` those of QoS 1; `take` waits for `arrived`."""
 
     def __init__(self) -> None:
         self.messages: list[Publish] = []

@@ -23,8 +23,8 @@ log = get_logger(__name__)
 
 
 class BrokerLink:
-    """The link with `broker` by MQTT `version`. `current` is the number of the connection that the broker has
-    greeted, and 0 while there is none."""
+    """Link with `broker` by MQTT `version`. `current` is the number of the connection whose CONNECT the broker has
+    answered, and 0 while there is none."""
 
     def __init__(self, broker: Broker, version: str) -> None:
         self.broker = broker
@@ -112,12 +112,12 @@ class BrokerLink:
             raise self.broker.closed(f" ({error})", self.version)
 
     def accept(self) -> None:
-        """The broker says yes."""
+        """Take a yes of the broker."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(None)
 
     def reject(self, error: BrokerRefused) -> None:
-        """The broker says no."""
+        """Take a no of the broker."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
 
@@ -136,6 +136,6 @@ class BrokerLink:
 
 
 def retrieved(outcome: asyncio.Future[None]) -> None:
-    """Mark a future's exception as seen: one that nobody waits for any more is not an error of its own."""
+    """Mark a future's exception as seen: one that nobody waits for any longer is not an error of its own."""
     if not outcome.cancelled():
         outcome.exception()

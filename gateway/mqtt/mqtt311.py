@@ -1,7 +1,7 @@
 """The session for brokers that speak MQTT 3.1.1, on paho-mqtt driven by the event loop.
 
-paho's client is a state machine with a socket: the loop tells it when to read and to write, and `manual_ack` leaves
-the acknowledgement to us. It subscribes with QoS 1 at most: paho acknowledges the first half of a QoS 2 message by
+paho's client is a state machine with a socket: the loop says when to read and to write, and `manual_ack` leaves the
+acknowledgement to us. It subscribes with QoS 1 at most: paho acknowledges the first half of a QoS 2 message by
 itself, so that a crash could lose it; the broker delivers such a message with QoS 1 instead (MQTT 3.1.1, 3.8.4).
 """
 

@@ -40,8 +40,8 @@ class Salvaged:
 
 
 class Decoder:
-    """The socket writes into `buffer`, `wrote` returns the packets that are complete then. One buffer for all reads: a
-    new one for each costs more than reading it."""
+    """Decoder of one connection: the socket writes into `buffer`, `wrote` returns the packets that are complete then.
+    One buffer for all reads: a new one for each costs more than reading it."""
 
     def __init__(self) -> None:
         self._bytes = bytearray(BUFFER)

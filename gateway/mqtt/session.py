@@ -21,7 +21,7 @@ from gateway.model import Batch
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """Whether the session is connected. `since` is in seconds since 1970; `problem` says what is wrong."""
+    """State of a session. `since` is in seconds since 1970; `problem` says what is wrong."""
 
     connected: bool
     since: float

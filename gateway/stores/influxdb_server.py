@@ -30,7 +30,7 @@ _TOKEN_REFUSED = (401, 403, 404)
 
 
 class InfluxDBServer:
-    """The server of `settings`. `token` may read and write every startup's bucket.
+    """Client of the server that `settings` name. `token` may read and write every startup's bucket.
 
     Provisioning renews that token whenever a startup joins. `renew` reads it again when InfluxDB refuses the one in
     use, so that the gateway goes on without a restart. `name` is the store's in gateway.yaml, for advice.

@@ -121,7 +121,7 @@ def rows(series: Series, types: Mapping[str, str]) -> Iterator[Row]:
     """Yield the rows of a series, each value in its field's own type: JSON makes 21.0 and 21 the same."""
     tags = {key: value for key, value in series.tags.items() if value}
     names = series.columns[1:]
-    convert = [_CONVERT.get(types.get(name, ""), _as_it_is) for name in names]
+    convert = [_CONVERT.get(types.get(name, ""), _unchanged) for name in names]
     for time_ns, *values in series.values:
         fields = {name: to(value) for name, to, value in zip(names, convert, values, strict=True) if value is not None}
         if fields:
@@ -141,5 +141,5 @@ def _rank(kind: str) -> int:
     return _STRONGEST.index(kind) if kind in _STRONGEST else len(_STRONGEST)
 
 
-def _as_it_is(value: FieldValue) -> FieldValue:
+def _unchanged(value: FieldValue) -> FieldValue:
     return value

@@ -33,7 +33,7 @@ MakeSession = Callable[..., Session]
 @dataclass(frozen=True)
 class Variant:
     """A session on a broker. `redelivers`: the broker delivers again what was not acknowledged. `is_bounded`: the
-    session tells the broker how many messages may wait for an acknowledgement, which only MQTT 5 can."""
+    session limits how many messages may wait for an acknowledgement, which only MQTT 5 can."""
 
     session: MakeSession
     broker: Callable[[Path], Broker]

@@ -108,7 +108,7 @@ def test_a_line_that_is_cut_is_refused_or_another(reading: Reading, data: st.Dat
 )  # fmt: skip
 def test_what_is_no_line_is_refused(line: bytes) -> None:
     """Bytes that no gateway wrote raise ValueError that shows them."""
-    with pytest.raises(ValueError, match="no line protocol"):
+    with pytest.raises(ValueError, match="not line protocol"):
         line_parser.parse(line)
 
 

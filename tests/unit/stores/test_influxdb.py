@@ -338,7 +338,7 @@ async def test_store_opens_without_a_server() -> None:
 
 
 async def test_query_sends_its_statement(store: InfluxDBStore, stub: Stub) -> None:
-    """A query goes to `/query` as a form, with the same token as writes, and asks for an answer in chunks."""
+    """A query goes to `/query` as a form, with the same token as writes, and requests an answer in chunks."""
     stub.pages = [[json(page())]]
     await store.measurements("acme")
     (request,) = stub.asked
