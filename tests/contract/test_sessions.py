@@ -20,6 +20,7 @@ from gateway.mqtt.auto import make_session
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.mqtt.session import Session
 from tests.servers import FlakyProxy, Mosquitto, eventually, need
+from tests.servers.mqtt_clients import connect
 
 Broker = Mosquitto | EmbeddedBroker
 MakeSession = Callable[..., Session]
@@ -97,7 +98,7 @@ async def reading(session: Session, *, acks: bool = True) -> AsyncIterator[Reade
 
 
 def publisher(broker: Broker) -> aiomqtt.Client:
-    return aiomqtt.Client("127.0.0.1", broker.port)
+    return connect(broker)
 
 
 async def send(broker: Broker, *payloads: bytes, topic: str = "testbed/acme/a/x", qos: int = 1) -> None:
@@ -162,7 +163,7 @@ async def test_a_lost_connection_is_taken_up_again(broker: Broker, make: MakeSes
         assert reader.session.state.problem
         await send(broker, b"during")
         proxy.heal()
-        await eventually(lambda: reader.session.state.connected, within=20)
+        await eventually(lambda: reader.session.state.connected)
         await eventually(lambda: b"during" in reader.payloads)
 
 
@@ -177,7 +178,7 @@ async def test_an_acknowledgement_for_an_old_connection_does_nothing(broker: Bro
         proxy.cut()
         await eventually(lambda: not reader.session.state.connected)
         proxy.heal()
-        await eventually(lambda: len(reader.messages) == 2, within=20, says="the message is delivered again")
+        await eventually(lambda: len(reader.messages) == 2, says="the message is delivered again")
         old, new = reader.batches
         assert old.connection != new.connection
         reader.session.ack(old)
@@ -271,7 +272,7 @@ async def test_no_broker_is_told_and_tried_again(tmp_path: Path, protocol: Any) 
         await eventually(lambda: "no MQTT broker at" in session.state.problem)
         assert str(broker.port) in session.state.problem
         async with broker:
-            await eventually(lambda: session.state.connected, within=30)
+            await eventually(lambda: session.state.connected)
 
 
 def with_password(directory: Path, name: str, password: str) -> str:
@@ -292,9 +293,9 @@ async def test_a_wrong_password_is_told_and_a_new_one_taken(tmp_path: Path, prot
         async with tried(make_session(settings, ["testbed/#"])) as session:
             await eventually(lambda: "GATEWAY_MQTT_PASSWORD" in session.state.problem)
             secret.unlink()
-            await eventually(lambda: "expected a file with one secret" in session.state.problem, within=20)
+            await eventually(lambda: "expected a file with one secret" in session.state.problem)
             secret.write_text("right")
-            await eventually(lambda: session.state.connected, within=30)
+            await eventually(lambda: session.state.connected)
 
 
 @pytest.mark.parametrize(("protocol", "module"), [("3.1.1", "mqtt311"), ("5", "mqtt5")])

@@ -85,7 +85,7 @@ class Reader:
                 pytest.fail(f"{says}\nThe document says:\n{expected.text}")
             raise AssertionError(f"{says}\nThe document says:\n{expected.text}")
 
-        await eventually(printed, within=10, every=0.2, says=str(expected))
+        await eventually(printed, every=0.2, says=str(expected))
 
     async def _background_prints(self, block: Block) -> None:
         """What ran since the start is done again until it is printed: nothing tells when a listener listens. So what
@@ -101,15 +101,15 @@ class Reader:
                 for start in range(len(lines) - count + 1)
             )
 
-        for _ in range(10):
+        async def printed_in_a_while() -> bool:
             try:
-                await eventually(printed, within=2)
+                return await eventually(printed, within=2)
             except AssertionError:
                 for again in self._since:
                     await self._world.run(again.text)
-            else:
-                return
-        pytest.fail(f"{block}: expected\n{block.text}\ngot\n{plain(background.printed())}")
+                raise AssertionError(f"expected\n{block.text}\ngot\n{plain(background.printed())}") from None
+
+        await eventually(printed_in_a_while, says=str(block))
 
 
 def _printed_below(after: Sequence[Block]) -> Block | None:

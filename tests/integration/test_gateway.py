@@ -14,7 +14,8 @@ import pytest
 
 from gateway.errors import GatewayError, StateUnavailable
 from tests.running import Running, climate, running, write_config
-from tests.servers import Mosquitto, eventually
+from tests.servers import WITHIN, Mosquitto, eventually
+from tests.servers.mqtt_clients import connect
 
 
 def now_ms() -> int:
@@ -40,12 +41,12 @@ async def gateway(config: Path) -> AsyncIterator[Running]:
 
 @pytest.fixture
 async def device(broker: Mosquitto) -> AsyncIterator[aiomqtt.Client]:
-    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+    async with connect(broker) as client:
         yield client
 
 
 async def next_json(client: aiomqtt.Client) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN):
         message = await anext(client.messages)
     assert isinstance(message.payload, bytes)
     body: dict[str, Any] = json.loads(message.payload)
@@ -290,7 +291,7 @@ async def test_not_ready_while_the_broker_is_away(gateway: Running, broker: Mosq
     problem = (await get(gateway, "/readyz", None)).json()["parts"]["broker"]["problem"]
     assert str(broker.port) in problem
     await broker.start()
-    await eventually(lambda: is_now(ready, 200), within=30)
+    await eventually(lambda: is_now(ready, 200))
 
 
 async def is_now(ask: Any, expected: int) -> bool:

@@ -18,14 +18,14 @@ from gateway.api.auth import Tokens
 from gateway.model import Reading, Rejection
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from tests.running import Running, running, write_config
-from tests.servers import eventually
+from tests.servers import WITHIN, eventually, free_port
 
 URL = "/v1/startups/acme/live"
 
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[Running]:
-    async with EmbeddedBroker() as broker:
+    async with EmbeddedBroker(free_port()) as broker:
         mqtt = {"url": broker.url, "protocol": "3.1.1"}
         config = write_config(tmp_path / "config", broker.url, mqtt=mqtt, feeds={"kept": 10})
         async with running(config) as one:
@@ -44,7 +44,7 @@ class Stream:
         self._lines = lines
 
     async def comment(self) -> str:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN):
             async for line in self._lines:
                 if line.startswith(":"):
                     return line
@@ -53,7 +53,7 @@ class Stream:
     async def event(self) -> dict[str, Any]:
         """The next event as id, event and data."""
         event: dict[str, Any] = {}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN):
             async for line in self._lines:
                 name, _, value = line.partition(": ")
                 if name in ("id", "event", "data"):
@@ -164,7 +164,7 @@ async def test_the_websocket_sends_the_same_events(gateway: Running) -> None:
         await eventually(lambda: gateway.gateway.live.feed("acme").listeners == 1)
         publish(gateway, 1)
         gateway.gateway.live.publish_rejections([Rejection("acme", "d", "t", b"", 1, ())])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN):
             events = [json.loads(await socket.recv()) for _ in range(2)]
     assert [event["event"] for event in events] == ["reading", "rejection"]
     assert events[0]["data"]["fields"] == {"n": 1}
@@ -190,7 +190,7 @@ async def test_the_websocket_refuses_others(gateway: Running, token: str, path: 
 
 async def test_the_gateway_stops_while_listeners_listen(tmp_path: Path) -> None:
     """Open streams do not keep the gateway from stopping."""
-    async with EmbeddedBroker() as broker:
+    async with EmbeddedBroker(free_port()) as broker:
         mqtt = {"url": broker.url, "protocol": "3.1.1"}
         config = write_config(tmp_path / "config", broker.url, mqtt=mqtt)
         async with (
@@ -200,5 +200,5 @@ async def test_the_gateway_stops_while_listeners_listen(tmp_path: Path) -> None:
         ):
             gateway.gateway.stop()
             with suppress(httpx.HTTPError):  # cut off, or ended: both are an end
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(WITHIN):
                     await answer.aread()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -21,9 +20,10 @@ from gateway.provision import run
 from gateway.provision.mosquitto import MosquittoServer
 from gateway.provision.secret_files import SecretFiles
 from tests.running import OPERATOR, Running, running, write_config
-from tests.servers import Mosquitto, eventually, free_port
+from tests.servers import WITHIN, Mosquitto, eventually, free_port
 from tests.servers.certificates import Authority, Certificate
 from tests.servers.dynsec import ADMIN, ADMIN_PASSWORD, SecureMosquitto
+from tests.servers.mqtt_clients import connect
 
 REFUSED = 128
 # paho-mqtt drops a socket whose handshake failed without closing it; it is closed as it is collected, at once
@@ -96,9 +96,9 @@ async def test_the_gateway_connects_over_mqtts(broker: Mosquitto, authority: Aut
     async with session(broker, ca_file=authority.cert, protocol=protocol) as one:
         await eventually(lambda: one.state.connected)
         trusting = ssl.create_default_context(cafile=authority.cert)
-        async with aiomqtt.Client("localhost", broker.port, tls_context=trusting) as device:
+        async with connect(broker, host="localhost", tls_context=trusting) as device:
             await device.publish("testbed/acme/d1/climate", b"{}", qos=1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             batch = await anext(one.batches())
     assert [message.payload for message in batch.messages] == [b"{}"]
 
@@ -106,10 +106,10 @@ async def test_the_gateway_connects_over_mqtts(broker: Mosquitto, authority: Aut
 async def test_many_messages_arrive_over_tls(broker: Mosquitto, authority: Authority) -> None:
     """A burst arrives whole: what TLS has decrypted and no selector reports is read as well."""
     sizes: list[int] = []
-    async with session(broker, ca_file=authority.cert) as one, asyncio.timeout(30):
+    async with session(broker, ca_file=authority.cert) as one, asyncio.timeout(WITHIN):
         await eventually(lambda: one.state.connected)
         trusting = ssl.create_default_context(cafile=authority.cert)
-        async with aiomqtt.Client("localhost", broker.port, tls_context=trusting) as device:
+        async with connect(broker, host="localhost", tls_context=trusting) as device:
             await asyncio.gather(*(device.publish("testbed/acme/d1/x", b"x" * 100, qos=1) for _ in range(2000)))
         async for batch in one.batches():
             sizes.append(len(batch.messages))
@@ -193,19 +193,8 @@ class Field:
         assert applied.problem == ""
         self._gateways = await asyncio.to_thread(self._secret_files.read, "mqtt-gateway")
 
-    async def admin(self, command: dict[str, str]) -> None:
-        """One command to the dynamic security plugin."""
-        topic = "$CONTROL/dynamic-security/v1"
-        async with aiomqtt.Client("127.0.0.1", self.broker.port, username=ADMIN, password=ADMIN_PASSWORD) as client:
-            await client.subscribe(f"{topic}/response")
-            await client.publish(topic, json.dumps({"commands": [command]}), qos=1)
-            async with asyncio.timeout(10):
-                answer = await anext(client.messages)
-        assert isinstance(answer.payload, bytes)
-        assert "error" not in json.loads(answer.payload)["responses"][0]
-
     def gateway(self) -> aiomqtt.Client:
-        return aiomqtt.Client("127.0.0.1", self.broker.port, username="gateway", password=self._gateways)
+        return connect(self.broker, username="gateway", password=self._gateways)
 
     def device(
         self, certificate: Certificate, username: str | None = None, password: str | None = None
@@ -213,9 +202,7 @@ class Field:
         """A device with its certificate, and mostly nothing else."""
         trust = ssl.create_default_context(cafile=self._authority.cert)
         trust.load_cert_chain(certificate.cert, certificate.key)
-        return aiomqtt.Client(
-            "localhost", self.port, username=username, password=password, tls_context=trust, timeout=5
-        )
+        return connect(self, host="localhost", username=username, password=password, tls_context=trust)
 
     async def attempt(
         self, certificate: Certificate, topic: str, username: str | None = None, password: str | None = None
@@ -229,7 +216,7 @@ class Field:
         """What the gateway gets first, after the device has sent `mine` on its own topic."""
         async with self.device(certificate) as client:
             await client.publish("testbed/acme/d1/climate", b"mine", qos=1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             payload = (await anext(gateway.messages)).payload
         assert isinstance(payload, bytes)
         return payload
@@ -300,13 +287,13 @@ async def test_a_deleted_account_locks_its_certificate_out(
     field = Field(tmp_path, authority, server)
     async with field.broker:
         await field.provision()
-        await field.admin({"command": "deleteClient", "username": "acme.d1"})
+        await field.broker.control({"command": "deleteClient", "username": "acme.d1"})
         d2 = authority.client("acme.d2")
         async with field.gateway() as gateway, field.device(d2) as neighbour:
             await gateway.subscribe("testbed/#", qos=1)
             await field.attempt(d1, "testbed/acme/d1/climate")
             await neighbour.publish("testbed/acme/d2/climate", b"of d2", qos=1)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WITHIN):
                 assert (await anext(gateway.messages)).payload == b"of d2"
 
 

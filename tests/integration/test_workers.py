@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import signal
 import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiomqtt
 import httpx
 import pytest
 
@@ -25,7 +22,9 @@ from gateway.state.workers import RETIRED, home
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from tests.running import OPERATOR, GatewayProcess, climate, write_config
-from tests.servers import Mosquitto, eventually, free_port
+from tests.servers import WITHIN, Mosquitto, eventually, free_port
+from tests.servers.children import lives
+from tests.servers.mqtt_clients import connect
 
 pytestmark = [
     pytest.mark.slow,
@@ -56,15 +55,15 @@ class Site:
 
     def client(self, token: str = OPERATOR) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20)
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=WITHIN)
 
     async def start(self, workers: int) -> None:
         await self.gateway.start("--workers", str(workers))
-        await eventually(self.ready, within=30, says="all workers are ready")
+        await eventually(self.ready, says="all workers are ready")
 
     async def publish(self, numbers: range, *, bad: bool = False) -> None:
         """Readings with these numbers, each acknowledged by the broker."""
-        async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
+        async with connect(self.broker) as client:
             for number in numbers:
                 payload = climate(999 if bad else 20, self._base_ms + number, number)
                 await client.publish(f"testbed/acme/d{number % 5}/climate", payload, qos=1)
@@ -99,21 +98,18 @@ async def listen(site: Site, kinds: list[str], connected: asyncio.Event) -> None
             kinds += re.findall("^event: (.*)", line)
 
 
-@pytest.mark.timeout(180)
 async def test_a_worker_that_is_killed_under_load_loses_nothing(site: Site) -> None:
     """One of two workers is killed again and again under load: every message that was acknowledged to its publisher is
     stored, the killed worker comes back by itself, its journal is drained, and the ledger balances."""
     await site.start(2)
     publishing = asyncio.create_task(site.publish(range(3000)))
-    killed = set()
+    killed: set[int] = set()
     for _ in range(3):
-        await eventually(partial(more, site, (await site.gateway.counts()).received + 100), within=30)
-        pid = site.gateway.workers()[1]
-        os.kill(pid, signal.SIGKILL)
-        killed.add(pid)
-        await eventually(lambda: site.gateway.workers().get(1) not in {None, *killed}, within=30, says="it is back")
+        await eventually(partial(more, site, (await site.gateway.counts()).received + 100))
+        killed.add(await site.gateway.kill_worker(1, other_than=killed))
+    await site.gateway.worker(1, other_than=killed)
     await publishing
-    await eventually(lambda: site.all_stored(3000), within=60, says="everything is stored")
+    await eventually(lambda: site.all_stored(3000), says="everything is stored")
     assert await site.stored() == set(range(3000))
     counts = await site.gateway.counts()
     assert counts.balanced
@@ -126,7 +122,6 @@ async def more(site: Site, than: int) -> bool:
     return (await site.gateway.counts()).received > than
 
 
-@pytest.mark.timeout(180)
 async def test_every_listener_sees_what_every_worker_takes(site: Site) -> None:
     """The workers share the messages; a listener at the front gets all of them, rejections too; devices, ledger, dead
     letters and metrics are those of all workers."""
@@ -137,7 +132,7 @@ async def test_every_listener_sees_what_every_worker_takes(site: Site) -> None:
     await connected.wait()
     await site.publish(range(300))
     await site.publish(range(300, 340), bad=True)
-    await eventually(lambda: len(kinds) >= 340, within=30, says="all events are seen")
+    await eventually(lambda: len(kinds) >= 340, says="all events are seen")
     listening.cancel()
     assert (kinds.count("reading"), kinds.count("rejection")) == (300, 40)
     shares = [(await worker_counts(site, worker)).received for worker in (0, 1)]
@@ -194,30 +189,31 @@ async def rejected(site: Site, count: int) -> bool:
     return (await site.gateway.counts()).rejected >= count
 
 
-@pytest.mark.timeout(180)
 async def test_fewer_workers_take_over_from_more(site: Site) -> None:
     """What the broker holds for a worker that is no more is taken when the gateway starts with fewer; then its session
     gets nothing any more, and the next start is one process alone. Going up again, each message comes once."""
     await site.start(3)
     await site.publish(range(30))
-    await eventually(lambda: site.all_stored(30), within=30)
+    await eventually(lambda: site.all_stored(30))
     assert await site.gateway.terminate() == 0
     await site.publish(range(30, 90))  # shared among three sessions that are away
     await site.start(1)
-    await eventually(lambda: site.all_stored(90), within=60, says="what waited for the others is stored")
+    await eventually(lambda: site.all_stored(90), says="what waited for the others is stored")
     state = site.gateway.database.parent
-    await eventually(lambda: all((home(state, worker) / RETIRED).exists() for worker in (1, 2)), within=60)
+    await eventually(
+        lambda: all((home(state, worker) / RETIRED).exists() for worker in (1, 2)), says="the others have retired"
+    )
     await site.publish(range(90, 120))
-    await eventually(lambda: site.all_stored(120), within=30)
+    await eventually(lambda: site.all_stored(120))
     assert await site.gateway.terminate() == 0
     await site.start(1)
     assert site.gateway.workers() == {}
     await site.publish(range(120, 150))
-    await eventually(lambda: site.all_stored(150), within=30)
+    await eventually(lambda: site.all_stored(150))
     assert await site.gateway.terminate() == 0
     await site.start(2)
     await site.publish(range(150, 200))
-    await eventually(lambda: site.all_stored(200), within=30)
+    await eventually(lambda: site.all_stored(200))
     assert await site.gateway.terminate() == 0
     counts = await site.gateway.counts()
     assert counts.balanced
@@ -229,4 +225,4 @@ async def test_the_workers_end_with_their_front(site: Site) -> None:
     await site.start(2)
     pids = list(site.gateway.workers().values())
     await site.gateway.kill()
-    await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), within=30)
+    await eventually(lambda: not any(map(lives, pids)), says="the workers have ended")

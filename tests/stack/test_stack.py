@@ -28,7 +28,7 @@ from gateway.provision.secret_files import SecretFiles
 from gateway.provision.settings import GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings
 from gateway.stores.influxdb import InfluxDBStore
 from tests.running import NO_LIMITS, Running, running
-from tests.servers import eventually
+from tests.servers import WITHIN, eventually
 from tests.stack.conftest import Servers
 
 _RULE = """
@@ -253,7 +253,7 @@ class GrafanaUser:
         login, secret = next(
             (one.name, one.secret) for one in stack.credentials if one.startup == slug and "Grafana" in one.whose
         )
-        self.client = httpx.AsyncClient(base_url=stack.servers.grafana_url, auth=(login, secret), timeout=20)
+        self.client = httpx.AsyncClient(base_url=stack.servers.grafana_url, auth=(login, secret), timeout=WITHIN)
 
     async def query(self, source: str) -> httpx.Response:
         query = {
@@ -269,7 +269,7 @@ class GrafanaUser:
             answer: list[dict[str, Any]] = await self.may("GET", "/api/search", params={"type": "dash-db"})
             return answer
 
-        return await eventually(found, within=100, every=1, says="Grafana lists dashboards")
+        return await eventually(found, every=1, says="Grafana lists dashboards")
 
     async def may(self, method: str, path: str, **more: Any) -> Any:
         """What Grafana answers to what the user may do. With its cache of permissions on, some versions refuse an
@@ -280,7 +280,7 @@ class GrafanaUser:
             assert answer.status_code != 403, answer.text
             return answer
 
-        answer = await eventually(answered, within=100, every=1, says=f"Grafana allows {method} {path}")
+        answer = await eventually(answered, every=1, says=f"Grafana allows {method} {path}")
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -295,7 +295,7 @@ async def test_each_team_sees_its_own_data_in_grafana(stack: Stack, sent: dict[s
                 answer = await user.query(f"testbed-{own}")
                 return answer.status_code == 200 and str(sent[own]) in answer.text
 
-            await eventually(arrived, within=30, every=0.5, says="the reading shows in Grafana")
+            await eventually(arrived, every=0.5, says="the reading shows in Grafana")
             refused = await user.query(f"testbed-{other}")
             assert refused.status_code >= 400 or str(sent[other]) not in refused.text
             sources = (await user.client.get("/api/datasources")).json()
@@ -303,7 +303,6 @@ async def test_each_team_sees_its_own_data_in_grafana(stack: Stack, sent: dict[s
                 assert {one["uid"] for one in sources} <= {f"testbed-{own}"}
 
 
-@pytest.mark.timeout(300)
 async def test_each_team_has_its_dashboards(stack: Stack, grafana: Servers) -> None:
     """A team finds a generated dashboard of each of its measurements, and none of another startup."""
     for own, other in (stack.slugs, stack.slugs[::-1]):
@@ -326,7 +325,6 @@ async def test_a_team_is_editor_of_its_own_organisation_alone(stack: Stack, graf
             assert (await client.get("/api/orgs")).status_code in (401, 403)
 
 
-@pytest.mark.timeout(300)
 async def test_an_edited_dashboard_is_not_overwritten(stack: Stack, grafana: Servers) -> None:
     """After a team has edited a generated dashboard, provisioning leaves it as the team left it."""
     user = GrafanaUser(stack, stack.slugs[0])
