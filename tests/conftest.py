@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
@@ -60,19 +61,34 @@ def _no_blocking() -> Iterator[BlockBuster]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _nothing_is_left_at_the_end() -> Iterator[None]:
-    """Whatever a fixture of a module or of the session has started ends with it."""
-    yield from _nothing_is_left()
+    """Whatever the tests of a module, or all of them, share ends with them."""
+    before = children.living()
+    yield
+    _fail_if_left(children.end_all_but(before))
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_of_a_test() -> Iterator[None]:
     """Whatever a test has started ends with it: a process that stays fails this test and disturbs no other."""
-    yield from _nothing_is_left()
-
-
-def _nothing_is_left() -> Iterator[None]:
     before = children.living()
     yield
-    left = children.end_all_but(before)
-    if left:
-        pytest.fail("processes that did not end with what started them:\n" + "\n".join(left))
+    _fail_if_left(children.end_all_but(before | _shared))
+
+
+_shared: set[int] = set()
+"""The children that outlive a test: servers of a whole module."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+    if fixturedef.scope == "function":
+        return (yield)
+    before = children.living()
+    made = yield
+    _shared.update(children.living() - before)
+    return made
+
+
+def _fail_if_left(processes: Sequence[str]) -> None:
+    if processes:
+        pytest.fail("processes that did not end with what started them:\n" + "\n".join(processes))
