@@ -19,7 +19,7 @@ from gateway.model import Batch, Publish
 from gateway.mqtt.auto import make_session
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.mqtt.session import Session
-from tests.servers import FlakyProxy, Mosquitto, eventually, need
+from tests.servers import WITHIN, FlakyProxy, Mosquitto, eventually, need
 from tests.servers.mqtt_clients import connect
 
 Broker = Mosquitto | EmbeddedBroker
@@ -218,7 +218,7 @@ async def test_stop_ends_the_batches_after_what_has_arrived(broker: Broker, make
     await send(broker, b"early")
     await eventually(lambda: reader.payloads == [b"early"])
     session.stop()
-    await asyncio.wait_for(reads, 5)
+    await asyncio.wait_for(reads, WITHIN)
     await send(broker, b"late")
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
