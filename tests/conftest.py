@@ -1,4 +1,4 @@
-"""What all tests share: the same surroundings on every machine, no blocking call in the event loop from gateway code,
+"""Shared by all tests: the same surroundings on every machine, no blocking call in the event loop from gateway code,
 no process that outlives its test, and property tests that CI can repeat."""
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def write_config(directory: Path, broker: str, **settings: Any) -> Path:
 
 
 def climate(t: float, ts_ms: int, seq: int | None = None) -> bytes:
-    """A good payload of `climate`."""
+    """Return a valid payload of `climate`."""
     more = "" if seq is None else f',"seq":{seq}'
     return f'{{"ts":{ts_ms},"t":{t}{more}}}'.encode()
 
@@ -142,11 +142,11 @@ class GatewayProcess:
         return self._log.read_text()
 
     async def kill(self) -> None:
-        """kill -9."""
+        """Kill -9."""
         await self._end(signal.SIGKILL)
 
     async def terminate(self) -> int:
-        """SIGTERM; the exit status."""
+        """Send SIGTERM; return the exit status."""
         return await self._end(signal.SIGTERM)
 
     def workers(self) -> dict[int, int]:
@@ -183,7 +183,7 @@ class GatewayProcess:
         self._process.send_signal(number)
 
     async def counts(self, startup: str = "acme") -> Counts:
-        """The ledger of a startup as it is on disk."""
+        """Return the ledger of a startup as it is on disk."""
         return await asyncio.to_thread(self._counts, startup)
 
     def _counts(self, startup: str) -> Counts:

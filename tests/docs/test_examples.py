@@ -41,7 +41,7 @@ STARTUP: Mapping[str, Any] = {
 
 
 def evaluate(block: Block) -> Evaluation:
-    """What the gateway with the sample configuration makes of the payload of a `try` block."""
+    """Evaluate the payload of a `try` block with the sample configuration."""
     config = load(ROOT / "config")
     if ended := re.fullmatch(r"try with the end (\S+)", block.kind):
         until = date.fromisoformat(ended[1])
@@ -60,7 +60,7 @@ def evaluate(block: Block) -> Evaluation:
     return pipeline.evaluate(message, NOW_NS, metered=False)
 
 
-def told(reason: Reason) -> str:
+def code_and_place(reason: Reason) -> str:
     return f"{reason.code.value} {reason.where}"
 
 
@@ -73,11 +73,11 @@ def test_a_payload_gives_what_the_guide_says(block: Block) -> None:
     count = int(accepted[0].removeprefix("accepted") or 1) if accepted else 0
     assert len(result.readings) == count
     reasons = result.rejection.reasons if result.rejection else ()
-    assert [told(reason) for reason in reasons] == [item for item in wanted if item not in accepted]
+    assert [code_and_place(reason) for reason in reasons] == [item for item in wanted if item not in accepted]
 
 
 def answered() -> list[tuple[Block, Block]]:
-    """Each `answers` block, and the payload before it."""
+    """Return each `answers` block, and the payload before it."""
     found = []
     last: Block | None = None
     for block in blocks(GUIDE):
@@ -106,25 +106,25 @@ def test_every_code_has_a_section_with_an_example() -> None:
     assert {code.value for code in Code} - shown == {Code.STORE_REFUSED.value}
 
 
-async def test_what_the_store_refuses_is_told_as_in_the_guide(tmp_path: Path) -> None:
+async def test_what_the_store_refuses_is_reported_as_in_the_guide(tmp_path: Path) -> None:
     """The feedback for a point whose field has changed its type is the one in the device guide."""
     (block,) = [block for block in blocks(GUIDE) if block.marker == "refused by the store"]
-    told: list[Rejection] = []
+    reported: list[Rejection] = []
     store = SqliteStore(tmp_path / "store")
     await store.open()
     await store.write("acme", [b"air,device=air-01 co2=612i 1"])
     async with database(tmp_path / "gateway.db") as state:
         queue = Journal(state, JournalSettings())
-        drain = Drain(queue, store, state, DrainSettings(), DeadLetterSettings(), told.extend)
+        drain = Drain(queue, store, state, DrainSettings(), DeadLetterSettings(), reported.extend)
         arrived = {"acme": journal.Block.of(["air,device=air-01 co2=612.5 1795421730000000000"])}
         await state.write(lambda connection: Journal.append(connection, arrived))
         queue.appended(arrived)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(drain.run(["acme"]))
-            await eventually(lambda: told, says="the refused point is told")
+            await eventually(lambda: reported, says="the refused point is reported")
             drain.stop()
     await store.close()
-    assert same(json.loads(block.text), json.loads(json.dumps(rejection_json(told[0]))))
+    assert same(json.loads(block.text), json.loads(json.dumps(rejection_json(reported[0]))))
 
 
 @pytest.mark.parametrize("block", all_blocks("yaml"), ids=str)

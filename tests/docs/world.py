@@ -1,4 +1,4 @@
-"""Where the commands of one document run: a scratch copy of config/, Mosquitto, and the gateway.
+"""The surroundings in which the commands of one document run: a scratch copy of config/, Mosquitto, and the gateway.
 
 Commands run as they stand. Only the ports differ: a configuration that names none, or `localhost:1883`, gets those of
 this test; curl and the Mosquitto clients find `localhost:8080` and port 1883 through their own configuration files.
@@ -96,12 +96,12 @@ class World:
 
     @property
     def here(self) -> Path:
-        """The directory in which the next command runs."""
+        """Return the directory in which the next command runs."""
         found = re.findall(r"^cd (.+)$", self._environment.read_text(), re.MULTILINE)
         return Path(shlex.split(found[-1])[0])
 
     async def run(self, command: str) -> tuple[int, str]:
-        """Run to its end; the exit status, and what it printed on either stream."""
+        """Run a command to its end; return the exit status, and what it printed on either stream."""
         keep = f'{{ export -p; echo cd $(printf %q "$PWD"); }} > {shlex.quote(str(self._environment))}'
         process = await self._spawn(f"{command}\n{keep}", asyncio.subprocess.PIPE)
         try:

@@ -113,7 +113,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[SecureMosquitto]:
 
 
 def filters_into(other: str) -> list[str]:
-    """Every way to ask for a part of another startup's topics."""
+    """Return every filter that requests a part of another startup's topics."""
     plain = [
         f"testbed/{other}/d1/climate", f"testbed/{other}/#", f"testbed/{other}/+/climate", "testbed/+/d1/climate",
         "testbed/#", "testbed/+/+/climate", "+/+/+/climate", f"+/{other}/#", f"feeds/{other}/#", "feeds/#", "feeds/+/#",
@@ -168,7 +168,7 @@ async def test_no_message_gets_into_another_startup(stack: Stack, own: str, othe
 
 @asynccontextmanager
 async def listening_everywhere(stack: Stack, slug: str) -> AsyncIterator[list[object]]:
-    """All that a startup's own account can hear."""
+    """Collect all that a startup's own account receives."""
     heard: list[object] = []
 
     async def listen(client: aiomqtt.Client) -> None:
@@ -220,9 +220,9 @@ async def session(stack: Stack, user: str) -> AsyncIterator[aiomqtt.Client]:
 
 
 @pytest.mark.parametrize(("own", "other"), PAIRS)
-async def test_a_session_taken_over_tells_nothing(stack: Stack, own: str, other: str) -> None:
-    """Who connects with the client id of the gateway gets its session, and nothing that others have published: neither
-    what waited in it, nor what comes."""
+async def test_a_session_taken_over_reveals_nothing(stack: Stack, own: str, other: str) -> None:
+    """A client that connects with the client id of the gateway gets its session, and nothing that others have
+    published: neither what waited in it, nor what comes."""
     async with session(stack, "gateway") as gateway:
         await gateway.subscribe("testbed/#", qos=1)
     async with stack.client(f"{other}.d1") as device:
@@ -254,7 +254,7 @@ async def test_everybody_may_do_their_own(stack: Stack, slug: str) -> None:
 
 
 async def test_a_second_plan_has_no_step(broker: SecureMosquitto) -> None:
-    """What was applied is not planned again; each account's credentials are told once."""
+    """What was applied is not planned again; each account's credentials are reported once."""
     first = await planned(broker)
     *made, last = first.steps
     assert {step.action for step in made} == {"create"}
@@ -287,7 +287,7 @@ async def test_a_new_device_is_one_role_and_one_client(broker: SecureMosquitto) 
 
 
 async def test_only_prune_removes_and_only_ours(broker: SecureMosquitto) -> None:
-    """A startup that is gone is a leftover that is told; --prune removes it, and leaves what others made."""
+    """A startup that is gone is reported as left over; --prune removes it, and leaves what others made."""
     await broker.control({"command": "createRole", "rolename": "somebody-elses"})
     await provision(broker)
     fewer = configuration(*CONFIG.startups[:2])
@@ -300,7 +300,7 @@ async def test_only_prune_removes_and_only_ours(broker: SecureMosquitto) -> None
     assert not {"greenbed", "greenbed.d1"} & set(roles)
 
 
-async def test_who_leaves_leaves_nothing_behind(broker: SecureMosquitto) -> None:
+async def test_a_startup_that_leaves_leaves_nothing_behind(broker: SecureMosquitto) -> None:
     """With a startup goes all that it ever got, also the account of a device that its file names no more; and nothing
     of another startup, whatever of that is left over."""
     await provision(broker)
@@ -314,7 +314,7 @@ async def test_who_leaves_leaves_nothing_behind(broker: SecureMosquitto) -> None
 
 
 async def test_what_others_made_is_a_conflict(broker: SecureMosquitto) -> None:
-    """A role of a wanted name that provisioning did not make is told and left alone."""
+    """A role of a wanted name that provisioning did not make is reported and left alone."""
     await broker.control({"command": "createRole", "rolename": "acme"})
     plan = await planned(broker)
     assert [conflict.resource.name for conflict in plan.conflicts] == ["acme"]
@@ -344,7 +344,7 @@ async def test_what_was_changed_behind_our_back_is_put_right(broker: SecureMosqu
     assert (await planned(broker)).is_done
 
 
-async def test_a_wrong_admin_password_is_told(broker: SecureMosquitto) -> None:
+async def test_a_wrong_admin_password_is_reported(broker: SecureMosquitto) -> None:
     """The error says whose password to check."""
     server = admin(broker, "wrong")
     with pytest.raises(AdminRefused, match="check the admin's name and password"):
@@ -369,7 +369,7 @@ async def test_a_stale_password_of_the_gateway_is_made_anew(broker: SecureMosqui
         assert (await planned(broker)).is_done
 
 
-async def test_a_broker_that_is_not_there_is_told(tmp_path: Path) -> None:
+async def test_an_unreachable_broker_is_reported(tmp_path: Path) -> None:
     """The error says where nobody answered."""
     port = free_port()
     server = MosquittoServer("127.0.0.1", port, ADMIN, "x", SecretFiles(tmp_path))
@@ -378,7 +378,7 @@ async def test_a_broker_that_is_not_there_is_told(tmp_path: Path) -> None:
     await server.close()
 
 
-async def test_a_broker_without_the_plugin_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broker_without_the_plugin_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Mosquitto that does not load the plugin answers nothing: the error says what to look at."""
     monkeypatch.setattr("gateway.provision.mosquitto.ANSWER_WITHIN", 0.3)
     async with Mosquitto(tmp_path) as plain:

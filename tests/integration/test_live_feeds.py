@@ -51,7 +51,7 @@ class Stream:
         raise AssertionError("the stream ended")
 
     async def event(self) -> dict[str, Any]:
-        """The next event as id, event and data."""
+        """Return the next event as id, event and data."""
         event: dict[str, Any] = {}
         async with asyncio.timeout(WITHIN):
             async for line in self._lines:
@@ -92,7 +92,7 @@ async def test_events_arrive_and_resume(gateway: Running) -> None:
         assert (await again.event())["data"]["fields"]["n"] == 4
 
 
-async def test_a_listener_that_was_away_too_long_is_told_how_many_it_missed(gateway: Running) -> None:
+async def test_a_listener_that_was_away_too_long_learns_how_many_it_missed(gateway: Running) -> None:
     """More events than are kept: first the number of those lost, then the kept ones."""
     async with listening(gateway) as stream:
         publish(gateway, 0)
@@ -105,7 +105,7 @@ async def test_a_listener_that_was_away_too_long_is_told_how_many_it_missed(gate
         assert (await again.event())["data"]["fields"]["n"] == 21
 
 
-async def test_a_token_that_ended_hears_nothing_more(gateway: Running) -> None:
+async def test_an_expired_token_receives_nothing_more(gateway: Running) -> None:
     """An open stream and an open WebSocket end with the token that opened them."""
     url = gateway.url.replace("http", "ws") + f"{URL}/ws"
     async with (
@@ -143,7 +143,7 @@ async def test_a_silent_stream_is_kept_open(gateway: Running, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("ident", ["soon", "9" * 5000])
-async def test_a_wrong_event_id_is_told(gateway: Running, ident: str) -> None:
+async def test_an_invalid_event_id_is_reported(gateway: Running, ident: str) -> None:
     """An id that is none: 422 and what was expected, over HTTP and before a WebSocket opens."""
     url = gateway.url.replace("http", "ws") + f"{URL}/ws?after={ident}"
     with pytest.raises(websockets.InvalidStatus) as refused:

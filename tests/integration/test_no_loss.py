@@ -1,4 +1,4 @@
-"""What is promised under faults: nothing acknowledged is lost, and the ledger balances. Real servers, real kills."""
+"""The promises under faults: nothing acknowledged is lost, and the ledger balances. Real servers, real kills."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def publishing(broker: Mosquitto, rate: float = 500) -> AsyncIterator[Publ
 
 
 async def sqlite_numbers(directory: Path) -> set[int]:
-    """The sequence numbers in the embedded store."""
+    """Return the sequence numbers in the embedded store."""
     store = SqliteStore(directory)
     await store.open()
     everything = Query("climate", 0, 1 << 62)
@@ -88,7 +88,7 @@ async def drained(gateway: GatewayProcess, at_least: int) -> bool:
 
 
 async def waiting(gateway: GatewayProcess, until: float) -> bool:
-    """Whether it is that late, and more than 1,000 readings wait for their store."""
+    """Return whether it is that late, and more than 1,000 readings wait for their store."""
     return time.monotonic() > until and (await gateway.counts()).journaled > 1000
 
 

@@ -78,14 +78,14 @@ async def signs_in(broker: SecureMosquitto, user: str, password: str) -> bool:
 
 
 async def client(running: GatewayProcess, token: str) -> httpx.AsyncClient:
-    """The API of a gateway that has started."""
+    """Return a client of the API of a gateway that has started."""
     (url,) = await eventually(lambda: re.findall(r'"http": ?"([^"]+)"', running.log))
     headers = {"Authorization": f"Bearer {token}"}
     return httpx.AsyncClient(base_url=url, headers=headers, timeout=WITHIN)
 
 
 async def test_plan_apply_plan(gateway: Gateway) -> None:
-    """The plan lists the steps, the apply does them and tells the credentials, and then there is nothing to do."""
+    """The plan lists the steps, the apply does them and prints the credentials, and then there is nothing to do."""
     plan = await gateway("provision", "plan")
     assert plan.code == 0
     assert "+ mosquitto role acme" in plan.out
@@ -172,7 +172,7 @@ async def test_a_startup_leaves(gateway: Gateway, config: Path, broker: SecureMo
 async def test_a_device_that_left_before_its_startup_is_shut_out_with_it(
     gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path
 ) -> None:
-    """A device that is in the file no more keeps its account until --prune, and not beyond its startup."""
+    """A device that is no longer in the file keeps its account until --prune, and not beyond its startup."""
     added = await gateway("devices", "add", "acme", "d-1", "d-2", "--json")
     file = config / "startups" / "acme.yaml"
     file.write_text(re.sub(r"(?m)^devices:.*(\n *- .*)*\n", "devices: [d-2]\n", file.read_text()))
@@ -231,7 +231,8 @@ async def test_a_cohort_is_deleted_only_as_it_was_exported(gateway: Gateway, con
 async def test_what_a_startup_left_in_the_embedded_store_is_not_deleted(
     gateway: Gateway, config: Path, tmp_path: Path
 ) -> None:
-    """Who moved to an InfluxDB is exported from there: --delete-data leaves the older readings, which no export has."""
+    """A startup that moved to an InfluxDB is exported from there: --delete-data leaves the older readings, which no
+    export has."""
     path = config / "gateway.yaml"
     settings = YAML(typ="safe").load(path)
     await gateway("cohort", "open", "spring", "--until", "2099-01-31", "birch")
@@ -250,8 +251,8 @@ async def test_what_a_startup_left_in_the_embedded_store_is_not_deleted(
 
 
 async def test_nothing_that_is_shown_once_is_lost(gateway: Gateway, tmp_path: Path) -> None:
-    """Where the hand-out cannot be written the secrets are told all the same, and names too long for the terminal are
-    folded. The text tells all that stands in the hand-out."""
+    """Where the hand-out cannot be written the secrets are printed all the same, and names too long for the terminal
+    are folded. The output has all that stands in the hand-out."""
     (tmp_path / "file").write_text("")
     device = "d" * 64
     made = await gateway(
@@ -261,8 +262,8 @@ async def test_nothing_that_is_shown_once_is_lost(gateway: Gateway, tmp_path: Pa
     assert "birch.md: the hand-out cannot be written" in made.err
     assert "…" not in made.out
     assert made.out.count("d") >= len(device)
-    for told in ("mqtt://", "testbed/birch/{device}/climate", "feedback/birch/{device}", "feeds/birch/", "http://"):
-        assert told in made.out
+    for part in ("mqtt://", "testbed/birch/{device}/climate", "feedback/birch/{device}", "feeds/birch/", "http://"):
+        assert part in made.out
 
 
 async def test_a_hand_out_is_for_its_owner_alone(gateway: Gateway, tmp_path: Path) -> None:
@@ -276,8 +277,8 @@ async def test_a_hand_out_is_for_its_owner_alone(gateway: Gateway, tmp_path: Pat
 
 
 @pytest.mark.parametrize("command", [("startups", "add", "birch", "--name", "x"), ("cohort", "open", "x", "birch")])
-async def test_a_last_day_that_is_over_is_told(gateway: Gateway, config: Path, command: tuple[str, ...]) -> None:
-    """Nobody joins who has left already: no file is written."""
+async def test_a_last_day_that_is_over_is_reported(gateway: Gateway, config: Path, command: tuple[str, ...]) -> None:
+    """A startup whose last day is over does not join: no file is written."""
     wrong = await gateway(*command, "--until", "2020-01-31")
     assert wrong.code == 2
     assert "a day that is not over yet" in wrong.err
@@ -310,7 +311,7 @@ async def test_a_last_day_that_is_over_is_told(gateway: Gateway, config: Path, c
         (("cohort", "close", "autumn", "--export-to", "x"), "no startup is of cohort 'autumn'"),
     ],
 )
-async def test_mistakes_are_told(gateway: Gateway, config: Path, arguments: tuple[str, ...], says: str) -> None:
+async def test_mistakes_are_reported(gateway: Gateway, config: Path, arguments: tuple[str, ...], says: str) -> None:
     """A mistake is answered in words with exit status 1, and leaves no file behind."""
     before = sorted((config / "startups").iterdir())
     wrong = await gateway(*arguments)
@@ -335,7 +336,8 @@ async def test_a_wrong_password_and_a_server_that_is_down(gateway: Gateway, brok
 async def test_a_startup_joins_while_the_broker_is_down(
     gateway: Gateway, config: Path, broker: SecureMosquitto
 ) -> None:
-    """Its file is written and its API token told, since nobody could tell it later; the next apply makes the rest."""
+    """Its file is written and its API token printed, since nobody could print it later; the next apply makes the
+    rest."""
     await broker.stop()
     joined = await gateway("startups", "add", "birch", "--name", "Birch", "--device", "b-1", "--json")
     assert joined.code == 1
@@ -384,11 +386,11 @@ async def test_it_goes_on_after_a_failure_half_way(gateway: Gateway, config: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_who_is_interrupted_tells_what_was_made(
+async def test_an_interrupted_apply_reports_what_was_made(
     gateway: Gateway, config: Path, broker: SecureMosquitto, number: signal.Signals
 ) -> None:
-    """A signal ends the run after the step under way: each account that was made until then is told with its password,
-    and the next run makes and tells the others."""
+    """A signal ends the run after the step under way: each account that was made until then is reported with its
+    password, and the next run makes and reports the others."""
     devices = [f"d-{one}" for one in range(40)]
     for name in devices:
         await asyncio.to_thread(startup_files.add_device, config / "startups" / "acme.yaml", name)
@@ -409,7 +411,7 @@ async def test_who_is_interrupted_tells_what_was_made(
     assert rest.json["credentials"]
 
 
-async def test_a_running_gateway_refuses_whom_a_cohort_was_closed_for(
+async def test_a_running_gateway_refuses_a_closed_cohort(
     gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path
 ) -> None:
     """As soon as a cohort is closed the running gateway refuses its messages as `ended`, whoever still sends them."""
@@ -430,7 +432,7 @@ async def test_a_running_gateway_refuses_whom_a_cohort_was_closed_for(
 
 
 async def let_publish(broker: SecureMosquitto, user: str) -> None:
-    """An account that somebody made by hand; it may publish everything."""
+    """Make an account by hand; it may publish everything."""
     acl = {"acltype": "publishClientSend", "topic": "testbed/#", "allow": True}
     await broker.control({"command": "createRole", "rolename": user, "acls": [acl]})
     await broker.control({"command": "createClient", "username": user, "password": user, "roles": [{"rolename": user}]})

@@ -159,7 +159,7 @@ async def test_queries_are_refused_as_influxdb_2(tmp_path: Path) -> None:
             assert (await answer.json())["results"][0]["error"] == "database not found: zz"
 
 
-async def test_the_front_throttles_as_it_is_told(tmp_path: Path) -> None:
+async def test_the_front_throttles_as_planned(tmp_path: Path) -> None:
     """The next writes are answered as planned, with Retry-After, write nothing, and then all is well."""
     async with influx(tmp_path) as (influxd, front, http):
         front.answer_next(1, 429, retry_after=3)

@@ -46,7 +46,7 @@ async def gateway(config: Path) -> AsyncIterator[Running]:
 
 
 def send_acme_to(config: Path, store: str) -> None:
-    """Name another store in its file; `null` is the default one."""
+    """Name another store in acme's file; `null` is the default one."""
     path = config / "startups" / "acme.yaml"
     lines = [line for line in path.read_text().splitlines() if not line.startswith("store:")]
     path.write_text("\n".join([f"store: {store}", *lines, ""]))
@@ -110,7 +110,8 @@ async def test_a_reload_sends_a_startup_to_another_store(
 async def test_a_store_that_came_while_the_gateway_ran_is_there_after_a_restart(
     config: Path, broker: Mosquitto
 ) -> None:
-    """Readings for a store that gateway.yaml has only since the start wait, which is told; the next run stores them."""
+    """Readings for a store that gateway.yaml has only since the start wait, which is reported; the next run stores
+    them."""
     async with running(config, reloads=True) as gateway:
         settings = config / "gateway.yaml"
         settings.write_text(settings.read_text().replace("stores:", "stores:\n  west: {}"))

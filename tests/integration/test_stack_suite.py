@@ -1,4 +1,4 @@
-"""What `make test-stack` does to servers on which a gateway works already: it leaves them as they were."""
+"""`make test-stack` leaves servers on which a gateway works already as they were."""
 
 from __future__ import annotations
 

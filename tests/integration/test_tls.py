@@ -47,14 +47,14 @@ def server(authority: Authority) -> Certificate:
 
 
 def listener(authority: Authority, server: Certificate, *more: str) -> str:
-    """The lines of mosquitto.conf that make a listener speak TLS."""
+    """Return the lines of mosquitto.conf that make a listener speak TLS."""
     lines = (f"cafile {authority.cert}", f"certfile {server.cert}", f"keyfile {server.key}", *more)
     return "\n".join(lines) + "\n"
 
 
 @asynccontextmanager
 async def session(broker: Mosquitto, **settings: object) -> AsyncIterator[Session]:
-    """The gateway's session with a broker, by the name that is in the broker's certificate."""
+    """Run the gateway's session with a broker, by the name that is in the broker's certificate."""
     wanted = Mqtt.model_validate({"url": f"mqtts://localhost:{broker.port}", **settings})
     one = make_session(wanted, ["testbed/#"])
     task = asyncio.create_task(one.run())
@@ -67,7 +67,7 @@ async def session(broker: Mosquitto, **settings: object) -> AsyncIterator[Sessio
 
 
 async def problem(broker: Mosquitto, **settings: object) -> str:
-    """What the session says after its first try; it must not have been let in."""
+    """Return what the session reports after its first try; it must not have been let in."""
     async with session(broker, **settings) as one:
         await eventually(lambda: one.state.problem != "not connected yet", says="the session has tried")
         assert not one.state.connected
@@ -85,7 +85,7 @@ async def broker(tmp_path: Path, authority: Authority, server: Certificate) -> A
 
 @pytest.fixture
 async def strict(tmp_path: Path, authority: Authority, server: Certificate) -> AsyncIterator[Mosquitto]:
-    """A broker that asks everybody for a certificate."""
+    """A broker that requires a certificate of everybody."""
     async with Mosquitto(tmp_path, conf=listener(authority, server, "require_certificate true")) as made:
         yield made
 
@@ -120,33 +120,33 @@ async def test_many_messages_arrive_over_tls(broker: Mosquitto, authority: Autho
 
 
 @HANDSHAKE
-async def test_an_authority_that_is_not_the_brokers_is_told(broker: Mosquitto, stranger: Authority) -> None:
+async def test_an_authority_that_is_not_the_brokers_is_reported(broker: Mosquitto, stranger: Authority) -> None:
     """With another authority in mqtt.ca_file, or none, nobody is let in, and the state says that trust is missing."""
     for settings in ({"ca_file": stranger.cert}, {}):
         assert "certificate verify failed" in await problem(broker, **settings)
 
 
 @HANDSHAKE
-async def test_a_broker_under_another_name_is_told(tmp_path: Path, authority: Authority) -> None:
+async def test_a_broker_under_another_name_is_reported(tmp_path: Path, authority: Authority) -> None:
     """The name in mqtt.url must be one of the names in the broker's certificate."""
     other = authority.server("broker.example")
     async with Mosquitto(tmp_path, conf=listener(authority, other)) as made:
         assert "not valid for 'localhost'" in await problem(made, ca_file=authority.cert)
 
 
-async def test_plain_mqtt_to_a_tls_port_is_told(broker: Mosquitto) -> None:
+async def test_plain_mqtt_to_a_tls_port_is_reported(broker: Mosquitto) -> None:
     """mqtt:// where the broker speaks TLS ends in a problem that names the broker, and not in silence."""
     assert f"127.0.0.1:{broker.port}" in await problem(broker, url=broker.url)
 
 
-async def test_a_broker_that_asks_for_a_certificate_gets_the_gateways(strict: Mosquitto, authority: Authority) -> None:
+async def test_a_broker_that_requires_a_certificate_gets_the_gateways(strict: Mosquitto, authority: Authority) -> None:
     """With mqtt.cert_file and mqtt.key_file of the broker's authority the session connects."""
     own = authority.client("gateway")
     async with session(strict, ca_file=authority.cert, cert_file=own.cert, key_file=own.key) as one:
         await eventually(lambda: one.state.connected)
 
 
-async def test_a_broker_that_asks_for_a_certificate_is_told_apart(
+async def test_a_missing_or_strange_client_certificate_is_reported(
     strict: Mosquitto, authority: Authority, stranger: Authority
 ) -> None:
     """Without a certificate, and with one of a strange authority, the broker ends the connection, and the state says
@@ -213,7 +213,7 @@ class Field:
                 await client.publish(topic, b"forbidden", qos=1)
 
     async def arrives_first(self, gateway: aiomqtt.Client, certificate: Certificate) -> bytes:
-        """What the gateway gets first, after the device has sent `mine` on its own topic."""
+        """Return what the gateway gets first, after the device has sent `mine` on its own topic."""
         async with self.device(certificate) as client:
             await client.publish("testbed/acme/d1/climate", b"mine", qos=1)
         async with asyncio.timeout(WITHIN):
@@ -259,7 +259,7 @@ async def test_a_device_reads_its_own_feedback_by_its_certificate(field: Field, 
             assert await refused(client, other)
 
 
-async def test_a_certificate_is_no_way_to_another_name(field: Field, d1: Certificate) -> None:
+async def test_a_certificate_does_not_lead_to_another_name(field: Field, d1: Certificate) -> None:
     """The CN counts, whatever name and password are sent with it."""
     async with field.gateway() as gateway:
         await gateway.subscribe("testbed/#", qos=1)
@@ -344,7 +344,7 @@ async def test_the_gateway_serves_https_by_itself(https: tuple[Path, Running], a
 
 
 async def test_https_is_all_there_is(https: tuple[Path, Running]) -> None:
-    """Who does not trust the certificate gets no answer, and plain HTTP gets none on that port."""
+    """A client that does not trust the certificate gets no answer, and plain HTTP gets none on that port."""
     _, gateway = https
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):

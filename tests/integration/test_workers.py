@@ -1,5 +1,5 @@
-"""Several workers behind one front: nothing is lost when one is killed, everybody sees everything, and fewer take over
-from more. Real Mosquitto, real processes, real kills."""
+"""Several workers behind one supervisor: nothing is lost when one is killed, everybody sees everything, and fewer take
+over from more. Real Mosquitto, real processes, real kills."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Site:
                 await client.publish(f"testbed/acme/d{number % 5}/climate", payload, qos=1)
 
     async def stored(self) -> set[int]:
-        """The numbers in the store."""
+        """Return the numbers in the store."""
         store = SqliteStore(self.directory / "state" / "store")
         await store.open()
         rows = [row async for chunk in store.history("acme", Query("climate", 0, 1 << 62)) for row in chunk]
@@ -123,8 +123,8 @@ async def more(site: Site, than: int) -> bool:
 
 
 async def test_every_listener_sees_what_every_worker_takes(site: Site) -> None:
-    """The workers share the messages; a listener at the front gets all of them, rejections too; devices, ledger, dead
-    letters and metrics are those of all workers."""
+    """The workers share the messages; a listener at the supervisor gets all of them, rejections too; devices, ledger,
+    dead letters and metrics are those of all workers."""
     await site.start(2)
     kinds: list[str] = []
     connected = asyncio.Event()
@@ -141,7 +141,7 @@ async def test_every_listener_sees_what_every_worker_takes(site: Site) -> None:
     async with site.client("acme-token") as client:
         about = (await client.get("/v1/startups/acme")).json()
         assert about["ledger"]["received"] == 340
-        await eventually(lambda: devices_add_up(client, 300), says="the workers have told their devices")
+        await eventually(lambda: devices_add_up(client, 300), says="the workers have reported their devices")
     async with site.client() as client:
         page = (await client.get("/metrics")).text
     assert set(re.findall(r'gateway_batch_messages_count\{worker="(\d)"\}', page)) == {"0", "1"}
@@ -190,8 +190,9 @@ async def rejected(site: Site, count: int) -> bool:
 
 
 async def test_fewer_workers_take_over_from_more(site: Site) -> None:
-    """What the broker holds for a worker that is no more is taken when the gateway starts with fewer; then its session
-    gets nothing any more, and the next start is one process alone. Going up again, each message comes once."""
+    """What the broker holds for a worker that is no longer there is taken when the gateway starts with fewer; then its
+    session no longer gets anything, and the next start is one process alone. Going up again, each message comes
+    once."""
     await site.start(3)
     await site.publish(range(30))
     await eventually(lambda: site.all_stored(30))
@@ -220,8 +221,8 @@ async def test_fewer_workers_take_over_from_more(site: Site) -> None:
     assert counts.received == 200  # nothing came twice: no session got the messages unshared
 
 
-async def test_the_workers_end_with_their_front(site: Site) -> None:
-    """A front that is killed leaves no worker behind."""
+async def test_the_workers_end_with_their_supervisor(site: Site) -> None:
+    """A supervisor that is killed leaves no worker behind."""
     await site.start(2)
     pids = list(site.gateway.workers().values())
     await site.gateway.kill()

@@ -1,4 +1,4 @@
-"""The living children of this process, so that no test leaves one behind.
+"""Living children of this process, so that no test leaves one behind.
 
 On Linux this process adopts the orphans among its descendants: a process whose parent has ended is seen as well.
 Where there is no /proc, no child is seen.
@@ -36,7 +36,7 @@ def living() -> set[int]:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process has not ended; one that nobody has waited for yet has ended."""
+    """Return whether a process has not ended; one that nobody has waited for yet has ended."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

@@ -18,7 +18,7 @@ TOPIC = "$CONTROL/dynamic-security/v1"
 
 
 def plugin() -> Path:
-    """Where Debian keeps the plugin; architectures differ."""
+    """Return where Debian keeps the plugin; architectures differ."""
     found = [*Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), *Path("/usr/lib").glob("mosquitto_dynamic*.so")]
     return found[0] if found else Path("mosquitto_dynamic_security.so")
 

@@ -43,12 +43,12 @@ class FlakyProxy:
 
     @classmethod
     def before(cls, server: Listening) -> Self:
-        """A proxy in front of a server of this package, with the scheme of the server's URL."""
+        """Make a proxy in front of a server of this package, with the scheme of the server's URL."""
         return cls(LOOPBACK, server.port, scheme=server.url.partition("://")[0])
 
     @property
     def url(self) -> str:
-        """Where the proxy listens: scheme, host and port, no slash at the end."""
+        """Address at which the proxy listens: scheme, host and port, no slash at the end."""
         return f"{self._scheme}://{LOOPBACK}:{self.port}"
 
     def cut(self) -> None:

@@ -18,12 +18,13 @@ class Broker(Protocol):
 
 
 def connect(broker: Broker, *, host: str = LOOPBACK, **settings: Any) -> aiomqtt.Client:
-    """An MQTT client, to be entered by `async with`. What it waits for may take as long as a busy machine needs."""
+    """Make an MQTT client, to be entered by `async with`. What it waits for may take as long as a busy machine
+    needs."""
     return aiomqtt.Client(host, broker.port, timeout=WITHIN, **settings)
 
 
 def client(broker: Broker, name: str, *, clean: bool = False) -> aiomqtt.Client:
-    """The same with a persistent session, or with a clean one."""
+    """Make one with a persistent session, or with a clean one."""
     return connect(broker, identifier=name, clean_session=clean)
 
 

@@ -42,7 +42,7 @@ class ServerFailed(Exception):
 
 
 def find(binary: str) -> str | None:
-    """The path of a program, looked up in PATH and where Debian keeps servers; None when it is absent."""
+    """Return the path of a program, looked up in PATH and where Debian keeps servers; None when it is absent."""
     return shutil.which(binary, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *MORE_PATHS]))
 
 
@@ -117,24 +117,24 @@ class ServerProcess(ABC):
 
     @property
     def url(self) -> str:
-        """Where it listens: scheme, host and port, no slash at the end."""
+        """Address at which it listens: scheme, host and port, no slash at the end."""
         return f"{self.scheme}://{self.host}:{self.port}"
 
     @property
     def running(self) -> bool:
-        """Whether the process lives."""
+        """True while the process lives."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """The process id; ServerFailed when it was never started."""
+        """Process id; ServerFailed when it was never started."""
         if self._process is None:
             raise ServerFailed(f"{self.binary} was not started")
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """What the server wrote on stderr, over all its starts."""
+        """Output of the server on stderr, over all its starts."""
         path = self.directory / "stderr.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
