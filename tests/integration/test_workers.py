@@ -21,6 +21,7 @@ from gateway.state.database import FILE_NAME, read_only
 from gateway.state.workers import RETIRED, home
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
+from gateway.timestamps import from_rfc3339
 from tests.running import OPERATOR, GatewayProcess, climate, write_config
 from tests.servers import WITHIN, Mosquitto, eventually, free_port
 from tests.servers.children import lives
@@ -173,7 +174,7 @@ async def test_dead_letters_of_all_workers_are_one_list(site: Site) -> None:
         while answer["next"]:
             answer = (await client.get(f"{url}&before={answer['next']}")).json()
             seen += answer["rejections"]
-        arrived = [one["arrived"] for one in seen]
+        arrived = [from_rfc3339(one["arrived"]) or 0 for one in seen]
         assert arrived == sorted(arrived, reverse=True)
         assert sorted(json.loads(one["payload"])["seq"] for one in seen) == list(range(20))
         assert {one["id"] % 1000 for one in seen} == {0, 1}

@@ -49,14 +49,14 @@ def end_all_but(expected: Collection[int]) -> list[str]:
     give_up = time.monotonic() + GRACE
     while living() - set(expected) and time.monotonic() < give_up:
         time.sleep(0.01)
-    killed = []
-    while left := living() - set(expected):  # again: who was killed may leave orphans
+    killed: dict[int, str] = {}
+    while left := living() - set(expected):  # again: they take a moment to end, and may leave orphans
         for pid in left:
-            killed.append(f"{pid}: {_command_line(pid)}")
+            killed.setdefault(pid, _command_line(pid))
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(0.1)
-    return killed
+        time.sleep(0.01)
+    return [f"{pid}: {line}" for pid, line in killed.items()]
 
 
 def _command_line(pid: int) -> str:
