@@ -21,16 +21,16 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
 OF_THE_SHELL = {
     *("TERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
     "GITHUB_ACTIONS",  # typer takes its log for a terminal
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
 }
-"""Settings of whoever starts the tests: how they like their terminal, and the way out of their network."""
+"""How whoever starts the tests likes their terminal."""
 
 
 def pytest_configure() -> None:
     """Make the surroundings the same for all tests and for what they start."""
     for name in os.environ.keys() & OF_THE_SHELL | {name for name in os.environ if name.startswith("GATEWAY_")}:
         del os.environ[name]
+    for name in ("NO_PROXY", "no_proxy"):  # a proxy does not know our servers
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
     _receive_signals()
     children.adopt_orphans()
 
