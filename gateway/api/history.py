@@ -19,10 +19,9 @@ from pydantic_core import to_json
 
 from gateway import timestamps
 from gateway.api.access import Asked, Parts
-from gateway.api.problems import ProblemError
 from gateway.config import Startup
 from gateway.config.notations import parse_duration
-from gateway.errors import UnknownMeasurement
+from gateway.errors import MeasurementUnknown, RequestRefused
 from gateway.stores.contract import Query, Row, Store
 from gateway.stores.tabular import columns, csv_lines, csv_table
 
@@ -56,12 +55,12 @@ class HistoryParameters(BaseModel):
         """The range as the store takes it.
 
         Raises:
-            ProblemError: 422 where a time or duration cannot be read, or the range is empty.
+            RequestRefused: 422 where a time or duration cannot be read, or the range is empty.
         """
         now_ns = time.time_ns()
         start_ns, stop_ns = _time("start", self.start, now_ns), _time("stop", self.stop, now_ns)
         if start_ns >= stop_ns:
-            raise ProblemError(422, f"start: expected a time before stop; got {self.start} and {self.stop}")
+            raise RequestRefused(422, f"start: expected a time before stop; got {self.start} and {self.stop}")
         every_ns = _window(self.every) if self.every else None
         return Query(self.measurement, start_ns, stop_ns, self.device, every_ns)
 
@@ -75,7 +74,7 @@ def _time(name: str, text: str, now_ns: int) -> int:
         except ValueError:
             time_ns = None
     if time_ns is None or abs(time_ns) > timestamps.MAX_NS:
-        raise ProblemError(
+        raise RequestRefused(
             422,
             f"{name}: expected RFC 3339 such as 2026-11-23T08:00:00Z, or a duration before now "
             f"such as -6h; got {text!r}",
@@ -89,18 +88,18 @@ def _window(text: str) -> int:
     except ValueError:
         every_ns = 0
     if every_ns <= 0:
-        raise ProblemError(422, f"every: expected a duration above 0 such as 30s or 5m, at most 100y; got {text!r}")
+        raise RequestRefused(422, f"every: expected a duration above 0 such as 30s or 5m, at most 100y; got {text!r}")
     return every_ns
 
 
 async def known_measurement(startup: Startup, store: Store, measurement: str) -> None:
     """Raises:
-    UnknownMeasurement: neither a rule nor the store knows it; the error lists what there is.
+    MeasurementUnknown: neither a rule nor the store knows it; the error lists what there is.
     """
     if measurement not in startup.topics:
         stored = await store.measurements(startup.slug)
         if measurement not in stored:
-            raise UnknownMeasurement(measurement, sorted({*startup.topics, *stored}))
+            raise MeasurementUnknown(measurement, sorted({*startup.topics, *stored}))
 
 
 async def stream(startup: Startup, store: Store, parameters: HistoryParameters, query: Query) -> AsyncIterator[bytes]:

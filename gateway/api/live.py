@@ -19,8 +19,8 @@ from fastapi.responses import StreamingResponse
 from pydantic_core import from_json, to_json
 
 from gateway.api.access import Asked, Parts, allowed
-from gateway.api.problems import ProblemError
 from gateway.api.services import Services
+from gateway.errors import RequestRefused
 from gateway.feeds.live_ring import Chunk, Event, LiveRing
 from gateway.model import Reading
 
@@ -150,7 +150,7 @@ async def live_websocket(
     token = _websocket_token(socket)
     principal = services.tokens.who(token)
     if principal is None:
-        raise ProblemError(
+        raise RequestRefused(
             401,
             "expected a token of this test bed in the Authorization header or as the second subprotocol after `bearer`",
         )
@@ -173,7 +173,7 @@ def _still_allowed(services: Services, token: str, startup: str) -> Callable[[],
             principal = known.who(token)
         try:
             return principal is not None and bool(allowed(services, principal, startup))
-        except ProblemError:
+        except RequestRefused:
             return False
 
     return may
@@ -196,5 +196,5 @@ def _event_id(text: str | None) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdecimal() or len(text) > MAX_DIGITS:
-        raise ProblemError(422, f"Last-Event-ID: expected the id of an event, a whole number; got {text[:40]!r}")
+        raise RequestRefused(422, f"Last-Event-ID: expected the id of an event, a whole number; got {text[:40]!r}")
     return int(text)

@@ -27,7 +27,7 @@ async def status(services: Parts, _who: Operator) -> dict[str, Any]:
         "startups": {
             slug: {
                 "ledger": balance.get(slug, Counts()).as_json(),
-                "dead_letters": totals.get(slug, Totals()).letters,
+                "dead_letters": totals.get(slug, Totals()).kept,
                 "devices": len(services.devices(slug)),
             }
             for slug in [*services.config.by_slug, UNROUTED]

@@ -9,17 +9,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway.errors import StateUnavailable, StoreUnavailable, UnknownMeasurement, Unreplayable
+from gateway.errors import MeasurementUnknown, ReplayRefused, RequestRefused, StateUnavailable, StoreUnavailable
 
 MEDIA_TYPE = "application/problem+json"
-
-
-class ProblemError(HTTPException):
-    """An answer other than what was asked for; `detail` is written for who has to act."""
-
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None, **more: object) -> None:
-        super().__init__(status, detail, headers)
-        self.more = more
 
 
 def answer(status: int, detail: str, headers: dict[str, str] | None = None, **more: object) -> JSONResponse:
@@ -39,8 +31,11 @@ def install(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
-        more = error.more if isinstance(error, ProblemError) else {}
-        return answer(error.status_code, str(error.detail), dict(error.headers or {}), **more)
+        return answer(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @api.exception_handler(RequestRefused)
+    async def refused(_request: Request, error: RequestRefused) -> JSONResponse:
+        return answer(error.status, error.detail, error.headers)
 
     @api.exception_handler(RequestValidationError)
     async def bad_request(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -55,12 +50,12 @@ def install(api: FastAPI) -> None:
         told = "; ".join(f"{one['where']}: {one['expected']}; got {one['got']}" for one in wrong)
         return answer(422, told, errors=wrong)
 
-    @api.exception_handler(UnknownMeasurement)
-    async def unknown(_request: Request, error: UnknownMeasurement) -> JSONResponse:
+    @api.exception_handler(MeasurementUnknown)
+    async def unknown(_request: Request, error: MeasurementUnknown) -> JSONResponse:
         return answer(404, str(error), measurements=list(error.known))
 
-    @api.exception_handler(Unreplayable)
-    async def unreplayable(_request: Request, error: Unreplayable) -> JSONResponse:
+    @api.exception_handler(ReplayRefused)
+    async def unreplayable(_request: Request, error: ReplayRefused) -> JSONResponse:
         return answer(409, str(error))
 
     @api.exception_handler(StoreUnavailable)

@@ -10,9 +10,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.api.access import Asked, Operator, Parts
-from gateway.api.problems import ProblemError
 from gateway.api.services import Services
-from gateway.errors import Unreplayable
+from gateway.errors import ReplayRefused, RequestRefused
 from gateway.state.dead_letters import MAX_ID, NEWEST, Place, Totals
 from gateway.timestamps import MAX_NS
 
@@ -28,11 +27,11 @@ async def rejections(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     place = NEWEST if before is None else _place(before)
-    letters = await asyncio.to_thread(services.state.letters, startup.slug, before=place, limit=limit)
+    letters = await asyncio.to_thread(services.state.dead_letters, startup.slug, before=place, limit=limit)
     kept = (await asyncio.to_thread(services.state.totals)).get(startup.slug, Totals())
     return {
         "startup": startup.slug,
-        "kept": kept.letters,
+        "kept": kept.kept,
         "dropped": kept.dropped,
         "rejections": [letter.as_json() for letter in letters],
         "next": "{}-{}".format(*letters[-1].place) if len(letters) == limit else None,
@@ -42,7 +41,7 @@ async def rejections(
 def _place(text: str) -> Place:
     match = re.fullmatch(r"(\d{1,19})-(\d{1,19})", text, re.ASCII)
     if match is None or int(match[1]) > MAX_NS or int(match[2]) > MAX_ID:
-        raise ProblemError(422, f"before: expected the `next` of the page before; got {text[:40]!r}")
+        raise RequestRefused(422, f"before: expected the `next` of the page before; got {text[:40]!r}")
     return Place(int(match[1]), int(match[2]))
 
 
@@ -67,13 +66,13 @@ async def replay_any(services: Parts, wanted: ReplayRequest, _who: Operator) -> 
 async def _replay(services: Services, startup: str | None, ids: list[int]) -> dict[str, Any]:
     results = []
     for ident in ids:
-        letter = await asyncio.to_thread(services.state.letter, ident)
+        letter = await asyncio.to_thread(services.state.dead_letter, ident)
         if letter is None or startup not in (None, letter.rejection.startup):
             results.append({"id": ident, "result": "not found"})
             continue
         try:
             again = await services.replay(ident)
-        except Unreplayable as error:
+        except ReplayRefused as error:
             results.append({"id": ident, "result": "not found", "detail": str(error)})
             continue
         reasons = [reason.as_json() for reason in again]

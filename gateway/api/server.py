@@ -13,15 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.config.models import Http
-from gateway.errors import GatewayError
-
-
-class AddressInUse(GatewayError):
-    """The HTTP address cannot be listened on."""
-
-
-class CertificateUnusable(GatewayError):
-    """http.cert_file or http.key_file cannot be used."""
+from gateway.errors import AddressUnavailable, CertificateUnusable
 
 
 class _Server(uvicorn.Server):
@@ -52,7 +44,7 @@ class HttpServer:
         try:
             self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
         except OSError as error:
-            raise AddressInUse(
+            raise AddressUnavailable(
                 f"cannot listen on {settings.listen}: {error.strerror}; is another gateway running? "
                 "See http.listen in gateway.yaml"
             ) from error

@@ -25,7 +25,7 @@ class Services:
 
     `devices` gives those of a startup, `health` looks at the running parts, `measured` gives what Prometheus wants.
     `replay` puts a dead letter through again, by its id, and gives the reasons against it: none where it was accepted.
-    It raises `Unreplayable`.
+    It raises `ReplayRefused`.
     """
 
     config: Config

@@ -27,7 +27,7 @@ def list_letters(
 ) -> None:
     """List dead letters, the newest first."""
     of = UNROUTED if unrouted else startup
-    found = StateReader(load(config).state_dir).letters(of, limit=limit)
+    found = StateReader(load(config).state_dir).dead_letters(of, limit=limit)
     if json:
         print_json([letter.as_json() for letter in found])
     else:
@@ -41,7 +41,7 @@ def show_letter(
     json: Json = False,
 ) -> None:
     """Show one dead letter whole, with every reason and its payload."""
-    found = StateReader(load(config).state_dir).letter(ident)
+    found = StateReader(load(config).state_dir).dead_letter(ident)
     if found is None:
         raise typer.BadParameter(f"there is no dead letter {ident}; see `gateway dead-letters list`")
     if json:

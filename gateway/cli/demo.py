@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from gateway.api.auth import Tokens
 from gateway.api.server import HttpServer
 from gateway.config import Config
-from gateway.errors import GatewayError
+from gateway.errors import DemoFailed
 from gateway.model import UNROUTED, Counts
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.runtime.gateway import Gateway
@@ -88,7 +88,7 @@ async def run(
     the ledger says and how many seconds have passed.
 
     Raises:
-        GatewayError: a part could not start, or the fleet ended by itself.
+        DemoFailed: a part could not start, or the fleet ended by itself.
     """
     async with EmbeddedBroker() as broker:
         config = _embedded(config, broker.url)
@@ -147,7 +147,7 @@ async def _connected(gateway: Gateway) -> None:
     give_up = time.monotonic() + CONNECT_WITHIN
     while not gateway.engine.session.state.connected:
         if time.monotonic() > give_up:
-            raise GatewayError(f"the gateway did not reach the embedded broker: {gateway.engine.session.state.problem}")
+            raise DemoFailed(f"the gateway did not reach the embedded broker: {gateway.engine.session.state.problem}")
         await asyncio.sleep(0.05)
 
 
@@ -186,7 +186,7 @@ async def _watch(
             async with asyncio.timeout(left):
                 await stop.wait()
     if fleet.returncode:
-        raise GatewayError(f"the simulated fleet ended with status {fleet.returncode}; its own words are above")
+        raise DemoFailed(f"the simulated fleet ended with status {fleet.returncode}; its own words are above")
 
 
 async def _stop_fleet(fleet: asyncio.subprocess.Process) -> None:
@@ -210,7 +210,7 @@ async def _settled(gateway: Gateway) -> None:
 
 
 async def _report(gateway: Gateway) -> Report:
-    balance = await gateway.engine.database.read(ledger.balance)
+    balance = await gateway.engine.state.database.read(ledger.balance)
     devices = sum(len(gateway.engine.devices(startup.slug)) for startup in gateway.config.startups)
     everyone = {startup.slug: balance.get(startup.slug, Counts()) for startup in gateway.config.startups}
     return Report(everyone | balance, devices)

@@ -11,17 +11,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 
 from gateway.config import Config
-from gateway.errors import GatewayError
+from gateway.errors import GatewayRefused, GatewayUnreachable
 
 TIMEOUT = 10.0
-
-
-class NotRunning(GatewayError):
-    """Nobody answers at the gateway's address."""
-
-
-class Refused(GatewayError):
-    """The gateway answered, and said no."""
 
 
 class Client:
@@ -39,7 +31,7 @@ class Client:
         try:
             with self._open("/readyz") as answer:
                 return dict(json.load(answer))
-        except NotRunning:
+        except GatewayUnreachable:
             return None
         except HTTPError as error:
             if error.code != 503:
@@ -50,7 +42,7 @@ class Client:
         """POST JSON, get JSON.
 
         Raises:
-            NotRunning, Refused
+            GatewayUnreachable, GatewayRefused
         """
         try:
             with self._open(path, json.dumps(body).encode()) as answer:
@@ -69,7 +61,7 @@ class Client:
         """Server-Sent Events as (event, data), until the gateway closes.
 
         Raises:
-            NotRunning, Refused
+            GatewayUnreachable, GatewayRefused
         """
         try:
             with self._open(path, timeout=60.0) as answer:
@@ -83,7 +75,7 @@ class Client:
         except HTTPError as error:
             raise _refused(error) from None
         except (OSError, HTTPException) as error:
-            raise NotRunning(f"the gateway at {self.url} went away: {error}") from None
+            raise GatewayUnreachable(f"the gateway at {self.url} went away: {error}") from None
 
     def _open(self, path: str, body: bytes | None = None, timeout: float = TIMEOUT) -> Any:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
@@ -93,15 +85,15 @@ class Client:
         except HTTPError:
             raise
         except URLError as error:
-            raise NotRunning(
+            raise GatewayUnreachable(
                 f"no gateway answers at {self.url}: {error.reason}; is it running (`gateway run`), and "
                 "is http.listen right?"
             ) from None
 
 
-def _refused(error: HTTPError) -> Refused:
+def _refused(error: HTTPError) -> GatewayRefused:
     hint = "; give a token with --token, or in GATEWAY_TOKEN" if error.code == 401 else ""
-    return Refused(_detail(error) + hint)
+    return GatewayRefused(_detail(error) + hint, error.code)
 
 
 def _detail(error: HTTPError) -> str:

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gateway.errors import ConfigError
+from gateway.errors import ConfigInvalid
 from gateway.ingest.pipeline import Evaluation
 from gateway.model import UNROUTED, Counts
 from gateway.state.dead_letters import DeadLetter, Totals
@@ -50,7 +50,7 @@ def warning(text: str) -> RenderableType:
     return Text.assemble(("warning: ", "yellow"), text)
 
 
-def problems(error: ConfigError) -> RenderableType:
+def problems(error: ConfigInvalid) -> RenderableType:
     """Every problem of a configuration: its place, what was expected, what came."""
     lines = []
     for problem in error.problems:
@@ -103,10 +103,10 @@ def health(report: Mapping[str, Any] | None, url: str) -> RenderableType:
 def totals(kept: Mapping[str, Totals]) -> RenderableType:
     """How many dead letters there are."""
     parts = [
-        f"{'(no startup)' if slug == UNROUTED else slug} {one.letters:,}"
+        f"{'(no startup)' if slug == UNROUTED else slug} {one.kept:,}"
         + (f" ({one.dropped:,} older ones dropped)" if one.dropped else "")
         for slug, one in kept.items()
-        if one.letters or one.dropped
+        if one.kept or one.dropped
     ]
     return Text("dead letters: " + (", ".join(parts) if parts else "none"))
 

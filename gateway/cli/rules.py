@@ -14,7 +14,7 @@ import typer
 from gateway.cli import rendering
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, print_json
 from gateway.config import Settings, StartupFile, load
-from gateway.errors import ConfigError
+from gateway.errors import ConfigInvalid
 from gateway.ingest.pipeline import Pipeline, unused
 from gateway.model import Message
 
@@ -28,7 +28,7 @@ def check(
     """Check a configuration whole: every error at once, each with file, line, what was expected and what came."""
     try:
         loaded = load(directory)
-    except ConfigError as error:
+    except ConfigInvalid as error:
         if not json:
             raise
         found = [

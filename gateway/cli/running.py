@@ -112,7 +112,7 @@ def status(config: ConfigDir = DEFAULT_DIR, url: Url = None, json: Json = False)
                 "health": ready,
                 "total": Counts.total(balance).as_json(),
                 "startups": {slug: counts.as_json() for slug, counts in balance.items()},
-                "dead_letters": {slug: one.letters for slug, one in kept.items()},
+                "dead_letters": {slug: one.kept for slug, one in kept.items()},
             }
         )
     else:

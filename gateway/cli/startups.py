@@ -35,8 +35,6 @@ Handouts = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Write each startup's one-page hand-out here; it holds secrets."),
 ]
-Team = Annotated[list[str] | None, typer.Option(metavar="EMAIL", help="Who may use Grafana; repeat for several.")]
-Ended = Annotated[bool, typer.Option("--ended", help="Only startups whose end date has passed; for a daily timer.")]
 ExportTo = Annotated[Path, typer.Option("--export-to", metavar="DIR", help="Where the data is exported to.")]
 DeleteData = Annotated[bool, typer.Option("--delete-data", help="Also delete the data, after it was exported.")]
 

@@ -18,8 +18,8 @@ from gateway.config import models
 from gateway.config.models import Config, Settings, Startup, StartupFile
 from gateway.config.notations import SLUG
 from gateway.config.positions import Document, read
-from gateway.errors import ConfigError, Problem
-from gateway.topics import ROOT, Capture, Template, TemplateError
+from gateway.errors import ConfigInvalid, Problem, TemplateInvalid
+from gateway.topics import ROOT, Capture, Template
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -60,7 +60,7 @@ def load(directory: Path) -> Config:
     """The configuration in `directory`: gateway.yaml (optional) and startups/*.yaml.
 
     Raises:
-        ConfigError: with every problem of every file, in reading order.
+        ConfigInvalid: with every problem of every file, in reading order.
     """
     problems: list[Problem] = []
     settings = _read_settings(directory, problems)
@@ -69,7 +69,7 @@ def load(directory: Path) -> Config:
     if settings is not None:
         problems += _unknown_stores(settings, startups, documents)
     if problems or settings is None:
-        raise ConfigError(problems)
+        raise ConfigInvalid(problems)
     warnings = tuple(_warnings(startups, date.today()))
     return Config(settings=settings, startups=tuple(startups), warnings=warnings)
 
@@ -78,12 +78,12 @@ def load_settings(directory: Path) -> Settings:
     """gateway.yaml alone: for who has to find a running gateway, whatever is wrong with the startups' files.
 
     Raises:
-        ConfigError: with every problem in it.
+        ConfigInvalid: with every problem in it.
     """
     problems: list[Problem] = []
     settings = _read_settings(directory, problems)
     if settings is None:
-        raise ConfigError(problems)
+        raise ConfigInvalid(problems)
     return settings
 
 
@@ -91,7 +91,7 @@ def read_file(directory: Path, name: str, model: type[M]) -> M:
     """One file of the directory by itself; its model's defaults where it is not there.
 
     Raises:
-        ConfigError: with every problem in it.
+        ConfigInvalid: with every problem in it.
     """
     path = directory / name
     if not path.exists():
@@ -99,7 +99,7 @@ def read_file(directory: Path, name: str, model: type[M]) -> M:
     problems: list[Problem] = []
     found, _ = _read_model(directory, path, model, problems)
     if found is None:
-        raise ConfigError(problems)
+        raise ConfigInvalid(problems)
     return found
 
 
@@ -109,7 +109,7 @@ def _read_settings(directory: Path, problems: list[Problem]) -> Settings | None:
         return None
     try:
         return read_file(directory, "gateway.yaml", Settings)
-    except ConfigError as error:
+    except ConfigInvalid as error:
         problems += error.problems
         return None
 
@@ -146,7 +146,7 @@ def _read_model(
 ) -> tuple[M | None, Document | None]:
     try:
         document = read(path, str(path))
-    except ConfigError as error:
+    except ConfigInvalid as error:
         problems += error.problems
         return None, None
     try:
@@ -238,7 +238,7 @@ def _rules(slug: str, document: Document) -> Iterator[Rule]:
     topics = document.data.get("topics")
     for name, rule in topics.items() if isinstance(topics, dict) else ():
         text = rule.get("topic") if isinstance(rule, dict) else None
-        with suppress(TemplateError):
+        with suppress(TemplateInvalid):
             if isinstance(text, str):
                 yield slug, name, Template.parse(text)
 

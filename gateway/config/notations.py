@@ -18,7 +18,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from gateway.topics import DEVICE_RULE, Template, TemplateError, device_is_legal
+from gateway.errors import TemplateInvalid
+from gateway.topics import DEVICE_RULE, Template, device_is_legal
 
 MAX_PORT = 65_535
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
@@ -122,7 +123,7 @@ def parse_template(value: object) -> Template:
         raise expected("a topic template such as testbed/acme/{device}/climate")
     try:
         return Template.parse(value)
-    except TemplateError as error:
+    except TemplateInvalid as error:
         raise expected(error.expected) from error
 
 

@@ -12,7 +12,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from gateway.errors import ConfigError, Problem
+from gateway.errors import ConfigInvalid, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def read(path: Path, name: str) -> Document:
     """Parse one file.
 
     Raises:
-        ConfigError: unreadable, not UTF-8, not YAML, a key twice, or no mapping.
+        ConfigInvalid: unreadable, not UTF-8, not YAML, a key twice, or no mapping.
     """
     try:
         yaml = YAML(typ="rt")
@@ -83,8 +83,8 @@ def _line(node: CommentedMap, key: str | int, above: int) -> int:
     return position[0] + 1 if position else above
 
 
-def _unreadable(name: str, line: int, expected: str, got: str) -> ConfigError:
-    return ConfigError([Problem(name, line, "", expected, got)])
+def _unreadable(name: str, line: int, expected: str, got: str) -> ConfigInvalid:
+    return ConfigInvalid([Problem(name, line, "", expected, got)])
 
 
 def _first_line(text: str) -> str:

@@ -118,7 +118,7 @@ class OperatorPage:
 
         ui.context.client.on_delete(stop)
         try:
-            letters = await asyncio.to_thread(self._services.state.letters, UNROUTED, limit=LETTERS)
+            letters = await asyncio.to_thread(self._services.state.dead_letters, UNROUTED, limit=LETTERS)
         except StateUnavailable as error:
             self._frame.notices.show("letters", f"The rejections so far cannot be read: {error}")
             return

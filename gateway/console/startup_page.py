@@ -119,7 +119,7 @@ class StartupPage:
         self._show_problem_of_past(await self._panels.open())
         slug = self._startup.slug
         try:
-            letters = await asyncio.to_thread(self._services.state.letters, slug, limit=LETTERS)
+            letters = await asyncio.to_thread(self._services.state.dead_letters, slug, limit=LETTERS)
         except StateUnavailable as error:
             self._frame.notices.show("letters", f"The rejections so far cannot be read: {error}")
             return

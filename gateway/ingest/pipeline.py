@@ -80,6 +80,7 @@ class Pipeline:
     """The rules of all startups, ready to use."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
+        self.meters = meters
         self._routes = Routes(config, meters)
         self.route = self._routes.find
         self._next_ns = 0

@@ -1,6 +1,6 @@
 """Who may use a startup's organisation: its team as Editors, by e-mail address, or one user named like the slug.
 
-An account that is made here ends its display name in `MARK`: only such accounts are ever taken out again. An account
+An account that is made here ends its display name in `SUFFIX`: only such accounts are ever taken out again. An account
 that somebody else made is added to the organisation and stays in it. Admins of an organisation are left alone: one of
 them is the account that provisions.
 
@@ -23,7 +23,7 @@ from gateway.provision.plan import Credential, Resource
 
 KIND = "user"
 EDITOR, ADMIN = "Editor", "Admin"
-MARK = "(test bed)"
+SUFFIX = "(test bed)"
 _WHOSE = "Grafana"
 _PASSWORD_BYTES = 18
 _NEVER_SEEN_YEARS = 5  # Grafana says of who never signed in that they were last seen ten years before they began
@@ -78,7 +78,7 @@ def find(members: Iterable[Member], login: str) -> Member | None:
 
 def is_ours(account: Mapping[str, Any]) -> bool:
     """Whether an account was made here."""
-    return str(account.get("name", "")).endswith(MARK)
+    return str(account.get("name", "")).endswith(SUFFIX)
 
 
 async def save(grafana: Grafana, org_id: int, startup: str, login: str) -> list[Credential]:
@@ -115,7 +115,7 @@ async def remove(grafana: Grafana, org_id: int, login: str) -> None:
 
 async def _create(grafana: Grafana, org_id: int, startup: str, login: str) -> Credential:
     api, password = grafana.within(), _password()
-    user = {"login": login, "name": f"{login.split('@')[0]} {MARK}", "password": password, "OrgId": org_id}
+    user = {"login": login, "name": f"{login.split('@')[0]} {SUFFIX}", "password": password, "OrgId": org_id}
     made = await grafana.ask(api.admin.create_user(user | ({"email": login} if "@" in login else {})))
     try:
         await _only_here(grafana, org_id, made["id"])

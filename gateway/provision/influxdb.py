@@ -26,10 +26,9 @@ from gateway.config import Config
 from gateway.config.credentials import store_setting
 from gateway.config.models import InfluxDB
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision.plan import Credential, Key, Resource, Step
+from gateway.provision.plan import MARK, Credential, Key, Resource, Step
 from gateway.provision.secret_files import SecretFiles, fingerprint
 
-MARK = "made by testbed-gateway"
 GATEWAY = "gateway"
 _DESCRIPTION = re.compile(rf"{MARK}: (\S+)(?: #([0-9a-f]{{12}}))?")
 _READ = "read-"

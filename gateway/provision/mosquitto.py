@@ -24,11 +24,10 @@ import aiomqtt
 
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision.plan import Credential, Key, Resource, Step
+from gateway.provision.plan import MARK, Credential, Key, Resource, Step
 from gateway.provision.secret_files import SecretFiles
 from gateway.topics import ROOT, Capture, Template, subscriptions
 
-MARK = "made by testbed-gateway"
 TOPIC = "$CONTROL/dynamic-security/v1"
 GATEWAY_PASSWORD = "mqtt-gateway"  # noqa: S105  # the name of its file, not the password
 ANSWER_WITHIN = 10.0

@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 from gateway.config import Config
 
 Action = Literal["create", "update", "remove"]
+MARK = "made by testbed-gateway"
+"""The description of whatever provisioning makes, so that it changes and removes nothing else."""
 SIGNS: Mapping[Action, str] = {"create": "+", "update": "~", "remove": "-"}
 
 

@@ -86,7 +86,7 @@ def load_provision(directory: Path) -> ProvisionSettings:
     """Read provision.yaml of a configuration directory; without the file no server is provisioned.
 
     Raises:
-        ConfigError: with every problem in it.
+        ConfigInvalid: with every problem in it.
     """
     return read_file(directory, FILE_NAME, ProvisionSettings)
 

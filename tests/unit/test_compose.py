@@ -238,7 +238,7 @@ def test_every_variable_is_one_that_the_gateway_reads(name: str) -> None:
 
 
 def test_docker_compose_accepts_the_file(tmp_path: Path) -> None:
-    """`docker compose config` finds nothing wrong, where it is installed; a missing secret is told by name."""
+    """`docker compose config` finds nothing wrong, where it is installed; a missing secret is reported by name."""
     if not _has_compose():
         pytest.skip("the compose plugin of docker is not installed")
     given = os.environ | dict.fromkeys(example(), "x")
@@ -470,8 +470,8 @@ async def test_the_broker_lets_everybody_in_after_much_administration(tmp_path: 
         for number in range(20):
             account = {"command": "createClient", "username": f"account-{number}", "textdescription": "x" * 2000}
             assert "error" not in await _answer(admin, account)
-        told = [len(await _answer(admin, {"command": "listClients", "verbose": True})) for _ in range(100)]
-        assert sum(told) > 4_000_000
+        sizes = [len(await _answer(admin, {"command": "listClients", "verbose": True})) for _ in range(100)]
+        assert sum(sizes) > 4_000_000
         async with broker.client(ADMIN, PASSWORD):
             pass
 

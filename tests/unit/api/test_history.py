@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway.api.history import Format, HistoryParameters, stream
-from gateway.api.problems import ProblemError
 from gateway.config import Startup
-from gateway.errors import StoreUnavailable
+from gateway.errors import RequestRefused, StoreUnavailable
 from gateway.stores.contract import Columns, Query, Row, Store
 
 NOON = int(datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()) * 10**9
@@ -74,7 +73,7 @@ def test_ranges(start: str, stop: str, seconds: int) -> None:
 @pytest.mark.parametrize("text", ["", "now", "-", "-5", "-5 parsecs", "2026-01-01", "9999-99-99T00:00:00Z"])
 def test_a_time_that_cannot_be_read_is_told(text: str) -> None:
     """The error names the parameter, what is expected and what came."""
-    with pytest.raises(ProblemError, match="start: expected RFC 3339") as told:
+    with pytest.raises(RequestRefused, match="start: expected RFC 3339") as told:
         HistoryParameters(measurement="climate", start=text).query()
     assert repr(text) in told.value.detail
 
@@ -82,7 +81,7 @@ def test_a_time_that_cannot_be_read_is_told(text: str) -> None:
 @pytest.mark.parametrize("text", ["0s", "5", "-5m", "often", "999999999999y"])
 def test_a_window_that_cannot_be_read_is_told(text: str) -> None:
     """`every` must be a duration above 0."""
-    with pytest.raises(ProblemError, match="every: expected a duration above 0"):
+    with pytest.raises(RequestRefused, match="every: expected a duration above 0"):
         HistoryParameters(measurement="climate", every=text).query()
 
 

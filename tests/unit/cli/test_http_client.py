@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gateway.cli.http_client import Client, NotRunning, Refused
+from gateway.cli.http_client import Client
 from gateway.config import Config, Settings
+from gateway.errors import GatewayRefused, GatewayUnreachable
 from tests.builders import startup
 
 Answer = tuple[int, bytes]
@@ -91,9 +92,10 @@ def test_post() -> None:
 def test_refused(body: bytes, says: str) -> None:
     """A refusal is told in the gateway's own words, or by its status."""
     with answering(403, body) as (url, _):
-        with pytest.raises(Refused, match=says):
+        with pytest.raises(GatewayRefused, match=says) as refused:
             client(url).post("/v1/x", {})
-        with pytest.raises(Refused, match=says):
+        assert refused.value.status == 403
+        with pytest.raises(GatewayRefused, match=says):
             list(client(url).live("acme"))
 
 
@@ -111,5 +113,5 @@ def test_nobody_answers() -> None:
         pass
     assert client(url).ready() is None
     for call in (lambda: client(url).post("/v1/x", {}), lambda: list(client(url).live("acme"))):
-        with pytest.raises(NotRunning, match=f"no gateway answers at {url}.*`gateway run`"):
+        with pytest.raises(GatewayUnreachable, match=f"no gateway answers at {url}.*`gateway run`"):
             call()

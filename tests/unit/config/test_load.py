@@ -8,14 +8,14 @@ import pytest
 
 from gateway.config import Settings, load
 from gateway.config.load import read_file
-from gateway.errors import ConfigError, Problem
+from gateway.errors import ConfigInvalid, Problem
 from tests.builders import STARTUP, write_config
 
 TWO = STARTUP + "  extra:\n    topic: TOPIC\n    fields: {value: {type: int}}\n"
 
 
 def problems(directory: Path) -> list[Problem]:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         load(directory)
     return list(caught.value.problems)
 
@@ -57,7 +57,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
 def test_error_reads_as_lines(tmp_path: Path) -> None:
     """The text of the error is one line a problem: file:line: setting: expected ...; got ..."""
     write_config(tmp_path, "log: {level: loud}\n")
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         load(tmp_path)
     file = tmp_path / "gateway.yaml"
     assert str(caught.value) == (
@@ -190,7 +190,7 @@ def test_overlap_beside_other_errors(tmp_path: Path) -> None:
     """What else is wrong in a file does not hide that it claims another's topic."""
     other = STARTUP.replace("testbed/acme/{device}/climate", "lora/{device}/up")
     write_config(tmp_path, acme=f"retention: forever\n{other}", beta=other)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         load(tmp_path)
     wrong, overlap = caught.value.problems
     assert (wrong.line, wrong.where) == (1, "retention")
@@ -261,7 +261,7 @@ def test_one_file_by_itself(tmp_path: Path) -> None:
     write_config(tmp_path, "log: {level: debug}\n")
     assert read_file(tmp_path, "gateway.yaml", Settings).log.level == "debug"
     write_config(tmp_path, "log: {level: loud, format: loud}\n")
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         read_file(tmp_path, "gateway.yaml", Settings)
     assert [problem.where for problem in caught.value.problems] == ["log.format", "log.level"]
 

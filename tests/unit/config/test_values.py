@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from gateway.config import Pointer, load
 from gateway.config.notations import parse_duration, parse_pointer, parse_rate, parse_size, parse_template
-from gateway.errors import ConfigError, Problem
+from gateway.errors import ConfigInvalid, Problem
 from gateway.topics import Template
 from tests.builders import STARTUP, write_config
 
@@ -17,7 +17,7 @@ FIELD = "      temperature: {type: float}\n"
 
 
 def one(directory: Path) -> Problem:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         load(directory)
     (problem,) = caught.value.problems
     return problem
@@ -181,7 +181,7 @@ def test_secrets_in_wrong_places_are_not_told(tmp_path: Path) -> None:
     directory = write_config(
         tmp_path, "mqtt: {url: 'mqtt://me:hunter2@host'}\n", acme="token_sha256: hunter2\n" + STARTUP
     )
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(ConfigInvalid) as raised:
         load(directory)
     assert len(raised.value.problems) == 2
     assert "hunter2" not in str(raised.value)

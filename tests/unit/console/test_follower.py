@@ -34,11 +34,11 @@ async def test_readings_and_rejections_are_handed_over_once() -> None:
     assert [item.arrived_ns for item in gathered.rejections] == [2]
     assert gathered.missed == 0
     assert one.take() == ([], [], 0)
-    assert feed.listeners == 1
+    assert feed.followers == 1
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    assert feed.listeners == 0
+    assert feed.followers == 0
 
 
 async def test_what_is_missed_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from gateway.config import Config
 from gateway.config.models import InfluxDB
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
 from gateway.provision import cohorts, run
-from gateway.provision.influxdb import MARK, InfluxDBServer
-from gateway.provision.plan import Plan
+from gateway.provision.influxdb import InfluxDBServer
+from gateway.provision.plan import MARK, Plan
 from gateway.provision.run import Applied
 from gateway.provision.secret_files import SecretFiles
 from tests.builders import config, startup

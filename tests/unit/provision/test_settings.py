@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import ConfigError, SecretMissing
+from gateway.errors import ConfigInvalid, SecretMissing
 from gateway.provision.settings import FILE_NAME, load_provision, secret
 from tests.builders import write_config
 
@@ -75,7 +75,7 @@ def test_what_is_wrong_is_told_with_file_and_line(
     tmp_path: Path, text: str, line: int, where: str, expected: str
 ) -> None:
     """A wrong, missing or unknown setting is told with its file, line and what was expected."""
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         load_provision(written(tmp_path, text))
     (problem,) = caught.value.problems
     assert (problem.file, problem.line, problem.where) == (str(tmp_path / FILE_NAME), line, where)
@@ -84,7 +84,7 @@ def test_what_is_wrong_is_told_with_file_and_line(
 
 def test_broken_yaml_is_told_with_its_line(tmp_path: Path) -> None:
     """A file that is no YAML is told in one problem."""
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         load_provision(written(tmp_path, "mosquitto:\n  url: [\n"))
     (problem,) = caught.value.problems
     assert problem.file == str(tmp_path / FILE_NAME)
