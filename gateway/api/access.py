@@ -1,4 +1,4 @@
-"""Who may ask: decided once, by the bearer token, for every route (RFC 6750)."""
+"""Access: decided once, by the bearer token, for every route (RFC 6750)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def services_of(request: Request) -> Services:
 
 
 def _principal(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Principal:
-    principal = services_of(request).tokens.who(given.credentials) if given else None
+    principal = services_of(request).tokens.principal(given.credentials) if given else None
     if principal is None:
         got = "an unknown token" if given else "none"
         raise RequestRefused(
@@ -34,6 +34,11 @@ def _principal(request: Request, given: Annotated[HTTPAuthorizationCredentials |
 
 
 def allowed(services: Services, principal: Principal, startup: str) -> Startup:
+    """Return a startup that a principal may see.
+
+    Raises:
+        RequestRefused: 403 if it may not, 404 if there is no such startup.
+    """
     if not principal.may_see(startup):
         raise RequestRefused(403, f"this token is {principal.startup}'s; it may not see {startup!r}")
     found = services.config.by_slug.get(startup)
@@ -51,10 +56,10 @@ def _startup(request: Request, startup: str, principal: Annotated[Principal, Dep
 
 def _operator(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
     if not principal.is_operator:
-        raise RequestRefused(403, f"this token is {principal.startup}'s; an operator's is needed")
+        raise RequestRefused(403, f"this token is {principal.startup}'s; an operator's is required")
     return principal
 
 
-Parts = Annotated[Services, Depends(services_of)]
-Asked = Annotated[Startup, Depends(_startup)]
+CurrentServices = Annotated[Services, Depends(services_of)]
+PermittedStartup = Annotated[Startup, Depends(_startup)]
 Operator = Annotated[Principal, Depends(_operator)]

@@ -15,7 +15,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 def answer(status: int, detail: str, headers: dict[str, str] | None = None, **more: object) -> JSONResponse:
-    """One problem document."""
+    """Return a problem document."""
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -27,7 +27,7 @@ def answer(status: int, detail: str, headers: dict[str, str] | None = None, **mo
 
 
 def install(api: FastAPI) -> None:
-    """Every error of this API becomes a problem document."""
+    """Turn every error of this API into a problem document."""
 
     @api.exception_handler(HTTPException)
     async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
@@ -47,8 +47,8 @@ def install(api: FastAPI) -> None:
             }
             for details in error.errors()
         ]
-        told = "; ".join(f"{one['where']}: {one['expected']}; got {one['got']}" for one in wrong)
-        return answer(422, told, errors=wrong)
+        detail = "; ".join(f"{one['where']}: {one['expected']}; got {one['got']}" for one in wrong)
+        return answer(422, detail, errors=wrong)
 
     @api.exception_handler(MeasurementUnknown)
     async def unknown(_request: Request, error: MeasurementUnknown) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Dead letters: a page of them, and putting some through again."""
+"""Dead letters: pages of them, and their replay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.api.access import Asked, Operator, Parts
+from gateway.api.access import CurrentServices, Operator, PermittedStartup
 from gateway.api.services import Services
 from gateway.errors import ReplayRefused, RequestRefused
 from gateway.state.dead_letters import MAX_ID, NEWEST, Place, Totals
@@ -21,9 +21,9 @@ router = APIRouter()
 
 @router.get("/startups/{startup}/rejections", summary="Dead letters, the newest first")
 async def rejections(
-    startup: Asked,
-    services: Parts,
-    before: Annotated[str | None, Query(description="the `next` of the page before")] = None,
+    startup: PermittedStartup,
+    services: CurrentServices,
+    before: Annotated[str | None, Query(description="`next` of the previous page")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     place = NEWEST if before is None else _place(before)
@@ -41,25 +41,25 @@ async def rejections(
 def _place(text: str) -> Place:
     match = re.fullmatch(r"(\d{1,19})-(\d{1,19})", text, re.ASCII)
     if match is None or int(match[1]) > MAX_NS or int(match[2]) > MAX_ID:
-        raise RequestRefused(422, f"before: expected the `next` of the page before; got {text[:40]!r}")
+        raise RequestRefused(422, f"before: expected `next` of the previous page; got {text[:40]!r}")
     return Place(int(match[1]), int(match[2]))
 
 
 class ReplayRequest(BaseModel):
-    """Which dead letters to put through again."""
+    """Dead letters to replay."""
 
     model_config = ConfigDict(extra="forbid")
 
     ids: Annotated[list[Annotated[int, Field(ge=0, le=MAX_ID)]], Field(min_length=1, max_length=MAX_REPLAY)]
 
 
-@router.post("/startups/{startup}/rejections/replay", summary="Put dead letters through again")
-async def replay(startup: Asked, services: Parts, wanted: ReplayRequest) -> dict[str, Any]:
+@router.post("/startups/{startup}/rejections/replay", summary="Replay dead letters")
+async def replay(startup: PermittedStartup, services: CurrentServices, wanted: ReplayRequest) -> dict[str, Any]:
     return await _replay(services, startup.slug, wanted.ids)
 
 
-@router.post("/operator/rejections/replay", summary="The same for operators: any startup's, and messages of none")
-async def replay_any(services: Parts, wanted: ReplayRequest, _who: Operator) -> dict[str, Any]:
+@router.post("/operator/rejections/replay", summary="Replay dead letters of any startup, or of none; for operators")
+async def replay_any(services: CurrentServices, wanted: ReplayRequest, _who: Operator) -> dict[str, Any]:
     return await _replay(services, None, wanted.ids)
 
 

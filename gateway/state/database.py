@@ -8,8 +8,7 @@ power cut:
     journal       accepted readings on their way to the store; one row per sorting and startup;
                   `lines` is line protocol, the lines separated by NUL, which no line can hold
     dead_letters  rejections with their raw bytes; `records` and `reasons` are JSON
-    dead_letter_totals
-                  how many dead letters are kept of each startup, their bytes, and how many were dropped
+    letter_totals how many dead letters are kept of each startup, their bytes, and how many were dropped
     ledger        per startup, counts of records since the file was made, without those of the intake
     devices       when each device was first and last seen, and its counts
     series        the series keys that each startup has used
@@ -48,7 +47,7 @@ CREATE TABLE dead_letters (id INTEGER PRIMARY KEY AUTOINCREMENT, startup TEXT NO
     payload BLOB NOT NULL);
 CREATE INDEX dead_letters_startup ON dead_letters (startup, arrived_ns);
 CREATE INDEX dead_letters_arrived ON dead_letters (arrived_ns);
-CREATE TABLE dead_letter_totals (startup TEXT PRIMARY KEY, kept INTEGER NOT NULL, bytes INTEGER NOT NULL,
+CREATE TABLE letter_totals (startup TEXT PRIMARY KEY, letters INTEGER NOT NULL, bytes INTEGER NOT NULL,
     dropped INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE ledger (startup TEXT PRIMARY KEY, received INTEGER NOT NULL, accepted INTEGER NOT NULL,
     rejected INTEGER NOT NULL, stored INTEGER NOT NULL, refused INTEGER NOT NULL) WITHOUT ROWID;

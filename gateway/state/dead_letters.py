@@ -23,8 +23,8 @@ DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE startup 
 RETURNING length(payload)
 """
 _ADD_TOTALS = """
-INSERT INTO dead_letter_totals VALUES (?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SET
-    kept = kept + excluded.kept, bytes = bytes + excluded.bytes, dropped = dropped + excluded.dropped
+INSERT INTO letter_totals VALUES (?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SET
+    letters = letters + excluded.letters, bytes = bytes + excluded.bytes, dropped = dropped + excluded.dropped
 """
 
 
@@ -126,7 +126,7 @@ def delete(connection: sqlite3.Connection, dead_letter: DeadLetter) -> bool:
 
 def totals(connection: sqlite3.Connection) -> dict[str, Totals]:
     """Return the totals of each startup that ever had a dead letter."""
-    rows = connection.execute("SELECT startup, kept, bytes, dropped FROM dead_letter_totals")
+    rows = connection.execute("SELECT startup, letters, bytes, dropped FROM letter_totals")
     return {startup: Totals(*counts) for startup, *counts in rows}
 
 

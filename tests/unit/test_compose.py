@@ -95,7 +95,7 @@ def test_every_image_is_pinned(name: str) -> None:
 
 
 @each_service
-def test_every_service_tells_its_health(name: str) -> None:
+def test_every_service_reports_its_health(name: str) -> None:
     """Each has a health check with a bound, or runs once and is not started again."""
     service = SERVICES[name]
     if is_once(name):
@@ -127,7 +127,7 @@ def test_the_devices_are_well_while_they_are_connected() -> None:
 
 
 @each_service
-def test_who_waits_waits_for_something(name: str) -> None:
+def test_every_dependency_can_come_true(name: str) -> None:
     """Each condition is of a service that there is, and can come true; who is always there waits for nobody who is
     not."""
     for other, wait in SERVICES[name].get("depends_on", {}).items():
@@ -335,7 +335,7 @@ def provisioning(directory: Path) -> ProvisionSettings:
 
 
 def test_the_gateway_finds_what_provisioning_leaves(config: Config, provisioning: ProvisionSettings) -> None:
-    """Password and token are files in the vault, by the names that provisioning gives them, in the shared volume."""
+    """Password and token are secret files, with the names that provisioning gives them, in the shared volume."""
     secret_files = SecretFiles(provisioning.secrets_dir)
     assert provisioning.mosquitto
     assert config.settings.mqtt.password_file == secret_files.path("mqtt-gateway")

@@ -22,7 +22,7 @@ def rejection(number: int) -> Rejection:
 
 
 async def test_readings_and_rejections_are_handed_over_once() -> None:
-    """In order, and apart; after that there is nothing. Whoever stops following is no listener any more."""
+    """In order, and apart; after that there is nothing. Once cancelled, it is no longer a listener."""
     feed = LiveRing(100, 1)
     one = Follower(feed)
     task = asyncio.create_task(one.run())
