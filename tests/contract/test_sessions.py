@@ -24,7 +24,8 @@ from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.mqtt.mqtt5 import Mqtt5Session
 from gateway.mqtt.mqtt311 import PahoSession
 from gateway.mqtt.session import Session
-from tests.servers import FlakyProxy, Mosquitto, eventually, need
+from tests.servers import WITHIN, FlakyProxy, Mosquitto, eventually, need
+from tests.servers.mqtt_clients import connect
 
 Broker = Mosquitto | EmbeddedBroker
 MakeSession = Callable[..., Session]
@@ -128,7 +129,7 @@ async def reading(session: Session, *, acks: bool = True) -> AsyncIterator[Reade
 
 
 def publisher(broker: Broker) -> aiomqtt.Client:
-    return aiomqtt.Client("127.0.0.1", broker.port)
+    return connect(broker)
 
 
 async def send(broker: Broker, *payloads: bytes, topic: str = "testbed/acme/a/x", qos: int = 1) -> None:
@@ -193,7 +194,7 @@ async def test_lost_connection_is_restored(broker: Broker, make: MakeSession) ->
         assert reader.session.state.problem
         await send(broker, b"during")
         proxy.heal()
-        await eventually(lambda: reader.session.state.connected, within=20)
+        await eventually(lambda: reader.session.state.connected)
         await eventually(lambda: b"during" in reader.payloads)
 
 
@@ -208,7 +209,7 @@ async def test_acknowledgement_for_a_lost_connection_does_nothing(broker: Broker
         proxy.cut()
         await eventually(lambda: not reader.session.state.connected)
         proxy.heal()
-        await eventually(lambda: len(reader.messages) == 2, within=20, says="the message is delivered again")
+        await eventually(lambda: len(reader.messages) == 2, says="the message is delivered again")
         old, new = reader.batches
         assert old.connection != new.connection
         reader.session.ack(old)
@@ -247,7 +248,7 @@ async def test_stop_ends_the_batches_after_what_has_arrived(broker: Broker, make
         await send(broker, b"early")
         await eventually(lambda: reader.payloads == [b"early"])
         session.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN):
             await reads
         await send(broker, b"late")
     async with reading(make(broker.url)) as again:
@@ -287,7 +288,7 @@ async def test_missing_broker_is_reported_and_tried_again(tmp_path: Path, sessio
         await eventually(lambda: "no MQTT broker at" in session.state.problem)
         assert str(broker.port) in session.state.problem
         async with broker:
-            await eventually(lambda: session.state.connected, within=30)
+            await eventually(lambda: session.state.connected)
 
 
 def with_password(directory: Path, name: str, password: str) -> str:
@@ -308,9 +309,9 @@ async def test_wrong_password_is_reported_and_read_again(tmp_path: Path, session
         async with running(session_type(settings, ["testbed/#"])) as session:
             await eventually(lambda: "GATEWAY_MQTT_PASSWORD" in session.state.problem)
             secret.unlink()
-            await eventually(lambda: "expected a file with one secret" in session.state.problem, within=20)
+            await eventually(lambda: "expected a file with one secret" in session.state.problem)
             secret.write_text("right")
-            await eventually(lambda: session.state.connected, within=30)
+            await eventually(lambda: session.state.connected)
 
 
 async def test_unresponsive_broker_is_reported(session_type: MakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
