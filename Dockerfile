@@ -3,10 +3,13 @@
 
 FROM python:3.13-slim-bookworm AS build
 WORKDIR /src
+COPY requirements/image.txt requirements/
+RUN pip wheel --no-cache-dir --no-deps --require-hashes --wheel-dir /wheels -r requirements/image.txt \
+    && pip install --no-cache-dir --no-index --find-links=/wheels hatchling
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 COPY devices devices
-RUN pip wheel --no-cache-dir --wheel-dir /wheels ".[console,provision,devices]"
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM python:3.13-slim-bookworm
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

@@ -297,14 +297,15 @@ def test_the_image_is_pinned_and_runs_as_nobody_special() -> None:
 
 
 def test_the_image_holds_no_secret_and_all_that_it_needs() -> None:
-    """No secret is copied or set; the package is installed with the extras of what the services run."""
+    """No secret is copied or set; the locked packages are installed with the extras that the services need."""
     assert not re.search(r"^(ARG|ENV) .*(PASSWORD|TOKEN|SECRET)", DOCKERFILE, flags=re.MULTILINE | re.IGNORECASE)
     copied = [word for line in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, flags=re.MULTILINE) for word in line.split()]
-    assert set(copied) == {"pyproject.toml", "README.md", "LICENSE", "gateway", "devices"}
+    assert set(copied) == {"requirements/image.txt", "pyproject.toml", "README.md", "LICENSE", "gateway", "devices"}
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignored
     assert {line[1:] for line in ignored if line.startswith("!")} == set(copied)
-    assert re.findall(r"\[([\w,]+)\]\"", DOCKERFILE) == ["console,provision,devices"] * 2
+    assert re.findall(r"\[([\w,]+)\]\"", DOCKERFILE) == ["console,provision,devices"]
+    assert "--require-hashes --wheel-dir /wheels -r requirements/image.txt" in DOCKERFILE
 
 
 # ---------------------------------------------------------------------- the configuration that it runs with
