@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from gateway.payloads import FORMATS
 from gateway.topics import DEVICE_RULE, Template, TemplateError, device_is_legal
 
 MAX_PORT = 65_535
@@ -142,6 +143,12 @@ def _device(value: str) -> str:
     return value
 
 
+def _payload_format(value: str) -> str:
+    if value not in FORMATS:
+        raise expected(f"a payload format: {', '.join(FORMATS)}")
+    return value
+
+
 PathField = Annotated[Path, AfterValidator(_from_directory)]
 Duration = Annotated[float, BeforeValidator(parse_duration), _text(f"^{_DURATION.pattern}$", "90d", "5m")]
 Size = Annotated[int, BeforeValidator(parse_size), _text(f"^{_SIZE.pattern}$", "64KiB")]
@@ -149,6 +156,9 @@ Rate = Annotated[float, BeforeValidator(parse_rate), _text(f"^{_RATE.pattern}$",
 PointerField = Annotated[InstanceOf[Pointer], BeforeValidator(parse_pointer), _text("^/", "/t", "/meter/voltage")]
 TemplateField = Annotated[
     InstanceOf[Template], BeforeValidator(parse_template), _text("", "testbed/acme/{device}/climate")
+]
+PayloadFormat = Annotated[
+    str, AfterValidator(_payload_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})
 ]
 DeviceName = Annotated[str, AfterValidator(_device)]
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]

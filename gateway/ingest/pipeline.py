@@ -11,18 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from gateway.config import Config, Startup
 from gateway.ingest.quota import QuotaMeter
 from gateway.ingest.topic_routes import Route, Routes, Rule
 from gateway.line_protocol import reading_key, series_key
 from gateway.model import Batch, Code, Counts, Publish, Reading, Reason, Rejection
-from gateway.payloads import json_format
-from gateway.rules.validator import Validator, Values
+from gateway.rules.finishing import Values
+from gateway.rules.reader import MAX_REASONS, Read
 from gateway.timestamps import NS
-
-MAX_REASONS = 100
 
 _NEW = tuple.__new__
 
@@ -69,11 +65,8 @@ class Outcome:
         return {startup: Counts(received=count, rejected=count) for startup, count in found.items()}
 
 
-class _Group(NamedTuple):
-    """Where a batch's readings of one startup go."""
-
-    readings: list[Reading]
-    lines: list[str]
+_Group = tuple[list[Reading], list[str]]
+"""Where a batch's readings of one startup go, and their lines."""
 
 
 class Pipeline:
@@ -98,7 +91,7 @@ class Pipeline:
             stamp_ns = self._next_ns
         for message in batch.messages:
             route = known(message.topic) or learn(message.topic)
-            group = groups.get(route.startup) or _begin(groups, outcome, route, stamp_ns)
+            group = groups.get(route.startup) or _begin(groups, outcome, route, batch.arrived_ns)
             if _fast_path(route, message, stamp_ns, group):
                 stamp_ns += 1
                 continue
@@ -121,7 +114,7 @@ class Pipeline:
         if rule is None:
             return _refused(route, message, stamp_ns, route.reasons)
         reason = _refused_whole(rule, message, stamp_ns, metered)
-        records = reason or _records(rule.validator, message.payload, stamp_ns)
+        records = reason or rule.reader.read(message.payload, stamp_ns)
         if isinstance(records, Reason):
             return _refused(route, message, stamp_ns, (*route.reasons, records))
         evaluation = _sort(route, rule, message, stamp_ns, records, only)
@@ -135,76 +128,43 @@ def _begin(groups: dict[str, _Group], outcome: Outcome, route: Route, now_ns: in
     if route.rule is not None:
         route.rule.meter.refill(now_ns)
     slug = route.startup
-    group = groups[slug] = _Group([], [])
-    outcome.readings[slug], outcome.lines[slug] = group
+    group: _Group = ([], [])
+    groups[slug] = outcome.readings[slug], outcome.lines[slug] = group
     return group
 
 
 def _fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool:
-    """The way of a good message of one record and a known series: one reading and its line go into the group. False
-    where it is anything else, and nothing has happened."""
+    """Put the reading of a good message of one record and a known series, and its line, into the group.
+
+    False where it is anything else, and nothing has happened.
+    """
     rule, payload = route.rule, message.payload
-    if (
-        rule is None
-        or message.retain
-        or payload[:1] != b"{"
-        or len(payload) > rule.limit
-        or rule.meter.left < 1
-        or stamp_ns >= rule.ends_ns
-    ):
+    if rule is None or message.retain or len(payload) > rule.limit or stamp_ns >= rule.ends_ns:
         return False
+    meter = rule.meter
+    if meter.left < 1 or (payload[:1] != rule.begins and rule.begins):
+        return False  # what follows would find out, but has decoded it by then
     try:
-        fields = rule.validate_json(payload)
-    except ValidationError:
+        fields = rule.decode_one(payload)
+    except ValueError:
         return False
-    key, tags, time_ns, is_admitted = route.key, route.tags, stamp_ns, route.is_admitted
+    key, tags, time_ns = route.key, route.tags, stamp_ns
     if not rule.is_plain:
-        values = rule.validator.finish(fields, stamp_ns)
+        values = rule.finish(fields, stamp_ns)
         if values is None:
             return False
+        fields = values.fields
         if values.tags:
             tags = {**tags, **values.tags}
             key = series_key(rule.measurement, (("device", route.device), *tags.items())) if key else ""
-            is_admitted = False
         if values.time_ns is not None:
             time_ns = values.time_ns
-    if not is_admitted:
-        if key not in rule.meter.series:
-            return False
-        route.is_admitted = key is route.key
-    rule.meter.left -= 1
-    group.readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
-    group.lines.append(f"{key} {rule.write(fields)} {time_ns}")
+    if not meter.admit_known(key):
+        return False
+    readings, lines = group
+    readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
+    lines.append(f"{key} {rule.write(fields)} {time_ns}")
     return True
-
-
-def _records(validator: Validator, payload: bytes, now_ns: int) -> Sequence[Values | list[Reason]] | Reason:
-    """What each record says, or the reasons against it; one Reason where there are no records at all."""
-    try:
-        valid = json_format.validated(payload, validator.one, validator.many)
-        finished = [validator.finish(record, now_ns) for record in valid]
-    except ValidationError:
-        finished = [None]
-    if None not in finished:
-        return finished  # type: ignore[return-value]  # no None is left
-    records = json_format.records(payload)
-    if isinstance(records, Reason):
-        return records
-    at = "/{}" if payload.lstrip()[:1] == b"[" else ""
-    return _explained(validator, records, now_ns, at)
-
-
-def _explained(validator: Validator, records: Sequence[object], now_ns: int, at: str) -> list[Values | list[Reason]]:
-    """What each record says, or the reasons against it; once enough is told, just that there are some."""
-    found: list[Values | list[Reason]] = []
-    told = 0
-    for i, record in enumerate(records):
-        one: Values | list[Reason] | None = validator.validate(record, now_ns)
-        if one is None:
-            one = validator.explain(record, now_ns, at.format(i)) if told <= MAX_REASONS else []
-            told += len(one)
-        found.append(one)
-    return found
 
 
 def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> Reason | None:
@@ -219,7 +179,7 @@ def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> 
         )
     if len(message.payload) > rule.limit:
         return Reason(Code.TOO_LARGE, "payload", f"at most {rule.limit:,} bytes", f"{len(message.payload):,} bytes")
-    if message.retain and rule.validator.rule.time is None:
+    if message.retain and rule.reader.rule.time is None:
         return Reason(
             Code.BAD_TIME,
             "topic",
@@ -227,7 +187,7 @@ def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> 
             "a retained copy of an older message",
             "publish without the retain flag, or send a time",
         )
-    return rule.meter.message(now_ns) if metered else None
+    return rule.meter.take() if metered else None
 
 
 def _sort(
@@ -235,7 +195,7 @@ def _sort(
     rule: Rule,
     message: Publish,
     stamp_ns: int,
-    records: Sequence[Values | list[Reason]],
+    records: Read,
     only: Sequence[int],
 ) -> Evaluation:
     """The good records as readings, the others as one rejection with all reasons."""
@@ -277,8 +237,8 @@ def _refused(route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reaso
 def _rejection(
     route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...], records: tuple[int, ...] = ()
 ) -> Rejection:
-    if len(reasons) > MAX_REASONS:  # whoever sends garbage must not fill the disk with its description
-        last = replace(reasons[MAX_REASONS - 1], hint=f"and more: the first {MAX_REASONS} reasons are told")
+    if len(reasons) > MAX_REASONS:
+        last = replace(reasons[MAX_REASONS - 1], hint=f"and more: the first {MAX_REASONS} reasons are listed")
         reasons = (*reasons[: MAX_REASONS - 1], last)
     return Rejection(route.startup, route.device, message.topic, message.payload, stamp_ns, reasons, records)
 

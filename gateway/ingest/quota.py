@@ -9,7 +9,7 @@ from gateway.model import Code, Reason
 
 
 class QuotaMeter:
-    """Counts one startup's use against its quota.
+    """Counts one startup's use against its quota. It decides, the pipeline asks.
 
     The messages are a token bucket: `burst` at once, refilled at `messages` a second, so that a device that
     comes back with a backlog is not punished for it.
@@ -23,18 +23,27 @@ class QuotaMeter:
         self.series = set(series)
         self._new_series: list[str] = []
         self.left = float(quota.burst)
-        """Messages that may still come; whoever takes one without asking `message` lowers it."""
+        """Messages that may still come; to be read, and changed by the methods alone."""
         self._refilled_ns = 0
 
     def refill(self, now_ns: int) -> None:
-        """Add what the time since the last refill gives."""
+        """Add what the time since the last refill gives; once a batch is enough."""
         elapsed = max(0, now_ns - self._refilled_ns) / 1e9  # nothing where the clock was set back
         self.left = min(self.quota.burst, self.left + elapsed * self.quota.messages)
         self._refilled_ns = now_ns
 
-    def message(self, now_ns: int) -> Reason | None:
+    def admit_known(self, key: str) -> bool:
+        """Take one message of a series that was admitted before, in one go.
+
+        False, and nothing is taken, where `take` or `admit` must be asked.
+        """
+        if self.left < 1 or key not in self.series:
+            return False
+        self.left -= 1
+        return True
+
+    def take(self) -> Reason | None:
         """Take one message from the bucket, or say why not."""
-        self.refill(now_ns)
         if self.left >= 1:
             self.left -= 1
             return None
@@ -47,8 +56,11 @@ class QuotaMeter:
         )
 
     def charge(self, messages: int) -> None:
-        """Take more from the bucket, below nothing if need be: an array costs as much as that many messages of one
-        record, so that no startup can keep the others waiting by sending arrays."""
+        """Take more from the bucket, below zero if need be.
+
+        An array costs as much as that many messages of one record, so that no startup can keep the others waiting by
+        sending arrays.
+        """
         self.left -= messages
 
     def admit(self, device: str, key: str) -> Reason | None:
@@ -77,6 +89,6 @@ class QuotaMeter:
         return None
 
     def take_new_series(self) -> list[str]:
-        """The series admitted since the last call, to be remembered."""
+        """Return the series admitted since the last call, to be remembered."""
         new, self._new_series = self._new_series, []
         return new

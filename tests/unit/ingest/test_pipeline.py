@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.config import Startup
-from gateway.ingest.pipeline import MAX_REASONS, Evaluation
+from gateway.ingest.pipeline import Evaluation
 from gateway.model import UNROUTED, Code, Counts, Reading, Rejection
+from gateway.rules.reader import MAX_REASONS
 from gateway.timestamps import NS
 from tests.builders import NOW, batch, config, message, pipeline, samples, startup
 
@@ -194,7 +195,7 @@ def test_active_startups() -> None:
 
 
 def test_reasons_are_bounded() -> None:
-    """A message with thousands of things wrong is told the first, and that there are more; all records are counted."""
+    """Of thousands of reasons the first are listed, with a hint that there are more; all records are counted."""
     records = [BAD] * 3000 + [GOOD]
     result = pipeline().evaluate(message(json.dumps(records)), NOW)
     assert len(result.readings) == 1
@@ -202,7 +203,7 @@ def test_reasons_are_bounded() -> None:
     assert result.rejection.count == 3000
     assert len(result.rejection.reasons) == MAX_REASONS
     assert result.rejection.reasons[-1].where == f"/{MAX_REASONS - 1}/value"
-    assert result.rejection.reasons[-1].hint == f"and more: the first {MAX_REASONS} reasons are told"
+    assert result.rejection.reasons[-1].hint == f"and more: the first {MAX_REASONS} reasons are listed"
     exactly = refuse(pipeline().evaluate(message(json.dumps([BAD] * MAX_REASONS)), NOW))
     assert len(exactly.reasons) == MAX_REASONS
     assert exactly.reasons[-1].hint == ""

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.model import Code, FieldValue, Reason
-from gateway.rules.validator import MAX_KEPT, Validator, Values, tag_text
+from gateway.rules.finishing import Values, tag_text
+from gateway.rules.validator import MAX_KEPT, Validator
 from gateway.timestamps import NS
 from tests.builders import NOW, rule
 
