@@ -35,7 +35,7 @@ async def about(startup: Asked, services: Parts) -> dict[str, Any]:
 async def devices(startup: Asked, services: Parts) -> dict[str, Any]:
     now_ns = time.time_ns()
     found = services.devices(startup.slug)
-    return {"startup": startup.slug, "devices": [device.as_json(now_ns) for device in found]}
+    return {"startup": startup.slug, "devices": [device.as_json(now_ns, startup.topics) for device in found]}
 
 
 @router.get("/startups/{startup}/latest", summary="The newest reading of every series")

@@ -173,8 +173,11 @@ def is_state(rule: FieldRule) -> bool:
     return rule.type in ("bool", "string")
 
 
-def spec(panel: Panel, rule: FieldRule) -> dict[str, Any]:
-    """What the browser has to know of a panel. Times in ms."""
+def spec(panel: Panel, rule: FieldRule, silent_after: float) -> dict[str, Any]:
+    """Return what the browser must know of a panel, with times in ms.
+
+    A state holds until the next one comes, or until the device has been silent for `silent_after` seconds.
+    """
     symbol = formatting.unit(rule.unit)
     return {
         "name": panel[1],
@@ -186,6 +189,7 @@ def spec(panel: Panel, rule: FieldRule) -> dict[str, Any]:
         "empty": "nothing of these devices in the last 15 minutes",
         "window": WINDOW_NS // 1_000_000,
         "bucket": BUCKET_NS // 1_000_000,
+        "holds": round(silent_after * 1000),
     }
 
 

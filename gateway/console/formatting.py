@@ -102,6 +102,14 @@ def ago(then_ns: int, now_ns: int) -> str:
     return f"{seconds} s ago"
 
 
+def span(seconds: float) -> str:
+    """Return a duration of the configuration, such as `15 min`, `90 s` or `2 d`."""
+    for size, name in _SPANS:
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {name}"
+    return f"{seconds:g} s"
+
+
 def day(value: date) -> str:
     """`30 Jun 2027`."""
     return f"{value.day} {value:%b %Y}"

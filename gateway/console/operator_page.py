@@ -153,7 +153,7 @@ class OperatorPage:
         rows = []
         for startup in self._config.startups:
             slug = startup.slug
-            states = tables.states(self._services.devices(slug), now_ns)
+            states = tables.states(startup, self._services.devices(slug), now_ns)
             store = health.stores.get(slug)
             counts = self._sampler.newest.counts(slug)
             problem = store.problem if store else ""

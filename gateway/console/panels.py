@@ -9,7 +9,7 @@ from contextlib import aclosing
 from nicegui import events, ui
 
 from gateway.config import Startup
-from gateway.console import charts, formatting, guide, theme
+from gateway.console import charts, formatting, theme
 from gateway.console.charts import Drawing, Panel
 from gateway.console.components import LiveChart, StateStrip
 from gateway.console.theme import Text
@@ -51,14 +51,15 @@ class Panels:
             section.props["aria-label"] = f"Charts of {measurement}"
             with theme.box("group-head"):
                 Text("h2", measurement)
-                Text("span", guide.topic(self._startup.topics[measurement]), "mono")
+                Text("span", self._startup.topics[measurement].template.text, "mono")
             rules = {panel: rule for panel, rule in self._drawing.panels.items() if panel[0] == measurement}
+            silent_after = self._startup.topics[measurement].silent_after
             curves = [panel for panel, rule in rules.items() if not charts.is_state(rule)]
             with theme.box(f"charts charts-{len(curves) if len(curves) <= 6 else 'many'}"):
                 for panel in curves:
-                    self._panels[panel] = LiveChart(charts.spec(panel, rules[panel]))
+                    self._panels[panel] = LiveChart(charts.spec(panel, rules[panel], silent_after))
                 for panel in (panel for panel in rules if panel not in curves):
-                    self._panels[panel] = StateStrip(charts.spec(panel, rules[panel]))
+                    self._panels[panel] = StateStrip(charts.spec(panel, rules[panel], silent_after))
 
     def add(self, readings: Iterable[Reading]) -> None:
         """Live readings, for the next push."""

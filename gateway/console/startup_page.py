@@ -13,7 +13,7 @@ from nicegui import background_tasks, ui
 
 from gateway.api.services import Services
 from gateway.config import Startup
-from gateway.console import formatting, guide, tables, theme
+from gateway.console import formatting, tables, theme
 from gateway.console.components import LiveTable, Rejections
 from gateway.console.follower import Follower
 from gateway.console.panels import Panels
@@ -21,6 +21,7 @@ from gateway.console.sampler import Sampler
 from gateway.console.theme import Figure, Frame, Text
 from gateway.errors import StateUnavailable
 from gateway.model import Counts
+from gateway.rules.example import example
 from gateway.state.devices import Device
 
 EVERY = 1.0
@@ -78,14 +79,14 @@ class StartupPage:
             Text("h2", "No readings yet")
             Text(
                 "p",
-                "Publish a message over MQTT, and it is drawn here within a second. These topics and payloads "
-                "are accepted:",
+                "Publish a message over MQTT, and it is drawn here within a second. These messages are accepted, with "
+                "names of your own in place of those in capitals:",
             )
             for name, rule in self._startup.topics.items():
-                example = guide.example(rule, time.time())
+                shown = example(rule, time.time_ns())
                 with theme.box("guide-rule"):
                     Text("div", name, "muted")
-                    Text("pre", f"{example.topic}\n{example.payload}")
+                    Text("pre", f"{shown.topic}\n{shown.payload}" if shown else "No message can satisfy this rule.")
         return section
 
     # ------------------------------------------------------------------ every second
@@ -103,7 +104,7 @@ class StartupPage:
         now_ns = time.time_ns()
         devices = self._services.devices(self._startup.slug)
         self._show_figures(devices, now_ns)
-        self._table.show(tables.device_rows(devices, now_ns))
+        self._table.show(tables.device_rows(self._startup, devices, now_ns))
         self._show_problem_of_past(await self._panels.follow())
         self._push()
         self._show_health()
@@ -160,7 +161,7 @@ class StartupPage:
         tone = "is-bad" if rates.rejected > 0 else ""
         self._rejected.show(formatting.count(counts.rejected), self._share(counts.rejected, counts), tone)
         self._stored.show(formatting.count(counts.stored), _on_the_way(counts))
-        states = tables.states(devices, now_ns)
+        states = tables.states(self._startup, devices, now_ns)
         self._devices.show(formatting.count(len(devices)), tables.states_in_words(states))
         if len(devices) > tables.DEVICES_SHOWN:
             self._device_remark.say(f"the first {tables.DEVICES_SHOWN} of {formatting.count(len(devices))}")

@@ -11,6 +11,7 @@ from gateway.console import formatting
 from gateway.console.sampler import Rates
 from gateway.model import UNROUTED, Counts
 from gateway.state.devices import Device
+from gateway.timestamps import NS
 
 Row = dict[str, Any]
 """`key`, perhaps `link`, and `cells`: column -> text, what to sort by, a remark."""
@@ -41,22 +42,23 @@ STARTUP_COLUMNS = (
 _REMARKS = {
     "ok": "its newest message was accepted",
     "rejected": "its newest message was rejected, or a part of it",
-    "silent": "nothing came for five minutes",
+    "silent": "nothing received for more than {}",
 }
 
 
-def device_rows(devices: Sequence[Device], now_ns: int) -> list[Row]:
-    """One row a device, by name; a bounded number of them."""
-    return [_device_row(device, now_ns) for device in devices[:DEVICES_SHOWN]]
+def device_rows(startup: Startup, devices: Sequence[Device], now_ns: int) -> list[Row]:
+    """Return one row for each device, by name; a bounded number of them."""
+    return [_device_row(startup, device, now_ns) for device in devices[:DEVICES_SHOWN]]
 
 
-def _device_row(device: Device, now_ns: int) -> Row:
-    state = device.state(now_ns)
+def _device_row(startup: Startup, device: Device, now_ns: int) -> Row:
+    state = device.state(now_ns, startup.topics)
+    remark = _REMARKS[state].format(formatting.span(device.silent_after_ns(startup.topics) / NS))
     return {
         "key": device.device,
         "cells": {
             "device": (device.device,),
-            "state": (state, state, _REMARKS[state]),
+            "state": (state, state, remark),
             "seen": (formatting.ago(device.last_ns, now_ns), -device.last_ns // 1_000_000_000),
             "accepted": (formatting.count(device.accepted), device.accepted),
             "rejected": (formatting.count(device.rejected), device.rejected),
@@ -64,9 +66,9 @@ def _device_row(device: Device, now_ns: int) -> Row:
     }
 
 
-def states(devices: Sequence[Device], now_ns: int) -> Counter[str]:
-    """How many devices are in each state."""
-    return Counter(device.state(now_ns) for device in devices)
+def states(startup: Startup, devices: Sequence[Device], now_ns: int) -> Counter[str]:
+    """Count a startup's devices by state."""
+    return Counter(device.state(now_ns, startup.topics) for device in devices)
 
 
 def states_in_words(counted: Mapping[str, int]) -> str:

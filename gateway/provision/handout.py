@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
-from typing import Any
 from urllib.parse import urlsplit
 
-from gateway import timestamps
-from gateway.config import FieldRule, Startup
+from gateway.config import Startup
 from gateway.provision.plan import Credential
+from gateway.rules.example import example
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +58,7 @@ The account `{startup.slug}` reads `feeds/{startup.slug}/#` and `feedback/{start
 | topic | fields |
 |---|---|
 {rules}
-
-## First message
-
-```
-mosquitto_pub {_address(endpoints.mqtt)} -u {startup.slug}.DEVICE -P SECRET -q 1 \\
-  -t {quote(_example_topic(startup))} -m {quote(_example_payload(startup, now_ns))}
-```
-
-Then look at <{endpoints.http}> with your API token, or:
-
-```
-curl -H "Authorization: Bearer TOKEN" {endpoints.http}/v1/startups/{startup.slug}/latest
-```
-"""
+{_first_message(startup, endpoints, now_ns)}"""
 
 
 def _fields(startup: Startup, name: str) -> str:
@@ -85,51 +69,25 @@ def _fields(startup: Startup, name: str) -> str:
     )
 
 
-def _example_topic(startup: Startup) -> str:
-    rule = next(iter(startup.topics.values()))
-    return rule.template.text.replace("{device}", "DEVICE").replace("{", "").replace("}", "")
+def _first_message(startup: Startup, endpoints: Endpoints, now_ns: int) -> str:
+    """Show how to publish a message that is accepted today, under the first rule that accepts any."""
+    shown = next(filter(None, (example(rule, now_ns) for rule in startup.topics.values())), None)
+    if shown is None:
+        return ""
+    return f"""
+## First message
 
+```
+mosquitto_pub {_address(endpoints.mqtt)} -u {startup.slug}.DEVICE -P SECRET -q 1 \\
+  -t {quote(shown.topic)} -m {quote(shown.payload)}
+```
 
-def _example_payload(startup: Startup, now_ns: int) -> str:
-    """A message that the first rule accepts today: its required fields with values in their range, and the time."""
-    rule = next(iter(startup.topics.values()))
-    record: dict[str, Any] = {}
-    required = [name for name, field in rule.fields.items() if field.required]
-    for name in required or list(rule.fields)[:1]:  # a reading has at least one field
-        _put(record, rule.pointer(name).tokens, _example(rule.fields[name]))
-    if rule.time:
-        _put(record, rule.time.from_.tokens, _now(rule.time.unit, now_ns))
-    return json.dumps(record)
+Then look at <{endpoints.http}> with your API token, or:
 
-
-def _put(record: Any, tokens: Sequence[str | int], value: Any) -> None:
-    """Put a value where a JSON Pointer says, with the objects and arrays that lead there."""
-    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
-        if isinstance(token, int):
-            record.extend([None] * (token + 1 - len(record)))
-        held = record[token] if isinstance(token, int) else record.get(token)
-        if after is None:
-            record[token] = value
-        elif held is None:
-            record[token] = [] if isinstance(after, int) else {}
-        record = record[token]
-
-
-def _now(unit: str, now_ns: int) -> int | str:
-    if unit == "rfc3339":
-        return timestamps.to_rfc3339(now_ns // timestamps.NS * timestamps.NS)
-    return now_ns // {"s": timestamps.NS, "ms": 1_000_000, "us": 1000, "ns": 1}[unit]
-
-
-def _example(field: FieldRule) -> Any:
-    match field.type:
-        case "bool":
-            return True
-        case "string":
-            return "text"
-    low = field.min if field.min is not None else min(0.0, field.max or 0.0)
-    high = field.max if field.max is not None else low + 2
-    return math.ceil(low) + int(high - math.ceil(low)) // 2 if field.type == "int" else low / 2 + high / 2
+```
+curl -H "Authorization: Bearer TOKEN" {endpoints.http}/v1/startups/{startup.slug}/latest
+```
+"""
 
 
 def _address(url: str) -> str:

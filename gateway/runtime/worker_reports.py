@@ -88,4 +88,5 @@ def _together(parts: list[Device]) -> Device:
         sum(device.accepted for device in parts),
         sum(device.rejected for device in parts),
         max(device.rejected_ns for device in parts),
+        frozenset().union(*(device.measurements for device in parts)),
     )

@@ -9,15 +9,16 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gateway import timestamps
+from gateway.config import TopicRule
 from gateway.errors import StateUnavailable
+from gateway.line_protocol import device_of
 from gateway.state.database import Database
 from gateway.topics import device_is_legal
 
-SILENT_AFTER_NS = 5 * 60 * timestamps.NS
 State = Literal["ok", "rejected", "silent"]
 
 _SAVE_DEVICE = """
@@ -29,7 +30,10 @@ INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (startup, device) D
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device as last seen. Times are ns since 1970; counts are records; `rejected_ns` is 0 for never."""
+    """One device as last seen. Times are ns since 1970; counts are records; `rejected_ns` is 0 for never.
+
+    `measurements` are those that readings of it were accepted under.
+    """
 
     startup: str
     device: str
@@ -38,17 +42,27 @@ class Device:
     accepted: int = 0
     rejected: int = 0
     rejected_ns: int = 0
+    measurements: frozenset[str] = frozenset()
 
-    def state(self, now_ns: int) -> State:
-        """`silent` for five minutes, `rejected` where its newest message was, else `ok`."""
-        if now_ns - self.last_ns > SILENT_AFTER_NS:
+    def silent_after_ns(self, rules: Mapping[str, TopicRule]) -> int:
+        """Return the shortest `silent_after` of the rules that it sends under, or of any while it has none.
+
+        `rules` are those of its startup, by measurement. Grafana raises an alert for each rule; whoever sends nothing
+        at all has raised the first when it is called silent here.
+        """
+        own = [rules[name] for name in self.measurements if name in rules]
+        return int(min(rule.silent_after for rule in own or rules.values()) * timestamps.NS)
+
+    def state(self, now_ns: int, rules: Mapping[str, TopicRule]) -> State:
+        """Return `silent` after that time without a message, `rejected` if its newest message was, else `ok`."""
+        if now_ns - self.last_ns > self.silent_after_ns(rules):
             return "silent"
         return "rejected" if self.rejected_ns and self.rejected_ns >= self.last_ns else "ok"
 
-    def as_json(self, now_ns: int) -> dict[str, object]:
+    def as_json(self, now_ns: int, rules: Mapping[str, TopicRule]) -> dict[str, object]:
         return {
             "device": self.device,
-            "state": self.state(now_ns),
+            "state": self.state(now_ns, rules),
             "first_seen": timestamps.to_rfc3339(self.first_ns),
             "last_seen": timestamps.to_rfc3339(self.last_ns),
             "accepted": self.accepted,
@@ -87,6 +101,7 @@ class DeviceRegistry:
         self._fresh: dict[str, _Fresh] = {}
         self._unsaved_devices: set[tuple[str, str]] = set()
         self._unsaved_series: list[tuple[str, str]] = []
+        self._fresh_series: list[tuple[str, str]] = []
         self._changed: set[tuple[str, str]] = set()
 
     async def open(self) -> None:
@@ -97,6 +112,7 @@ class DeviceRegistry:
             self._changed.add((device.startup, device.device))
         for startup, key in series:
             self._series.setdefault(startup, set()).add(key)
+        self._fresh_series += series
 
     def devices(self, startup: str) -> list[Device]:
         """Sorted by name."""
@@ -150,13 +166,27 @@ class DeviceRegistry:
                     old.accepted + accepted[device],
                     old.rejected + fresh.rejected[device],
                     fresh.seen_rejected.get(device, old.rejected_ns),
+                    old.measurements,
                 )
                 self._unsaved_devices.add((startup, device))
                 self._changed.add((startup, device))
+        self._settle_series()
 
-    def saw_series(self, startup: str, keys: Iterable[str]) -> None:
-        """Note series that are new."""
-        self._unsaved_series += [(startup, key) for key in keys]
+    def _settle_series(self) -> None:
+        """Add the measurements of the new series to their devices. Nothing is saved: the series are."""
+        series, self._fresh_series = self._fresh_series, []
+        for startup, key in series:
+            measurement, device = key.partition(",")[0], device_of(key.encode())
+            known = self._devices.get(startup, {})
+            if device in known and measurement not in known[device].measurements:
+                known[device] = replace(known[device], measurements=known[device].measurements | {measurement})
+                self._changed.add((startup, device))
+
+    def saw_series(self, startup: str, keys: Sequence[str]) -> None:
+        """Note series that are new, after the batch that brought them."""
+        new = [(startup, key) for key in keys]
+        self._unsaved_series += new
+        self._fresh_series += new
 
     async def save(self) -> None:
         """Write what changed since the last time.

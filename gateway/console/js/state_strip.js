@@ -2,7 +2,6 @@
 import { note, shown, tell } from "console_window";
 
 const REDRAW_MS = 1000;
-const HOLDS_MS = 300_000; // a state holds until the next one comes, or the device is silent for so long
 const TINTS = 6;
 
 export default {
@@ -65,11 +64,11 @@ export default {
     insert(blocks, from, to, state) {
       const last = blocks[blocks.length - 1];
       if (last && from < last.from) return; // late: the order of states cannot be mended
-      if (last && last.state === state && from - last.to < HOLDS_MS) {
+      if (last && last.state === state && from - last.to < this.spec.holds) {
         last.to = Math.max(last.to, to);
         return;
       }
-      if (last && from - last.to < HOLDS_MS) last.to = from;
+      if (last && from - last.to < this.spec.holds) last.to = from;
       blocks.push({ from, to, state });
     },
     tint(state) {
@@ -99,7 +98,7 @@ export default {
       note(this, firsts.length ? Math.min(...firsts) : undefined);
     },
     block({ from: since, to: until, state }, isLast, from, to) {
-      const end = isLast && to - until < HOLDS_MS ? to : until; // a state that nothing has ended yet
+      const end = isLast && to - until < this.spec.holds ? to : until; // a state that nothing has ended yet
       const left = Math.max(0, (since - from) / (to - from));
       const width = Math.min(1, (end - from) / (to - from)) - left;
       const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });

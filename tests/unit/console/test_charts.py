@@ -45,10 +45,11 @@ def test_every_field_of_every_rule_has_a_panel() -> None:
 def test_a_panel_tells_its_unit_and_limits() -> None:
     """In words, and as numbers for the lines in the chart."""
     panel = ("climate", "temperature")
-    spec = charts.spec(panel, Drawing(startup("acme")).panels[panel])
+    spec = charts.spec(panel, Drawing(startup("acme")).panels[panel], 900.0)
     assert (spec["unit"], spec["min"], spec["max"]) == ("°C", -40, 125)
     assert spec["limits"] == "accepts −40 to 125 °C"
     assert spec["label"] == "climate: temperature in °C, the last 15 minutes"
+    assert spec["holds"] == 900_000
 
 
 def test_points_travel_once() -> None:

@@ -42,6 +42,15 @@ def test_an_age_has_one_unit(seconds: int, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.2, "0.2 s"), (90.0, "90 s"), (900.0, "15 min"), (7200.0, "2 h"), (2 * 86_400.0, "2 d")],
+)
+def test_a_duration_is_exact(seconds: float, shown: str) -> None:
+    """The largest unit that gives a round number."""
+    assert formatting.span(seconds) == shown
+
+
+@pytest.mark.parametrize(
     ("value", "shown"),
     [
         (0, "0"),

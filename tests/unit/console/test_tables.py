@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from gateway.config import load
 from gateway.console import tables
 from gateway.console.sampler import Rates
 from gateway.model import UNROUTED, Counts
 from gateway.state.devices import Device
 from gateway.timestamps import NS
+from tests.builders import samples, startup
 
-CONFIG = load(Path(__file__).parents[3] / "config")
+CONFIG = samples()
+RULE = {"topic": "testbed/acme/{device}/climate", "fields": {"value": {"type": "float"}}}
+ACME = startup(topics={"climate": RULE | {"silent_after": "5m"}})
+PATIENT = startup(topics={"climate": RULE | {"silent_after": "90s"}, "door": RULE | {"silent_after": "2d"}})
 NOW_NS = 1_795_000_000 * NS
 
 
@@ -26,33 +27,42 @@ DEVICES = [device("a", 12), device("b", 1, 1), device("c", 400)]
 
 def test_a_device_has_its_state_in_a_word() -> None:
     """ok, rejected or silent, with when it was seen and what came of it."""
-    rows = tables.device_rows(DEVICES, NOW_NS)
+    rows = tables.device_rows(ACME, DEVICES, NOW_NS)
     assert [row["cells"]["state"][0] for row in rows] == ["ok", "rejected", "silent"]
     assert [row["cells"]["seen"][0] for row in rows] == ["12 s ago", "just now", "6 min ago"]
     assert rows[0]["cells"]["accepted"] == ("1,234", 1234)
 
 
+def test_silence_goes_by_the_rule() -> None:
+    """A device is silent after `silent_after` of the rule that it sends under, and the remark says how long that is."""
+    seen = NOW_NS - 400 * NS
+    devices = [Device("acme", "t", seen, seen, 1, measurements=frozenset({name})) for name in ("climate", "door")]
+    shown = [row["cells"]["state"] for row in tables.device_rows(PATIENT, devices, NOW_NS)]
+    assert [state for state, *_ in shown] == ["silent", "ok"]
+    assert shown[0][2] == "nothing received for more than 90 s"
+
+
 def test_rows_have_a_cell_for_each_column() -> None:
     """The browser relies on it."""
-    (row, *_) = tables.device_rows(DEVICES, NOW_NS)
+    (row, *_) = tables.device_rows(ACME, DEVICES, NOW_NS)
     assert row["cells"].keys() == {column["name"] for column in tables.DEVICE_COLUMNS}
     acme = CONFIG.by_slug["acme"]
-    startup = tables.startup_row(acme, Counts(), Rates(), {}, "")
+    row_of_acme = tables.startup_row(acme, Counts(), Rates(), {}, "")
     stray = tables.stray_row(UNROUTED, Counts(), Rates())
-    assert startup["cells"].keys() == stray["cells"].keys() == {column["name"] for column in tables.STARTUP_COLUMNS}
-    assert startup["link"] == "/startups/acme"
+    assert row_of_acme["cells"].keys() == stray["cells"].keys() == {column["name"] for column in tables.STARTUP_COLUMNS}
+    assert row_of_acme["link"] == "/startups/acme"
     assert "link" not in stray
 
 
 def test_devices_in_the_table_are_bounded() -> None:
     """A startup with thousands must not make the page unusable."""
     many = [device(str(number), 1) for number in range(1000)]
-    assert len(tables.device_rows(many, NOW_NS)) == tables.DEVICES_SHOWN
+    assert len(tables.device_rows(ACME, many, NOW_NS)) == tables.DEVICES_SHOWN
 
 
 def test_states_are_counted_in_words() -> None:
     """Those that there are, the good ones first."""
-    assert tables.states_in_words(tables.states(DEVICES, NOW_NS)) == "1 ok, 1 rejected, 1 silent"
+    assert tables.states_in_words(tables.states(ACME, DEVICES, NOW_NS)) == "1 ok, 1 rejected, 1 silent"
     assert tables.states_in_words({}) == "none yet"
 
 

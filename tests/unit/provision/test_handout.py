@@ -163,6 +163,13 @@ def test_the_example_is_accepted(one: Startup) -> None:
     assert reading.measurement == next(iter(one.topics))
 
 
+def test_a_rule_that_accepts_nothing_has_no_example() -> None:
+    """The page shows no message that the gateway would reject."""
+    text = page(with_rule(fields={"t": {"type": "int", "min": 0.2, "max": 0.8}}))
+    assert "First message" not in text
+    assert text.endswith("| `testbed/acme/{device}/climate` | `/t` int |\n")
+
+
 def test_the_gateways_own_https_stands_on_it() -> None:
     """Where no address is set the page names the gateway's own, with `https` where it has a certificate."""
     settings = Settings(http=Http(listen="bed.example:8443", cert_file=Path("cert.pem"), key_file=Path("key.pem")))

@@ -10,11 +10,13 @@ import pytest
 
 from gateway.errors import StateUnavailable
 from gateway.state.database import FILE_NAME, Database
-from gateway.state.devices import SILENT_AFTER_NS, Device, DeviceRegistry
+from gateway.state.devices import Device, DeviceRegistry
 from gateway.timestamps import NS
-from tests.builders import NOW, database
+from tests.builders import NOW, database, rule
 
 LIMITS = {"acme": 3, "beta": 3}
+RULES = {"climate": rule(silent_after="15m"), "door": rule(silent_after="2d"), "fast": rule(silent_after="10s")}
+CLIMATE_NS, DOOR_NS, FAST_NS = 900 * NS, 2 * 86_400 * NS, 10 * NS
 
 
 def rename(table: str, to: str, connection: sqlite3.Connection) -> None:
@@ -121,22 +123,57 @@ async def test_limits(tmp_path: Path) -> None:
         (NOW, 0, "ok"),
         (NOW, NOW - 1, "ok"),
         (NOW, NOW, "rejected"),
-        (NOW - SILENT_AFTER_NS, 0, "ok"),
-        (NOW - SILENT_AFTER_NS - 1, 0, "silent"),
-        (NOW - SILENT_AFTER_NS - 1, NOW - SILENT_AFTER_NS - 1, "silent"),
+        (NOW - CLIMATE_NS, 0, "ok"),
+        (NOW - CLIMATE_NS - 1, 0, "silent"),
+        (NOW - CLIMATE_NS - 1, NOW - CLIMATE_NS - 1, "silent"),
     ],
 )
 def test_states(last: int, rejected: int, state: str) -> None:
-    """A device is silent after five minutes, rejected while its newest batch was, and ok else."""
-    device = Device("acme", "th-1", NOW - NS, last, 1, 1, rejected)
-    assert device.state(NOW) == state
-    assert device.as_json(NOW)["state"] == state
+    """A device is silent after its rule's `silent_after`, rejected while its newest batch was, and ok otherwise."""
+    device = Device("acme", "th-1", NOW - NS, last, 1, 1, rejected, frozenset({"climate"}))
+    assert device.state(NOW, RULES) == state
+    assert device.as_json(NOW, RULES)["state"] == state
+
+
+@pytest.mark.parametrize(
+    ("measurements", "after_ns"),
+    [
+        ({"climate"}, CLIMATE_NS),
+        ({"door"}, DOOR_NS),
+        ({"climate", "door"}, CLIMATE_NS),
+        ({"door", "removed"}, DOOR_NS),
+        ({"removed"}, FAST_NS),
+        (set(), FAST_NS),
+    ],
+)
+def test_a_device_goes_by_the_rules_that_it_sends_under(measurements: set[str], after_ns: int) -> None:
+    """The shortest `silent_after` of a device's own measurements holds; while it has none, that of any rule."""
+    device = Device("acme", "th-1", 0, NOW, measurements=frozenset(measurements))
+    assert device.silent_after_ns(RULES) == after_ns
+    assert device.state(NOW + after_ns, RULES) == "ok"
+    assert device.state(NOW + after_ns + 1, RULES) == "silent"
+
+
+async def test_measurements_are_those_of_the_series(tmp_path: Path) -> None:
+    """A device's measurements are known as soon as it has a series of each, and still after a restart."""
+    async with database(tmp_path / FILE_NAME) as state:
+        registry = await reopened(state)
+        saw(registry, "acme", "th-1", NOW, 1, 0)
+        saw(registry, "acme", "th 2", NOW, 0, 1)
+        registry.saw_series("acme", [r"climate,a=x\,device\=th-2,device=th-1", "climate,device=th-3"])
+        assert [device.measurements for device in registry.devices("acme")] == [{"climate"}]
+        registry.saw_series("acme", ["door,device=th-1,room=a", "door,device=th-1,room=b"])
+        (device,) = registry.devices("acme")
+        assert device.measurements == {"climate", "door"}
+        await registry.save()
+        assert (await reopened(state)).devices("acme") == [device]
+        assert (await reopened(state)).changed() == [device]
 
 
 def test_as_json() -> None:
     """A device's JSON has its times in RFC 3339; one that was never rejected has no such time."""
-    told = Device("acme", "th-1", NOW, NOW + NS, 5).as_json(NOW)
-    assert told == {
+    shown = Device("acme", "th-1", NOW, NOW + NS, 5).as_json(NOW, RULES)
+    assert shown == {
         "device": "th-1",
         "state": "ok",
         "first_seen": "2026-11-18T11:06:40Z",
@@ -145,4 +182,5 @@ def test_as_json() -> None:
         "rejected": 0,
         "last_rejected": None,
     }
-    assert Device("acme", "th-1", NOW, NOW, 5, 1, NOW).as_json(NOW)["last_rejected"] == "2026-11-18T11:06:40Z"
+    rejected = Device("acme", "th-1", NOW, NOW, 5, 1, NOW).as_json(NOW, RULES)
+    assert rejected["last_rejected"] == "2026-11-18T11:06:40Z"
