@@ -1,1 +1,1 @@
-"""How fast the gateway is, as ratios taken in one run. `python -m bench --help`; see bench/README.md."""
+"""Benchmarks of the gateway, as ratios taken in one run. `python -m bench --help`; see bench/README.md."""

@@ -1,10 +1,10 @@
-"""The ceiling: `python -m bench.bare SPEC`, a subscriber that decodes nothing and acknowledges.
+"""Ceiling: `python -m bench.bare SPEC`, a subscriber that decodes nothing and acknowledges.
 
 MQTT 5 with a large Receive Maximum and a session that outlives the connection, as the gateway has. It counts packets
-of one length by stride, builds their PUBACKs with slices, and writes them in one piece: nothing that takes messages
-from this broker can be much faster.
+of one length by stride, builds their PUBACKs with slices, and writes them in one piece: no client of this broker can
+be much faster.
 
-A question is {"until": n}. When n messages have come since the start, the answer says when: {"ns": …, "received": n}.
+A question is {"until": n}. Once n messages have arrived since the start, the answer is {"ns": …, "received": n}.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from bench.shape import FILTER, Shape
 
 VERSION: packets.Version = 5
 GATHER = 0.020
-"""Seconds between two reads, the best of those tried (2 to 40 ms): the broker sends each message by itself, and who
-takes each by itself slows the broker down."""
+"""Seconds between two reads, the best of those tried (2 to 40 ms): the broker sends each message separately, and a
+client that reads each separately slows it down."""
 LOOK_NS = 5_000_000
 EXPIRY = 3600
 
 
 class Subscriber:
-    """One connection, one subscription to everything."""
+    """A connection with one subscription to everything."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         shape, self._qos = Shape(**spec["shape"]), spec["qos"]
@@ -74,7 +74,7 @@ class Subscriber:
         whole = len(data) // self._stride * self._stride
         count = whole // self._stride
         if data[: whole : self._stride] != self._first * count:
-            raise ConnectionError("something other than the messages that were expected came from the broker")
+            raise ConnectionError("the broker sent something other than the expected messages")
         if self._qos and count:
             self._send(packets.acknowledge(data[:whole], self._stride, self._id))
         self._left = bytearray(data[whole:])

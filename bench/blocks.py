@@ -1,4 +1,4 @@
-"""Publish packets, built before the clock starts, by the block.
+"""Blocks of PUBLISH packets, built before the clock starts.
 
 A block is `size` packets of one length, one after the other. All that changes from one use to the next are the packet
 ids and the upper digits of the sequence numbers: a dozen slices stamp a thousand packets, well under 0.1 µs each.
@@ -17,7 +17,7 @@ PACKET_IDS = 60_000
 
 
 class Blocks:
-    """The blocks of a shape, one for each stretch of devices, stamped in place."""
+    """Blocks of a shape, one for each stretch of devices, stamped in place."""
 
     def __init__(self, shape: Shape, qos: int, version: Version) -> None:
         first = packets.publish(shape.topic(0), shape.body(0), qos, 1, version)
@@ -32,9 +32,9 @@ class Blocks:
         self._low = bytes(one & 0xFF for one in ids)
 
     def stamped(self, sequence: int, packet_id: int) -> bytearray:
-        """The packets with the sequence numbers from `sequence` and the packet ids from `packet_id` on.
+        """Return the packets with the sequence numbers from `sequence` and the packet ids from `packet_id` on.
 
-        `sequence` is a multiple of `size`. What is returned is stamped anew by the next call for the same devices.
+        `sequence` is a multiple of `size`. The next call for the same devices stamps the same buffer again.
         """
         block = self._blocks[sequence // self.size % len(self._blocks)]
         upper = str(FIRST_SEQUENCE + sequence)[: SEQUENCE_DIGITS - len(str(self.size)) + 1]
@@ -46,7 +46,7 @@ class Blocks:
         return block
 
     def _count(self, shape: Shape) -> int:
-        """Enough blocks for every device to have its turn, within bounds."""
+        """Return enough blocks for every device to have its turn, within bounds."""
         wanted = -(-shape.devices // self.size)
         affordable = max(1, ALL_BYTES // (self.size * self.stride))
         if wanted > affordable:
@@ -62,7 +62,7 @@ class Blocks:
 
 
 def _size(stride: int) -> int:
-    """Packets of a block: a power of ten, so that the lower digits of its sequence numbers never change."""
+    """Return the packets of a block: a power of ten, so that the lower digits of its sequence numbers never change."""
     for size in (1000, 100):
         if size * stride <= BLOCK_BYTES:
             return size

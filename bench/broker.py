@@ -1,4 +1,4 @@
-"""Mosquitto as the benchmarks run it, the same for the ceiling and for what is compared with it."""
+"""Mosquitto as the benchmarks run it: the same for the ceiling and for whatever is compared with it."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ log_type subscribe
 
 
 def broker(directory: Path) -> Mosquitto:
-    """A broker on a loopback port of its own."""
+    """Run a broker on a loopback port of its own."""
     return Mosquitto(directory, conf=CONFIGURATION)

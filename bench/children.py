@@ -15,11 +15,11 @@ END_WITHIN = 10.0
 
 
 class BenchError(Exception):
-    """A benchmark cannot go on; the message is for who runs it."""
+    """A benchmark cannot continue; the message is for the person who runs it."""
 
 
 async def end(process: asyncio.subprocess.Process, within: float = END_WITHIN) -> None:
-    """SIGTERM, and SIGKILL when that takes too long."""
+    """End with SIGTERM, and with SIGKILL if that takes too long."""
     if process.returncode is not None:
         return
     process.terminate()
@@ -43,11 +43,11 @@ class Helper:
         return self._running.pid
 
     async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Send a question, wait for its answer."""
+        """Send a question, and return its answer."""
         stdin = self._running.stdin
         assert stdin is not None
         stdin.write(json.dumps(question).encode() + b"\n")
-        with suppress(ConnectionError):  # it has ended: the missing answer tells
+        with suppress(ConnectionError):  # it has ended: the missing answer shows it
             await stdin.drain()
         return await self._answer()
 

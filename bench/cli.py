@@ -51,18 +51,18 @@ SHORT_RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("growth", {"messages": 20_000}),
     ("peers", {"messages": 20_000}),
 )
-"""What `make bench` alone runs: a short form of every path. `ingest` measures the ceiling as well."""
+"""Paths of plain `make bench`: a short form of each. `ingest` measures the ceiling as well."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0, 1 where a ledger does not balance or a message went astray, 2 where a path cannot run."""
+    """Run, and return the exit status: 1 if a ledger does not balance or a message is lost, 2 if a path cannot run."""
     asked = parser().parse_args(arguments)
     errors = Console(stderr=True, highlight=False)
     if sys.platform != "linux":
         errors.print("the benchmarks read /proc: they run on Linux only")
         return 2
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)  # what was started is ended, also in the background
+        signal.signal(number, signal.default_int_handler)  # so that child processes are ended, also in the background
     taken_on = report.taken_on()
     runs = ((asked.path, {}),) if asked.path else SHORT_RUNS
     reports = [one for name, short in runs if (one := _run(name, asked, short, errors))]
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, asked: argparse.Namespace, short: dict[str, Any], errors: Console) -> Report | None:
-    """One path; None where it cannot run, which is told."""
+    """Run a path; if it cannot run, print why and return None."""
     try:
         return asyncio.run(PATHS[name][0](options_of(asked, short)))
     except (BenchError, ServerFailed, ValueError) as error:
@@ -87,16 +87,16 @@ def _run(name: str, asked: argparse.Namespace, short: dict[str, Any], errors: Co
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line. Options hold for every path that has a use for them."""
+    """Return the parser. Options apply to every path that uses them."""
     paths = "\n".join(f"  {name:12} {about}" for name, (_, about) in PATHS.items())
     made = argparse.ArgumentParser(
         prog="python -m bench",
-        description="How fast the gateway is, as ratios taken in one run.",
+        description="Benchmarks of the gateway, as ratios taken in one run.",
         epilog=f"paths (none: a short form of all of them):\n{paths}\n\nWhat each figure means: bench/README.md",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("path", nargs="?", choices=PATHS, metavar="PATH", help="one of the paths below")
-    made.add_argument("--json", action="store_true", help="one JSON object a path, the last lines of stdout")
+    made.add_argument("--json", action="store_true", help="print one JSON object per path in the last lines of stdout")
     _add_load(made)
     _add_shape(made)
     return made
@@ -105,17 +105,21 @@ def parser() -> argparse.ArgumentParser:
 def _add_load(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("the run")
     group.add_argument("--rounds", type=int, help="measurements of each kind, in turns; the median counts (3)")
-    group.add_argument("--seconds", type=float, help="how long the load lasts (5)")
-    group.add_argument("--messages", type=int, help="how many messages, in place of --seconds")
+    group.add_argument("--seconds", type=float, help="duration of the load (5)")
+    group.add_argument("--messages", type=int, help="number of messages, in place of --seconds")
     group.add_argument("--qos", type=int, choices=(0, 1), help="QoS of publishing and subscribing (1)")
-    group.add_argument("--mqtt", dest="version", type=int, choices=(4, 5), help="of the load: 4 is MQTT 3.1.1 (4)")
-    group.add_argument("--connections", type=int, help="of the load (1)")
+    group.add_argument(
+        "--mqtt", dest="version", type=int, choices=(4, 5), help="MQTT version of the load: 4 is 3.1.1 (4)"
+    )
+    group.add_argument("--connections", type=int, help="connections of the load (1)")
     group.add_argument("--window", type=int, help="messages that a connection may have unacknowledged (20,000)")
     group.add_argument("--in-flight", type=int, help="Receive Maximum of both subscribers (5,000)")
-    group.add_argument("--store", choices=("sqlite", "influxdb"), help="where readings end (sqlite)")
-    group.add_argument("--share", type=float, help="of the ceiling, at which end-to-end runs (0.5)")
-    group.add_argument("--stored", dest="readings_stored", type=int, help="readings that query asks (10,000,000)")
-    group.add_argument("--workers", type=int, help="passed to `gateway run` where given")
+    group.add_argument("--store", choices=("sqlite", "influxdb"), help="store of the readings (sqlite)")
+    group.add_argument("--share", type=float, help="share of the ceiling at which end-to-end runs (0.5)")
+    group.add_argument(
+        "--stored", dest="readings_stored", type=int, help="readings in the store for query (10,000,000)"
+    )
+    group.add_argument("--workers", type=int, help="passed to `gateway run` if given")
 
 
 def _add_shape(made: argparse.ArgumentParser) -> None:
@@ -124,11 +128,11 @@ def _add_shape(made: argparse.ArgumentParser) -> None:
     group.add_argument("--devices", type=int, help="devices of all startups together (200)")
     group.add_argument("--fields", type=int, help="fields of a reading (2)")
     group.add_argument("--readings", type=int, help="readings of a message (1)")
-    group.add_argument("--payload", type=int, help="bytes of a payload, at least (60)")
+    group.add_argument("--payload", type=int, help="minimum bytes of a payload (60)")
 
 
 def options_of(asked: argparse.Namespace, short: dict[str, Any]) -> Options:
-    """What was given, on top of the defaults: those of the short form where no path is named."""
+    """Return the given options on top of the defaults, which are those of the short form if no path is named."""
     given = {name: value for name, value in vars(asked).items() if value is not None and name not in ("path", "json")}
     shape = {name: given.pop(name) for name in Shape.__slots__ if name in given}
     defaults = {} if asked.path else SHORT | short

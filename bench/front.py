@@ -13,7 +13,7 @@ from tests.servers import Influxd, InfluxV2Front
 
 @dataclass(frozen=True)
 class Engine:
-    """All that the front needs of an influxd."""
+    """Part of an influxd that the front needs."""
 
     url: str
 

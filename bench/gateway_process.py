@@ -1,4 +1,4 @@
-"""The gateway as an operator runs it: a directory of configuration, and `python -m gateway run` as a whole process."""
+"""A gateway as an operator runs it: a directory of configuration, and `python -m gateway run` as a whole process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUOTA = {"messages": "10000000/s", "burst": 10_000_000, "devices": 100_000, "ser
 
 @dataclass(frozen=True, slots=True)
 class Influx:
-    """An InfluxDB 2, or what speaks its API."""
+    """An InfluxDB 2, or a server that speaks its API."""
 
     url: str
     org: str
@@ -42,12 +42,12 @@ class Influx:
 
 
 def nowhere() -> Influx:
-    """An address where nobody listens: everything stays in the journal."""
+    """Return an address where nobody listens, so that everything stays in the journal."""
     return Influx(f"http://127.0.0.1:{free_port()}", "testbed", "bench-token")
 
 
 class Gateway:
-    """One gateway over one directory; it can be started again with another store."""
+    """A gateway with its directory; it can be started again with another store."""
 
     def __init__(
         self, directory: Path, broker: str, shape: Shape, *, influx: Influx | None, in_flight: int, workers: int = 0
@@ -73,11 +73,11 @@ class Gateway:
         return self._directory / "gateway.log"
 
     def use(self, influx: Influx | None) -> None:
-        """Another store from the next start on; None is SQLite."""
+        """Use another store from the next start on; None is SQLite."""
         self._influx = influx
 
     async def start(self) -> None:
-        """Write the configuration, start it, and wait until it takes messages in."""
+        """Write the configuration, start the gateway, and wait until it accepts messages."""
         await asyncio.to_thread(self._write)
         more = ["--workers", str(self._workers)] if self._workers else []
         with self.log.open("ab") as log:
@@ -92,7 +92,7 @@ class Gateway:
         await self._ready()
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL when that takes too long."""
+        """End with SIGTERM, and with SIGKILL if that takes too long."""
         for reader in self._readers.values():
             reader.close()
         self._readers = {}
@@ -108,10 +108,10 @@ class Gateway:
     ) -> None:
         await self.stop()
 
-    # -------------------------------------------------------------- what it has done, as its disk says
+    # -------------------------------------------------------------- its state on disk
 
     def ledgers(self) -> list[sqlite3.Connection]:
-        """Its state databases, one for each worker, open for reading."""
+        """Open its state databases, one for each worker, for reading."""
         for path in self.state.rglob("gateway.db"):
             if path not in self._readers:
                 uri = f"{path.absolute().as_uri()}?mode=ro"
@@ -121,27 +121,27 @@ class Gateway:
         return list(self._readers.values())
 
     def count(self, what: str) -> int:
-        """One column of the ledger, of all startups and workers: `received`, `accepted`, `stored`, …"""
+        """Return a column of the ledger, of all startups and workers: `received`, `accepted`, `stored`, …"""
         query = f"SELECT coalesce(sum({what}), 0) FROM ledger WHERE startup LIKE 'lab-%'"  # noqa: S608 - our own word
         return sum(connection.execute(query).fetchone()[0] for connection in self.ledgers())
 
     def balance(self) -> Counts:
-        """The whole ledger, of all startups and workers."""
+        """Return the whole ledger, of all startups and workers."""
         return sum((counts for one in self.ledgers() for counts in balance(one).values()), Counts())
 
     def balanced(self) -> bool:
         return all(counts.balanced for one in self.ledgers() for counts in balance(one).values())
 
     def journal_bytes(self) -> int:
-        """Bytes of line protocol that wait in the journal."""
+        """Return the bytes of line protocol that wait in the journal."""
         query = "SELECT coalesce(sum(length(lines)), 0) FROM journal"
         return sum(int(connection.execute(query).fetchone()[0]) for connection in self.ledgers())
 
     async def until(self, what: str, number: int) -> int:
-        """Wait until a column of the ledger has come to a number; when that was, in ns of CLOCK_MONOTONIC.
+        """Wait until a column of the ledger reaches a number. Return when that was, in ns of CLOCK_MONOTONIC.
 
         Raises:
-            BenchError: it stands still, or the gateway has ended.
+            BenchError: it no longer changes, or the gateway has ended.
         """
         before, moved = -1, time.monotonic()
         while (count := await asyncio.to_thread(self.count, what)) < number:
@@ -202,7 +202,7 @@ class Gateway:
         async with aiohttp.ClientSession() as http:
             while not await _answers(http, f"{self.url}/readyz"):
                 if time.monotonic() > deadline or self._ended:
-                    raise BenchError(f"the gateway does not take messages in; see {self.log}\n{self.log.read_text()}")
+                    raise BenchError(f"the gateway does not accept messages; see {self.log}\n{self.log.read_text()}")
                 await asyncio.sleep(POLL)
 
 

@@ -1,4 +1,4 @@
-"""The other side of `children.Helper`: a process that does what one line of JSON asks and answers with one line."""
+"""Other side of `children.Helper`: a process that answers each line of JSON with one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def spec() -> dict[str, Any]:
-    """What the process was started with: its first argument, as JSON."""
+    """Return what the process was started with: its first argument, as JSON."""
     read: dict[str, Any] = json.loads(sys.argv[1])
     return read
 
@@ -22,27 +22,27 @@ def say(answer: dict[str, Any]) -> None:
 
 
 def asked() -> Iterator[dict[str, Any]]:
-    """What is asked, one after the other, until the other side closes."""
+    """Yield questions, one after the other, until the other side closes."""
     for line in sys.stdin:
         yield json.loads(line)
 
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Say that it is ready, then answer until the other side closes."""
+    """Report ready, then answer until the other side closes."""
     say({"ready": True})
     for question in asked():
         say(answer(question))
 
 
 class Inbox:
-    """Questions, taken without waiting, by a process that has something better to do."""
+    """Questions, read without waiting, for a process that is busy with something else."""
 
     def __init__(self) -> None:
         self._read = b""
         self.closed = False
 
     def take(self) -> dict[str, Any] | None:
-        """The next question, if there is one."""
+        """Return the next question, if there is one."""
         if b"\n" not in self._read and select.select((0,), (), (), 0)[0]:
             came = os.read(0, 1 << 16)
             self.closed = not came
@@ -56,5 +56,5 @@ class Inbox:
 
 
 def cpu_seconds() -> float:
-    """CPU of this process since its start."""
+    """Return the CPU time of this process since its start."""
     return time.process_time()

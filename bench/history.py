@@ -1,4 +1,4 @@
-"""The data set of `query`: readings of one startup, made by the gateway's own store and kept for next time."""
+"""Data set of `query`: readings of one startup, written by the gateway's own store and kept for the next run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DataSet:
 
 
 async def data_set(readings: int, slug: str, advance: Callable[[int], None]) -> DataSet:
-    """Make it, or find it in the system's temporary directory. `advance` is told how many readings are there."""
+    """Create it, or find it in the system's temporary directory. `advance` is called with the number of readings."""
     directory = Path(tempfile.gettempdir()) / f"gateway-bench-history-{readings}-format-{FORMAT}"
     if not directory.exists():
         making = directory.with_suffix(".making")
@@ -59,7 +59,7 @@ async def _make(directory: Path, readings: int, slug: str, advance: Callable[[in
 
 
 def _batches(readings: int) -> Iterator[list[bytes]]:
-    """As they would have come: all devices, step by step."""
+    """Yield readings in the order of arrival: all devices, step by step."""
     noise = random.Random(4)  # noqa: S311 - the same data set each time
     batch: list[bytes] = []
     for number in range(readings):

@@ -1,7 +1,7 @@
-"""`python -m bench.listener SPEC`: follows one startup's live feed over Server-Sent Events.
+"""A listener, `python -m bench.listener SPEC`: follows a startup's live feed over Server-Sent Events.
 
 A question says what the load did: {"start_ns", "rate", "first_sequence", "messages"}. The answer has the latency of
-each event, from when its message was meant to be sent to when it was read here, and how many events never came.
+each event, from the time its message was due to the time it was read here, and how many events never arrived.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ MISSED = re.compile(rb'event: missed\ndata: \{"count":(\d+)')
 
 
 class Listener:
-    """One listener to the feed of the first startup."""
+    """A listener to the feed of the first startup."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._shape = Shape(**spec["shape"])
-        self._came: list[tuple[int, list[int]]] = []
-        self._told_missed = 0
+        self._events: list[tuple[int, list[int]]] = []
+        self._reported_missed = 0
         self._left = b""
         url = urlsplit(spec["url"])
         self._socket = socket.create_connection((url.hostname or "", url.port or 80), timeout=10)
@@ -41,7 +41,7 @@ class Listener:
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
         answer = self._socket.recv(READ_AT_ONCE)
         if b" 200 " not in answer.split(b"\r\n")[0]:
-            raise ConnectionError(f"the gateway refused the listener: {answer!r}")
+            raise ConnectionError(f"the gateway rejected the listener: {answer!r}")
         self._socket.settimeout(SILENCE)
 
     def run(self) -> None:
@@ -65,11 +65,11 @@ class Listener:
         now = time.monotonic_ns()
         whole, end, self._left = (self._left + came).rpartition(b"\n\n")
         if end:
-            self._came.append((now, list(map(int, SEQUENCES.findall(whole)))))
-            self._told_missed += sum(map(int, MISSED.findall(whole)))
+            self._events.append((now, list(map(int, SEQUENCES.findall(whole)))))
+            self._reported_missed += sum(map(int, MISSED.findall(whole)))
 
     def _is_quiet(self, asked_ns: int) -> bool:
-        last = max([asked_ns, *(at for at, _ in self._came[-1:])])
+        last = max([asked_ns, *(at for at, _ in self._events[-1:])])
         return time.monotonic_ns() - last > QUIET_NS
 
     def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -80,13 +80,18 @@ class Listener:
             if one % self._shape.devices % self._shape.startups == 0
         }
         latencies, seen = [], set()
-        for at, sequences in self._came:
+        for at, sequences in self._events:
             for sequence in wanted.intersection(sequences):
                 number = sequence - FIRST_SEQUENCE - first
                 latencies.append(at - question["start_ns"] - number * NS / question["rate"])
                 seen.add(sequence)
-        told, self._told_missed, self._came = self._told_missed, 0, []
-        return {"wanted": len(wanted), "missed": len(wanted - seen), "told_missed": told, **latency_ms(latencies)}
+        reported, self._reported_missed, self._events = self._reported_missed, 0, []
+        return {
+            "wanted": len(wanted),
+            "missed": len(wanted - seen),
+            "reported_missed": reported,
+            **latency_ms(latencies),
+        }
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""The load generator: `python -m bench.load SPEC`, a process of its own that is never the bottleneck.
+"""Load generator: `python -m bench.load SPEC`, a process of its own that is never the bottleneck.
 
-Plain sockets and prebuilt packets (`bench.blocks`): what is left to do for a message costs well under 1 µs.
+Plain sockets and prebuilt packets (`bench.blocks`): the rest of the work for a message costs well under 1 µs.
 
 - Closed loop: as fast as the broker acknowledges, with `window` messages of each connection not yet acknowledged.
-- Open loop: message k is meant to go out at `start + k / rate`, whatever happened to those before it. Latencies are
-  taken from that time, so that a stall counts for every message that it held up (no coordinated omission).
+- Open loop: message k is due at `start + k / rate`, whatever happened to those before it. Latencies are taken from
+  that time, so that a stall counts for every message that it delays (no coordinated omission).
 
 Each question is a phase: {"messages": n, "seconds": s, "rate": r}; `messages` or `seconds` may be missing, and `rate`
 as well (closed loop). The answer has times in ns of CLOCK_MONOTONIC, which all processes share.
@@ -31,7 +31,7 @@ LATE_NS = 10_000_000
 
 
 class Connection:
-    """One device connection to the broker; many devices may share it."""
+    """A connection to the broker that many devices may share."""
 
     def __init__(self, port: int, name: str, version: Version, acks_at_once: int) -> None:
         self.socket = socket.create_connection((LOOPBACK, port), timeout=10)
@@ -39,9 +39,9 @@ class Connection:
         self.socket.sendall(packets.connect(name, version))
         answer = self.socket.recv(READ_AT_ONCE)
         if answer[:1] != b"\x20" or answer[3:4] != b"\x00":
-            raise ConnectionError(f"the broker refused {name}: {answer.hex()}")
+            raise ConnectionError(f"the broker rejected {name}: {answer.hex()}")
         self.socket.setblocking(False)
-        # Woken for many PUBACKs at once: the broker sends each in a packet of its own.
+        # Wake for many PUBACKs at once: the broker sends each in a packet of its own.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, PUBACK_LENGTH * acks_at_once)
         self.next_id = 1
         self.sent = 0
@@ -57,7 +57,7 @@ class Connection:
         return bool(self._pending)
 
     def send(self, data: bytes, count: int) -> None:
-        """Send `count` packets; what the socket does not take now goes with `flush`."""
+        """Send `count` packets; what the socket does not accept now is left for `flush`."""
         self.sent += count
         self._pending = memoryview(data)
         self.flush()
@@ -69,7 +69,7 @@ class Connection:
             return
 
     def count_acks(self) -> None:
-        """Read what is there. Only lengths are looked at, and that each four bytes begin as a PUBACK does."""
+        """Read what has arrived. Only lengths are checked, and that each four bytes begin like a PUBACK."""
         try:
             data = self.socket.recv(READ_AT_ONCE)
         except BlockingIOError:
@@ -78,7 +78,7 @@ class Connection:
             raise ConnectionError("the broker closed the connection")
         first = -self._ack_bytes % PUBACK_LENGTH
         if data[first::PUBACK_LENGTH].strip(b"\x40"):
-            raise ConnectionError("something other than PUBACKs of four bytes came from the broker")
+            raise ConnectionError("the broker sent something other than PUBACKs of four bytes")
         self._ack_bytes += len(data)
 
 
@@ -102,13 +102,13 @@ class Generator:
             self._poll.register(connection.socket, select.EPOLLIN)
 
     def run(self, phase: dict[str, Any]) -> dict[str, Any]:
-        """Do one phase; the answer."""
+        """Run a phase, and return the answer."""
         began = helper.cpu_seconds()
         rate = phase.get("rate")
         report = self._open_loop(phase, rate) if rate else self._closed_loop(phase)
         return report | {"cpu_seconds": helper.cpu_seconds() - began}
 
-    # -------------------------------------------------------------- as fast as it goes
+    # -------------------------------------------------------------- closed loop
 
     def _closed_loop(self, phase: dict[str, Any]) -> dict[str, Any]:
         messages = phase.get("messages") or math.inf
@@ -143,7 +143,7 @@ class Generator:
             connection.next_id = 1
         return data
 
-    # -------------------------------------------------------------- at a rate
+    # -------------------------------------------------------------- open loop
 
     def _open_loop(self, phase: dict[str, Any], rate: float) -> dict[str, Any]:
         messages = int(phase.get("messages") or phase["seconds"] * rate)
@@ -170,7 +170,7 @@ class Generator:
     # -------------------------------------------------------------- both
 
     def _turn(self, timeout: float) -> None:
-        """Send what waited, read what came."""
+        """Send what waits, and read what has arrived."""
         self._poll.poll(timeout)
         for connection in self.connections:
             if connection.blocked:

@@ -1,4 +1,4 @@
-"""How the newest readings of one device are read from a store, past the gateway."""
+"""Newest readings of a device, read from a store without the gateway."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.shape import MEASUREMENT
 
 
 class Look(Protocol):
-    """The sequence numbers that have come since the last call. `every` is how long to wait between calls, in ns."""
+    """Reads the sequence numbers that have arrived since the last call. `every` is the pause between calls, in ns."""
 
     every: int
 
@@ -21,7 +21,7 @@ class Look(Protocol):
 
 
 def look(spec: dict[str, Any], device: str) -> Look:
-    """For what `stores.Store.looked_at` says."""
+    """Return the reader for what `stores.Store.looked_at` returns."""
     return InSqlite(spec["sqlite"], device) if "sqlite" in spec else InInfluxDB(spec, device)
 
 
@@ -46,7 +46,7 @@ class InSqlite:
         return [int(sequence) for _, sequence in rows]
 
     def _series(self) -> tuple[sqlite3.Connection, str, int] | None:
-        """Where the device's readings stand; None while there are none."""
+        """Return the database and series of the device's readings; None while there are none."""
         if not self._path.exists():
             return None
         connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
@@ -60,7 +60,7 @@ class InSqlite:
 
 
 class InInfluxDB:
-    """Readings of an InfluxDB, asked in InfluxQL."""
+    """Readings of an InfluxDB, queried in InfluxQL."""
 
     every = 20_000_000
 

@@ -1,4 +1,4 @@
-"""What a result was taken on: the machine, the versions, the commit."""
+"""Where a result was taken: the machine, the versions, the commit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("paho-mqtt", "mqtt5", "pydantic", "influxdb-client", "aiomqtt", "uvl
 
 
 def describe() -> dict[str, Any]:
-    """All of it, as JSON."""
+    """Return all of it, as JSON."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),

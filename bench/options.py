@@ -1,4 +1,4 @@
-"""What a run is asked for; every path takes what it needs of it."""
+"""Options of a run; every path takes those that it needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ StoreKind = Literal["sqlite", "influxdb"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`seconds` is how long the load lasts; `messages`, where given, takes its place."""
+    """Options. `seconds` is the duration of the load; `messages`, if given, replaces it."""
 
     shape: Shape = field(default_factory=Shape)
     qos: int = 1
@@ -33,15 +33,15 @@ class Options:
         return replace(self, **changes)
 
     def phase(self) -> dict[str, Any]:
-        """The load at full speed, as `bench.load` takes it."""
+        """Return the load at full speed, as `bench.load` takes it."""
         return {"messages": self.messages} if self.messages else {"seconds": self.seconds}
 
     def warm_up(self) -> dict[str, Any]:
-        """Every device once, and enough messages for caches to fill."""
+        """Return the number of messages of a warm-up: every device once, and enough to fill caches."""
         return {"messages": max(2000, self.shape.devices)}
 
     def load(self, port: int) -> dict[str, Any]:
-        """What `bench.load` is started with."""
+        """Return what `bench.load` is started with."""
         return {
             "port": port,
             "shape": self.shape.as_json(),
@@ -52,5 +52,5 @@ class Options:
         }
 
     def bare(self, port: int) -> dict[str, Any]:
-        """What `bench.bare` is started with."""
+        """Return what `bench.bare` is started with."""
         return {"port": port, "shape": self.shape.as_json(), "qos": self.qos, "in_flight": self.in_flight}

@@ -1,7 +1,7 @@
-"""MQTT packets as bytes (MQTT 3.1.1 and 5): just those that a load and a bare subscriber need. Pure.
+"""MQTT packets as bytes (MQTT 3.1.1 and 5): only those that a load and a bare subscriber need. Pure.
 
-Nothing is decoded: packets of one length come one after the other, so what matters of a thousand of them is found with
-a few slices.
+Nothing is decoded: packets of one length follow each other, so that a few slices find what matters of a thousand of
+them.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import Literal
 
 Version = Literal[4, 5]
-"""The protocol level that CONNECT names: 4 is MQTT 3.1.1."""
+"""Protocol level that CONNECT names: 4 is MQTT 3.1.1."""
 
 PUBLISH = (0x30, 0x32)
-"""The first byte of a PUBLISH of QoS 0 and 1, neither retained nor sent before."""
+"""First byte of a PUBLISH of QoS 0 and 1, neither retained nor sent before."""
 
 PUBACK = 0x40
 PUBACK_LENGTH = 4
 
 
 def remaining_length(length: int) -> bytes:
-    """A variable byte integer."""
+    """Encode a variable byte integer."""
     encoded = bytearray()
     while True:
         length, byte = divmod(length, 128)
@@ -38,7 +38,7 @@ def _packet(first: int, body: bytes) -> bytes:
 
 
 def connect(client_id: str, version: Version, *, receive_maximum: int = 0, session_expiry: int = 0) -> bytes:
-    """CONNECT without keep-alive. MQTT 5: a clean start, then kept for `session_expiry` seconds after a disconnect."""
+    """Encode CONNECT without keep-alive. MQTT 5: a clean start; the session expires `session_expiry` seconds after."""
     properties = b""
     if version == 5:
         if session_expiry:
@@ -50,20 +50,20 @@ def connect(client_id: str, version: Version, *, receive_maximum: int = 0, sessi
 
 
 def subscribe(topic_filter: str, qos: int, version: Version) -> bytes:
-    """SUBSCRIBE with packet id 1."""
+    """Encode SUBSCRIBE with packet id 1."""
     properties = b"\x00" if version == 5 else b""
     return _packet(0x82, b"\x00\x01" + properties + _text(topic_filter) + bytes((qos,)))
 
 
 def publish(topic: str, payload: bytes, qos: int, packet_id: int, version: Version) -> bytes:
-    """PUBLISH of QoS 0 or 1; of QoS 0 `packet_id` means nothing."""
+    """Encode PUBLISH of QoS 0 or 1; `packet_id` is ignored with QoS 0."""
     ident = packet_id.to_bytes(2, "big") if qos else b""
     properties = b"\x00" if version == 5 else b""
     return _packet(PUBLISH[qos], _text(topic) + ident + properties + payload)
 
 
 def id_offset(packet: bytes) -> int:
-    """Where the packet id of a PUBLISH of QoS 1 begins."""
+    """Return where the packet id of a PUBLISH of QoS 1 begins."""
     after = 1
     while packet[after] & 0x80:
         after += 1
@@ -72,12 +72,12 @@ def id_offset(packet: bytes) -> int:
 
 
 def disconnect(version: Version) -> bytes:
-    """DISCONNECT. MQTT 5: the session ends with it, whatever CONNECT said."""
+    """Encode DISCONNECT. MQTT 5: the session ends with it, whatever CONNECT said."""
     return _packet(0xE0, b"\x00\x05\x11\x00\x00\x00\x00" if version == 5 else b"")
 
 
 def packet_end(data: bytes | bytearray) -> int:
-    """How many bytes the packet has that `data` begins with; 0 while that cannot be told."""
+    """Return the length of the packet at the beginning of `data`; 0 while it is unknown."""
     length = 0
     for index, byte in enumerate(data[1:5]):
         length |= (byte & 0x7F) << (7 * index)
@@ -87,7 +87,7 @@ def packet_end(data: bytes | bytearray) -> int:
 
 
 def acknowledge(data: bytes | bytearray, stride: int, ident: int) -> bytearray:
-    """The PUBACKs of whole PUBLISH packets of `stride` bytes, whose packet ids begin `ident` bytes into each."""
+    """Encode the PUBACKs of whole PUBLISH packets of `stride` bytes, with packet ids `ident` bytes into each."""
     count = len(data) // stride
     acks = bytearray(PUBACK_LENGTH * count)
     acks[0::4] = b"\x40" * count

@@ -1,7 +1,7 @@
-"""`python -m bench.prober SPEC`: publishes probes beside the load, and looks for them in the store.
+"""A prober, `python -m bench.prober SPEC`: publishes probes beside the load, and looks for them in the store.
 
-A question is {"seconds": s}. Each probe's latency is from when it was meant to be sent to when a look found it: up to
-one pause between looks more than it took (5 ms in SQLite, 20 ms in InfluxDB).
+A question is {"seconds": s}. Each probe's latency is from when it was due to when a look found it: up to one pause
+between looks more than it took (5 ms in SQLite, 20 ms in InfluxDB).
 """
 
 from __future__ import annotations

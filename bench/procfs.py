@@ -1,4 +1,4 @@
-"""What /proc tells of processes: CPU and memory. Linux only."""
+"""CPU and memory of processes, from /proc. Linux only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIB = 1 << 20
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """Return a process and all its descendants."""
     return [pid, *_descendants(pid)]
 
 
@@ -28,7 +28,7 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of all threads of a process, its descendants, and its children that have ended."""
+    """Return user and system time of a process, its threads and descendants, and children that have ended."""
     return sum(_cpu_ticks(one) for one in family(pid)) / _TICKS
 
 
@@ -42,7 +42,7 @@ def _cpu_ticks(pid: int) -> int:
 
 
 def resident_mib(pid: int) -> float:
-    """Resident memory of a process and its descendants; pages that they share count for each."""
+    """Return the resident memory of a process and its descendants; shared pages count for each."""
     return sum(_resident_bytes(one) for one in family(pid)) / MIB
 
 

@@ -1,4 +1,4 @@
-"""What a path found: one JSON object, and the rows of a table. Progress goes to stderr."""
+"""Report of a path: one JSON object, and the rows of a table. Progress goes to stderr."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Advance = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. `good` is None where there is nothing to reach."""
+    """A row of the table. `good` is None if there is no target."""
 
     what: str
     value: str
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The figures of one path, its rows, and each single measurement. `whole` is False where a message went astray."""
+    """Figures of a path, its rows, and each single measurement. `whole` is False if a message is lost."""
 
     figures: dict[str, Any]
     rows: Sequence[Row]
@@ -53,7 +53,7 @@ class Report:
 
 @contextmanager
 def progress(path: str, steps: int) -> Iterator[Advance]:
-    """A bar of so many steps on stderr. What is yielded says what is done next, each time."""
+    """Show a bar of so many steps on stderr. Yield a function that names the next step."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -74,7 +74,7 @@ def progress(path: str, steps: int) -> Iterator[Advance]:
 
 
 def table(reports: Sequence[Report]) -> Table:
-    """All rows; green has reached what is wanted, red has not."""
+    """Return a table of all rows: green has reached its target, red has not."""
     shown = Table(title="Testbed Gateway, measured", title_justify="left")
     shown.add_column("path")
     shown.add_column("figure", no_wrap=True)
@@ -88,7 +88,7 @@ def table(reports: Sequence[Report]) -> Table:
 
 
 def save(reports: Sequence[Report], taken_on: dict[str, Any], directory: Path = RESULTS) -> Path:
-    """Write the results of a run to a file of its own; where that is."""
+    """Write the results of a run to a file of its own, and return its path."""
     directory.mkdir(parents=True, exist_ok=True)
     name = "all" if len(reports) > 1 else reports[0].path
     path = directory / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}.json"
@@ -98,11 +98,11 @@ def save(reports: Sequence[Report], taken_on: dict[str, Any], directory: Path = 
 
 
 def console(*, to_stderr: bool) -> Console:
-    """Where tables go: as wide as the terminal, or wide enough where there is none."""
+    """Return the console for tables: as wide as the terminal, or wide enough if there is none."""
     out = Console(stderr=to_stderr)
     return out if out.is_terminal else Console(stderr=to_stderr, width=WIDTH)
 
 
 def taken_on() -> dict[str, Any]:
-    """The machine and the versions, looked up before anything is measured."""
+    """Return the machine and the versions, looked up before anything is measured."""
     return machine.describe()

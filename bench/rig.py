@@ -1,4 +1,4 @@
-"""The bench itself: a broker, a load, and one subject that takes the messages in. Fresh for each measurement."""
+"""Bench itself: a broker, a load, and a subject that receives the messages. New for each measurement."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ What = Literal["received", "stored + refused + rejected"]
 
 
 class Subject(Protocol):
-    """What takes messages in, and can tell when it has got so many since its start. `pids` are processes by name."""
+    """A receiver of messages that knows when it has received so many since its start. `pids` are processes by name."""
 
     @property
     def pids(self) -> dict[str, int]: ...
 
     async def took(self, messages: int) -> int:
-        """Wait for that; when it was, in ns of CLOCK_MONOTONIC."""
+        """Wait for that, and return when it was, in ns of CLOCK_MONOTONIC."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measured phase. `cpu` is CPU-seconds within it by process, `resident` MiB at its end."""
+    """A measured phase. `cpu` is CPU-seconds within it by process, `resident` MiB at its end."""
 
     messages: int
     rate: float
@@ -50,12 +50,12 @@ class Run:
     more: dict[str, Any] = field(default_factory=dict)
 
     def cpu_us(self, process: str) -> float:
-        """CPU of a process per message, in µs."""
+        """Return the CPU of a process per message, in µs."""
         return self.cpu[process] * 1e6 / self.messages
 
 
 class Bare:
-    """The ceiling's subscriber as a subject."""
+    """Ceiling's subscriber as a subject."""
 
     def __init__(self, helper: Helper) -> None:
         self._helper = helper
@@ -69,16 +69,18 @@ class Bare:
             async with asyncio.timeout(BARE_WITHIN):
                 answer = await self._helper.ask({"until": messages})
         except TimeoutError:
-            raise BenchError(f"{messages:,} messages were sent; not all of them came to the bare subscriber") from None
+            raise BenchError(
+                f"{messages:,} messages were sent; not all of them arrived at the bare subscriber"
+            ) from None
         return int(answer["ns"])
 
 
 @dataclass(frozen=True)
 class Site:
-    """A broker and a gateway that takes from it; where there is no store, everything stays in the journal.
+    """A broker and a gateway that subscribes to it; without a store, everything stays in the journal.
 
-    As a subject it has taken a message when the ledger on the gateway's disk says so: that it is stored, or, without
-    a store, that it was received.
+    As a subject it has a message when the ledger on the gateway's disk says that it is stored or, without a store,
+    received.
     """
 
     options: Options
@@ -96,7 +98,7 @@ class Site:
 
 
 class Meter:
-    """CPU of several processes, since it was made."""
+    """CPU time of several processes, since its creation."""
 
     def __init__(self, pids: dict[str, int]) -> None:
         self._pids = pids
@@ -111,7 +113,7 @@ class Meter:
 
 @asynccontextmanager
 async def scratch() -> AsyncIterator[Path]:
-    """A directory for one measurement, gone after it."""
+    """Make a directory for one measurement, and remove it afterwards."""
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as directory:
         yield Path(directory)
 
@@ -125,7 +127,7 @@ async def mosquitto() -> AsyncIterator[Mosquitto]:
 
 @asynccontextmanager
 async def site(options: Options, kind: StoreKind | None) -> AsyncIterator[Site]:
-    """A broker, a store and a gateway that runs; None is a store that is away."""
+    """Start a broker, a store and a gateway; None is an unreachable store."""
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(mosquitto())
         directory = await stack.enter_async_context(scratch())
@@ -136,7 +138,7 @@ async def site(options: Options, kind: StoreKind | None) -> AsyncIterator[Site]:
 
 
 def gateway_of(options: Options, directory: Path, one: Mosquitto, store: Store | None) -> Gateway:
-    """A gateway that takes from a broker; it is not started yet."""
+    """Return a gateway that subscribes to a broker; it is not started yet."""
     influx = store.influx if store else nowhere()
     return Gateway(
         directory, one.url, options.shape, influx=influx, in_flight=options.in_flight, workers=options.workers
@@ -144,7 +146,7 @@ def gateway_of(options: Options, directory: Path, one: Mosquitto, store: Store |
 
 
 async def phase(subject: Subject, load: Helper, one: Mosquitto, asked: dict[str, Any], before: int) -> Run:
-    """Send one phase and wait until the subject has it; `before` messages came to it earlier."""
+    """Send one phase and wait until the subject has it; it received `before` messages earlier."""
     meter = Meter({**subject.pids, "broker": one.pid, "load": load.pid})
     sent = await load.ask(asked)
     took_ns = await subject.took(before + sent["messages"])
@@ -160,13 +162,13 @@ async def measured(subject: Subject, options: Options, one: Mosquitto, asked: di
 
 
 async def ceiling(options: Options, asked: dict[str, Any] | None = None) -> Run:
-    """What the bare subscriber takes."""
+    """Measure the bare subscriber."""
     async with mosquitto() as one, Helper("bare", options.bare(one.port)) as helper:
         return await measured(Bare(helper), options, one, asked or options.phase())
 
 
 async def ingest(options: Options, asked: dict[str, Any] | None = None) -> Run:
-    """What the gateway takes, with a store that is away: broker to fsynced journal."""
+    """Measure the gateway with an unreachable store: broker to fsynced journal."""
     async with site(options, None) as one:
         run = await measured(one, options, one.broker, asked or options.phase())
         run.more.update(balanced=one.gateway.balanced(), rejected=one.gateway.count("rejected"))
@@ -175,7 +177,7 @@ async def ingest(options: Options, asked: dict[str, Any] | None = None) -> Run:
 
 
 async def stored(options: Options, kind: StoreKind, asked: dict[str, Any]) -> Run:
-    """The whole way, publish to stored, into a store that is empty before it. `more` has the ledger and the backlog.
+    """Measure publish to stored, into a store that is empty before. `more` has the ledger and the backlog.
 
     A sample of the backlog is seconds since the start, messages received, and messages stored, both since then.
     """
@@ -195,7 +197,7 @@ async def stored(options: Options, kind: StoreKind, asked: dict[str, Any]) -> Ru
 
 
 async def _outcome(one: Site, messages: int) -> dict[str, Any]:
-    """What became of all messages since the start, the warm-up among them."""
+    """Return the outcome of all messages since the start, including the warm-up."""
     assert one.store is not None
     counts = one.gateway.balance()
     in_store = await one.store.points(one.options.shape)

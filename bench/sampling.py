@@ -1,4 +1,4 @@
-"""Something looked at again and again while something else runs."""
+"""Sampling: something looked at repeatedly while something else runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def sampled(look: Callable[[], T], every: float) -> AsyncIterator[list[T]]:
-    """What `look` found, every so many seconds until the block ends. It runs in a thread."""
+    """Collect what `look` returns, every so many seconds until the block ends. It runs in a thread."""
     samples: list[T] = []
 
     async def sample() -> None:

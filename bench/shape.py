@@ -1,13 +1,13 @@
-"""What the load looks like: who publishes, on which topics, which payloads.
+"""Shape of the load: devices, topics and payloads.
 
-Every message of one shape has the same length, so that a receiver finds its way by stride, without decoding:
-names and numbers are padded to fixed widths, and payloads to the size asked for.
+Every message of a shape has the same length, so that a receiver can step through them by stride, without decoding:
+names and numbers are padded to fixed widths, and payloads to the size requested.
 
 A payload is a JSON object, or an array of several:
 
     {"sequence":1000000042,"f01":21.57}
 
-`sequence` counts the messages from 10^9 on, so that it always has ten digits and each one can be told from all others.
+`sequence` counts the messages from 10^9 on, so that it always has ten digits and identifies each message.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NOTE = ',"note":""'
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`devices` are of all startups together; `payload` is bytes of a message, at least what its fields need."""
+    """A shape. `devices` are of all startups together; `payload` is bytes of a message, at least those of fields."""
 
     startups: int = 5
     devices: int = 200
@@ -42,7 +42,7 @@ class Shape:
             raise ValueError(f"devices: expected one for each of {self.startups} startups; got {self.devices}")
 
     def but(self, **changes: int) -> Shape:
-        """The same with something changed."""
+        """Return the same shape with something changed."""
         return replace(self, **changes)
 
     def as_json(self) -> dict[str, int]:
@@ -50,23 +50,23 @@ class Shape:
 
     @property
     def has_note(self) -> bool:
-        """Whether the payload is filled up with a string field: blanks do for a few bytes only."""
+        """True if the payload is padded with a string field: blanks do for a few bytes only."""
         return self.payload >= 2 * self._bare_length() + 64
 
     def slug(self, startup: int) -> str:
-        """The slug of startup 0, 1, …"""
+        """Return the slug of startup 0, 1, …"""
         return f"lab-{startup:03}"
 
     def slugs(self) -> list[str]:
         return [self.slug(startup) for startup in range(self.startups)]
 
     def topic(self, message: int) -> str:
-        """The topic of the n-th message: devices take turns, and with them the startups."""
+        """Return the topic of the n-th message: devices take turns, and with them the startups."""
         device = message % self.devices
         return f"testbed/{self.slug(device % self.startups)}/dev-{device:05}/{MEASUREMENT}"
 
     def body(self, message: int, sequence: int = FIRST_SEQUENCE) -> bytes:
-        """The payload of the n-th message."""
+        """Return the payload of the n-th message."""
         records = [self._record(message + reading, sequence) for reading in range(self.readings)]
         filling = max(0, self.payload - self._bare_length())
         if self.has_note:
@@ -78,11 +78,11 @@ class Shape:
         return (text + " " * filling).encode()
 
     def sequence_offset(self) -> int:
-        """Where the digits of the first record's sequence begin in a payload."""
+        """Return where the digits of the first record's sequence begin in a payload."""
         return len(_SEQUENCE) + (1 if self.readings == 1 else 2)
 
     def rule(self, startup: int) -> dict[str, Any]:
-        """The topic rule of a startup, as its file has it. Without `time`: the arrival time is taken."""
+        """Return the topic rule of a startup, as in its file. Without `time`, the arrival time is taken."""
         fields: dict[str, Any] = {"sequence": {"type": "float"}}
         fields |= {_name(field): {"type": "float", "min": -40, "max": 125} for field in range(1, self.fields)}
         if self.has_note:
@@ -97,7 +97,7 @@ class Shape:
         return ",".join(values)
 
     def _bare_length(self) -> int:
-        """Bytes of a payload that is not filled up."""
+        """Return the bytes of a payload without padding."""
         record = len(self._record(0, FIRST_SEQUENCE)) + 2
         return record * self.readings + (self.readings - 1) + (0 if self.readings == 1 else 2)
 

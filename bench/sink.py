@@ -1,6 +1,6 @@
-"""`python -m bench.sink SPEC`: takes what the load generator sends and acknowledges it, in place of a broker.
+"""A sink, `python -m bench.sink SPEC`: receives and acknowledges the load, in place of a broker.
 
-It shows the generator's own ceiling. It serves one connection, until that closes.
+It shows the generator's own ceiling. It serves one connection, until it closes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CONNACK = {4: b"\x20\x02\x00\x00", 5: b"\x20\x03\x00\x00\x00"}
 
 
 def serve(listener: socket.socket, spec: dict[str, Any]) -> None:
-    """Take messages of one length and, with QoS 1, acknowledge those of each read in one write."""
+    """Receive messages of one length and, with QoS 1, acknowledge those of each read in one write."""
     shape = Shape(**spec["shape"])
     packet = packets.publish(shape.topic(0), shape.body(0), spec["qos"], 1, spec["version"])
     stride, ident = len(packet), packets.id_offset(packet)
@@ -34,7 +34,7 @@ def serve(listener: socket.socket, spec: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Listen, then take."""
+    """Listen, then receive."""
     spec = helper.spec()
     with socket.create_server((LOOPBACK, spec["port"])) as listener:
         helper.say({"ready": True})

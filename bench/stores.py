@@ -1,4 +1,4 @@
-"""The stores that the whole way ends in: SQLite in the gateway's own state, or an InfluxDB.
+"""Stores at the end of the way: SQLite in the gateway's own state, or an InfluxDB.
 
 InfluxDB is Debian's influxd 1.6.7 behind a front, or the InfluxDB 2 that BENCH_INFLUXDB_URL, …_TOKEN and …_ORG name.
 """
@@ -26,23 +26,23 @@ BUCKET = "bench-{startup}"
 
 
 class Store(Protocol):
-    """Where readings end. `influx` is what the gateway is told; None is SQLite. `pids` are processes by name."""
+    """A store of readings. `influx` is for the gateway's settings; None is SQLite. `pids` are processes by name."""
 
     influx: Influx | None
     pids: dict[str, int]
 
     async def points(self, shape: Shape) -> int:
-        """How many readings are in it, as it says itself."""
+        """Return how many readings it has, by its own count."""
         ...
 
     def looked_at(self, slug: str) -> dict[str, Any]:
-        """How `bench.prober` can look into it."""
+        """Return how `bench.prober` can look into it."""
         ...
 
 
 @asynccontextmanager
 async def opened(kind: StoreKind, directory: Path, shape: Shape) -> AsyncIterator[Store]:
-    """A store without a reading in it; `directory` is the gateway's."""
+    """Provide an empty store; `directory` is the gateway's."""
     if kind == "sqlite":
         yield Sqlite(directory / "state")
     elif url := os.environ.get("BENCH_INFLUXDB_URL"):
@@ -54,7 +54,7 @@ async def opened(kind: StoreKind, directory: Path, shape: Shape) -> AsyncIterato
 
 
 class Sqlite:
-    """The embedded store, in the gateway's state directory."""
+    """Embedded store, in the gateway's state directory."""
 
     def __init__(self, state: Path) -> None:
         self._state = state
@@ -78,7 +78,7 @@ def _rows(path: Path) -> int:
 
 @dataclass
 class InfluxDB:
-    """An InfluxDB; it is asked in InfluxQL at `url`, with `headers`."""
+    """An InfluxDB, queried in InfluxQL at `url` with `headers`."""
 
     influx: Influx | None
     pids: dict[str, int]
@@ -90,12 +90,12 @@ class InfluxDB:
         return sum([await self.count(self.bucket.format(startup=slug)) for slug in shape.slugs()])
 
     async def count(self, database: str) -> int:
-        """Readings in one database."""
+        """Return the number of readings in a database."""
         rows = await self.rows(database, f"SELECT count(sequence) FROM {MEASUREMENT}")  # noqa: S608 - our own word
         return int(rows[0][1]) if rows else 0
 
     async def rows(self, database: str, query: str) -> list[list[Any]]:
-        """What InfluxQL finds."""
+        """Return the rows of a query."""
         asked = {"db": database, "q": query, "epoch": "ns"}
         async with (
             aiohttp.ClientSession(headers=self.headers) as http,
@@ -112,7 +112,7 @@ class InfluxDB:
 
 @asynccontextmanager
 async def debians(directory: Path, shape: Shape, more: tuple[str, ...] = ()) -> AsyncIterator[InfluxDB]:
-    """influxd 1.6.7 and its front, with a bucket for each startup, and `more`."""
+    """Run influxd 1.6.7 and its front, with a bucket for each startup, and `more`."""
     need("influxd")
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Influxd(directory))
@@ -124,7 +124,7 @@ async def debians(directory: Path, shape: Shape, more: tuple[str, ...] = ()) -> 
 
 @asynccontextmanager
 async def real(url: str, shape: Shape) -> AsyncIterator[InfluxDB]:
-    """An InfluxDB 2 that runs already; buckets are made in it, and deleted at the end."""
+    """Use an InfluxDB 2 that already runs; its buckets are created here, and deleted at the end."""
     org, token = os.environ.get("BENCH_INFLUXDB_ORG", "testbed"), os.environ["BENCH_INFLUXDB_TOKEN"]
     headers = {"Authorization": f"Token {token}"}
     async with aiohttp.ClientSession(url, headers=headers, raise_for_status=True) as http:
@@ -144,8 +144,10 @@ async def _make_bucket(http: aiohttp.ClientSession, org_id: str, name: str) -> s
 
 
 def need(binary: str) -> None:
-    """Raises:
-    BenchError: it is not installed.
+    """Check that a program is installed.
+
+    Raises:
+        BenchError: it is not.
     """
     if find(binary) is None:
         raise BenchError(f"{binary} is not installed: run `make servers`")

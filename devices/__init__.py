@@ -9,20 +9,20 @@
 | greenbed | vertical farming                | probe-01, pump-02, probe-03, ... in beds   |
 
 Each device is an MQTT client of its own. It measures on its own clock, keeps what it cannot send, loses its
-connection now and then, comes back as real devices do, and listens to what the gateway tells it on
-`feedback/{startup}/{device}`. Some devices misbehave for a part of their messages (see `faults`).
+connection now and then, comes back as real devices do, and listens to the gateway's reports on
+`feedback/{startup}/{device}`. Some devices misbehave in some of their messages (see `faults`).
 
-The way of a measurement, and the modules in its order, lowest first:
+The modules, in the order in which a measurement passes them, lowest first:
 
-    signals, charging  what the physical world does: seeded, deterministic functions of time
-    telemetry          what crosses between the modules: Channel, Telemetry, Message
+    signals, charging  the physical world: seeded, deterministic functions of time
+    telemetry          types that pass between the modules: Channel, Telemetry, Message
     sensors            the devices: from signals to JSON
-    faults             what developers get wrong
-    fleet              which devices exist, and which of them misbehave
-    broker, settings   where the broker is, and how devices behave on the way to it
+    faults             mistakes of developers
+    fleet              the devices that exist, and which of them misbehave
+    broker, settings   the broker, and how devices behave on the network
     client             one device, one MQTT connection
-    report, run        what a person sees; all devices in one TaskGroup
+    report, run        output for people; all devices in one TaskGroup
 
 The payloads follow the sample configuration in `config/startups/`. This package meets the gateway only over
-the wire: neither imports the other.
+MQTT: neither imports the other.
 """

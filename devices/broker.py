@@ -1,4 +1,4 @@
-"""Where the broker is, and how to speak to it."""
+"""Broker: its address, and how to connect to it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import aiomqtt
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
-# What aiomqtt and paho-mqtt would log, the devices count, or say in words for the person who has to act.
+# What aiomqtt and paho-mqtt would log, the devices count, or explain to the person who must act.
 SILENT = logging.getLogger("devices.mqtt")
 SILENT.addHandler(logging.NullHandler())
 SILENT.propagate = False
 
 
 class BrokerUrlError(ValueError):
-    """The address of the broker cannot be used; the text says what is wrong, and never holds the password."""
+    """An invalid address of the broker; the message says what is wrong, and never contains the password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Everything that is needed to connect. `tls` is absent for plain TCP."""
+    """Everything that is needed to connect. `tls` is None for plain TCP."""
 
     host: str
     port: int = 1883
@@ -39,7 +39,7 @@ class Broker:
         return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
 
     def client(self, identifier: str) -> aiomqtt.Client:
-        """A new client for one connection, with a session that ends with it."""
+        """Return a new client for one connection, with a session that ends with it."""
         version = aiomqtt.ProtocolVersion.V5 if self.protocol == "5" else aiomqtt.ProtocolVersion.V311
         return aiomqtt.Client(
             self.host,
@@ -61,7 +61,10 @@ def parse(
 ) -> Broker:
     """Read mqtt://[user[:password]@]host[:port], or mqtts://... for TLS; `ca_file` is in PEM.
 
-    A password in the URL goes before `password`; percent-encoding is undone. Raises BrokerUrlError.
+    A password in the URL takes precedence over `password`; percent-encoding is undone.
+
+    Raises:
+        BrokerUrlError: the URL or the CA file is invalid.
     """
     parts = _split(url)
     if parts.scheme not in PORTS:
@@ -69,7 +72,7 @@ def parse(
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise BrokerUrlError("nothing may follow the port, as in mqtt://localhost:1883")
     if ca_file and parts.scheme != "mqtts":
-        raise BrokerUrlError("a CA file is of use only with mqtts://")
+        raise BrokerUrlError("a CA file requires mqtts://")
     return Broker(
         host=_host(parts),
         port=parts.port or PORTS[parts.scheme],
@@ -83,7 +86,7 @@ def parse(
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # read, because it is checked only then
+        _ = parts.port  # read, because it is checked only on access
     except ValueError:
         raise BrokerUrlError("the port must be a number up to 65535, as in mqtt://localhost:1883") from None
     return parts
@@ -96,26 +99,26 @@ def _host(parts: SplitResult) -> str:
     except UnicodeError:
         host = ""
     if not host:
-        raise BrokerUrlError("it names no valid host, as in mqtt://localhost:1883")
+        raise BrokerUrlError("it must name a valid host, as in mqtt://localhost:1883")
     return host
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # ssl.SSLError is one, too
+    except OSError as error:  # ssl.SSLError is an OSError
         raise BrokerUrlError(f"the CA file {ca_file} cannot be read as PEM: {error}") from None
 
 
 def explain(error: Exception, broker: Broker, *, was_connected: bool) -> str:
-    """What happened, what goes on, and what to check: for the person who runs the fleet."""
-    goes_on = "The devices keep what they measure, and try again."
+    """Say what happened, what continues, and what to check: for the person who runs the fleet."""
+    then = "The devices keep what they measure, and retry."
     if was_connected:
-        return f"Lost the connection to {broker} ({error.__cause__ or error}). {goes_on}"
+        return f"Lost the connection to {broker} ({error.__cause__ or error}). {then}"
     if isinstance(error, aiomqtt.MqttCodeError):
         return (
-            f"The broker at {broker} refused the connection: {error}. {goes_on} "
+            f"The broker at {broker} rejected the connection: {error}. {then} "
             "Check the user in --broker, the password (or DEVICES_PASSWORD), and --protocol."
         )
     check = "the certificate (--ca-file)" if broker.tls else "that the broker listens there"
-    return f"Cannot reach {broker}: {error}. {goes_on} Check the host and port in --broker, and {check}."
+    return f"Cannot reach {broker}: {error}. {then} Check the host and port in --broker, and {check}."

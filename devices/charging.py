@@ -1,10 +1,10 @@
-"""One connector of a charging point: a state machine with an electricity meter.
+"""A connector of a charging point: a state machine with an electricity meter.
 
     idle -> preparing -> charging -> finished -> idle
             (cable in)               (cable in)
 
 The meter's invariants: power is voltage times current; current flows only while charging; the energy counter
-never falls.
+never decreases.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from devices.signals import Elapsed, Walk, clamp
 
 
 class State(StrEnum):
+    """States of a connector."""
+
     IDLE = "idle"
     PREPARING = "preparing"
     CHARGING = "charging"
@@ -37,13 +39,13 @@ LASTS = {  # seconds, at least and at most: cargo bikes that top up between two 
     State.FINISHED: (30.0, 240.0),
 }
 
-RATED = (10.0, 16.0, 32.0)  # ampere: two sorts of cargo bikes, and a small van
-TAPER = 0.25  # the last part of a session, where the battery takes less and less
+RATED = (10.0, 16.0, 32.0)  # ampere: two kinds of cargo bikes, and a small van
+TAPER = 0.25  # the last part of a session, in which the battery takes less and less
 
 
 @dataclass(frozen=True, slots=True)
 class MeterReading:
-    """Volt, ampere, watt, and the watt-hours that the connector has ever delivered."""
+    """A reading in volt, ampere and watt, with all watt-hours that the connector has ever delivered."""
 
     state: State
     locked: bool
@@ -54,6 +56,8 @@ class MeterReading:
 
 
 class Connector:
+    """A connector with its meter; `step` moves it to a time."""
+
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._elapsed = Elapsed()
@@ -66,7 +70,7 @@ class Connector:
         self._rated = RATED[0]
 
     def step(self, now: float) -> MeterReading:
-        """What the meter shows at `now`; the energy counts what the last reading's power did since then."""
+        """Return the meter's reading at `now`; the energy adds the last reading's power since then."""
         self._energy += self._power * self._elapsed.step(now) / 3600
         self._move_on(now)
         voltage = round(230 + self._grid.step(now), 1)
@@ -77,7 +81,7 @@ class Connector:
         return MeterReading(self._state, locked, voltage, current, power, int(self._energy))
 
     def _move_on(self, now: float) -> None:
-        if not self._until:  # switched on in the middle of somebody's day
+        if not self._until:  # switched on in the middle of a state
             self._enter(self._rng.choice(list(State)), now)
             self._until = now + (self._until - now) * self._rng.random()
         while now >= self._until:

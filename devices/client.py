@@ -1,6 +1,6 @@
-"""One device, one MQTT client: measures on its own clock, and sends when there is a connection.
+"""MQTT client of one device: it measures on its own clock, and sends when there is a connection.
 
-    measure -> backlog (bounded, the oldest goes first) -> publish, QoS 1 -> acknowledged: out of the backlog
+    measure -> backlog (bounded, the oldest is dropped) -> publish, QoS 1 -> acknowledged: removed from the backlog
 
 A message leaves the backlog only when the broker has acknowledged it, so that a lost connection costs a
 repetition and never a message, as long as the backlog is long enough. A repeated message has the same bytes,
@@ -25,15 +25,15 @@ from devices.fleet import Unit
 from devices.settings import Settings
 from devices.telemetry import Message
 
-LATENESS = 1.0  # seconds that a busy machine may catch up; more is skipped: no flood after a laptop's sleep
+LATENESS = 1.0  # seconds of delay that are caught up; more is skipped: no flood after a laptop's sleep
 CONNECT_WITHIN = 3.0  # seconds after the start, also for devices that measure once an hour
 
 
 @dataclass(slots=True)
 class Counters:
-    """What one device has seen. A message counts as published once, however often it is repeated.
+    """Counters of one device. A message counts as published once, however often it is repeated.
 
-    Always: made = acknowledged + dropped + what waits in the backlog.
+    Always: made = acknowledged + dropped + waiting in the backlog.
     """
 
     connected: bool = False
@@ -41,8 +41,8 @@ class Counters:
     published: int = 0
     repeated: int = 0
     acknowledged: int = 0
-    misbehaved: int = 0  # acknowledged, and wrong on purpose
-    dropped: int = 0  # out of a full backlog
+    misbehaved: int = 0  # acknowledged messages that were wrong on purpose
+    dropped: int = 0  # from a full backlog
     connections: int = 0
     feedback: int = 0
     newest_feedback: bytes = b""
@@ -50,28 +50,28 @@ class Counters:
 
 
 class DeviceClient:
-    """Runs until `finish()`; then it sends its backlog and ends. `tell` hears about trouble, in sentences."""
+    """A client that runs until `finish()`; then it sends its backlog and ends. `notify` gets problems as sentences."""
 
     def __init__(
-        self, unit: Unit, broker: Broker, settings: Settings, rng: Random, tell: Callable[[str], None]
+        self, unit: Unit, broker: Broker, settings: Settings, rng: Random, notify: Callable[[str], None]
     ) -> None:
         self.startup = unit.startup
         self.identifier = f"{unit.startup}-{unit.name}"
         self.counters = Counters()
         self._feedback = f"feedback/{unit.startup}/{unit.name}"
-        self._unit, self._broker, self._settings, self._rng, self._tell = unit, broker, settings, rng, tell
+        self._unit, self._broker, self._settings, self._rng, self._notify = unit, broker, settings, rng, notify
         self._backlog: deque[Message] = deque()
-        self._on_its_way: Message | None = None
-        self._wake = asyncio.Event()  # there is something to send, or an end to come to
+        self._sending: Message | None = None
+        self._wake = asyncio.Event()  # there is something to send, or it is time to finish
         self._finishing = asyncio.Event()
 
     def finish(self) -> None:
-        """Measure no more, send what is left, and end. It tries a broker that is away until cancelled."""
+        """Stop measuring, send what is left, and end. An unreachable broker is retried until cancelled."""
         self._finishing.set()
         self._wake.set()
 
     async def run(self, phase: float) -> None:
-        """Measure from `phase` seconds on, so that the devices of a fleet do not act in lockstep."""
+        """Measure from `phase` seconds on, so that the devices of a fleet do not act at the same time."""
         async with asyncio.TaskGroup() as group:
             measuring = group.create_task(self._measure(phase), name=f"{self.identifier}: measure")
             await self._stay_connected(min(phase, CONNECT_WITHIN))
@@ -104,21 +104,21 @@ class DeviceClient:
                 async with self._broker.client(self.identifier) as client:
                     await self._session(client)
                 failures, pause = 0, self._rng.uniform(*self._settings.outage)
-            except* (MqttError, OSError) as errors:  # aiomqtt lets some of the socket's own errors through
+            except* (MqttError, OSError) as errors:  # aiomqtt passes some of the socket's own errors on
                 was_connected = self.counters.connected
                 failures = 0 if was_connected else failures + 1
                 pause = self._settings.wait(failures, self._rng)
-                self._tell(explain(_first(errors), self._broker, was_connected=was_connected))
+                self._notify(explain(_first(errors), self._broker, was_connected=was_connected))
             self.counters.connected = False
 
     async def _rest(self, pause: float) -> None:
-        if self._finishing.is_set():  # nobody has the time for long waits now
+        if self._finishing.is_set():  # no time for long waits now
             await asyncio.sleep(min(pause, self._settings.first_wait))
             return
         await _wait(self._finishing, pause)
 
     async def _session(self, client: Client) -> None:
-        """Until the end, or the next outage. A lost connection is an MqttError, in a group or not."""
+        """Send and listen until the end, or the next outage. A lost connection is an MqttError, in a group or not."""
         async with asyncio.TaskGroup() as group:
             # The listener notices a lost connection at once; the other calls would wait for their timeout.
             listener = group.create_task(self._listen(client), name=f"{self.identifier}: listen")
@@ -129,10 +129,10 @@ class DeviceClient:
             listener.cancel()
 
     async def _send(self, client: Client, seconds: float) -> None:
-        """Send what there is and what comes, until the end, or for so many seconds.
+        """Send the backlog as it fills, until the end, or for some seconds.
 
         A publish is not interrupted: up to Python 3.11 `asyncio.wait_for`, which aiomqtt uses, may swallow a
-        cancellation that comes together with the acknowledgement.
+        cancellation that arrives together with the acknowledgement.
         """
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
@@ -146,17 +146,17 @@ class DeviceClient:
                 await _wait(self._wake, until - clock())
 
     async def _publish(self, client: Client, message: Message) -> None:
-        if message is self._on_its_way:
+        if message is self._sending:
             self.counters.repeated += 1
         else:
             self.counters.published += 1
-        self._on_its_way = message
+        self._sending = message
         await client.publish(message.topic, message.payload, qos=1)
         self.counters.acknowledged += 1
         self.counters.misbehaved += message.fault is not None
         if self._backlog and self._backlog[0] is message:
             self._backlog.popleft()
-        else:  # a full backlog has let it go while it was on its way
+        else:  # a full backlog has dropped it while it was being sent
             self.counters.dropped -= 1
 
     async def _listen(self, client: Client) -> None:
@@ -167,13 +167,13 @@ class DeviceClient:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set, or the time is over."""
+    """Wait until the event is set, or the time is over."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds if seconds < math.inf else None):
             await event.wait()
 
 
 def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
-    """The first single error in a group of groups."""
+    """Return the first single error in a group of groups."""
     error = errors.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,7 +1,7 @@
-"""What developers of devices get wrong, each as a wrapper around a good payload.
+"""Mistakes of device developers, each as a function of a good payload.
 
-A fault takes good telemetry and gives the bytes of a bad message: one that breaks the rules of its channel
-for one reason. Of an array only one record is spoiled (a truncated message is lost as a whole).
+A fault takes good telemetry and returns the bytes of a bad message, which breaks the rules of its channel for
+one reason. Only one record of an array is spoiled (a truncated message is lost as a whole).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from random import Random
 from typing import Any
 
@@ -20,7 +21,7 @@ YEAR = 365 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way to be wrong. `story` is what happened in the device."""
+    """A mistake. `story` is what happened in the device."""
 
     name: str
     story: str
@@ -29,7 +30,7 @@ class Fault:
 
 
 def misbehave(telemetry: Telemetry, now: float, rng: Random) -> Message:
-    """A bad version of the message, with one of the faults that can happen to it."""
+    """Return a bad version of the message, with one of the faults that apply to it."""
     fault = rng.choice([fault for fault in FAULTS if fault.applies(telemetry.channel)])
     return Message(telemetry.topic, fault.spoil(telemetry, now, rng), fault.name)
 
@@ -44,10 +45,6 @@ def _has_clock(channel: Channel) -> bool:
 
 def _has_epoch(channel: Channel) -> bool:
     return channel.clock is not None and channel.clock.unit != "rfc3339"
-
-
-def _is_closed(channel: Channel) -> bool:
-    return channel.closed
 
 
 def _truncated(telemetry: Telemetry, _now: float, rng: Random) -> bytes:
@@ -87,7 +84,7 @@ def _with_time(change: Callable[[Clock, float], Any]) -> Callable[[Telemetry, fl
 
 
 def _find(record: Record, pointer: str) -> tuple[Record, str]:
-    """The object that holds what a JSON Pointer (without escapes) points at, and its key there."""
+    """Return the object that holds what a JSON Pointer (without escapes) points at, and its key there."""
     *parents, key = pointer.removeprefix("/").split("/")
     for parent in parents:
         record = record[parent]
@@ -111,7 +108,7 @@ FAULTS = (
     Fault("truncated", "the buffer was too small: the JSON ends in the middle", _always, _truncated),
     Fault(
         "out-of-range",
-        "the sensor came loose, and its driver answers -127, a number that means 'nobody there'",
+        "the sensor came loose, and its driver answers -127, a number that means 'no sensor'",
         _always,
         _with_number(lambda number: -127 if isinstance(number, int) else -127.0),
     ),
@@ -123,10 +120,10 @@ FAULTS = (
         _with_number(lambda _: float("nan")),
     ),
     Fault("missing-field", "one sensor did not answer in time", _always, _in_one_record(_drop_number)),
-    Fault("unknown-field", "a new firmware sends more than agreed", _is_closed, _in_one_record(_add_field)),
+    Fault("unknown-field", "a new firmware sends more than agreed", attrgetter("closed"), _in_one_record(_add_field)),
     Fault(
         "clock-of-2001",
-        "the clock's battery is empty, and the network time has not come yet",
+        "the clock's battery is empty, and the network time has not arrived yet",
         _has_clock,
         _with_time(lambda clock, now: clock.write(BIRTH_OF_THE_CLOCK + now % 3600)),
     ),

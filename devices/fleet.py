@@ -1,4 +1,4 @@
-"""Which devices exist, and which of them misbehave: the same for the same seed."""
+"""Fleet: its devices, and which of them misbehave; the same for the same seed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from devices.sensors import AirSensor, ChargingPoint, Pump, SoilProbe
 from devices.signals import Irrigation
 from devices.telemetry import Device, Message, Telemetry, encode
 
-BED = 4  # devices in a greenbed bed: its second one is the pump
-SPOILED = 3  # one message in so many of a misbehaving device is wrong, from its first on
+BED = 4  # devices in a greenbed bed; the second is the pump
+SPOILED = 3  # every so many messages of a misbehaving device, one is wrong, from the first on
 
 
 def _acme(number: int, seed: str) -> Device:
@@ -35,17 +35,17 @@ def _greenbed(number: int, seed: str) -> Device:
     return SoilProbe(name, Random(f"{seed}/greenbed/{name}"), bed, irrigation)
 
 
-TRADES: dict[str, Callable[[int, str], Device]] = {
+FACTORIES: dict[str, Callable[[int, str], Device]] = {
     "acme": _acme,
     "voltwise": _voltwise,
     "greenbed": _greenbed,
 }
-"""How to make the device of a number (from 1 on), by startup."""
+"""Functions that make the device of a number (from 1 on), by startup."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many devices of a startup misbehave: a `count`, or a `fraction` that is never rounded to none."""
+    """Share of a startup's devices that misbehave: a `count`, or a `fraction` that is never rounded to none."""
 
     fraction: float = 0.0
     count: int = 0
@@ -56,7 +56,7 @@ class Share:
 
 
 class Unit:
-    """One device of the fleet, as its MQTT client sees it: it turns a moment into messages."""
+    """A device of the fleet, as its MQTT client sees it: it turns a moment into messages."""
 
     def __init__(self, startup: str, device: Device, misbehaving: bool, rng: Random) -> None:
         self.startup = startup
@@ -67,7 +67,7 @@ class Unit:
         self._made = 0
 
     def messages(self, now: float) -> list[Message]:
-        """What the device wants to send at `now` (Unix seconds): often one message, at times none."""
+        """Return what the device sends at `now` (Unix seconds): usually one message, sometimes none."""
         return [self._write(telemetry, now) for telemetry in self._device.measure(now)]
 
     def _write(self, telemetry: Telemetry, now: float) -> Message:
@@ -79,14 +79,14 @@ class Unit:
 
 
 def build(startups: Iterable[str], devices: int, misbehaving: Share, seed: str) -> list[Unit]:
-    """The fleet: `devices` of each startup. Raises KeyError for a startup that is not in TRADES."""
+    """Build the fleet: `devices` of each startup. Raise KeyError for a startup that is not in FACTORIES."""
     return [unit for startup in startups for unit in _build_one(startup, devices, misbehaving, seed)]
 
 
 def _build_one(startup: str, devices: int, misbehaving: Share, seed: str) -> list[Unit]:
     numbers = range(1, devices + 1)
     bad = set(Random(f"{seed}/{startup}").sample(numbers, misbehaving.of(devices)))
-    make = TRADES[startup]
+    make = FACTORIES[startup]
     return [
         Unit(startup, make(number, seed), number in bad, Random(f"{seed}/{startup}/{number}/faults"))
         for number in numbers

@@ -1,4 +1,4 @@
-"""The values of the command line that need words of their own: durations and shares."""
+"""Values of the command line with notations of their own: durations and shares."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 class Protocol(StrEnum):
+    """Versions of MQTT."""
+
     V311 = "3.1.1"
     V5 = "5"
 
 
 def duration(text: str) -> float:
-    """Seconds from 500ms, 20s, 5m, 2h or 1d; 0 needs no unit."""
+    """Return the seconds of 500ms, 20s, 5m, 2h or 1d; 0 needs no unit."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
     if found:
         return float(found[1]) * SECONDS[found[2]]
@@ -28,7 +30,7 @@ def duration(text: str) -> float:
 
 
 def share(text: str) -> Share:
-    """0.25 and 25% are fractions of a startup's devices, 2 is a count."""
+    """Return a share: 0.25 and 25% are fractions of a startup's devices, 2 is a count."""
     if re.fullmatch(r"\d+", text):
         return Share(count=int(text))
     found = re.fullmatch(r"(\d*\.?\d+)(%?)", text)

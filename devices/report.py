@@ -1,4 +1,4 @@
-"""What a person, or a program, gets to see of a running fleet."""
+"""Reports of a running fleet, for people and programs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rich.text import Text
 from devices.client import Counters, DeviceClient
 
 REDRAW = 0.5  # seconds between two views of the table
-SAY_AGAIN = 5.0  # seconds between two lines of plain progress
-COMPLAIN_AGAIN = 60.0  # seconds before the same sentence about trouble is worth another line
+PRINT_EVERY = 5.0  # seconds between two lines of plain progress
+REPEAT_AFTER = 60.0  # seconds before the same notice is shown again
 
-COLUMNS = {  # a field of Totals -> its heading, short enough for a table in 80 characters
+COLUMNS = {  # field of Totals -> heading, short enough for a table of 80 characters
     "devices": "devices",
     "connected": "connected",
     "published": "published",
@@ -58,6 +58,7 @@ class Totals:
 
 
 def total(devices: Iterable[Counters]) -> Totals:
+    """Add up the counters of devices."""
     counted = list(devices)
     return Totals(
         devices=len(counted),
@@ -82,13 +83,13 @@ def by_startup(clients: Sequence[DeviceClient]) -> dict[str, Totals]:
 
 
 def as_json(clients: Sequence[DeviceClient]) -> str:
-    """One line: the fields of Totals, and the same for each startup under `by_startup`."""
+    """Return one line: the fields of Totals, and the same for each startup under `by_startup`."""
     startups = {startup: asdict(totals) for startup, totals in by_startup(clients).items()}
     return json.dumps({**asdict(overall(clients)), "by_startup": startups})
 
 
 async def progress(clients: Sequence[DeviceClient], broker: str) -> None:
-    """Until cancelled, show how the fleet does: a live table on a terminal, a line now and then elsewhere."""
+    """Show the state of the fleet until cancelled: a live table on a terminal, a line every few seconds elsewhere."""
     console = Console()
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
@@ -96,13 +97,13 @@ async def progress(clients: Sequence[DeviceClient], broker: str) -> None:
                 live.update(table(clients, broker), refresh=True)
                 await asyncio.sleep(REDRAW)
     while True:
-        await asyncio.sleep(SAY_AGAIN)
+        await asyncio.sleep(PRINT_EVERY)
         sums = overall(clients)
         print(f"{sums.connected} of {sums.devices} devices connected: {sums}", flush=True)
 
 
 def table(clients: Sequence[DeviceClient], broker: str) -> Table:
-    """A row for each startup, and the newest feedback below."""
+    """Return a table with a row for each startup, and the newest feedback below."""
     shown = Table(title=f"Simulated devices on {broker}", caption=_newest_feedback(clients), box=SIMPLE)
     shown.add_column("startup")
     for heading in COLUMNS.values():
@@ -114,22 +115,22 @@ def table(clients: Sequence[DeviceClient], broker: str) -> Table:
 
 
 def _newest_feedback(clients: Sequence[DeviceClient]) -> Text | None:
-    told = [client for client in clients if client.counters.feedback]
-    if not told:
+    rejected = [client for client in clients if client.counters.feedback]
+    if not rejected:
         return None
-    latest = max(told, key=lambda client: client.counters.feedback_at)
-    said = latest.counters.newest_feedback.decode(errors="replace")
-    return Text(f"{latest.identifier} was told: {said}")
+    latest = max(rejected, key=lambda client: client.counters.feedback_at)
+    feedback = latest.counters.newest_feedback.decode(errors="replace")
+    return Text(f"feedback to {latest.identifier}: {feedback}")
 
 
 class Notices:
-    """Sentences for a person, on stderr: each once in a while, from whichever device it comes."""
+    """Notices for people, on stderr: the same notice of any devices is shown once a minute."""
 
     def __init__(self) -> None:
-        self._said: dict[str, float] = {}
+        self._shown: dict[str, float] = {}
 
-    def tell(self, sentence: str) -> None:
+    def show(self, sentence: str) -> None:
         now = time.monotonic()
-        if now - self._said.get(sentence, -COMPLAIN_AGAIN) >= COMPLAIN_AGAIN:
-            self._said[sentence] = now
+        if now - self._shown.get(sentence, -REPEAT_AFTER) >= REPEAT_AFTER:
+            self._shown[sentence] = now
             print(f"devices: {sentence}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A whole fleet in one TaskGroup, from the first connection to the totals."""
+"""Run of a whole fleet in one TaskGroup, from the first connection to the totals."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ GRACE = 5.0  # seconds
 
 
 def connect(
-    units: Sequence[Unit], broker: Broker, settings: Settings, seed: str, tell: Callable[[str], None]
+    units: Sequence[Unit], broker: Broker, settings: Settings, seed: str, notify: Callable[[str], None]
 ) -> list[DeviceClient]:
-    """An MQTT client for each unit; they do nothing yet. Must be called in a running loop."""
+    """Make an MQTT client for each unit; they do nothing yet. Call it in a running loop."""
     return [
-        DeviceClient(unit, broker, settings, Random(f"{seed}/{unit.startup}/{unit.name}/network"), tell)
+        DeviceClient(unit, broker, settings, Random(f"{seed}/{unit.startup}/{unit.name}/network"), notify)
         for unit in units
     ]
 
 
 async def run(clients: Sequence[DeviceClient], period: float, stop: asyncio.Event, grace: float = GRACE) -> None:
-    """Run until `stop` is set, then let the devices send what they have left, for `grace` seconds at most.
+    """Run until `stop` is set, then let the devices send what is left, for at most `grace` seconds.
 
     The devices start evenly spread over one `period` (seconds), which keeps the load smooth.
     """
@@ -40,14 +40,14 @@ async def run(clients: Sequence[DeviceClient], period: float, stop: asyncio.Even
         for client in clients:
             client.finish()
         _, late = await asyncio.wait(running, timeout=grace)
-        while late:  # again and again: up to Python 3.11 `asyncio.wait_for` may swallow a cancellation
+        while late:  # repeatedly: up to Python 3.11 `asyncio.wait_for` may swallow a cancellation
             for task in late:
                 task.cancel()
             _, late = await asyncio.wait(late, timeout=0.5)
 
 
 async def stop_after(duration: float | None, stop: asyncio.Event) -> None:
-    """Set `stop` after `duration` seconds; without one, wait for somebody else to do it."""
+    """Set `stop` after `duration` seconds; without one, wait until it is set elsewhere."""
     with suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), duration)
     stop.set()
@@ -55,19 +55,19 @@ async def stop_after(duration: float | None, stop: asyncio.Event) -> None:
 
 @contextmanager
 def on_signal(act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` in the loop at Ctrl-C or SIGTERM; a second one acts as usual. Main thread only."""
+    """Call `act` in the loop at Ctrl-C or SIGTERM; a second signal has its default effect. Main thread only."""
     loop = asyncio.get_running_loop()
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    defaults = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
-        for number, handler in usual.items():
+        for number, handler in defaults.items():
             signal.signal(number, handler)
 
     def caught(*_: object) -> None:
         restore()
         loop.call_soon_threadsafe(act)
 
-    for number in usual:
+    for number in defaults:
         signal.signal(number, caught)  # works on Windows too, where loop.add_signal_handler does not
     try:
         yield

@@ -1,7 +1,7 @@
-"""The devices of the three startups: what they measure, and the JSON that they make of it.
+"""Devices of the three startups: what they measure, as JSON.
 
-The shapes are those of `config/startups/*.yaml`. A device takes its randomness from its own `Random`, so that
-it measures the same whatever its neighbours do.
+The payloads match `config/startups/*.yaml`. A device takes its randomness from its own `Random`, so that it
+measures the same whatever its neighbours do.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PUMP = Channel("pump", ("/flow",), clock=None, closed=False)
 
 
 def stamp(channel: Channel, now: float, record: Record) -> Record:
-    """The record with the time of its measurement in front."""
+    """Return the record with the time of its measurement in front."""
     return {channel.clock.key: channel.clock.write(now), **record} if channel.clock else record
 
 
 class Cell:
-    """A device's battery, found at a random age when the simulation starts."""
+    """A device's battery, of a random age when the simulation starts."""
 
     def __init__(self, rng: Random, lifetime: float) -> None:
         self._age, self._lifetime = rng.uniform(0, lifetime), lifetime
@@ -42,7 +42,7 @@ class Cell:
 
 
 class AirSensor:
-    """Acme: climate and air by turns; the battery is worth a look only at every fifth climate message."""
+    """Acme: climate and air in turn; every fifth climate message has the battery."""
 
     def __init__(self, name: str, rng: Random) -> None:
         self.name = name
@@ -65,7 +65,7 @@ class AirSensor:
     def _climate(self, now: float) -> Record:
         temperature = daily(now, low=19.5, high=23.5, peak_hour=15) + self._warmth.step(now)
         humidity = clamp(47 - 1.6 * (temperature - 21) + self._damp.step(now), 5, 95)
-        off = drift(now - self._birth, per_day=0.01, limit=0.6)  # humidity sensors age, and read too much
+        off = drift(now - self._birth, per_day=0.01, limit=0.6)  # humidity sensors read too high as they age
         record: Record = {
             "t": round(temperature + self._rng.gauss(0, 0.03), 2),
             "humidity": round(humidity + off, 1),
@@ -82,12 +82,12 @@ class AirSensor:
             "co2": round(clamp(co2, 400, 5000)),
             "pm": {"2.5": round(clamp(dust, 0.2, 400), 1)},
             "voc": round(clamp(90 + 35 * people + self._rng.gauss(0, 12), 0, 5000)),
-            "rssi": round(clamp(self._rng.gauss(-64, 4), -95, -30)),  # nobody asked for it: it is dropped
+            "rssi": round(clamp(self._rng.gauss(-64, 4), -95, -30)),  # no rule names it: it is dropped
         }
 
 
 class ChargingPoint:
-    """Voltwise: two connectors, reported by turns."""
+    """Voltwise: two connectors, reported in turn."""
 
     CONNECTORS = ("1", "2")
 
@@ -114,7 +114,7 @@ class ChargingPoint:
 
 
 class SoilProbe:
-    """Greenbed: sleeps, measures, keeps it, and wakes its radio for every `KEPT`th reading only.
+    """Greenbed: sleeps, measures, keeps the reading, and wakes its radio for every `KEPT`th reading only.
 
     So it sends one message, an array, where other devices send `KEPT`.
     """
@@ -152,7 +152,7 @@ class SoilProbe:
 
 
 class Pump:
-    """Greenbed: on the mains, and without a clock: it sends no time."""
+    """Greenbed: on the mains, and without a clock, so that it sends no time."""
 
     def __init__(self, name: str, rng: Random, irrigation: Irrigation) -> None:
         self.name = name
@@ -162,6 +162,6 @@ class Pump:
     def measure(self, now: float) -> list[Telemetry]:
         running = self._irrigation.running(now)
         flow = round(21 + self._stream.step(now), 1) if running else 0.0
-        pressure = round(0.08 * flow, 2)  # bar; the rules do not name it, and keep it
+        pressure = round(0.08 * flow, 2)  # bar; kept, although no rule names it
         record: Record = {"on": running, "flow": flow, "mode": "auto", "pressure": pressure}
         return [Telemetry(f"testbed/greenbed/{self.name}/pump", PUMP, record)]

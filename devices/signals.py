@@ -1,7 +1,7 @@
-"""Believable physical signals. Times are Unix seconds (UTC), everything is deterministic for a seeded Random.
+"""Plausible physical signals. Times are Unix seconds (UTC); everything is deterministic for a seeded Random.
 
 Functions are pure. A class is used where the present depends on the past: its `step(now)` moves it to `now`
-and answers the value there. Time that runs backwards leaves it where it is.
+and returns the value there. If time runs backwards, it stays where it is.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ DAY = 86_400.0
 
 
 def daily(now: float, low: float, high: float, peak_hour: float) -> float:
-    """A cycle between `low` and `high` that is highest at `peak_hour` (UTC, 0 to 24)."""
+    """Return a daily cycle between `low` and `high` that is highest at `peak_hour` (UTC, 0 to 24)."""
     angle = math.tau * (now / DAY - peak_hour / 24)
     return (low + high) / 2 + (high - low) / 2 * math.cos(angle)
 
 
 def drift(age: float, per_day: float, limit: float) -> float:
-    """How far an ageing sensor (`age` in seconds) is off: `per_day` at first, never more than `limit` > 0."""
+    """Return the error of an ageing sensor (`age` in seconds): `per_day` at first, never more than `limit` > 0."""
     return limit * math.tanh(per_day * age / DAY / limit)
 
 
 def battery(age: float, lifetime: float, full: float = 4.15, empty: float = 3.3) -> float:
-    """Volts of a lithium cell: a long slope, then a knee; when it is empty, somebody puts in a fresh one."""
+    """Return the volts of a lithium cell: a long slope, then a knee; an empty cell is replaced."""
     spent = (age % lifetime) / lifetime
     return full - (full - empty) * (0.7 * spent + 0.3 * spent**8)
 
@@ -35,7 +35,7 @@ def clamp(value: float, low: float, high: float) -> float:
 
 
 class Elapsed:
-    """Seconds since the last call; 0 at the first one and when the clock was set back."""
+    """Seconds since the last call; 0 at the first, and if the clock was set back."""
 
     def __init__(self) -> None:
         self._then: float | None = None
@@ -49,8 +49,8 @@ class Elapsed:
 class Walk:
     """Noise with a memory: a random walk that is pulled back to 0 (Ornstein-Uhlenbeck).
 
-    `spread` is its standard deviation, `memory` the seconds after which it has forgotten where it was.
-    It stays within three times the spread: a Gaussian has no bounds, but an instrument has.
+    `spread` is its standard deviation, `memory` the seconds after which it has forgotten its value. It stays
+    within three times the spread: unlike a Gaussian, an instrument has bounds.
     """
 
     def __init__(self, rng: Random, spread: float, memory: float) -> None:
@@ -66,12 +66,12 @@ class Walk:
 
 
 class Room:
-    """People come and go with the time of day, and the CO2 follows them with the delay of the ventilation."""
+    """A room: people come and go with the time of day, and the CO2 follows with the delay of the ventilation."""
 
     OUTDOORS = 420.0  # ppm
     PER_PERSON = 85.0  # ppm, once the air has settled
     VENTILATION = 900.0  # seconds until about two thirds of a change have arrived
-    STAY = 240.0  # seconds between two looks at who is in the room, on average
+    STAY = 240.0  # mean seconds between changes of who is in the room
 
     def __init__(self, rng: Random, seats: int) -> None:
         self._rng, self._seats = rng, seats
@@ -80,7 +80,7 @@ class Room:
         self._co2 = self.OUTDOORS
 
     def step(self, now: float) -> float:
-        """CO2 in ppm, from OUTDOORS up to what a full room settles at."""
+        """Return the CO2 in ppm, from OUTDOORS up to that of a full room."""
         elapsed = self._elapsed.step(now)
         if self.people is None:
             self.people = self._people_at(now)
@@ -101,10 +101,10 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Irrigation:
-    """One bed of a vertical farm: a pump floods it for `run` seconds in each `period`, then the soil dries.
+    """A bed of a vertical farm: a pump floods it for `run` seconds in each `period`, then the soil dries.
 
     The pump and the probes of a bed share it, so that the moisture jumps when the pump reports that it runs.
-    `phase` (0 to 1) is where in its period the bed is at the epoch.
+    `phase` (0 to 1) is the bed's place in its period at the epoch.
     """
 
     phase: float
@@ -117,7 +117,7 @@ class Irrigation:
         return self._at(now) < self.run
 
     def moisture(self, now: float) -> float:
-        """Percent: rises while the pump runs, then falls, quickly at first."""
+        """Return the moisture in percent: it rises while the pump runs, then falls, quickly at first."""
         at = self._at(now)
         if at < self.run:
             return self.dry + (self.wet - self.dry) * at / self.run

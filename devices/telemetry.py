@@ -1,4 +1,4 @@
-"""What crosses between a device, its faults and its MQTT client: all immutable, but for the JSON itself."""
+"""Types that pass between a device, its faults and its MQTT client: immutable, except for the JSON itself."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Body = Record | list[Record]
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where a record carries its time, and how it is written."""
+    """Place of a record's time, and its unit."""
 
     key: str
     unit: Literal["s", "ms", "rfc3339"]
 
     def write(self, now: float) -> int | float | str:
-        """The moment `now` (Unix seconds), to the millisecond."""
+        """Return the moment `now` (Unix seconds), to the millisecond."""
         if self.unit == "ms":
             return round(now * 1000)
         if self.unit == "s":
@@ -33,10 +33,10 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """What the device's developer knows about one kind of message.
+    """A kind of message, as the device's developer knows it.
 
-    `numbers` are JSON Pointers of numbers that every record must have; `closed` says that the gateway refuses
-    fields that it does not know; a channel without a clock leaves the time to the gateway.
+    `numbers` are JSON Pointers of numbers that every record must have; `closed` says that the gateway rejects
+    unknown fields; a channel without a clock leaves the time to the gateway.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """One good message that is not written down yet."""
+    """A good message that is not encoded yet."""
 
     topic: str
     channel: Channel
@@ -56,7 +56,7 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
-    """One message as it goes over the wire. `fault` names what is wrong with it on purpose."""
+    """A message as it is sent. `fault` names what is wrong with it on purpose."""
 
     topic: str
     payload: bytes
@@ -64,7 +64,7 @@ class Message:
 
 
 class Device(Protocol):
-    """Something that measures. `measure` is called at its own pace, `now` in Unix seconds never falling."""
+    """A device that measures. `measure` is called at its own pace; `now` is in Unix seconds and never decreases."""
 
     name: str
 
@@ -72,5 +72,5 @@ class Device(Protocol):
 
 
 def encode(body: Body) -> bytes:
-    """Compact UTF-8 JSON, as small devices send it."""
+    """Encode as compact UTF-8 JSON, as small devices send it."""
     return json.dumps(body, separators=(",", ":")).encode()

@@ -3,10 +3,10 @@
 One way through, one batch at a time:
 
     session -> decode -> validate -> journal (fsync) -> ack -> drain -> store
-                            |                     `-> live feeds
+                            |                     `-> listeners: live feeds, MQTT, counts
                             `-> dead letter (fsync) -> ack -> feedback to the device
 
-See docs/architecture.md for the floors and docs/guarantees.md for what is promised.
+See docs/architecture.md for the rooms and floors, and docs/guarantees.md for the promises.
 """
 
 __version__ = "0.1.0"

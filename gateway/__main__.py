@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 
 from gateway.cli import app, rendering
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigInvalid, GatewayError
 
 
 def main() -> None:
-    """Run a command; what the gateway raises on purpose is told in words, not as a traceback."""
+    """Run a command; print the gateway's own errors in words, not as a traceback."""
     try:
         app(prog_name="gateway")
-    except ConfigError as error:
+    except ConfigInvalid as error:
         rendering.console(to_stderr=True).print(rendering.problems(error), soft_wrap=True)
         sys.exit(1)
     except GatewayError as error:

@@ -1,4 +1,4 @@
-"""How long to wait before trying again. Pure."""
+"""The pauses before another try. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import random
 from collections.abc import Iterator
 
 LASTING = 30.0
-"""Seconds that a connection has to last before a lost one is taken up again without a pause that has grown."""
+"""Seconds that a connection or process must last; when it ends after that, the pauses start small again."""
 
 
 def pauses(first: float = 0.2, longest: float = 30.0) -> Iterator[float]:
-    """Seconds to wait between tries: doubling up to `longest`, each with full jitter, so that a thousand clients of
-    one broker do not come back in the same instant."""
+    """Yield the seconds to wait between tries: doubling up to `longest`, each with jitter, so that a thousand clients
+    of one broker do not return in the same instant."""
     ceiling = first
     while True:
         yield random.uniform(ceiling / 2, ceiling)  # noqa: S311  # spreads load, guards nothing

@@ -1,35 +1,48 @@
-"""Every exception that the gateway raises on purpose.
+"""Every exception that the gateway raises on purpose, and none stands elsewhere.
 
     GatewayError
-    |-- ConfigError            the operators' files are wrong: every problem at once
-    |-- SecretMissing          a token or password that a setting asks for is nowhere to be found
-    |-- StateUnavailable       the gateway's own database cannot be written or read now
-    |-- SessionError           the MQTT session cannot go on
-    |   |-- BrokerRefused      the broker answered, and said no
-    |   `-- BrokerUnreachable  nobody answered
-    |-- StoreError             a write or a query did not work
-    |   |-- StoreUnavailable   try again later: nothing is wrong with the data
+    |-- ConfigError                the operators' files, or what they name, cannot be used
+    |   |-- ConfigInvalid          every problem of the files at once
+    |   |-- TemplateInvalid        one topic template
+    |   |-- SecretMissing          neither its file nor its environment variable holds it
+    |   `-- CertificateUnusable    the certificate of the HTTP server, or its key
+    |-- AddressUnavailable         the HTTP server cannot listen
+    |-- StateUnavailable           the gateway's own database cannot be written or read: try again later
+    |-- StateClosed                the gateway's own database is closed: the gateway is stopping
+    |-- SessionError               the MQTT session cannot go on
+    |   |-- BrokerRefused          the broker answered, and said no
+    |   |-- BrokerUnreachable      nobody answered: try again later
+    |   `-- PacketMalformed        the broker sent bytes that are not MQTT: connect again
+    |-- StoreError                 a write or a query failed
+    |   |-- StoreUnavailable       try the same again later: nothing is wrong with the data
     |   |   |-- StoreThrottled     ... after `retry_after` seconds
-    |   |   `-- StoreUnreachable   ... and nobody answers: so it is for all of its startups
-    |   `-- StoreRefused       never try the same data again
-    |-- UnknownMeasurement     a query for something that was never stored
-    |-- Unreplayable           a dead letter that cannot be put through again
-    |-- ProvisionError         a server could not be provisioned
-    |   |-- ServerUnreachable  nobody answered at its address
-    |   `-- AdminRefused       it answered, and refused the admin's credentials or the request
-    `-- Stopped                the part is shutting down
+    |   |   |-- StoreUnreachable   ... nobody answers, whichever startup asks
+    |   |   `-- StoreUnreadable    ... readings may be there, but not for the gateway to see
+    |   `-- StoreRefused           never try the same data again
+    |-- MeasurementUnknown         a query for something that was never stored
+    |-- ReplayRefused              a dead letter that cannot be replayed
+    |-- RequestRefused             an HTTP request that is answered with an error
+    |-- GatewayUnreachable         a command found no running gateway
+    |-- GatewayRefused             the running gateway refused a command's request
+    |-- ExportFailed               the files of an export cannot be written
+    |-- DemoFailed                 a part of the demo failed
+    `-- ProvisionError             a server could not be provisioned
+        |-- ServerUnreachable      nobody answered at its address
+        `-- AdminRefused           it refused the admin's credentials, or the request
 
-What is wrong with a device's message is no exception but a value: `model.Reason`.
+Names: the root and the branches directly below it end in `Error`; every other name is a subject and its state.
+A message is written for the person who must act. What is wrong with a device's message is not an exception but a
+value: `model.Reason`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
 class GatewayError(Exception):
-    """Base of all; its text is written for the person who has to act."""
+    """Base of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,11 @@ class Problem:
 
 
 class ConfigError(GatewayError):
-    """The configuration cannot be used. `problems` holds all of them, in reading order."""
+    """The configuration, or something that it names, cannot be used."""
+
+
+class ConfigInvalid(ConfigError):
+    """The files are wrong. `problems` holds every problem, in reading order."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -61,12 +78,33 @@ class ConfigError(GatewayError):
         super().__init__(f"{count} problem{'' if count == 1 else 's'} in the configuration\n{lines}")
 
 
-class SecretMissing(GatewayError):
+class TemplateInvalid(ConfigError):
+    """A topic template that cannot be used; `expected` and `got` say why."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        self.expected = expected
+        self.got = got
+        super().__init__(f"expected {expected}; got {got}")
+
+
+class SecretMissing(ConfigError):
     """A setting needs a secret, and neither its file nor its environment variable has one."""
+
+
+class CertificateUnusable(ConfigError):
+    """`http.cert_file` or `http.key_file` cannot be used."""
+
+
+class AddressUnavailable(GatewayError):
+    """The HTTP server cannot listen on its address."""
 
 
 class StateUnavailable(GatewayError):
     """The gateway's own database cannot be written or read: disk full, permissions, another process."""
+
+
+class StateClosed(GatewayError):
+    """The gateway's own database is closed."""
 
 
 class SessionError(GatewayError):
@@ -81,20 +119,20 @@ class BrokerUnreachable(SessionError):
     """No broker answered at the address."""
 
 
+class PacketMalformed(SessionError):
+    """The broker sent bytes that are not MQTT: the connection cannot go on."""
+
+
 class StoreError(GatewayError):
     """A store did not do what was asked."""
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be written now. The data is fine: keep it and try again."""
+    """The store cannot be written or read now. The data is fine: keep it and try again."""
 
     def delay(self, backoff: float) -> float:
-        """Seconds to wait before the next try, given what plain backoff says."""
+        """Return the seconds to wait before the next try, given what plain backoff says."""
         return backoff
-
-
-class StoreUnreadable(StoreUnavailable):
-    """Readings may be there, and the store shows none of them to the gateway."""
 
 
 class StoreThrottled(StoreUnavailable):
@@ -112,12 +150,16 @@ class StoreUnreachable(StoreUnavailable):
     """Nobody answers at the store's address, whichever startup asks."""
 
 
+class StoreUnreadable(StoreUnavailable):
+    """Readings may be there, but the store shows the gateway none of them."""
+
+
 class StoreRefused(StoreError):
     """The store will never take this data as it is; parts of it may have been written."""
 
 
-class UnknownMeasurement(GatewayError):
-    """Nothing of that name; `known` lists what there is."""
+class MeasurementUnknown(GatewayError):
+    """No measurement has this name; `known` lists those that exist."""
 
     def __init__(self, measurement: str, known: Sequence[str]) -> None:
         self.measurement = measurement
@@ -126,8 +168,38 @@ class UnknownMeasurement(GatewayError):
         super().__init__(f"there is no measurement {measurement!r}; there are: {there}")
 
 
-class Unreplayable(GatewayError):
-    """A dead letter that cannot be put through again, and why."""
+class ReplayRefused(GatewayError):
+    """A dead letter cannot be replayed."""
+
+
+class RequestRefused(GatewayError):
+    """An HTTP request is answered with `status` (400 to 599), `detail` and `headers`."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+        super().__init__(detail)
+
+
+class GatewayUnreachable(GatewayError):
+    """No gateway answers at the address that a command uses."""
+
+
+class GatewayRefused(GatewayError):
+    """The running gateway answered a command's request with the HTTP status `status`, an error."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ExportFailed(GatewayError):
+    """The directory of an export is not empty, or cannot be written."""
+
+
+class DemoFailed(GatewayError):
+    """A part of the demo did not start, or ended by itself."""
 
 
 class ProvisionError(GatewayError):
@@ -140,7 +212,3 @@ class ServerUnreachable(ProvisionError):
 
 class AdminRefused(ProvisionError):
     """The server refused the admin's credentials, or what they asked for."""
-
-
-class Stopped(GatewayError):
-    """The part that was called is shutting down."""

@@ -1,4 +1,4 @@
-"""What the running gateway knows of itself: for /readyz, the operators' page and `gateway status`."""
+"""The health of the running gateway: for /readyz, the operators' page and `gateway status`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of the gateway: `problem` is empty while it works, else it says what is wrong and what follows."""
+    """One part of the gateway: `problem` is empty while it works, or says what is wrong and what follows."""
 
     name: str
     problem: str = ""
@@ -19,7 +19,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """All parts. Without `broker`, `disk` and `journal` nothing is taken in; `config` and the `stores` may fail."""
+    """All parts. Without `broker`, `disk` and `journal` no messages are taken; `config` and the `stores` may fail."""
 
     parts: tuple[Part, ...]
     stores: Mapping[str, Part]
@@ -27,11 +27,11 @@ class Health:
 
     @property
     def is_ready(self) -> bool:
-        """Whether messages are taken in. A store that is down is no reason not to: the journal takes them."""
+        """Whether messages are taken. They are also while a store is down: the journal holds them."""
         return not any(part.problem for part in self.parts)
 
     def summary(self) -> dict[str, object]:
-        """What anybody may see: no startup is named, but for the file of a configuration that is wrong."""
+        """Return what anybody may see: no startup is named, except in the file name of an invalid configuration."""
         failing = sum(bool(part.problem) for part in self.stores.values())
         store = Part(
             "store",

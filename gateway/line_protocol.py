@@ -2,9 +2,9 @@
 
     climate,device=th-1,firmware=1.2 temperature=21.5,humidity=40.0 1763900000000000000
 
-Tags are sorted by key (InfluxDB's advice for speed), time is in ns. Source: InfluxDB 2 "Line protocol"
-reference. Two things cannot be written in it at all and are refused by `validate`: a control character in a tag, and
-a tag with a backslash before a space or at its end.
+Tags are sorted by key (InfluxDB's advice for speed), time is in ns. Source: InfluxDB 2 "Line protocol" reference. Two
+things cannot be written in it at all and are rejected by `validate`: a control character in a tag, and a tag with a
+backslash before a space or at its end.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]|\\(?= |$)")
 
 
 def tag_is_writable(value: str) -> bool:
-    r"""Whether line protocol can carry this tag value: no control characters, no \ before a space or at the end.
+    r"""Return whether line protocol can carry this tag value: no control characters, no \ before a space or at the end.
 
-    InfluxDB looks for the end of a line with a cruder scan than for its parts: for it the tags end at `\ ` after
-    another backslash, and a text that a device sent could then be read as lines of its own.
+    InfluxDB finds the end of a line by a cruder scan than its parts: for that scan the tags end at `\ ` after another
+    backslash, and a string from a device could then be read as lines of its own.
     """
     return _UNWRITABLE.search(value) is None
 
 
 @lru_cache(SERIES_KEPT)
 def series_key(measurement: str, tags: tuple[tuple[str, str], ...]) -> str:
-    """`measurement,tag=value,…`: what names a series. `tags` in any order; empty values are left out."""
+    """Return `measurement,tag=value,…`, the name of a series. `tags` in any order; empty values are left out."""
     pairs = (f",{key.translate(_KEY)}={value.translate(_KEY)}" for key, value in sorted(tags) if value)
     return measurement.translate(_MEASUREMENT) + "".join(pairs)
 
 
 def field_set(fields: Mapping[str, FieldValue]) -> str:
-    """`name=value,…` with each value written as its type asks."""
+    """Return `name=value,…`, with each value in the form of its type."""
     return ",".join([f"{name.translate(_KEY)}={_WRITE[type(value)](value)}" for name, value in fields.items()])
 
 
 class FieldWriter:
     """Writes the fields of one rule's readings as `field_set` does, by a format for each set of names, made once.
 
-    `types` are those of the rule's fields; a field that is not among them is written by the type of its value.
+    `types` are the types of the rule's fields; any other field is written by the type of its value.
     """
 
     def __init__(self, types: Mapping[str, type]) -> None:
@@ -60,7 +60,7 @@ class FieldWriter:
 
     @classmethod
     def of(cls, types: Mapping[str, type]) -> FieldWriter:
-        """The one for these fields: rules that have the same share it."""
+        """Return the writer for these fields: rules with the same fields share it."""
         return _writer(tuple(types.items()))
 
     def __call__(self, fields: Mapping[str, FieldValue]) -> str:
@@ -71,7 +71,7 @@ class FieldWriter:
         return found[0] % tuple([_WRITE[type(value)](value) for value in fields.values()])
 
     def _add(self, names: tuple[str, ...]) -> tuple[str, bool]:
-        """The format for these names, and whether it takes the values as they are: numbers alone do."""
+        """Return the format for these names, and whether it takes the values as they are: only numbers do."""
         kinds = [self._types.get(name) for name in names]
         is_direct = all(kind in _DIRECT for kind in kinds)
         values = [_DIRECT[kind] if is_direct and kind in _DIRECT else "%s" for kind in kinds]
@@ -88,17 +88,17 @@ def _writer(types: tuple[tuple[str, type], ...]) -> FieldWriter:
 
 
 def encode(reading: Reading) -> str:
-    """One line, without its line break. The reading has at least one field, and no value is NaN or infinite."""
+    """Return one line, without its line break. The reading has at least one field, and no value is NaN or infinite."""
     return f"{reading_key(reading)} {field_set(reading.fields)} {reading.time_ns}"
 
 
 def reading_key(reading: Reading) -> str:
-    """The series key of a reading."""
+    """Return the series key of a reading."""
     return series_key(reading.measurement, (("device", reading.device), *reading.tags.items()))
 
 
 def device_of(encoded: bytes) -> str:
-    """The device that a line of ours is of."""
+    """Return the device of a line that this module wrote."""
     match = _DEVICE_TAG.search(encoded.decode())
     return _ESCAPED.sub(r"\1", match[1]) if match else ""
 

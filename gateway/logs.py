@@ -12,8 +12,8 @@ import structlog
 def configure(level: str, format_: str = "auto", **bound: object) -> None:
     """Set up structlog once, at the start of a command.
 
-    `level` is `debug`, `info`, `warning` or `error`; `format_` is `console`, `json` or `auto`, which is `console` on a
-    terminal. Each line carries `bound`.
+    `level` is `debug`, `info`, `warning` or `error`; `format_` is `console`, `json` or `auto`, which means `console` on
+    a terminal. Each line carries `bound`.
     """
     structlog.contextvars.bind_contextvars(**bound)
     for_people = format_ == "console" or (format_ == "auto" and sys.stderr.isatty())
@@ -34,5 +34,5 @@ def configure(level: str, format_: str = "auto", **bound: object) -> None:
 
 
 def get_logger(name: str) -> Any:
-    """A logger whose lines carry the module they come from."""
+    """Return a logger whose lines carry the module that they come from."""
     return structlog.get_logger(module=name)

@@ -1,28 +1,28 @@
-"""Prometheus metrics. What the ledger counts is read from the ledger when asked; the rest is counted per batch."""
+"""Prometheus metrics. The ledger's counts are read from the ledger at each request; the rest is counted per batch."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 
-from gateway.model import Counts, Rejection
+from gateway.model import Counts, Readings, Rejection
 
 _COUNTED = {
     "received": "Records that arrived",
     "accepted": "Records that became readings",
-    "rejected": "Records that were refused when they arrived",
+    "rejected": "Records that were rejected when they arrived",
     "stored": "Readings that are in the store",
     "refused": "Readings that the store refused",
 }
 
 
 class Metrics:
-    """One registry of its own, so that two gateways in one process do not mix."""
+    """The metrics of one process. Its registry is its own, so that two gateways in one process do not mix."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -41,16 +41,25 @@ class Metrics:
             "Feed and feedback messages that the session could not take",
             registry=self._registry,
         )
+        self.listener_failures = PrometheusCounter(
+            "gateway_listener_failures",
+            "Batches that a listener (live feeds, MQTT feed, counts) lost by an error of its own",
+            ["listener"],
+            registry=self._registry,
+        )
         self._reasons: Counter[tuple[str, str]] = Counter()
 
-    def rejected(self, rejections: Iterable[Rejection]) -> None:
+    def accepted(self, _readings: Readings, /) -> None:
+        """Count nothing: readings are counted in the ledger."""
+
+    def rejected(self, rejections: Sequence[Rejection], /) -> None:
         """Count every reason of a batch's rejections."""
         for rejection in rejections:
             for reason in rejection.reasons:
                 self._reasons[rejection.startup, reason.code.value] += 1
 
     def families(self) -> list[Metric]:
-        """All that this process counts. Reads /proc."""
+        """Return all metrics of this process. Reads /proc."""
         return [*self._registry.collect(), self._reason_metric()]
 
     def _reason_metric(self) -> Metric:
@@ -61,14 +70,14 @@ class Metrics:
 
 
 def exposition(families: Iterable[Metric], ledger: Mapping[str, Counts], gauges: Mapping[str, float]) -> bytes:
-    """The text that Prometheus reads. `gauges` are named values of the whole gateway."""
+    """Return the text that Prometheus reads. `gauges` are named values of the whole gateway."""
     snapshot = CollectorRegistry()
     snapshot.register(_Snapshot([*families, *_ledger_metrics(ledger), *_gauges(gauges)]))
     return generate_latest(snapshot)
 
 
 def by_worker(families: Mapping[int, Iterable[Metric]]) -> list[Metric]:
-    """The families of several workers as one page: each sample says in a label whose it is."""
+    """Return the families of several workers as one page: each sample has its worker as a label."""
     merged: dict[str, Metric] = {}
     for worker, several in families.items():
         for family in several:

@@ -1,4 +1,4 @@
-"""What flows through the gateway. Everything here is immutable and knows nothing of I/O.
+"""Values that flow through the gateway, and the contract of its listeners. Immutable, and free of I/O.
 
 `Message` and `Reading` are made once per message, so they are named tuples: a frozen dataclass of the same
 fields takes three times as long to build (docs/decisions/0002-hot-path-types.md).
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 FieldValue = float | int | bool | str
 
@@ -18,8 +18,8 @@ UNROUTED = "_unrouted"
 
 
 class Publish(Protocol):
-    """One MQTT PUBLISH as it arrived: what the pipeline looks at. A `Message` is one, and so is the MQTT 5 codec's own
-    packet, so that nothing is copied on the way."""
+    """One MQTT PUBLISH as it arrived. A `Message` is one, and so is the MQTT 5 codec's own packet, so that nothing is
+    copied on the way to the pipeline."""
 
     @property
     def topic(self) -> str: ...
@@ -32,7 +32,7 @@ class Publish(Protocol):
 
 
 class Message(NamedTuple):
-    """A PUBLISH of our own making."""
+    """A PUBLISH that the gateway itself makes."""
 
     topic: str
     payload: bytes
@@ -42,11 +42,11 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one read of the socket brought.
+    """The messages of one read of the socket.
 
-    `arrived_ns` (UTC, ns since 1970) is taken once for the batch. `packet_ids` are those of its messages of QoS 1,
-    which wait for an acknowledgement. `connection` counts the connections of the session: packet ids mean something
-    only on the connection that brought them.
+    `arrived_ns` (UTC, ns since 1970) is taken once for the batch. `packet_ids` belong to its messages of QoS 1, which
+    wait for an acknowledgement. `connection` counts the connections of the session: a packet id is valid only on the
+    connection that delivered it.
     """
 
     messages: Sequence[Publish]
@@ -67,7 +67,7 @@ class Reading(NamedTuple):
 
 
 class Code(StrEnum):
-    """Why something was refused: the fixed set that metrics, feedback and docs/device-guide.md share."""
+    """The reasons of rejections: the fixed set that metrics, feedback and docs/device-guide.md share."""
 
     NO_RULE = "no_rule"
     BAD_DEVICE = "bad_device"
@@ -89,7 +89,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing wrong with a message: where, what was expected, what came, and perhaps what to do.
+    """One thing wrong with a message: where, what was expected, what it was, and perhaps what to do.
 
     `where` is `topic`, `payload` or a JSON Pointer (RFC 6901) into the payload.
     """
@@ -105,18 +105,18 @@ class Reason:
         return f"{self.where}: expected {self.expected}; got {self.got}{hint}"
 
     def as_json(self) -> dict[str, str]:
-        """The form of feedback, dead letters and the HTTP API."""
+        """Return the form of feedback, dead letters and the HTTP API."""
         body = {"code": self.code.value, "where": self.where, "expected": self.expected, "got": self.got}
         return body | {"hint": self.hint} if self.hint else body
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A message, or some records of one, refused with every reason.
+    """A message, or some of its records, rejected with every reason.
 
-    `records` are the positions (from 0) of the refused records in the payload's array; empty means the
-    message as a whole. `count` is what the ledger counts: the records, or 1. `cut` bytes are missing at the payload's
-    end: the live feed keeps no more than people look at.
+    `records` are the positions (from 0) of the rejected records in the payload's array; empty means the whole
+    message. `count` is what the ledger counts: the records, or 1. `cut` bytes are missing at the end of the payload:
+    the live feed keeps no more than people look at.
     """
 
     startup: str
@@ -130,16 +130,43 @@ class Rejection:
 
     @property
     def size(self) -> int:
-        """Bytes of the payload as it came."""
+        """Bytes of the payload as it arrived."""
         return len(self.payload) + self.cut
 
     def shortened(self, size: int) -> Rejection:
-        """The same with `size` bytes of its payload at most."""
+        """Return the same rejection with at most `size` bytes of its payload."""
         return replace(self, payload=self.payload[:size], cut=self.size - size) if len(self.payload) > size else self
 
     @property
     def count(self) -> int:
         return len(self.records) or 1
+
+
+Readings = Mapping[str, Sequence[Reading]]
+"""Readings by startup."""
+
+
+class Listener(Protocol):
+    """Hears the outcome of every batch, once it is on disk: each method at most once a batch, never with nothing.
+
+    Calls come from the event loop, between two batches: a listener must not block. Work that takes time belongs in a
+    task of its own (`BackgroundListener`). A listener that raises loses that batch, and disturbs nothing else
+    (`gateway.feeds.fan_out`). Outcomes are not repeated: a crash may cost a listener the last of them.
+    """
+
+    def accepted(self, readings: Readings, /) -> None:
+        """Take the batch's readings: they are in the journal, not yet in the store."""
+
+    def rejected(self, rejections: Sequence[Rejection], /) -> None:
+        """Take the batch's rejections, or what the store refused of earlier readings."""
+
+
+@runtime_checkable
+class BackgroundListener(Listener, Protocol):
+    """A listener with a task of its own."""
+
+    async def run(self) -> None:
+        """Work until cancelled; started again when it ends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ MAX_NS = (1 << 63) - 1
 
 
 def from_number(value: float, unit: str) -> int | None:
-    """ns since 1970 of a count of `s`, `ms`, `us` or `ns`; None where it cannot be a time at all."""
+    """Return the ns since 1970 of a count of `s`, `ms`, `us` or `ns`; None where it cannot be a time at all."""
     if isinstance(value, int):
         time_ns = value * _NS_PER[unit]
     elif abs(value) < 1e20:
@@ -28,7 +28,7 @@ def from_number(value: float, unit: str) -> int | None:
 
 
 def from_rfc3339(text: str) -> int | None:
-    """ns since 1970 of `2026-11-23T08:15:30.123456789+01:00`; None where it is not RFC 3339."""
+    """Return the ns since 1970 of `2026-11-23T08:15:30.123456789+01:00`; None where it is not RFC 3339."""
     match = _RFC3339.fullmatch(text)
     if match is None:
         return None
@@ -43,7 +43,7 @@ def from_rfc3339(text: str) -> int | None:
 
 
 def to_rfc3339(time_ns: int) -> str:
-    """RFC 3339 in UTC, with as many digits as the time has: whole seconds, ms, µs or ns."""
+    """Return RFC 3339 in UTC, with as many digits as the time has: whole seconds, ms, µs or ns."""
     seconds, fraction = divmod(time_ns, NS)
     text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
     digits = f"{fraction:09d}"
@@ -53,7 +53,7 @@ def to_rfc3339(time_ns: int) -> str:
 
 
 def looks_like(value: float, earliest_ns: int, latest_ns: int) -> str | None:
-    """The unit in which `value` would be a time between the two, to tell a device what it probably sent."""
+    """Return the unit in which `value` would be a time between the two: the one that a device probably sent."""
     for unit in _NS_PER:
         time_ns = from_number(value, unit)
         if time_ns is not None and earliest_ns <= time_ns <= latest_ns:

@@ -1,4 +1,4 @@
-"""The topic grammar, once: parse a template, match a topic, make a subscription filter, find overlaps.
+"""The topic grammar: parse a template, match a topic, make a subscription filter, find overlaps.
 
 A template is an MQTT topic name (MQTT 5.0, section 4.7) in which a whole level may be a capture:
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Generic, NamedTuple, TypeVar
 
-from gateway.errors import GatewayError
+from gateway.errors import TemplateInvalid
 
 ROOT = "testbed"
 MAX_TOPIC_BYTES = 65_535
@@ -25,15 +25,6 @@ _DEVICE = re.compile(r"\w[\w.:@-]{0,63}")
 DEVICE_RULE = "1 to 64 letters, digits or _ . : @ - (the first a letter, digit or _)"
 
 T = TypeVar("T")
-
-
-class TemplateError(GatewayError):
-    """A topic template that cannot be used; `expected` and `got` say why."""
-
-    def __init__(self, expected: str, got: str) -> None:
-        self.expected = expected
-        self.got = got
-        super().__init__(f"expected {expected}; got {got}")
 
 
 class Capture(NamedTuple):
@@ -54,27 +45,27 @@ class Template:
         """Parse a template such as `testbed/acme/{device}/climate`.
 
         Raises:
-            TemplateError: not a legal topic, a broken or doubled capture, or no `{device}`.
+            TemplateInvalid: not a valid topic, a broken or repeated capture, or no `{device}`.
         """
         if not text or len(text.encode()) > MAX_TOPIC_BYTES:
-            raise TemplateError(f"a topic of 1 to {MAX_TOPIC_BYTES} bytes", f"{len(text.encode())} bytes")
+            raise TemplateInvalid(f"a topic of 1 to {MAX_TOPIC_BYTES} bytes", f"{len(text.encode())} bytes")
         levels = tuple(_parse_level(level, text) for level in text.split("/"))
         names = [level.name for level in levels if isinstance(level, Capture)]
         if names.count("device") != 1:
-            raise TemplateError("{device} exactly once, so that each message has its device", repr(text))
+            raise TemplateInvalid("{device} exactly once, so that each message has its device", repr(text))
         if doubled := next((name for name in names if names.count(name) > 1), None):
-            raise TemplateError("each captured name once", f"{{{doubled}}} twice in {text!r}")
+            raise TemplateInvalid("each captured name once", f"{{{doubled}}} twice in {text!r}")
         if isinstance(levels[0], Capture):
-            raise TemplateError("a first level that is no capture, or it would take in every other topic", repr(text))
+            raise TemplateInvalid("a literal first level: a capture there would match all topics", repr(text))
         if levels[0] in ("feeds", "feedback") or levels[0].startswith("$"):
-            raise TemplateError(
-                "a topic outside feeds/, feedback/ and $…, which are the gateway's and broker's", repr(text)
+            raise TemplateInvalid(
+                "a topic outside feeds/, feedback/ and $…, which belong to the gateway and the broker", repr(text)
             )
         return cls(text, levels)
 
     @property
     def filter(self) -> str:
-        """The MQTT topic filter that brings every topic of this template."""
+        """MQTT topic filter that matches every topic of this template."""
         return "/".join("+" if isinstance(level, Capture) else level for level in self.levels)
 
     @property
@@ -82,7 +73,7 @@ class Template:
         return tuple(level.name for level in self.levels if isinstance(level, Capture))
 
     def overlaps(self, other: Template) -> bool:
-        """Whether some topic matches both."""
+        """Return whether some topic matches both."""
         return all(
             a is not None and b is not None and (a == b or isinstance(a, Capture) or isinstance(b, Capture))
             for a, b in zip_longest(self.levels, other.levels)
@@ -93,14 +84,14 @@ def _parse_level(level: str, text: str) -> str | Capture:
     if match := _CAPTURE.fullmatch(level):
         return Capture(match[1])
     if "{" in level or "}" in level:
-        raise TemplateError("a capture as a whole level, such as /{device}/", f"{level!r} in {text!r}")
+        raise TemplateInvalid("a capture as a whole level, such as /{device}/", f"{level!r} in {text!r}")
     if set(level) & {"+", "#", "\0"}:
-        raise TemplateError("names and {captures}, no wildcards", f"{level!r} in {text!r}")
+        raise TemplateInvalid("names and {captures}, no wildcards", f"{level!r} in {text!r}")
     return level
 
 
 def subscriptions(templates: Iterable[Template]) -> tuple[str, ...]:
-    """The filters the gateway subscribes to: all of testbed/, and each template outside it.
+    """Return the filters that the gateway subscribes to: all of testbed/, and each template outside it.
 
     They never overlap, so that the broker delivers each message once.
     """
@@ -109,13 +100,13 @@ def subscriptions(templates: Iterable[Template]) -> tuple[str, ...]:
 
 
 def shared(filters: Iterable[str], group: str) -> tuple[str, ...]:
-    """The same filters as a group of sessions subscribes to them: each message goes to one of the group (MQTT 5.0,
-    section 4.8.2)."""
+    """Return the filters of a group of sessions that share the messages: each goes to one of them (MQTT 5.0, section
+    4.8.2)."""
     return tuple(f"$share/{group}/{name}" for name in filters)
 
 
 def device_is_legal(device: str) -> bool:
-    """Whether a name can stand in a topic, a tag, an ACL and a file name alike: see `DEVICE_RULE`."""
+    """Return whether a name is valid in a topic, a tag, an ACL and a file name alike: see `DEVICE_RULE`."""
     return _DEVICE.fullmatch(device) is not None
 
 
@@ -129,7 +120,7 @@ class _Node(Generic[T]):
 
 
 class Router(Generic[T]):
-    """Finds what belongs to a topic, among templates that do not overlap."""
+    """Finds the value of a topic, among templates that do not overlap."""
 
     def __init__(self, routes: Mapping[Template, T]) -> None:
         self._root: _Node[T] = _Node()
@@ -147,7 +138,7 @@ class Router(Generic[T]):
         node.end = (template, value)
 
     def match(self, topic: str) -> tuple[T, dict[str, str]] | None:
-        """The value and the captured names of the one template that matches, or None."""
+        """Return the value and the captured names of the one template that matches, or None."""
         levels = topic.split("/")
         for template, value in self._ends(self._root, levels, 0):
             captured = zip(template.levels, levels, strict=True)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from gateway.api.auth import Tokens
 from gateway.api.server import HttpServer
 from gateway.config import load
 from gateway.errors import StateUnavailable
-from gateway.model import Counts
+from gateway.model import Counts, Listener
 from gateway.runtime.gateway import Gateway
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME
@@ -77,7 +77,7 @@ class Running:
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20)
 
     async def counts(self, startup: str = "acme") -> Counts:
-        return (await self.gateway.engine.database.read(ledger.balance)).get(startup, Counts())
+        return (await self.gateway.engine.state.database.read(ledger.balance)).get(startup, Counts())
 
     async def stored(self, records: int, startup: str = "acme", within: float = 20) -> Counts:
         """Wait until so many records are in the store."""
@@ -90,11 +90,13 @@ class Running:
 
 
 @asynccontextmanager
-async def running(config: Path, *, connected: bool = True, reloads: bool = False) -> AsyncIterator[Running]:
+async def running(
+    config: Path, *, connected: bool = True, reloads: bool = False, listeners: Sequence[Listener] = ()
+) -> AsyncIterator[Running]:
     """Run the gateway of a configuration until the block ends, then stop it as SIGTERM would."""
     directory = config if reloads else None
     loaded = await asyncio.to_thread(load, config)
-    gateway = await asyncio.to_thread(Gateway, loaded, Tokens(dict(TOKENS), OPERATOR), directory)
+    gateway = await asyncio.to_thread(Gateway, loaded, Tokens(dict(TOKENS), OPERATOR), directory, listeners)
     server: asyncio.Future[HttpServer] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(gateway.run(server.set_result))
     await asyncio.wait((task, server), return_when=asyncio.FIRST_COMPLETED)

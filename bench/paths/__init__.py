@@ -1,1 +1,1 @@
-"""The named paths: each measures one way through the gateway."""
+"""Named paths, each of which measures one way through the gateway."""

@@ -16,12 +16,12 @@ from bench.rig import Meter, Site
 from bench.stats import median, rate
 
 READINGS_A_SECOND = 100_000
-"""For how many readings of the journal `--seconds` stands."""
+"""Readings of the journal for each of `--seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """One journal, emptied. `cpu` is CPU-seconds by process; `whole`: balanced, and all of it is in the store."""
+    """Drain of one journal. `cpu` is CPU-seconds by process; `whole`: balanced, and all of it is in the store."""
 
     readings: int
     rate: float
@@ -30,7 +30,7 @@ class Drained:
 
 
 async def run(options: Options) -> Report:
-    """Both stores in turns."""
+    """Measure both stores in turns."""
     kinds: tuple[StoreKind, ...] = get_args(StoreKind)
     runs: dict[StoreKind, list[Drained]] = {kind: [] for kind in kinds}
     with progress("drain", options.rounds * len(kinds)) as advance:
@@ -69,14 +69,14 @@ async def _fill(options: Options, site: Site) -> None:
 
 
 async def _emptied(gateway: Gateway, pids: dict[str, int]) -> tuple[int, float, dict[str, float]]:
-    """From the first look that finds something stored to the one that finds all: readings, rate, CPU-seconds."""
+    """Measure from the first look that finds something stored to the one that finds all: readings, rate, CPU."""
     accepted = gateway.count("accepted")
     await gateway.until("stored", 1)
     meter = Meter({"gateway": gateway.pid, **pids})
     start_ns, before = time.monotonic_ns(), gateway.count("stored")
     end_ns = await gateway.until("stored + refused", accepted)
     if accepted == before:
-        raise BenchError(f"drain: {accepted:,} readings were stored before the first look; ask for more --seconds")
+        raise BenchError(f"drain: {accepted:,} readings were stored before the first look; use more --seconds")
     return accepted - before, rate(accepted - before, start_ns, end_ns), meter.cpu()
 
 
@@ -94,7 +94,7 @@ def _figures(several: list[Drained]) -> dict[str, object]:
 
 
 def _cpu_us(several: list[Drained]) -> dict[str, float]:
-    """CPU of each process per reading, in µs: the median."""
+    """Return the median CPU of each process per reading, in µs."""
     processes = several[0].cpu
     return {name: round(median(one.cpu[name] * 1e6 / one.readings for one in several), 3) for name in processes}
 
@@ -102,6 +102,6 @@ def _cpu_us(several: list[Drained]) -> dict[str, float]:
 def _rows(kind: StoreKind, several: list[Drained]) -> list[Row]:
     return [
         Row(f"{kind}: journal to store", formatting.per_second(median(one.rate for one in several), "readings")),
-        Row(f"{kind}: readings a CPU-second", f"{median(map(_per_cpu_second, several)):,.0f}"),
+        Row(f"{kind}: readings per CPU-second", f"{median(map(_per_cpu_second, several)):,.0f}"),
         *(Row(f"{kind}: CPU of a reading, {name}", formatting.micros(us)) for name, us in _cpu_us(several).items()),
     ]

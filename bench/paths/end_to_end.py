@@ -1,4 +1,4 @@
-"""`end-to-end`: publish to stored, at a share of the ceiling, for as long as asked."""
+"""`end-to-end`: publish to stored, at a share of the ceiling, for as long as requested."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.stats import median, ratio
 
 CEILING_SECONDS = 5.0
 KEEPS_UP_WITHIN = 1.0
-"""Seconds after the last message was meant to be sent. Who is further behind then does not sustain the rate."""
+"""Seconds after the last message was due. A gateway that is further behind does not sustain the rate."""
 
 
 async def run(options: Options) -> Report:
-    """The ceiling, then the gateway at a share of it, in turns."""
+    """Measure the ceiling, then the gateway at a share of it, in turns."""
     ceilings, runs = [], []
     short = options.but(seconds=min(options.seconds, CEILING_SECONDS), messages=None)
     with progress(f"end-to-end, {options.store}", 2 * options.rounds) as advance:
@@ -65,26 +65,26 @@ def _report(options: Options, ceilings: list[Run], runs: list[Run]) -> Report:
 def _share_row(options: Options, runs: list[Run], ceilings: list[Run]) -> Row:
     reached = ratio([run.rate for run in runs], [run.rate for run in ceilings])
     keeps_up = all(map(sustained, runs))
-    told = f"{formatting.percent(reached)}, {'sustained' if keeps_up else 'NOT sustained'}"
-    return Row(f"of the ceiling, for {options.seconds:g} s", told, formatting.percent(options.share), keeps_up)
+    shown = f"{formatting.percent(reached)}, {'sustained' if keeps_up else 'NOT sustained'}"
+    return Row(f"of the ceiling, for {options.seconds:g} s", shown, formatting.percent(options.share), keeps_up)
 
 
 def whole(runs: list[Run]) -> bool:
-    """Whether every ledger balances, and everything that was sent is in the store."""
+    """Return whether every ledger balances, and everything that was sent is in the store."""
     return all(run.more["whole"] for run in runs)
 
 
 def behind(run: Run) -> float:
-    """Seconds from when the last message was meant to be sent to when all were stored."""
+    """Return the seconds from when the last message was due to when all were stored."""
     return run.messages / run.rate - run.messages / float(run.load["rate"])
 
 
 def sustained(run: Run) -> bool:
-    """Whether the gateway kept up with the rate to the end."""
+    """Return whether the gateway kept up with the rate to the end."""
     return behind(run) <= KEEPS_UP_WITHIN
 
 
 def greatest_backlog(run: Run) -> int:
-    """The most messages that were meant to be sent and not yet stored, at a sample."""
+    """Return the most messages at a sample that were due and not yet stored."""
     lags = (min(at * run.load["rate"], run.messages) - went for at, _, went in run.more["backlog"])
     return max(map(round, lags), default=0)

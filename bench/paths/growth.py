@@ -32,7 +32,7 @@ Pair = tuple[Run, Run]
 
 
 async def run(options: Options) -> Report:
-    """Base, point, base, point, …"""
+    """Measure the base and each point in turns: base, point, base, point, …"""
     pairs: dict[str, list[Pair]] = {name: [] for name in POINTS}
     with progress("growth", 2 * options.rounds * len(POINTS)) as advance:
         for _ in range(options.rounds):
@@ -44,7 +44,7 @@ async def run(options: Options) -> Report:
     figures = {name: _figures(several, options.shape.but(**POINTS[name])) for name, several in pairs.items()}
     whole = all(run.more["balanced"] and not run.more["rejected"] for pair in _flat(pairs) for run in pair)
     base_us = median(base.cpu_us("gateway") for base, _ in _flat(pairs))
-    told = {"path": "growth", "base": options.shape.as_json(), "base_cpu_us_per_message": round(base_us, 3)}
+    head = {"path": "growth", "base": options.shape.as_json(), "base_cpu_us_per_message": round(base_us, 3)}
     rows = [Row("base: CPU of a message", formatting.micros(base_us))]
     rows += [_row(name, one) for name, one in figures.items()]
     measurements = [
@@ -52,11 +52,11 @@ async def run(options: Options) -> Report:
         for name, several in pairs.items()
         for base, run in several
     ]
-    return Report({**told, "balanced": whole, "points": figures}, rows, measurements, whole)
+    return Report({**head, "balanced": whole, "points": figures}, rows, measurements, whole)
 
 
 async def _ingest(options: Options, shape: Shape) -> Run:
-    """Fewer messages of a shape whose messages are heavy, so that each takes about the same time."""
+    """Return fewer messages for a shape with heavy messages, so that each takes about the same time."""
     weight = max(1.0, shape.readings / 4, len(shape.body(0)) / 1024, shape.fields / 8)
     messages = max(1000, int((options.messages or MESSAGES) / weight))
     return await rig.ingest(options.but(shape=shape), {"messages": messages})
@@ -81,8 +81,8 @@ def _figures(several: list[Pair], shape: Shape) -> dict[str, Any]:
 
 def _row(name: str, figures: dict[str, Any]) -> Row:
     grown, per_reading = figures["cpu_per_message_ratio"], figures["cpu_per_reading_ratio"]
-    of_reading = "" if grown == per_reading else f" ({formatting.times(per_reading)} a reading)"
-    told = f"{formatting.times(grown)}{of_reading}"
+    of_reading = "" if grown == per_reading else f" ({formatting.times(per_reading)} per reading)"
+    shown = f"{formatting.times(grown)}{of_reading}"
     if name in LIMITED:
-        return Row(name, told, f"at most {formatting.times(LIMIT)}", grown <= LIMIT)
-    return Row(name, told)
+        return Row(name, shown, f"at most {formatting.times(LIMIT)}", grown <= LIMIT)
+    return Row(name, shown)

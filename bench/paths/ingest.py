@@ -1,4 +1,4 @@
-"""`ceiling` and `ingest`: what the broker can deliver, and what the gateway takes of it, broker to fsynced journal."""
+"""`ceiling` and `ingest`: what the broker can deliver, and the gateway's share of it, broker to fsynced journal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.stats import median, ratio
 
 
 async def ceiling(options: Options) -> Report:
-    """A bare subscriber: it decodes nothing and acknowledges."""
+    """Measure a bare subscriber, which decodes nothing and acknowledges."""
     runs = []
     with progress("ceiling", options.rounds) as advance:
         for _ in range(options.rounds):
@@ -31,7 +31,7 @@ async def ceiling(options: Options) -> Report:
 
 
 async def ingest(options: Options) -> Report:
-    """The ceiling and the gateway in turns."""
+    """Measure the ceiling and the gateway in turns."""
     ceilings, runs = [], []
     with progress("ingest", 2 * options.rounds) as advance:
         for _ in range(options.rounds):
@@ -70,17 +70,17 @@ def _ingest_rows(figures: dict[str, float]) -> list[Row]:
         Row("ceiling: bare subscriber", formatting.per_second(figures["ceiling_rate"], "msg")),
         Row("broker to fsynced journal", formatting.per_second(figures["rate"], "msg")),
         Row("of the ceiling", formatting.percent(figures["ratio"]), "90%", figures["ratio"] >= 0.9),
-        Row("messages a CPU-second", f"{fast:,.0f}", "100,000", fast >= 100_000),
+        Row("messages per CPU-second", f"{fast:,.0f}", "100,000", fast >= 100_000),
         Row("journal", f"{figures['journal_bytes_per_reading']} bytes/reading"),
         Row("ledger balanced", formatting.yes(bool(figures["balanced"])), "yes", bool(figures["balanced"])),
     ]
 
 
 def cpu_us(runs: list[Run]) -> dict[str, float]:
-    """CPU of each process per message, in µs: the median of the runs."""
+    """Return the median CPU of each process per message, in µs."""
     return {process: round(median(run.cpu_us(process) for run in runs), 3) for process in runs[0].cpu}
 
 
 def cpu_rows(runs: list[Run]) -> list[Row]:
-    """The same, as rows."""
+    """Return the same as rows."""
     return [Row(f"CPU of a message: {process}", formatting.micros(value)) for process, value in cpu_us(runs).items()]

@@ -1,4 +1,4 @@
-"""`latency` and `feed`: how long a message takes to the store, and to a listener, at shares of the sustained rate."""
+"""`latency` and `feed`: the time of a message to the store, and to a listener, at shares of the sustained rate."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SHARES = (0.5, 0.8)
 WITHIN_MS = {"latency": 1000.0, "feed": 50.0}
 
 Watched = Callable[[Options, StoreKind, dict[str, Any]], Awaitable[tuple[float, dict[str, Any]]]]
-"""Runs one load; the rate that was reached, and what the watcher saw."""
+"""Runs a load, and returns the rate reached and what the watcher saw."""
 
 
 async def latency(options: Options) -> Report:
-    """Publish to stored, by probes beside the load."""
+    """Measure publish to stored, by probes beside the load."""
     return await _at_shares("latency", options, _probed)
 
 
 async def feed(options: Options) -> Report:
-    """Publish to a listener of one startup, over Server-Sent Events."""
+    """Measure publish to a listener of one startup, over Server-Sent Events."""
     return await _at_shares("feed", options, _listened)
 
 
@@ -56,10 +56,10 @@ def _report(path: str, options: Options, sustained: float, seen: dict[float, lis
         within = WITHIN_MS[path] if share == min(SHARES) else None
         rows += _rows(formatting.percent(share), figures, within)
     missed = sum(one.get("lost", 0) + one.get("missed", 0) for several in seen.values() for one in several)
-    told = {"path": path, "store": options.store, "sustained_rate": round(sustained), "missed": missed}
+    head = {"path": path, "store": options.store, "sustained_rate": round(sustained), "missed": missed}
     rows.append(Row("messages missed", f"{missed:,}", "0", missed == 0))
     measurements = [{"share": share, **one} for share, several in seen.items() for one in several]
-    return Report({**told, "at": shares}, rows, measurements, missed == 0)
+    return Report({**head, "at": shares}, rows, measurements, missed == 0)
 
 
 def _rows(share: str, figures: dict[str, float], within: float | None) -> list[Row]:
@@ -73,7 +73,7 @@ def _rows(share: str, figures: dict[str, float], within: float | None) -> list[R
 
 
 async def _probed(options: Options, kind: StoreKind, asked: dict[str, Any]) -> tuple[float, dict[str, Any]]:
-    """With probes in the store."""
+    """Run a load with probes in the store."""
     async with rig.site(options, kind) as site, Helper("load", options.load(site.broker.port)) as load:
         assert site.store is not None
         warm = await rig.phase(site, load, site.broker, options.warm_up(), 0)
@@ -89,7 +89,7 @@ async def _probed(options: Options, kind: StoreKind, asked: dict[str, Any]) -> t
 
 
 async def _listened(options: Options, kind: StoreKind, asked: dict[str, Any]) -> tuple[float, dict[str, Any]]:
-    """With a listener."""
+    """Run a load with a listener."""
     async with rig.site(options, kind) as site, Helper("load", options.load(site.broker.port)) as load:
         warm = await rig.phase(site, load, site.broker, options.warm_up(), 0)
         async with Helper("listener", _listener(site)) as listener:
@@ -100,7 +100,7 @@ async def _listened(options: Options, kind: StoreKind, asked: dict[str, Any]) ->
 
 
 def _late(run: Run) -> dict[str, float]:
-    """The share of messages that left more than 10 ms late; the closed loop knows no late."""
+    """Return the share of messages sent more than 10 ms late; in the closed loop none is late."""
     return {"load_late_share": run.load.get("late_share", 0.0)}
 
 

@@ -1,4 +1,4 @@
-"""`load`: the generator against a sink that just acknowledges: how fast it could send."""
+"""`load`: the generator with a sink that only acknowledges: how fast it could send."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bench.stats import median, rate
 from tests.servers import free_port
 
 SENT_A_SECOND = 5_000_000
-"""A guess, for how many messages `--seconds` stands."""
+"""An estimate of the messages in each of `--seconds`."""
 
 
 async def run(options: Options) -> Report:
-    """Messages a second into the sink, and the generator's CPU for a message."""
+    """Measure messages per second into the sink, and the generator's CPU per message."""
     rates, cpu = [], []
     with progress("load", options.rounds) as advance:
         for _ in range(options.rounds):
@@ -36,7 +36,7 @@ async def run(options: Options) -> Report:
 
 
 async def _into_sink(options: Options) -> tuple[int, float, float]:
-    """Messages, seconds, and CPU-seconds of the generator."""
+    """Return messages, seconds, and CPU-seconds of the generator."""
     messages = options.messages or int(options.seconds * SENT_A_SECOND)
     spec = options.but(connections=1).load(free_port())
     async with Helper("sink", spec), Helper("load", spec) as load:

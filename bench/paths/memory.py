@@ -11,13 +11,13 @@ MESSAGES = 10_000_000
 SLICES = 100
 SHARES = (0.1, 0.5, 1.0)
 FLAT = 1.1
-"""At the end it may be this many times what it was after a tenth."""
+"""Maximum ratio of the memory at the end to that after a tenth."""
 
 MOST_MIB = 200.0
 
 
 async def run(options: Options) -> Report:
-    """Slice after slice; the next is sent when all of the last is stored, so that the broker keeps none."""
+    """Send slice after slice; each waits until the last is stored, so that the broker keeps none."""
     messages = options.messages or MESSAGES
     size = max(1, messages // SLICES)
     resident: list[dict[str, float]] = []

@@ -1,4 +1,4 @@
-"""`peers`: the gateway and what others would use, one after the other, publish to stored in the same influxd."""
+"""`peers`: the gateway and alternatives to it, one after the other, publish to stored in the same influxd."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ AT_MOST = {"plain script": 1 / 8, "telegraf": 1 / 2}
 
 
 async def run(options: Options) -> Report:
-    """The gateway, a peer, the gateway, the next peer, …: each ratio is of two runs side by side."""
+    """Measure the gateway, a peer, the gateway, the next peer, …: each ratio is of two runs side by side."""
     if options.shape != Shape(startups=options.shape.startups, devices=options.shape.devices, payload=60):
-        raise BenchError("peers: they are written for 2 fields, 1 reading and 60 bytes; leave those options out")
+        raise BenchError("peers: they are written for 2 fields, 1 reading and 60 bytes; omit those options")
     asked = {"messages": options.messages or MESSAGES}
     installed = [peer for peer in PEERS if peer.found()]
     skipped = [peer.name for peer in PEERS if peer not in installed]
     for name in skipped:
-        Console(stderr=True).print(f"skipped: {name} is not installed; bench/README.md says where it is sought")
+        Console(stderr=True).print(f"skipped: {name} is not installed; bench/README.md says where it is searched for")
     pairs: dict[str, list[tuple[Run, Run]]] = {peer.name: [] for peer in installed}
     with progress("peers", 2 * options.rounds * len(installed)) as advance:
         for _ in range(options.rounds):

@@ -27,20 +27,20 @@ ROW = b'{"time":'
 
 
 async def run(options: Options) -> Report:
-    """The same kind of query again and again, each time for another day."""
+    """Repeat the same kind of query, each time for another day."""
     shape = Shape(startups=1, devices=DEVICES)
     with progress("query, data set", options.readings_stored // 1_000_000 or 1) as advance:
-        told = 0
+        shown = 0
 
         def made(readings: int) -> None:
-            nonlocal told
-            if readings >= told:
-                told += 1_000_000
+            nonlocal shown
+            if readings >= shown:
+                shown += 1_000_000
                 advance(f"{readings:,} readings")
 
         stored = await data_set(options.readings_stored, shape.slug(0), made)
     if not stored.days:
-        raise BenchError("query: expected readings of a day at least: 60,000")
+        raise BenchError("query: expected at least the readings of a day, 60,000")
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(rig.mosquitto())
         directory = await stack.enter_async_context(rig.scratch())
@@ -55,7 +55,7 @@ async def run(options: Options) -> Report:
 
 
 async def _ask(gateway: Gateway, shape: Shape, stored: DataSet, number: int, advance: Advance) -> dict[str, float]:
-    """One query on a connection of its own: rows, and ms to the first byte, the first row, and the end of the body."""
+    """Run a query on a new connection. Return rows, and ms to the first byte, the first row and the end."""
     day = number * 7 % stored.days
     advance(f"day {day + 1} of {stored.days}")
     start_ns = START_NS + day * DAY_NS

@@ -1,1 +1,1 @@
-"""What others would use in the gateway's place, on the same broker and the same InfluxDB."""
+"""Alternatives to the gateway, on the same broker and the same InfluxDB."""

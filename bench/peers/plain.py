@@ -1,4 +1,4 @@
-"""MQTT to InfluxDB as one would write it on an afternoon: aiomqtt, pydantic, influxdb-client's Point.
+"""A script from MQTT to InfluxDB, as written in an afternoon: aiomqtt, pydantic, influxdb-client's Point.
 
 python bench/peers/plain.py BROKER_PORT INFLUXDB_URL ORG TOKEN BUCKET
 """

@@ -1,4 +1,4 @@
-"""The peers as subjects: found, started, and asked by counting what is in the InfluxDB that they write to."""
+"""Peers as subjects: found, started, and measured by counting what is in the InfluxDB that they write to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 DATABASE = "telemetry"
 LOOK = 0.25
 GIVE_UP = 15.0
-"""Seconds without a new point, after which what is missing counts as lost."""
+"""Seconds without a new point after which missing ones count as lost."""
 
 
 class Peer(ABC):
@@ -42,11 +42,11 @@ class Peer(ABC):
     @classmethod
     @abstractmethod
     def found(cls) -> str | None:
-        """The program's path, where it is installed."""
+        """Return the program's path, if it is installed."""
 
     @abstractmethod
     def prepare(self) -> tuple[list[str], dict[str, str]]:
-        """Write what it needs; its arguments, and more of an environment."""
+        """Write its files. Return its arguments, and additions to its environment."""
 
     @property
     def pids(self) -> dict[str, int]:
@@ -59,7 +59,7 @@ class Peer(ABC):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run until the block ends; it has subscribed when that begins."""
+        """Run until the block ends; it has subscribed when the block begins."""
         arguments, environment = self.prepare()
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -71,7 +71,7 @@ class Peer(ABC):
             await end(self._process)
 
     async def took(self, messages: int) -> int:
-        """Wait until so many points are stored, or no more come; when the last one did, in ns of CLOCK_MONOTONIC."""
+        """Wait until so many points are stored, or no more arrive. Return when, in ns of CLOCK_MONOTONIC."""
         last_ns = time.monotonic_ns()
         while self.stored < messages and time.monotonic_ns() - last_ns < GIVE_UP * 1e9:
             await asyncio.sleep(LOOK)
@@ -138,5 +138,5 @@ PEERS: tuple[type[Peer], ...] = (Plain, Telegraf, NodeRed)
 
 
 async def subscribed(broker: Mosquitto) -> None:
-    """Wait until somebody has subscribed at the broker, as it says itself."""
+    """Wait until the broker's log has a subscription."""
     await eventually(lambda: FILTER in broker.log, within=60, every=0.1, says="the peer has subscribed")

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the one account of the simulated devices (profile `demo`). It may publish for all three sample startups, which
-# no real account may: a real device has an account of its own (`gateway devices add`). Can be run again at any time.
+# Creates the account of the simulated devices (profile `demo`). It may publish for all three sample startups, which no
+# real account may: a real device has its own account (`gateway devices add`). Safe to run again.
 set -eu
 host=${MQTT_HOST:-mosquitto}
 port=${MQTT_PORT:-1884}
@@ -15,7 +15,7 @@ mkdir "$home/.config"
 # passwords by file and by standard input, because `ps` shows arguments
 printf -- '-h %s\n-p %s\n-u admin\n-P %s\n' "$host" "$port" "$admin" >"$home/.config/mosquitto_ctrl"
 
-dynsec() { # what is there already is told on standard error and is no failure
+dynsec() { # what already exists is reported on standard error and is not a failure
     HOME="$home" mosquitto_ctrl dynsec "$@" >/dev/null
 }
 twice() {
@@ -31,4 +31,4 @@ done
 twice | dynsec createClient $name
 twice | dynsec setClientPassword $name
 dynsec addClientRole $name $name
-echo "the account $name is there"
+echo "the account $name exists"

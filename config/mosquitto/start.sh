@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts Mosquitto. At its very first start it makes the dynamic security plugin's file, with one account: the admin.
+# Starts Mosquitto. At the very first start it creates the dynamic security plugin's file, with one account: the admin.
 set -eu
 security=${SECURITY_FILE:-/mosquitto/data/dynamic-security.json}
 conf=${CONF_FILE:-/mosquitto/config/mosquitto.conf}

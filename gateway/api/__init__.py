@@ -1,3 +1,3 @@
-"""The HTTP API. In: requests with a bearer token. Out: JSON, CSV, NDJSON and live events of one startup; metrics and
-probes. One file of routes a subject.
+"""HTTP API. In: requests with a bearer token. Out: JSON, CSV, NDJSON and live events of one startup; metrics and
+probes. Each subject has one file of routes.
 """

@@ -1,4 +1,4 @@
-"""Who may ask: decided once, by the bearer token, for every route (RFC 6750)."""
+"""Access: decided once, by the bearer token, for every route (RFC 6750)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from gateway.api.auth import Principal
-from gateway.api.problems import ProblemError
 from gateway.api.services import Services
 from gateway.config import Startup
+from gateway.errors import RequestRefused
 
 _bearer = HTTPBearer(auto_error=False, description="the startup's API token, or an operator's")
 
@@ -22,10 +22,10 @@ def services_of(request: Request) -> Services:
 
 
 def _principal(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Principal:
-    principal = services_of(request).tokens.who(given.credentials) if given else None
+    principal = services_of(request).tokens.principal(given.credentials) if given else None
     if principal is None:
         got = "an unknown token" if given else "none"
-        raise ProblemError(
+        raise RequestRefused(
             401,
             f"expected the header `Authorization: Bearer TOKEN` with a token of this test bed; got {got}",
             {"WWW-Authenticate": "Bearer"},
@@ -34,14 +34,19 @@ def _principal(request: Request, given: Annotated[HTTPAuthorizationCredentials |
 
 
 def allowed(services: Services, principal: Principal, startup: str) -> Startup:
+    """Return a startup that a principal may see.
+
+    Raises:
+        RequestRefused: 403 if it may not, 404 if there is no such startup.
+    """
     if not principal.may_see(startup):
-        raise ProblemError(403, f"this token is {principal.startup}'s; it may not see {startup!r}")
+        raise RequestRefused(403, f"this token is {principal.startup}'s; it may not see {startup!r}")
     found = services.config.by_slug.get(startup)
     if found is None:
         known = ", ".join(services.config.by_slug)
-        raise ProblemError(404, f"there is no startup {startup!r}; there are: {known}")
+        raise RequestRefused(404, f"there is no startup {startup!r}; there are: {known}")
     if found.has_ended(time.time_ns()) and not principal.is_operator:
-        raise ProblemError(403, f"the programme of {startup} ended on {found.until}; ask the operators for its data")
+        raise RequestRefused(403, f"the programme of {startup} ended on {found.until}; ask the operators for its data")
     return found
 
 
@@ -51,10 +56,10 @@ def _startup(request: Request, startup: str, principal: Annotated[Principal, Dep
 
 def _operator(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
     if not principal.is_operator:
-        raise ProblemError(403, f"this token is {principal.startup}'s; an operator's is needed")
+        raise RequestRefused(403, f"this token is {principal.startup}'s; an operator's is required")
     return principal
 
 
-Parts = Annotated[Services, Depends(services_of)]
-Asked = Annotated[Startup, Depends(_startup)]
+CurrentServices = Annotated[Services, Depends(services_of)]
+PermittedStartup = Annotated[Startup, Depends(_startup)]
 Operator = Annotated[Principal, Depends(_operator)]

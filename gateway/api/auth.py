@@ -1,4 +1,4 @@
-"""Who asks: an operator, or one startup. Bearer tokens (RFC 6750), compared in constant time."""
+"""Bearer tokens (RFC 6750) of operators and startups, compared in constant time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.config.credentials import operator_token, startup_token, token_vari
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whose token it was. `startup` is None for an operator, who may see everything."""
+    """Owner of a token. `startup` is None for an operator, who may see everything."""
 
     startup: str | None
 
@@ -26,7 +26,7 @@ class Principal:
 
 
 class Tokens:
-    """All tokens, kept as SHA-256 so that no plain one lies around in memory."""
+    """All tokens, kept as SHA-256, so that no plain one stays in memory."""
 
     def __init__(
         self, startups: Mapping[str, str], operator: str | None, hashed: Mapping[str, str] | None = None
@@ -38,10 +38,10 @@ class Tokens:
 
     @classmethod
     def of(cls, config: Config) -> Tokens:
-        """The tokens that the configuration and the environment name.
+        """Return the tokens that the configuration and the environment name.
 
         Raises:
-            SecretMissing: a file is named that cannot be read.
+            SecretMissing: a file that is named cannot be read.
         """
         found = {startup.slug: startup_token(startup) for startup in config.startups}
         hashed = {startup.slug: startup.token_sha256 for startup in config.startups if startup.token_sha256}
@@ -49,7 +49,7 @@ class Tokens:
         return cls(plain, operator_token(config.settings), hashed)
 
     def missing(self, config: Config) -> list[str]:
-        """Who has no token, and how to give one, in words."""
+        """List those who have no token, each with how to give it one."""
         known = {principal.startup for _, principal in self._known}
         problems = [
             f"startup {startup.slug} has no API token: set token_sha256 or token_file in its file, or "
@@ -61,8 +61,11 @@ class Tokens:
             problems.append("operators have no API token: set http.operator_token_file, or GATEWAY_OPERATOR_TOKEN")
         return problems
 
-    def who(self, token: str) -> Principal | None:
-        """Whose token it is. Every known one is compared, so that the time tells nothing."""
+    def principal(self, token: str) -> Principal | None:
+        """Return the owner of a token; None if it is unknown.
+
+        Every known token is compared, so that the time reveals nothing.
+        """
         digest = _digest(token)
         found = None
         for known, principal in self._known:
@@ -72,7 +75,7 @@ class Tokens:
 
 
 def token_hash(token: str) -> str:
-    """What `token_sha256` in a startup's file holds."""
+    """Return what `token_sha256` in a startup's file holds."""
     return _digest(token).hex()
 
 

@@ -1,6 +1,6 @@
-"""History over HTTP: the range that was asked for, and its rows as JSON, CSV or NDJSON, streamed.
+"""History over HTTP: the rows of a range as JSON, CSV or NDJSON, streamed.
 
-Whatever the range, one chunk of rows is in memory at a time, on the way from the store to the socket.
+Whatever the range, one chunk of rows is in memory at a time, on its way from the store to the socket.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_json
 
 from gateway import timestamps
-from gateway.api.access import Asked, Parts
-from gateway.api.problems import ProblemError
+from gateway.api.access import CurrentServices, PermittedStartup
 from gateway.config import Startup
 from gateway.config.notations import parse_duration
-from gateway.errors import UnknownMeasurement
+from gateway.errors import MeasurementUnknown, RequestRefused
 from gateway.stores.contract import Query, Row, Store
 from gateway.stores.tabular import columns, csv_lines, csv_table
 
@@ -34,7 +33,7 @@ _RELATIVE = re.compile(r"-(\S+)")
 
 
 class HistoryParameters(BaseModel):
-    """What `…/telemetry` takes. Times are RFC 3339, or a duration before now such as `-6h`."""
+    """Parameters of `…/telemetry`. Times are RFC 3339, or a duration before now such as `-6h`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,26 +47,26 @@ class HistoryParameters(BaseModel):
         int | None,
         Parameter(
             ge=1,
-            description=f"rows at most; JSON answers hold {MAX_ROWS:,} at most, CSV and NDJSON as many as there are",
+            description=f"maximum number of rows; JSON holds {MAX_ROWS:,} at most, CSV and NDJSON have no maximum",
         ),
     ] = None
 
     def query(self) -> Query:
-        """The range as the store takes it.
+        """Return the range as the store takes it.
 
         Raises:
-            ProblemError: 422 where a time or duration cannot be read, or the range is empty.
+            RequestRefused: 422 if a time or duration is invalid, or the range is empty.
         """
         now_ns = time.time_ns()
         start_ns, stop_ns = _time("start", self.start, now_ns), _time("stop", self.stop, now_ns)
         if start_ns >= stop_ns:
-            raise ProblemError(422, f"start: expected a time before stop; got {self.start} and {self.stop}")
+            raise RequestRefused(422, f"start: expected a time before stop; got {self.start} and {self.stop}")
         every_ns = _window(self.every) if self.every else None
         return Query(self.measurement, start_ns, stop_ns, self.device, every_ns)
 
 
 def _time(name: str, text: str, now_ns: int) -> int:
-    # In a query string an unescaped + is a space: take it as the + of an offset.
+    # In a query string an unescaped + is a space: read it as the + of an offset.
     time_ns = timestamps.from_rfc3339(text.replace(" ", "+") if "T" in text else text)
     if time_ns is None and (match := _RELATIVE.fullmatch(text)):
         try:
@@ -75,7 +74,7 @@ def _time(name: str, text: str, now_ns: int) -> int:
         except ValueError:
             time_ns = None
     if time_ns is None or abs(time_ns) > timestamps.MAX_NS:
-        raise ProblemError(
+        raise RequestRefused(
             422,
             f"{name}: expected RFC 3339 such as 2026-11-23T08:00:00Z, or a duration before now "
             f"such as -6h; got {text!r}",
@@ -89,25 +88,27 @@ def _window(text: str) -> int:
     except ValueError:
         every_ns = 0
     if every_ns <= 0:
-        raise ProblemError(422, f"every: expected a duration above 0 such as 30s or 5m, at most 100y; got {text!r}")
+        raise RequestRefused(422, f"every: expected a duration above 0 such as 30s or 5m, at most 100y; got {text!r}")
     return every_ns
 
 
 async def known_measurement(startup: Startup, store: Store, measurement: str) -> None:
-    """Raises:
-    UnknownMeasurement: neither a rule nor the store knows it; the error lists what there is.
+    """Check that a rule or the store knows a measurement.
+
+    Raises:
+        MeasurementUnknown: neither does; the error lists those that exist.
     """
     if measurement not in startup.topics:
         stored = await store.measurements(startup.slug)
         if measurement not in stored:
-            raise UnknownMeasurement(measurement, sorted({*startup.topics, *stored}))
+            raise MeasurementUnknown(measurement, sorted({*startup.topics, *stored}))
 
 
 async def stream(startup: Startup, store: Store, parameters: HistoryParameters, query: Query) -> AsyncIterator[bytes]:
-    """The body of the answer, piece by piece.
+    """Return the body of the answer, piece by piece.
 
     Raises:
-        StoreUnavailable: the store cannot be read; an answer that has begun could not tell it any more.
+        StoreUnavailable: the store cannot be read; once the answer has begun, it could no longer be reported.
     """
     limit = parameters.limit
     if parameters.format == "json":
@@ -123,7 +124,7 @@ async def stream(startup: Startup, store: Store, parameters: HistoryParameters, 
 
 
 async def _begun(chunks: AsyncIterator[list[Row]]) -> AsyncIterator[list[Row]]:
-    """The same chunks, of which the first has been read."""
+    """Read the first chunk, and return all of them."""
     nothing: list[Row] = []
     first = await anext(chunks, nothing)
 
@@ -184,7 +185,7 @@ def _row(row: Row) -> dict[str, object]:
 
 @router.get("/startups/{startup}/telemetry", summary="History, downsampled if asked, as JSON, CSV or NDJSON")
 async def telemetry(
-    startup: Asked, services: Parts, parameters: Annotated[HistoryParameters, Parameter()]
+    startup: PermittedStartup, services: CurrentServices, parameters: Annotated[HistoryParameters, Parameter()]
 ) -> StreamingResponse:
     query = parameters.query()
     await known_measurement(startup, services.store, query.measurement)

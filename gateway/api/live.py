@@ -1,10 +1,10 @@
-"""The live feed as Server-Sent Events (WHATWG HTML, section 9.2) and over a WebSocket: the same events.
+"""Live feed as Server-Sent Events (WHATWG HTML, section 9.2) and over a WebSocket: the same events.
 
     id: 1763900000000001
     event: reading
     data: {"startup":"acme","device":"th-1",...}
 
-`event: missed` says how many events were lost to a listener that was too slow, or was away for too long.
+`event: missed` says how many events a listener lost because it was too slow, or away for too long.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from fastapi import APIRouter, Header, Request, WebSocket, status
 from fastapi.responses import StreamingResponse
 from pydantic_core import from_json, to_json
 
-from gateway.api.access import Asked, Parts, allowed
-from gateway.api.problems import ProblemError
+from gateway.api.access import CurrentServices, PermittedStartup, allowed
 from gateway.api.services import Services
+from gateway.errors import RequestRefused
 from gateway.feeds.live_ring import Chunk, Event, LiveRing
 from gateway.model import Reading
 
@@ -33,7 +33,7 @@ router = APIRouter()
 
 
 class Wanted:
-    """Which events of a feed a listener wants; None means all."""
+    """Events of a feed that a listener wants; None means all."""
 
     def __init__(self, measurement: str | None = None, device: str | None = None) -> None:
         self._measurement = measurement
@@ -47,8 +47,10 @@ class Wanted:
 
 
 async def sse(feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[], bool]) -> AsyncGenerator[bytes]:
-    """The body of the answer. A comment goes out when nothing else does, so that proxies keep the line open. It ends
-    when the listener may listen no more."""
+    """Yield the body of the answer, until the listener may no longer listen.
+
+    While nothing else is sent, comments are, so that proxies keep the connection open.
+    """
     yield b"retry: %d\n\n" % RETRY_MS
     async with aclosing(_chunks_or_silence(feed, after)) as chunks:
         async for chunk in chunks:
@@ -60,10 +62,11 @@ async def sse(feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[
 async def websocket(
     socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[], bool]
 ) -> None:
-    """Send events as JSON texts `{"id":…,"event":…,"data":…}` until the other side goes, or may listen no more."""
+    """Send events as JSON `{"id":…,"event":…,"data":…}` until the client leaves, or may no longer listen."""
     async with asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(_send(socket, feed, wanted, after, may), name="websocket-send")
-        await _until_gone(socket)
+        while (await socket.receive())["type"] != "websocket.disconnect":
+            pass  # a listener has nothing to say; only its end matters
         sending.cancel()
 
 
@@ -71,7 +74,7 @@ async def _send(socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | 
     async with aclosing(feed.follow(after)) as chunks:
         async for chunk in chunks:
             if not may():
-                await socket.close(status.WS_1008_POLICY_VIOLATION, "this token may not listen any more")
+                await socket.close(status.WS_1008_POLICY_VIOLATION, "this token may no longer listen")
                 return
             if chunk.missed != 0:
                 await socket.send_text(to_json({"event": "missed", "data": _missed(chunk)}).decode())
@@ -80,13 +83,8 @@ async def _send(socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | 
                 await socket.send_text(to_json(body).decode())
 
 
-async def _until_gone(socket: WebSocket) -> None:
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        pass
-
-
 async def _chunks_or_silence(feed: LiveRing, after: int | None) -> AsyncGenerator[Chunk | None]:
-    """Chunks, and None after each `KEEP_ALIVE` seconds without one."""
+    """Yield chunks, and None after each `KEEP_ALIVE` seconds without one."""
     async with aclosing(feed.follow(after)) as chunks:
         waiting: asyncio.Task[Chunk] | None = None
         try:
@@ -122,8 +120,8 @@ def _missed(chunk: Chunk) -> dict[str, object]:
 @router.get("/startups/{startup}/live", summary="Live readings and rejections as Server-Sent Events")
 async def live_events(
     request: Request,
-    startup: Asked,
-    services: Parts,
+    startup: PermittedStartup,
+    services: CurrentServices,
     last_event_id: After = None,
     measurement: str | None = None,
     device: str | None = None,
@@ -144,13 +142,16 @@ async def live_websocket(
     measurement: str | None = None,
     device: str | None = None,
 ) -> None:
-    """The same events over a WebSocket. The token comes in the Authorization header, or, from a browser, as the
-    second subprotocol: `new WebSocket(url, ["bearer", token])`."""
+    """Send the same events over a WebSocket.
+
+    The token is in the Authorization header or, from a browser, the second subprotocol:
+    `new WebSocket(url, ["bearer", token])`.
+    """
     services: Services = socket.app.state.services
     token = _websocket_token(socket)
-    principal = services.tokens.who(token)
+    principal = services.tokens.principal(token)
     if principal is None:
-        raise ProblemError(
+        raise RequestRefused(
             401,
             "expected a token of this test bed in the Authorization header or as the second subprotocol after `bearer`",
         )
@@ -162,18 +163,18 @@ async def live_websocket(
 
 
 def _still_allowed(services: Services, token: str, startup: str) -> Callable[[], bool]:
-    """Whether a token that could open a live feed may go on: a reload can end it, and so can the startup's last day."""
+    """Return a check of whether a token may still listen: a reload can revoke it, and so can the startup's end date."""
     known = services.tokens
-    principal = known.who(token)
+    principal = known.principal(token)
 
     def may() -> bool:
         nonlocal known, principal
         if services.tokens is not known:
             known = services.tokens
-            principal = known.who(token)
+            principal = known.principal(token)
         try:
             return principal is not None and bool(allowed(services, principal, startup))
-        except ProblemError:
+        except RequestRefused:
             return False
 
     return may
@@ -188,7 +189,7 @@ def _websocket_token(socket: WebSocket) -> str:
 
 
 def _offered(socket: WebSocket) -> list[str]:
-    """The subprotocols that the client offers; the server may take one of these and no other."""
+    """Return the subprotocols that the client offers; the server must choose one of these or none."""
     return [part.strip() for part in socket.headers.get("sec-websocket-protocol", "").split(",")]
 
 
@@ -196,5 +197,5 @@ def _event_id(text: str | None) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdecimal() or len(text) > MAX_DIGITS:
-        raise ProblemError(422, f"Last-Event-ID: expected the id of an event, a whole number; got {text[:40]!r}")
+        raise RequestRefused(422, f"Last-Event-ID: expected the id of an event, an integer; got {text[:40]!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""How the gateway is: probes and metrics for programs, the status for operators."""
+"""Monitoring: probes and metrics for programs, the status for operators."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from gateway.api.access import Operator, Parts
+from gateway.api.access import CurrentServices, Operator
 from gateway.metrics import exposition
 from gateway.model import UNROUTED, Counts
 from gateway.state.dead_letters import Totals
@@ -18,7 +18,7 @@ probes = APIRouter(tags=["probes"])
 
 
 @router.get("/operator/status", summary="Health, ledger and dead letters of all startups")
-async def status(services: Parts, _who: Operator) -> dict[str, Any]:
+async def status(services: CurrentServices, _who: Operator) -> dict[str, Any]:
     balance = await asyncio.to_thread(services.state.balance)
     totals = await asyncio.to_thread(services.state.totals)
     return {
@@ -27,7 +27,7 @@ async def status(services: Parts, _who: Operator) -> dict[str, Any]:
         "startups": {
             slug: {
                 "ledger": balance.get(slug, Counts()).as_json(),
-                "dead_letters": totals.get(slug, Totals()).letters,
+                "dead_letters": totals.get(slug, Totals()).kept,
                 "devices": len(services.devices(slug)),
             }
             for slug in [*services.config.by_slug, UNROUTED]
@@ -35,19 +35,19 @@ async def status(services: Parts, _who: Operator) -> dict[str, Any]:
     }
 
 
-@probes.get("/healthz", summary="The process runs")
+@probes.get("/healthz", summary="Whether the process runs")
 async def healthz() -> dict[str, bool]:
     return {"ok": True}
 
 
-@probes.get("/readyz", summary="Messages are taken in, and why not")
-async def readyz(services: Parts) -> JSONResponse:
+@probes.get("/readyz", summary="Whether messages are accepted, and why not")
+async def readyz(services: CurrentServices) -> JSONResponse:
     health = services.health()
     return JSONResponse(health.summary(), 200 if health.is_ready else 503)
 
 
-@probes.get("/metrics", summary="Prometheus metrics; with an operator's token")
-async def metrics(services: Parts, _who: Operator) -> Response:
+@probes.get("/metrics", summary="Prometheus metrics; requires an operator's token")
+async def metrics(services: CurrentServices, _who: Operator) -> Response:
     balance = await asyncio.to_thread(services.state.balance)
     parts = {f"{part.name}_ok": float(not part.problem) for part in services.health().parts}
     text = await asyncio.to_thread(exposition, await services.measured(), balance, parts)

@@ -9,21 +9,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway.errors import StateUnavailable, StoreUnavailable, UnknownMeasurement, Unreplayable
+from gateway.errors import MeasurementUnknown, ReplayRefused, RequestRefused, StateUnavailable, StoreUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 
 
-class ProblemError(HTTPException):
-    """An answer other than what was asked for; `detail` is written for who has to act."""
-
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None, **more: object) -> None:
-        super().__init__(status, detail, headers)
-        self.more = more
-
-
 def answer(status: int, detail: str, headers: dict[str, str] | None = None, **more: object) -> JSONResponse:
-    """One problem document."""
+    """Return a problem document."""
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -35,12 +27,15 @@ def answer(status: int, detail: str, headers: dict[str, str] | None = None, **mo
 
 
 def install(api: FastAPI) -> None:
-    """Every error of this API becomes a problem document."""
+    """Turn every error of this API into a problem document."""
 
     @api.exception_handler(HTTPException)
     async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
-        more = error.more if isinstance(error, ProblemError) else {}
-        return answer(error.status_code, str(error.detail), dict(error.headers or {}), **more)
+        return answer(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @api.exception_handler(RequestRefused)
+    async def refused(_request: Request, error: RequestRefused) -> JSONResponse:
+        return answer(error.status, error.detail, error.headers)
 
     @api.exception_handler(RequestValidationError)
     async def bad_request(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -52,15 +47,15 @@ def install(api: FastAPI) -> None:
             }
             for details in error.errors()
         ]
-        told = "; ".join(f"{one['where']}: {one['expected']}; got {one['got']}" for one in wrong)
-        return answer(422, told, errors=wrong)
+        detail = "; ".join(f"{one['where']}: {one['expected']}; got {one['got']}" for one in wrong)
+        return answer(422, detail, errors=wrong)
 
-    @api.exception_handler(UnknownMeasurement)
-    async def unknown(_request: Request, error: UnknownMeasurement) -> JSONResponse:
+    @api.exception_handler(MeasurementUnknown)
+    async def unknown(_request: Request, error: MeasurementUnknown) -> JSONResponse:
         return answer(404, str(error), measurements=list(error.known))
 
-    @api.exception_handler(Unreplayable)
-    async def unreplayable(_request: Request, error: Unreplayable) -> JSONResponse:
+    @api.exception_handler(ReplayRefused)
+    async def unreplayable(_request: Request, error: ReplayRefused) -> JSONResponse:
         return answer(409, str(error))
 
     @api.exception_handler(StoreUnavailable)

@@ -1,4 +1,4 @@
-"""Dead letters: a page of them, and putting some through again."""
+"""Dead letters: pages of them, and their replay."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.api.access import Asked, Operator, Parts
-from gateway.api.problems import ProblemError
+from gateway.api.access import CurrentServices, Operator, PermittedStartup
 from gateway.api.services import Services
-from gateway.errors import Unreplayable
+from gateway.errors import ReplayRefused, RequestRefused
 from gateway.state.dead_letters import MAX_ID, NEWEST, Place, Totals
 from gateway.timestamps import MAX_NS
 
@@ -22,17 +21,17 @@ router = APIRouter()
 
 @router.get("/startups/{startup}/rejections", summary="Dead letters, the newest first")
 async def rejections(
-    startup: Asked,
-    services: Parts,
-    before: Annotated[str | None, Query(description="the `next` of the page before")] = None,
+    startup: PermittedStartup,
+    services: CurrentServices,
+    before: Annotated[str | None, Query(description="`next` of the previous page")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     place = NEWEST if before is None else _place(before)
-    letters = await asyncio.to_thread(services.state.letters, startup.slug, before=place, limit=limit)
+    letters = await asyncio.to_thread(services.state.dead_letters, startup.slug, before=place, limit=limit)
     kept = (await asyncio.to_thread(services.state.totals)).get(startup.slug, Totals())
     return {
         "startup": startup.slug,
-        "kept": kept.letters,
+        "kept": kept.kept,
         "dropped": kept.dropped,
         "rejections": [letter.as_json() for letter in letters],
         "next": "{}-{}".format(*letters[-1].place) if len(letters) == limit else None,
@@ -42,38 +41,38 @@ async def rejections(
 def _place(text: str) -> Place:
     match = re.fullmatch(r"(\d{1,19})-(\d{1,19})", text, re.ASCII)
     if match is None or int(match[1]) > MAX_NS or int(match[2]) > MAX_ID:
-        raise ProblemError(422, f"before: expected the `next` of the page before; got {text[:40]!r}")
+        raise RequestRefused(422, f"before: expected `next` of the previous page; got {text[:40]!r}")
     return Place(int(match[1]), int(match[2]))
 
 
 class ReplayRequest(BaseModel):
-    """Which dead letters to put through again."""
+    """Dead letters to replay."""
 
     model_config = ConfigDict(extra="forbid")
 
     ids: Annotated[list[Annotated[int, Field(ge=0, le=MAX_ID)]], Field(min_length=1, max_length=MAX_REPLAY)]
 
 
-@router.post("/startups/{startup}/rejections/replay", summary="Put dead letters through again")
-async def replay(startup: Asked, services: Parts, wanted: ReplayRequest) -> dict[str, Any]:
+@router.post("/startups/{startup}/rejections/replay", summary="Replay dead letters")
+async def replay(startup: PermittedStartup, services: CurrentServices, wanted: ReplayRequest) -> dict[str, Any]:
     return await _replay(services, startup.slug, wanted.ids)
 
 
-@router.post("/operator/rejections/replay", summary="The same for operators: any startup's, and messages of none")
-async def replay_any(services: Parts, wanted: ReplayRequest, _who: Operator) -> dict[str, Any]:
+@router.post("/operator/rejections/replay", summary="Replay dead letters of any startup, or of none; for operators")
+async def replay_any(services: CurrentServices, wanted: ReplayRequest, _who: Operator) -> dict[str, Any]:
     return await _replay(services, None, wanted.ids)
 
 
 async def _replay(services: Services, startup: str | None, ids: list[int]) -> dict[str, Any]:
     results = []
     for ident in ids:
-        letter = await asyncio.to_thread(services.state.letter, ident)
+        letter = await asyncio.to_thread(services.state.dead_letter, ident)
         if letter is None or startup not in (None, letter.rejection.startup):
             results.append({"id": ident, "result": "not found"})
             continue
         try:
             again = await services.replay(ident)
-        except Unreplayable as error:
+        except ReplayRefused as error:
             results.append({"id": ident, "result": "not found", "detail": str(error)})
             continue
         reasons = [reason.as_json() for reason in again]

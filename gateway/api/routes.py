@@ -1,4 +1,4 @@
-"""The application: the routes of every subject, and every error as a problem document."""
+"""HTTP application: the routes of every subject, and every error as a problem document."""
 
 from __future__ import annotations
 

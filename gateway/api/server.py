@@ -1,4 +1,4 @@
-"""Serves the HTTP API and the web page in the gateway's own event loop."""
+"""HTTP server of the API and the web page, in the gateway's own event loop."""
 
 from __future__ import annotations
 
@@ -13,15 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.config.models import Http
-from gateway.errors import GatewayError
-
-
-class AddressInUse(GatewayError):
-    """The HTTP address cannot be listened on."""
-
-
-class CertificateUnusable(GatewayError):
-    """http.cert_file or http.key_file cannot be used."""
+from gateway.errors import AddressUnavailable, CertificateUnusable
 
 
 class _Server(uvicorn.Server):
@@ -37,14 +29,14 @@ def _check_certificate(settings: Http) -> None:
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.cert_file, settings.key_file)
-    except OSError as error:  # of files and of what is in them: SSLError is one
+    except OSError as error:  # a missing file, or an invalid one: SSLError is an OSError
         raise CertificateUnusable(
             f"{settings.cert_file}: expected a certificate, and its key in http.key_file; {error.strerror or error}"
         ) from error
 
 
 class HttpServer:
-    """Listens from the moment it is made; `run` serves until `stop`."""
+    """A server that listens from its creation; `run` serves until `stop`."""
 
     def __init__(self, settings: Http) -> None:
         _check_certificate(settings)
@@ -52,7 +44,7 @@ class HttpServer:
         try:
             self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
         except OSError as error:
-            raise AddressInUse(
+            raise AddressUnavailable(
                 f"cannot listen on {settings.listen}: {error.strerror}; is another gateway running? "
                 "See http.listen in gateway.yaml"
             ) from error
@@ -75,7 +67,7 @@ class HttpServer:
         self._socket.close()
 
     async def run(self, api: FastAPI) -> None:
-        """Serve until `stop`; open streams get a second to end."""
+        """Serve until `stop`; open streams have a second to end."""
         config = uvicorn.Config(
             api,
             ssl_certfile=self._settings.cert_file,

@@ -1,5 +1,6 @@
-"""What the HTTP API and the web page stand on: one process, or a supervisor with its workers. Composed in
-`gateway.runtime`.
+"""Services that the HTTP API and the web page use: of one process, or of a supervisor with its workers.
+
+They are composed in `gateway.runtime`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from gateway.stores.contract import Store
 
 @dataclass(slots=True, kw_only=True)
 class Services:
-    """The parts, by name. A reload puts another `config` and other `tokens` here.
+    """Services, by name. A reload replaces `config` and `tokens`.
 
-    `devices` gives those of a startup, `health` looks at the running parts, `measured` gives what Prometheus wants.
-    `replay` puts a dead letter through again, by its id, and gives the reasons against it: none where it was accepted.
-    It raises `Unreplayable`.
+    `devices` returns those of a startup, `health` checks the running parts, `measured` returns metrics for Prometheus.
+    `replay` processes a dead letter again, by its id, and returns the reasons against it: none if it was accepted. It
+    raises `ReplayRefused`.
     """
 
     config: Config

@@ -1,4 +1,4 @@
-"""A startup's own view: its rules and ledger, its devices, its newest readings."""
+"""A startup's own view: its rules and ledger, devices, and newest readings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from gateway.api.access import Asked, Parts
+from gateway.api.access import CurrentServices, PermittedStartup
 from gateway.feeds.live_ring import reading_json
 from gateway.model import Counts
 
@@ -16,7 +16,7 @@ router = APIRouter()
 
 
 @router.get("/startups/{startup}", summary="The startup, its ledger and its topic rules")
-async def about(startup: Asked, services: Parts) -> dict[str, Any]:
+async def about(startup: PermittedStartup, services: CurrentServices) -> dict[str, Any]:
     balance = await asyncio.to_thread(services.state.balance)
     return {
         "startup": startup.slug,
@@ -32,13 +32,13 @@ async def about(startup: Asked, services: Parts) -> dict[str, Any]:
 
 
 @router.get("/startups/{startup}/devices", summary="Devices: last seen, counts, state")
-async def devices(startup: Asked, services: Parts) -> dict[str, Any]:
+async def devices(startup: PermittedStartup, services: CurrentServices) -> dict[str, Any]:
     now_ns = time.time_ns()
     found = services.devices(startup.slug)
     return {"startup": startup.slug, "devices": [device.as_json(now_ns, startup.topics) for device in found]}
 
 
 @router.get("/startups/{startup}/latest", summary="The newest reading of every series")
-async def latest(startup: Asked, services: Parts) -> dict[str, Any]:
+async def latest(startup: PermittedStartup, services: CurrentServices) -> dict[str, Any]:
     readings = await services.store.latest(startup.slug)
     return {"startup": startup.slug, "readings": [reading_json(reading) for reading in readings]}

@@ -1,4 +1,4 @@
-"""The commands: parse, call, print. What they do is elsewhere."""
+"""Commands: they parse, call and print; the work is done elsewhere."""
 
 import typer
 

@@ -18,47 +18,47 @@ app = typer.Typer(no_args_is_help=True, help="Rejected messages, kept with their
 
 
 @app.command("list")
-def list_letters(
-    startup: Annotated[str | None, typer.Argument(help="Only of this startup.")] = None,
+def list_dead_letters(
+    startup: Annotated[str | None, typer.Argument(help="Only those of this startup.")] = None,
     config: ConfigDir = DEFAULT_DIR,
     json: Json = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
     unrouted: Annotated[bool, typer.Option("--unrouted", help="Only messages that belong to no startup.")] = False,
 ) -> None:
     """List dead letters, the newest first."""
-    of = UNROUTED if unrouted else startup
-    found = StateReader(load(config).state_dir).letters(of, limit=limit)
+    wanted = UNROUTED if unrouted else startup
+    found = StateReader(load(config).state_dir).dead_letters(wanted, limit=limit)
     if json:
         print_json([letter.as_json() for letter in found])
     else:
-        rendering.console().print(rendering.letters(found))
+        rendering.console().print(rendering.dead_letters(found))
 
 
 @app.command("show")
-def show_letter(
+def show_dead_letter(
     ident: Annotated[int, typer.Argument(metavar="ID", min=0, max=dead_letters.MAX_ID)],
     config: ConfigDir = DEFAULT_DIR,
     json: Json = False,
 ) -> None:
-    """Show one dead letter whole, with every reason and its payload."""
-    found = StateReader(load(config).state_dir).letter(ident)
+    """Show a dead letter with its payload and every reason."""
+    found = StateReader(load(config).state_dir).dead_letter(ident)
     if found is None:
         raise typer.BadParameter(f"there is no dead letter {ident}; see `gateway dead-letters list`")
     if json:
         print_json(found.as_json())
     else:
-        rendering.console().print(rendering.letter(found), soft_wrap=True)
+        rendering.console().print(rendering.dead_letter(found), soft_wrap=True)
 
 
 @app.command("replay")
-def replay_letters(
+def replay_dead_letters(
     idents: Annotated[list[int], typer.Argument(metavar="ID...", min=0, max=dead_letters.MAX_ID)],
     config: ConfigDir = DEFAULT_DIR,
     token: Token = None,
     url: Url = None,
     json: Json = False,
 ) -> None:
-    """Put dead letters through the running gateway again, after the rule or the store was mended."""
+    """Let the running gateway process dead letters again, once the rule or the store is corrected."""
     loaded = load(config)
     client = Client(loaded, token or credentials.operator_token(loaded.settings), url)
     results = client.post("/v1/operator/rejections/replay", {"ids": idents})["results"]

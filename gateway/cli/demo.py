@@ -1,6 +1,6 @@
-"""The main job on embedded defaults: the embedded broker, the gateway with SQLite, and the simulated fleet.
+"""Demo: the embedded broker, the gateway with SQLite, and the simulated fleet.
 
-The fleet is a process of its own that meets the gateway over MQTT only, as real devices do.
+The fleet is a process of its own. It meets the gateway over MQTT only, as real devices do.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from gateway.api.auth import Tokens
 from gateway.api.server import HttpServer
 from gateway.config import Config
-from gateway.errors import GatewayError
+from gateway.errors import DemoFailed
 from gateway.model import UNROUTED, Counts
 from gateway.mqtt.embedded_broker import EmbeddedBroker
+from gateway.provision.handout import Endpoints
 from gateway.runtime.gateway import Gateway
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME, read_only
@@ -30,18 +31,17 @@ CONNECT_WITHIN = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
-    """Where to look, and with which tokens."""
+class Access:
+    """Demo's addresses, and the tokens of its startups and operators."""
 
-    url: str
-    broker: str
+    endpoints: Endpoints
     tokens: dict[str, str]
     operator: str
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The ledger at one moment, by startup; `devices` have been seen."""
+    """A ledger at one moment, by startup, and how many devices have been seen."""
 
     balance: dict[str, Counts]
     devices: int
@@ -52,7 +52,7 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        """The ledger balances, nothing is under way, and something of every startup is stored."""
+        """True if the ledger balances, nothing waits, and something of every startup is stored."""
         startups = {slug: counts for slug, counts in self.balance.items() if slug != UNROUTED}
         every = all(counts.balanced for counts in self.balance.values())
         return every and not self.total.journaled and bool(startups) and all(c.stored for c in startups.values())
@@ -79,16 +79,17 @@ async def run(
     config: Config,
     lasts: float | None,
     stop: asyncio.Event,
-    opened: Callable[[Doors], None],
+    opened: Callable[[Access], None],
     grew: Callable[[Report, float], None],
     devices: int = 4,
     rate: float = 1.0,
 ) -> Report:
-    """Run for `lasts` seconds, or until `stop`; then drain. `opened` is told where to look, `grew` every second what
-    the ledger says and how many seconds have passed.
+    """Run for `lasts` seconds, or until `stop`; then drain.
+
+    `opened` gets the addresses and tokens; `grew` gets, every second, the ledger and the seconds that have passed.
 
     Raises:
-        GatewayError: a part could not start, or the fleet ended by itself.
+        DemoFailed: a part could not start, or the fleet ended by itself.
     """
     async with EmbeddedBroker() as broker:
         config = _embedded(config, broker.url)
@@ -98,7 +99,7 @@ async def run(
         async with asyncio.TaskGroup() as tasks:
             server: asyncio.Future[HttpServer] = asyncio.get_running_loop().create_future()
             running = tasks.create_task(gateway.run(server.set_result), name="gateway")
-            opened(Doors((await server).url, broker.url, tokens, operator))
+            opened(Access(Endpoints(broker.url, (await server).url), tokens, operator))
             await _connected(gateway)
             fleet = await _start_fleet(broker.url, devices, rate)
             try:
@@ -111,11 +112,13 @@ async def run(
                 report = await _report(gateway)
                 gateway.stop()
             await running
-        return await asyncio.to_thread(_final, config, report)
+        # The counts are final only on disk, once the gateway has stopped.
+        balance = await asyncio.to_thread(read_only, config.state_dir / FILE_NAME, ledger.balance)
+        return Report(report.balance | balance, report.devices)
 
 
 def _embedded(config: Config, broker: str) -> Config:
-    """The configuration with everything embedded, in a state directory that each demo begins anew."""
+    """Return the configuration with everything embedded, in a state directory that each demo clears first."""
     state_dir = (config.state_dir / "demo").resolve()
     if (state_dir / FILE_NAME).exists():
         shutil.rmtree(state_dir)
@@ -134,7 +137,7 @@ def _embedded(config: Config, broker: str) -> Config:
 
 
 def _listen(port: int) -> str:
-    """The usual port on loopback, or a free one where it is taken."""
+    """Return the usual port on loopback, or a free one if it is taken."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError:
@@ -143,11 +146,11 @@ def _listen(port: int) -> str:
 
 
 async def _connected(gateway: Gateway) -> None:
-    """Devices start when the gateway listens, so that the demo loses no QoS 0 message of theirs."""
+    """Wait until the gateway has subscribed, so that the demo loses no QoS 0 message of its devices."""
     give_up = time.monotonic() + CONNECT_WITHIN
     while not gateway.engine.session.state.connected:
         if time.monotonic() > give_up:
-            raise GatewayError(f"the gateway did not reach the embedded broker: {gateway.engine.session.state.problem}")
+            raise DemoFailed(f"the gateway did not reach the embedded broker: {gateway.engine.session.state.problem}")
         await asyncio.sleep(0.05)
 
 
@@ -186,7 +189,7 @@ async def _watch(
             async with asyncio.timeout(left):
                 await stop.wait()
     if fleet.returncode:
-        raise GatewayError(f"the simulated fleet ended with status {fleet.returncode}; its own words are above")
+        raise DemoFailed(f"the simulated fleet ended with status {fleet.returncode}; see its error above")
 
 
 async def _stop_fleet(fleet: asyncio.subprocess.Process) -> None:
@@ -198,7 +201,7 @@ async def _stop_fleet(fleet: asyncio.subprocess.Process) -> None:
 
 
 async def _settled(gateway: Gateway) -> None:
-    """Wait until what the fleet sent has come through: nothing new for half a second, nothing on its way."""
+    """Wait until the gateway has processed what the fleet sent: nothing new for half a second, and nothing waits."""
     give_up = time.monotonic() + 10
     before = Counts(received=-1)
     while time.monotonic() < give_up:
@@ -210,16 +213,10 @@ async def _settled(gateway: Gateway) -> None:
 
 
 async def _report(gateway: Gateway) -> Report:
-    balance = await gateway.engine.database.read(ledger.balance)
+    balance = await gateway.engine.state.database.read(ledger.balance)
     devices = sum(len(gateway.engine.devices(startup.slug)) for startup in gateway.config.startups)
     everyone = {startup.slug: balance.get(startup.slug, Counts()) for startup in gateway.config.startups}
     return Report(everyone | balance, devices)
-
-
-def _final(config: Config, report: Report) -> Report:
-    """The ledger as the stopped gateway left it on disk."""
-    balance = read_only(config.state_dir / FILE_NAME, ledger.balance)
-    return Report({**report.balance, **balance}, report.devices)
 
 
 def as_json_line(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""The command line's own small client of the HTTP API. Plain urllib: nothing here is in a hurry."""
+"""Commands' client of the HTTP API. It uses urllib, since nothing here must be fast."""
 
 from __future__ import annotations
 
@@ -11,21 +11,13 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 
 from gateway.config import Config
-from gateway.errors import GatewayError
+from gateway.errors import GatewayRefused, GatewayUnreachable
 
 TIMEOUT = 10.0
 
 
-class NotRunning(GatewayError):
-    """Nobody answers at the gateway's address."""
-
-
-class Refused(GatewayError):
-    """The gateway answered, and said no."""
-
-
 class Client:
-    """Talks to the gateway that the configuration describes, or to the one at `url`."""
+    """A client of the gateway that the configuration describes, or of the one at `url`."""
 
     def __init__(self, config: Config, token: str | None = None, url: str | None = None) -> None:
         http = config.settings.http
@@ -35,11 +27,11 @@ class Client:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def ready(self) -> dict[str, Any] | None:
-        """What /readyz says; None where nobody answers."""
+        """Return the answer of /readyz; None if there is none."""
         try:
             with self._open("/readyz") as answer:
                 return dict(json.load(answer))
-        except NotRunning:
+        except GatewayUnreachable:
             return None
         except HTTPError as error:
             if error.code != 503:
@@ -47,10 +39,11 @@ class Client:
             return dict(json.load(error))
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """POST JSON, get JSON.
+        """Send JSON, and return the JSON of the answer.
 
         Raises:
-            NotRunning, Refused
+            GatewayUnreachable: nobody answers.
+            GatewayRefused: the gateway rejected the request.
         """
         try:
             with self._open(path, json.dumps(body).encode()) as answer:
@@ -61,15 +54,16 @@ class Client:
     def live(
         self, startup: str, measurement: str | None = None, device: str | None = None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """A startup's live feed, as `events` gives it."""
+        """Yield a startup's live events, as `events` does."""
         wanted = {name: value for name, value in (("measurement", measurement), ("device", device)) if value}
         return self.events(f"/v1/startups/{quote(startup, safe='')}/live?{urlencode(wanted)}")
 
     def events(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Server-Sent Events as (event, data), until the gateway closes.
+        """Yield Server-Sent Events as (event, data), until the gateway closes the connection.
 
         Raises:
-            NotRunning, Refused
+            GatewayUnreachable: nobody answers, or the connection is lost.
+            GatewayRefused: the gateway rejected the request.
         """
         try:
             with self._open(path, timeout=60.0) as answer:
@@ -83,7 +77,7 @@ class Client:
         except HTTPError as error:
             raise _refused(error) from None
         except (OSError, HTTPException) as error:
-            raise NotRunning(f"the gateway at {self.url} went away: {error}") from None
+            raise GatewayUnreachable(f"lost the connection to the gateway at {self.url}: {error}") from None
 
     def _open(self, path: str, body: bytes | None = None, timeout: float = TIMEOUT) -> Any:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
@@ -93,15 +87,15 @@ class Client:
         except HTTPError:
             raise
         except URLError as error:
-            raise NotRunning(
+            raise GatewayUnreachable(
                 f"no gateway answers at {self.url}: {error.reason}; is it running (`gateway run`), and "
-                "is http.listen right?"
+                "is http.listen correct?"
             ) from None
 
 
-def _refused(error: HTTPError) -> Refused:
+def _refused(error: HTTPError) -> GatewayRefused:
     hint = "; give a token with --token, or in GATEWAY_TOKEN" if error.code == 401 else ""
-    return Refused(_detail(error) + hint)
+    return GatewayRefused(_detail(error) + hint, error.code)
 
 
 def _detail(error: HTTPError) -> str:

@@ -1,4 +1,4 @@
-"""Options and helpers that the commands share."""
+"""Options and helpers shared by the commands."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ ConfigDir = Annotated[
         "--config",
         "-c",
         metavar="DIR",
-        help="Directory of gateway.yaml and startups/.",
+        help="Directory with gateway.yaml and startups/.",
         envvar="GATEWAY_CONFIG",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 Token = Annotated[
     str | None,
-    typer.Option(help="API token; default: the operator's, as configured.", envvar="GATEWAY_TOKEN"),
+    typer.Option(help="API token; default: the operators', as configured.", envvar="GATEWAY_TOKEN"),
 ]
-Url = Annotated[str | None, typer.Option(help="Address of the gateway; default: http.listen of the configuration.")]
+Url = Annotated[str | None, typer.Option(help="URL of the gateway; default: http.listen in gateway.yaml.")]
 DEFAULT_DIR = Path("config")
 
 
@@ -48,7 +48,7 @@ def on_signals(stop: Callable[[], object]) -> None:
 
 @contextmanager
 def one_error() -> Iterator[None]:
-    """Of a group with one error, that one: a TaskGroup wraps what a part raises at its start."""
+    """Raise the error of a group with only one: a TaskGroup wraps what a part raises at its start."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -1,4 +1,4 @@
-"""`gateway provision plan|apply`: the servers as provision.yaml and the startups' files want them."""
+"""`gateway provision plan|apply`: bring the servers into line with provision.yaml and the startups' files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from gateway.provision.run import Applied
 from gateway.provision.settings import ProvisionSettings, check_names, load_provision
 
 app = typer.Typer(no_args_is_help=True, help="Accounts, buckets and dashboards on Mosquitto, InfluxDB and Grafana.")
-Prune = Annotated[bool, typer.Option("--prune", help="Also remove what provisioning made and nobody wants any more.")]
+Prune = Annotated[bool, typer.Option("--prune", help="Also remove what provisioning made and is no longer configured.")]
 T = TypeVar("T")
 
 
 @app.command("plan")
 def plan_command(config: ConfigDir = DEFAULT_DIR, prune: Prune = False, json: Json = False) -> None:
-    """Show what has to be done, like a diff. Changes nothing."""
+    """Show the steps that are needed, like a diff. Changes nothing."""
     loaded, settings = read(config)
     plan = on_servers(loaded, settings, lambda servers: run.plan(loaded, servers, prune=prune))
     if json:
@@ -37,7 +37,7 @@ def plan_command(config: ConfigDir = DEFAULT_DIR, prune: Prune = False, json: Js
 
 @app.command("apply")
 def apply_command(config: ConfigDir = DEFAULT_DIR, prune: Prune = False, json: Json = False) -> None:
-    """Do what `plan` shows. It can be run again at any time; new credentials are shown once."""
+    """Do what `plan` shows. Safe to repeat at any time; new credentials are shown once."""
     loaded, settings = read(config)
 
     async def work(servers: list[Server]) -> tuple[Plan, Applied]:
@@ -50,7 +50,7 @@ def apply_command(config: ConfigDir = DEFAULT_DIR, prune: Prune = False, json: J
 
 
 def read(directory: Path) -> tuple[Config, ProvisionSettings]:
-    """The startups whose programme goes on, and the servers to provision."""
+    """Return the startups whose programme has not ended, and the servers to provision."""
     config, settings = load(directory).active(time.time_ns()), load_provision(directory)
     check_names(config, settings)
     return config, settings
@@ -68,15 +68,18 @@ def on_servers(config: Config, settings: ProvisionSettings, work: Callable[[list
 
 
 async def apply_steps(plan: Plan, servers: list[Server], *, quiet: bool) -> Applied:
-    """Apply, with a progress bar on a terminal. A signal ends it after the step under way; what was made is told."""
+    """Apply, with a progress bar on a terminal.
+
+    A signal ends it after the current step; what was made is still reported.
+    """
     if task := asyncio.current_task():
         on_signals(task.cancel)
-    with rendering.progress(len(plan.steps), quiet=quiet) as told:
-        return await run.apply(plan, servers, told)
+    with rendering.progress(len(plan.steps), quiet=quiet) as done:
+        return await run.apply(plan, servers, done)
 
 
 def report(plan: Plan, applied: Applied, *, json: bool) -> None:
-    """What was done, and the credentials."""
+    """Print what was done, and the credentials."""
     if json:
         print_json(rendering.applied_json(plan, applied))
     else:

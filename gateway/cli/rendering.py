@@ -1,4 +1,4 @@
-"""What commands show to people: tables and sentences, with colours that mean something."""
+"""Output of commands for people: tables and sentences, in colours that have a meaning."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gateway.errors import ConfigError
+from gateway.errors import ConfigInvalid
 from gateway.ingest.pipeline import Evaluation
 from gateway.model import UNROUTED, Counts
 from gateway.state.dead_letters import DeadLetter, Totals
 from gateway.timestamps import to_rfc3339
 
 if TYPE_CHECKING:
-    from gateway.cli.demo import Doors, Report
+    from gateway.cli.demo import Access, Report
 
 COLUMNS = ("received", "accepted", "rejected", "stored", "journaled", "refused")
 OK, BAD = "[green]✓[/]", "[red]✗[/]"
@@ -37,12 +37,12 @@ LISTED = 120
 
 
 def visible(text: object) -> str:
-    """What a device wrote, with its control characters shown: they must not command the terminal of who looks."""
+    """Escape control characters to prevent terminal injection."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def error(text: str) -> RenderableType:
-    """One sentence about what went wrong."""
+    """Format an error message."""
     return Text.assemble(("error: ", "red"), text)
 
 
@@ -50,8 +50,8 @@ def warning(text: str) -> RenderableType:
     return Text.assemble(("warning: ", "yellow"), text)
 
 
-def problems(error: ConfigError) -> RenderableType:
-    """Every problem of a configuration: its place, what was expected, what came."""
+def problems(error: ConfigInvalid) -> RenderableType:
+    """Format every problem of a configuration: where it is, what was expected, what was found."""
     lines = []
     for problem in error.problems:
         place = f"{problem.file}:{problem.line}" if problem.line else problem.file
@@ -65,8 +65,8 @@ def problems(error: ConfigError) -> RenderableType:
 
 
 def ledger_table(balance: Mapping[str, Counts], title: str = "") -> Table:
-    """The ledger, a row a startup and one for all."""
-    table = Table(  # without padding: millions of readings have to fit into 80 columns
+    """Return the ledger as a table: a row for each startup, and one for all."""
+    table = Table(  # without padding: millions of readings must fit into 80 columns
         box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, show_edge=False, padding=(0, 0)
     )
     table.add_column("startup")
@@ -90,9 +90,9 @@ def _ledger_row(name: str, counts: Counts) -> list[str]:
 
 
 def health(report: Mapping[str, Any] | None, url: str) -> RenderableType:
-    """What /readyz says, or that nobody answered."""
+    """Format the answer of /readyz, or say that there was none."""
     if report is None:
-        return Text.from_markup(f"{BAD} not running: nobody answers at {escape(url)} (start it with `gateway run`)")
+        return Text.from_markup(f"{BAD} not running: no answer at {escape(url)} (start it with `gateway run`)")
     lines = []
     for name, part in report["parts"].items():
         problem = part.get("problem")
@@ -101,18 +101,18 @@ def health(report: Mapping[str, Any] | None, url: str) -> RenderableType:
 
 
 def totals(kept: Mapping[str, Totals]) -> RenderableType:
-    """How many dead letters there are."""
+    """Format how many dead letters are kept."""
     parts = [
-        f"{'(no startup)' if slug == UNROUTED else slug} {one.letters:,}"
+        f"{'(no startup)' if slug == UNROUTED else slug} {one.kept:,}"
         + (f" ({one.dropped:,} older ones dropped)" if one.dropped else "")
         for slug, one in kept.items()
-        if one.letters or one.dropped
+        if one.kept or one.dropped
     ]
     return Text("dead letters: " + (", ".join(parts) if parts else "none"))
 
 
 def evaluation(result: Evaluation) -> RenderableType:
-    """What `gateway try` found: the readings with their lines, and every reason."""
+    """Format the result of `gateway try`: the readings with their lines, and every reason."""
     parts: list[RenderableType] = []
     for reading, line in zip(result.readings, result.lines, strict=True):
         table = Table.grid(padding=(0, 2))
@@ -130,8 +130,8 @@ def evaluation(result: Evaluation) -> RenderableType:
     return Group(*parts)
 
 
-def letters(found: Sequence[DeadLetter]) -> RenderableType:
-    """Dead letters, one row each, with the first reason."""
+def dead_letters(found: Sequence[DeadLetter]) -> RenderableType:
+    """Format dead letters as a table, each with its first reason."""
     if not found:
         return Text("no dead letters")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -155,8 +155,8 @@ def _short(text: str) -> str:
     return text if len(text) <= LISTED else f"{text[: LISTED - 1]}…"
 
 
-def letter(one: DeadLetter) -> RenderableType:
-    """One dead letter whole."""
+def dead_letter(one: DeadLetter) -> RenderableType:
+    """Format a dead letter with every reason and its payload."""
     kept = one.rejection
     table = Table.grid(padding=(0, 2))
     for name, value in (
@@ -180,7 +180,7 @@ def letter(one: DeadLetter) -> RenderableType:
 
 
 def replayed(results: Iterable[Mapping[str, Any]]) -> RenderableType:
-    """What came of a replay."""
+    """Format the results of a replay."""
     lines = []
     for result in results:
         mark = OK if result["result"] == "accepted" else BAD
@@ -193,7 +193,7 @@ def replayed(results: Iterable[Mapping[str, Any]]) -> RenderableType:
 
 
 def event(kind: str, data: Mapping[str, Any]) -> Text:
-    """One line of `gateway tail`."""
+    """Format a line of `gateway tail`."""
     match kind:
         case "reading":
             fields = visible("  ".join(f"{name}={value}" for name, value in data["fields"].items()))
@@ -222,7 +222,7 @@ def _slug(startup: str) -> str:
 
 
 def evaluation_json(result: Evaluation) -> dict[str, Any]:
-    """What `gateway try --json` prints."""
+    """Return what `gateway try --json` prints."""
     rejection = result.rejection
     return {
         "accepted": rejection is None,
@@ -242,12 +242,13 @@ def evaluation_json(result: Evaluation) -> dict[str, Any]:
     }
 
 
-def doors(found: Doors) -> RenderableType:
-    """Where to look while the demo runs."""
+def access(found: Access) -> RenderableType:
+    """Format the addresses and tokens of the running demo."""
+    url = found.endpoints.http
     table = Table.grid(padding=(0, 2))
-    table.add_row("web page", f"[link={found.url}][bold]{found.url}[/][/]")
-    table.add_row("HTTP API", f"{found.url}/docs")
-    table.add_row("MQTT", found.broker)
+    table.add_row("web page", f"[link={url}][bold]{url}[/][/]")
+    table.add_row("HTTP API", f"{url}/docs")
+    table.add_row("MQTT", found.endpoints.mqtt)
     table.add_row("", "")
     for slug, token in found.tokens.items():
         table.add_row(f"token of {slug}", f"[bold]{token}[/]")
@@ -257,7 +258,7 @@ def doors(found: Doors) -> RenderableType:
 
 @contextmanager
 def growing_ledger(out: Console, seconds: float | None) -> Iterator[Callable[[Report, float], None]]:
-    """Shows the ledger as it grows: in place on a terminal, as a line every few seconds elsewhere."""
+    """Show the ledger as it grows: in place on a terminal, as a line every few seconds elsewhere."""
     if not out.is_terminal:
         yield _every(5.0, lambda report, passed: out.print(_ledger_line(report.total, passed), soft_wrap=True))
         return

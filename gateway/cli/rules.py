@@ -1,4 +1,4 @@
-"""`gateway check|schema|try`: the configuration, and what it would make of a message."""
+"""`gateway check|schema|try`: check the configuration, and try a message on it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import typer
 from gateway.cli import rendering
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, print_json
 from gateway.config import Settings, StartupFile, load
-from gateway.errors import ConfigError
+from gateway.errors import ConfigInvalid
 from gateway.ingest.pipeline import Pipeline, unused
 from gateway.model import Message
 
 
 def check(
     directory: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Directory of gateway.yaml and startups/.")
+        Path, typer.Argument(metavar="[DIR]", help="Directory with gateway.yaml and startups/.")
     ] = DEFAULT_DIR,
     json: Json = False,
 ) -> None:
-    """Check a configuration whole: every error at once, each with file, line, what was expected and what came."""
+    """Check a whole configuration: every error at once, with its file, line, what was expected and what was found."""
     try:
         loaded = load(directory)
-    except ConfigError as error:
+    except ConfigInvalid as error:
         if not json:
             raise
         found = [
@@ -47,7 +47,7 @@ def check(
 
 
 class SchemaOf(StrEnum):
-    """The files that have a schema."""
+    """Files that have a schema."""
 
     STARTUP = "startup"
     GATEWAY = "gateway"
@@ -65,7 +65,7 @@ def try_out(
     config: ConfigDir = DEFAULT_DIR,
     json: Json = False,
 ) -> None:
-    """Dry run: what would become of a message? Prints the reading and its line protocol, or every reason against it."""
+    """Try a message without sending it: prints its readings and their line protocol, or every reason against it."""
     loaded = load(config)
     pipeline = Pipeline(loaded, unused(loaded.startups))
     result = pipeline.evaluate(Message(topic, _payload(payload)), time.time_ns(), metered=False)

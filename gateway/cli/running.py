@@ -1,4 +1,4 @@
-"""`gateway run|demo|status|tail`: the running gateway."""
+"""`gateway run|demo|status|tail`: run a gateway, and look at a running one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(
         typer.Option(min=1, max=MAX_WORKERS - 1, help="Processes that share the messages.", envvar="GATEWAY_WORKERS"),
     ] = 1,
 ) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C, then drain and stop."""
+    """Run the gateway until SIGTERM or Ctrl-C, then drain the journal and stop."""
     from gateway.api.auth import Tokens
     from gateway.runtime.gateway import Gateway
     from gateway.runtime.supervisor import Supervisor
@@ -67,12 +67,14 @@ def run(
 
 def demo(
     config: ConfigDir = DEFAULT_DIR,
-    lasts: Annotated[str | None, typer.Option("--for", metavar="DURATION", help="Stop by itself, such as 20s.")] = None,
-    devices: Annotated[int, typer.Option(min=1, help="Simulated devices of each startup.")] = 4,
-    rate: Annotated[float, typer.Option(min=0.01, help="Messages a second of each device.")] = 1.0,
-    json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON, as the last line.")] = False,
+    lasts: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="Stop after this time, e.g. 20s.")
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Number of simulated devices of each startup.")] = 4,
+    rate: Annotated[float, typer.Option(min=0.01, help="Messages per second of each device.")] = 1.0,
+    json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON in the last line.")] = False,
 ) -> None:
-    """Run everything on embedded defaults: broker, three startups' simulated devices, gateway, store, web page."""
+    """Run everything embedded: broker, simulated devices of three startups, gateway, store, web page."""
     from gateway.cli import demo as demos
 
     loaded = load(config)
@@ -85,24 +87,24 @@ def demo(
         on_signals(stop.set)
         with rendering.growing_ledger(out, seconds) as show:
             return await demos.run(
-                loaded, seconds, stop, lambda doors: out.print(rendering.doors(doors)), show, devices, rate
+                loaded, seconds, stop, lambda access: out.print(rendering.access(access)), show, devices, rate
             )
 
     with one_error():
         report = asyncio.run(play())
-    out.print(rendering.ledger_table(report.balance, "the ledger when everything was stored"))
+    out.print(rendering.ledger_table(report.balance, "the ledger, once everything was stored"))
     if json:
         print(demos.as_json_line(report))
     raise typer.Exit(0 if report.is_good else 1)
 
 
 def status(config: ConfigDir = DEFAULT_DIR, url: Url = None, json: Json = False) -> None:
-    """Whether the gateway runs and works, the ledger, and how many dead letters there are."""
+    """Show whether the gateway runs and works, the ledger, and how many dead letters are kept."""
     loaded = Config(settings=load_settings(config), startups=())
     client = Client(loaded, url=url)
     ready = client.ready()
     if ready is None:
-        load(config)  # one that is wrong may be why
+        load(config)  # an invalid configuration may be why
     state = StateReader(loaded.state_dir)
     balance, kept = state.balance(), state.totals()
     if json:
@@ -112,7 +114,7 @@ def status(config: ConfigDir = DEFAULT_DIR, url: Url = None, json: Json = False)
                 "health": ready,
                 "total": Counts.total(balance).as_json(),
                 "startups": {slug: counts.as_json() for slug, counts in balance.items()},
-                "dead_letters": {slug: one.letters for slug, one in kept.items()},
+                "dead_letters": {slug: one.kept for slug, one in kept.items()},
             }
         )
     else:
@@ -129,9 +131,9 @@ def tail(
     url: Url = None,
     measurement: Annotated[str | None, typer.Option(help="Only this measurement.")] = None,
     device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Follow a startup's readings and rejections as they come."""
+    """Follow a startup's readings and rejections as they arrive."""
     loaded = load(config)
     client = Client(loaded, token or credentials.operator_token(loaded.settings), url)
     out = rendering.console()

@@ -1,4 +1,4 @@
-"""`gateway startups|devices|cohort`: who takes part in the test bed."""
+"""`gateway startups|devices|cohort`: add, change and remove startups and devices."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ from gateway.provision.handout import Endpoints, handout
 from gateway.provision.plan import Credential, Plan, Server
 from gateway.provision.run import Applied
 from gateway.provision.settings import ProvisionSettings, check_names, load_provision
+from gateway.provision.startup_files import NewStartup
 from gateway.stores.export import Exported, expect_room, export, is_exported
 
 startups_app = typer.Typer(no_args_is_help=True, help="Startups: list, add, remove, export.")
-devices_app = typer.Typer(no_args_is_help=True, help="Devices: add, and new passwords.")
-cohort_app = typer.Typer(no_args_is_help=True, help="The startups of one programme, at once.")
+devices_app = typer.Typer(no_args_is_help=True, help="Devices: add, renew a password.")
+cohort_app = typer.Typer(no_args_is_help=True, help="All startups of one programme at once.")
 
 Until = Annotated[str | None, typer.Option(metavar="DATE", help="Last day of access, such as 2026-12-18.")]
 Handouts = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Write each startup's one-page hand-out here; it holds secrets."),
+    typer.Option(metavar="DIR", help="Write a hand-out for each startup here; it contains secrets."),
 ]
 Team = Annotated[list[str] | None, typer.Option(metavar="EMAIL", help="Who may use Grafana; repeat for several.")]
-Ended = Annotated[bool, typer.Option("--ended", help="Only startups whose end date has passed; for a daily timer.")]
-ExportTo = Annotated[Path, typer.Option("--export-to", metavar="DIR", help="Where the data is exported to.")]
-DeleteData = Annotated[bool, typer.Option("--delete-data", help="Also delete the data, after it was exported.")]
+Ended = Annotated[bool, typer.Option("--ended", help="Only startups whose end date has passed, for a daily timer.")]
+ExportTo = Annotated[Path, typer.Option("--export-to", metavar="DIR", help="Directory to export the data to.")]
+DeleteData = Annotated[bool, typer.Option("--delete-data", help="Also delete the data, once it is exported.")]
 
 
 @startups_app.command("list")
@@ -66,31 +67,28 @@ def list_startups(config: ConfigDir = DEFAULT_DIR, json: Json = False) -> None:
 @startups_app.command("add")
 def add_startup(
     slug: str,
-    name: Annotated[str, typer.Option(help="What people call it.")],
+    name: Annotated[str, typer.Option(help="The startup's name, for people.")],
     config: ConfigDir = DEFAULT_DIR,
-    cohort: Annotated[str, typer.Option()] = "",
+    cohort: Annotated[str, typer.Option(help="The cohort that it belongs to.")] = "",
     until: Until = None,
     store: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where its readings go: a name under stores in gateway.yaml.")
+        str | None, typer.Option(metavar="NAME", help="Store for its readings: a name under stores in gateway.yaml.")
     ] = None,
-    team: Annotated[
-        list[str] | None, typer.Option(metavar="EMAIL", help="Who may use Grafana; repeat for several.")
-    ] = None,
+    team: Team = None,
     device: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A device, with an MQTT account; repeat for several.")
     ] = None,
     handouts: Handouts = None,
     json: Json = False,
 ) -> None:
-    """Add a startup: writes its file, provisions the servers, and prints what the startup needs."""
-    member = cohorts.Member(slug, name)
-    token = _add(config, member, cohort, _date(until), store=store, team=team or [], devices=device or [])
-    _provisioned(config, {slug: token}, handouts, json=json)
+    """Add a startup: write its file, provision the servers, and print what the startup needs."""
+    new = NewStartup(slug, name, cohort, _date(until), store, team or (), device or ())
+    _provisioned(config, {slug: _add(config, new)}, handouts, json=json)
 
 
 @startups_app.command("token")
 def new_token(slug: str, config: ConfigDir = DEFAULT_DIR) -> None:
-    """Give a startup a new API token; the old one is refused as soon as the gateway has reloaded."""
+    """Give a startup a new API token; the old one is rejected as soon as the gateway has reloaded."""
     cohorts.find(load(config), slug)
     token = secrets.token_urlsafe(24)
     path = config / "startups" / f"{slug}.yaml"
@@ -106,14 +104,14 @@ def export_startup(slug: str, to: ExportTo, config: ConfigDir = DEFAULT_DIR, jso
     if json:
         print_json({"directory": str(done.directory), "files": [f.name for f in done.files], "readings": done.readings})
     else:
-        _tell_export(done)
+        _print_export(done)
 
 
 @startups_app.command("remove")
 def remove_startup(
     slug: str, to: ExportTo, config: ConfigDir = DEFAULT_DIR, delete_data: DeleteData = False, json: Json = False
 ) -> None:
-    """Export a startup's data, take all its access away, and remove its file."""
+    """Export a startup's data, revoke all its access, and remove its file."""
     loaded = load(config)
     startup = cohorts.find(loaded, slug)
     _export_before(loaded, startup, to, delete_data=delete_data)
@@ -135,7 +133,7 @@ def add_device(
     config: ConfigDir = DEFAULT_DIR,
     json: Json = False,
 ) -> None:
-    """Add devices to a startup, with an MQTT account each; their passwords are shown once."""
+    """Add devices to a startup, each with an MQTT account; their passwords are shown once."""
     cohorts.find(load(config), startup)
     for device in devices:
         startup_files.add_device(config / "startups" / f"{startup}.yaml", device)
@@ -144,7 +142,7 @@ def add_device(
 
 @devices_app.command("password")
 def new_password(startup: str, device: str, config: ConfigDir = DEFAULT_DIR) -> None:
-    """Give a device's MQTT account a new password; the old one ends at once."""
+    """Give a device's MQTT account a new password; the old one is rejected at once."""
     loaded, settings = read(config)
     if device not in cohorts.find(loaded, startup).devices:
         raise ProvisionError(
@@ -164,12 +162,13 @@ def open_cohort(
     handouts: Handouts = None,
     json: Json = False,
 ) -> None:
-    """Add startups to a cohort, or give those that it has a new end date."""
+    """Add startups to a cohort, and set the end date of all its startups."""
     last = _date(until)
     tokens: dict[str, str] = {}
     try:
-        for member in map(cohorts.Member.parse, members or []):
-            tokens[member.slug] = _add(config, member, cohort, last)
+        for member in members or []:
+            new = NewStartup.parse(member, cohort, last)
+            tokens[new.slug] = _add(config, new)
     except GatewayError:  # all of them, or none
         for slug in tokens:
             (config / "startups" / f"{slug}.yaml").unlink()
@@ -184,12 +183,10 @@ def close_cohort(
     to: ExportTo,
     config: ConfigDir = DEFAULT_DIR,
     delete_data: DeleteData = False,
-    ended: Annotated[
-        bool, typer.Option("--ended", help="Only startups whose end date has passed; for a daily timer.")
-    ] = False,
+    ended: Ended = False,
     json: Json = False,
 ) -> None:
-    """Export the data of a cohort's startups and end their access. Their files stay, with the end date in them."""
+    """Export the data of a cohort's startups and revoke their access. Their files stay, with the end date in them."""
     loaded = load(config)
     now_ns = time.time_ns()
     found = [s for s in cohorts.of_cohort(loaded, cohort) if not ended or s.has_ended(now_ns)]
@@ -197,7 +194,7 @@ def close_cohort(
     left = [s for s in found if not (s.has_ended(now_ns) and is_exported(s, to / s.slug))]
     for startup in left:
         expect_room(to / startup.slug)
-    cohorts.end_now(config, found)  # before the export, so that nothing comes after it
+    cohorts.end_now(config, found)  # before the export, so that nothing arrives after it
     for startup in left:
         _export_before(loaded, startup, to / startup.slug, delete_data=delete_data)
     after = load(config).active(time.time_ns())
@@ -209,29 +206,10 @@ def close_cohort(
     raise typer.Exit(1 if applied.problem else 0)
 
 
-def _add(
-    directory: Path,
-    member: cohorts.Member,
-    cohort: str,
-    until: date | None,
-    *,
-    store: str | None = None,
-    team: Sequence[str] = (),
-    devices: Sequence[str] = (),
-) -> str:
-    """Write a startup's file; one that is not right is not left behind. The API token comes back, to be told once."""
+def _add(directory: Path, new: NewStartup) -> str:
+    """Write a startup's file, unless it would be invalid. Return the API token, to be shown once."""
     token = secrets.token_urlsafe(24)
-    path = startup_files.add(
-        directory,
-        member.slug,
-        member.name,
-        token_sha256=token_hash(token),
-        cohort=cohort,
-        until=until,
-        store=store,
-        team=team,
-        devices=devices,
-    )
+    path = startup_files.add(directory, new, token_hash(token))
     try:
         check_names(load(directory), load_provision(directory))
     except GatewayError:
@@ -242,7 +220,7 @@ def _add(
 
 
 def _provisioned(directory: Path, tokens: dict[str, str], handouts: Path | None, *, json: bool) -> None:
-    """Plan and apply, then tell what was made and write the hand-outs."""
+    """Plan and apply, then print what was made and write the hand-outs."""
     loaded, settings = read(directory)
 
     async def work(servers: list[Server]) -> tuple[Plan, Applied]:
@@ -253,11 +231,11 @@ def _provisioned(directory: Path, tokens: dict[str, str], handouts: Path | None,
     try:
         plan, applied = on_servers(loaded, settings, work)
     except GatewayError:
-        if made:  # their files are written: the tokens are told now or never
-            _tell(made, json=json)
+        if made:  # their files are written: the tokens are shown now or never
+            _print_credentials(made, json=json)
         raise
     applied = Applied(applied.done, (*made, *applied.credentials), applied.failed, applied.problem)
-    report(plan, applied, json=json)  # first: a secret that is not told now is lost
+    report(plan, applied, json=json)  # first: a secret that is not shown now is lost
     endpoints = _endpoints(loaded, settings)
     for slug in () if json else tokens:
         console().print(rendering.joined(loaded.by_slug[slug], endpoints))
@@ -267,7 +245,7 @@ def _provisioned(directory: Path, tokens: dict[str, str], handouts: Path | None,
     raise typer.Exit(1 if applied.problem or plan.conflicts else 0)
 
 
-def _tell(made: Sequence[Credential], *, json: bool) -> None:
+def _print_credentials(made: Sequence[Credential], *, json: bool) -> None:
     if json:
         print_json({"credentials": [one._asdict() for one in made]})
     else:
@@ -281,12 +259,12 @@ def _hand_out(
     page = handout(startup, own, endpoints, time.time_ns(), token)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # one that is there may be readable for others
+        path.unlink(missing_ok=True)  # an old one may be readable by others
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(page)
     except OSError as error:
         raise ProvisionError(
-            f"{path}: the hand-out cannot be written; {error.strerror}. All that stands on it is told above"
+            f"{path}: the hand-out cannot be written; {error.strerror}. All its contents are shown above"
         ) from error
     console(to_stderr=True).print(f"wrote {path}")
 
@@ -335,20 +313,20 @@ def _export(config: Config, startup: Startup, to: Path) -> Exported:
 
 
 def _export_before(config: Config, startup: Startup, to: Path, *, delete_data: bool) -> None:
-    """Export what a startup leaves. What cannot be read is told and stays; it is never deleted unread."""
+    """Export a startup's data. What cannot be read is reported and kept; it is never deleted unread."""
     try:
-        _tell_export(_export(config, startup, to))
+        _print_export(_export(config, startup, to))
     except StoreUnreadable as error:
         if delete_data:
             raise StoreUnreadable(
                 f"{startup.slug} is not exported, so nothing is deleted or revoked: {error}. Give it access again for "
-                "the export (`gateway cohort open`, or a later `until` and `gateway provision apply`), or leave out "
+                "the export (`gateway cohort open`, or a later `until` and `gateway provision apply`), or omit "
                 "--delete-data"
             ) from error
         console(to_stderr=True).print(f"{startup.slug} is not exported, and its data stays: {error}")
 
 
-def _tell_export(done: Exported) -> None:
+def _print_export(done: Exported) -> None:
     console(to_stderr=True).print(
         f"exported {done.readings:,} readings into {len(done.files)} files in {done.directory}"
     )
@@ -362,5 +340,5 @@ def _date(text: str | None) -> date | None:
     except ValueError:
         raise typer.BadParameter(f"expected a date such as 2026-12-18; got {text!r}", param_hint="--until") from None
     if last < datetime.now(UTC).date():
-        raise typer.BadParameter(f"expected a day that is not over yet; got {text}", param_hint="--until")
+        raise typer.BadParameter(f"expected today or a later day; got {text}", param_hint="--until")
     return last

@@ -1,4 +1,4 @@
-"""Operators' YAML -> one immutable Config. Errors carry file and line."""
+"""Operators' YAML, checked, as one immutable Config. Errors carry file and line."""
 
 from gateway.config.load import load, load_settings
 from gateway.config.models import Config, FieldRule, Mqtt, Quota, Settings, Startup, StartupFile, TimeRule, TopicRule

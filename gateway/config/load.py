@@ -1,9 +1,9 @@
-"""Read a configuration directory whole, and find every problem in it at once."""
+"""Loader: reads a whole configuration directory, and finds every problem in it at once."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date
 from difflib import get_close_matches
@@ -18,26 +18,26 @@ from gateway.config import models
 from gateway.config.models import Config, Settings, Startup, StartupFile
 from gateway.config.notations import SLUG
 from gateway.config.positions import Document, read
-from gateway.errors import ConfigError, Problem
-from gateway.topics import ROOT, Capture, Template, TemplateError
+from gateway.errors import ConfigInvalid, Problem, TemplateInvalid
+from gateway.topics import ROOT, Capture, Template
 
 M = TypeVar("M", bound=BaseModel)
 
 _USER_INFO = re.compile(r"//[^/\s]*@")
-"""A name and password in a URL."""
+"""User name and password in a URL."""
 _NEAR_SECRETS = {"token_sha256"}
 
 _EXPECTED = {
     "missing": "this setting, which has no default",
     "extra_forbidden": "a known setting",
     "literal_error": "{expected}",
-    "string_type": "a text",
-    "string_pattern_mismatch": "a text that matches {pattern}",
+    "string_type": "a string",
+    "string_pattern_mismatch": "a string that matches {pattern}",
     "string_too_short": "at least {min_length} character(s)",
     "string_too_long": "at most {max_length} characters",
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
+    "int_type": "an integer",
+    "int_parsing": "an integer",
+    "int_from_float": "an integer",
     "float_type": "a number",
     "float_parsing": "a number",
     "bool_type": "true or false",
@@ -57,10 +57,10 @@ _EXPECTED = {
 
 
 def load(directory: Path) -> Config:
-    """The configuration in `directory`: gateway.yaml (optional) and startups/*.yaml.
+    """Return the configuration in `directory`: gateway.yaml (optional) and startups/*.yaml.
 
     Raises:
-        ConfigError: with every problem of every file, in reading order.
+        ConfigInvalid: with every problem of every file, in reading order.
     """
     problems: list[Problem] = []
     settings = _read_settings(directory, problems)
@@ -69,29 +69,33 @@ def load(directory: Path) -> Config:
     if settings is not None:
         problems += _unknown_stores(settings, startups, documents)
     if problems or settings is None:
-        raise ConfigError(problems)
-    warnings = tuple(_warnings(startups, date.today()))
+        raise ConfigInvalid(problems)
+    warnings = tuple(
+        f"{startup.slug}: its programme ended on {startup.until}; its messages are rejected"
+        for startup in startups
+        if startup.until and startup.until < date.today()
+    )
     return Config(settings=settings, startups=tuple(startups), warnings=warnings)
 
 
 def load_settings(directory: Path) -> Settings:
-    """gateway.yaml alone: for who has to find a running gateway, whatever is wrong with the startups' files.
+    """Return gateway.yaml alone, to find a running gateway whatever is wrong with the startups' files.
 
     Raises:
-        ConfigError: with every problem in it.
+        ConfigInvalid: with every problem in it.
     """
     problems: list[Problem] = []
     settings = _read_settings(directory, problems)
     if settings is None:
-        raise ConfigError(problems)
+        raise ConfigInvalid(problems)
     return settings
 
 
 def read_file(directory: Path, name: str, model: type[M]) -> M:
-    """One file of the directory by itself; its model's defaults where it is not there.
+    """Return one file of the directory; the defaults of its model if it does not exist.
 
     Raises:
-        ConfigError: with every problem in it.
+        ConfigInvalid: with every problem in it.
     """
     path = directory / name
     if not path.exists():
@@ -99,17 +103,19 @@ def read_file(directory: Path, name: str, model: type[M]) -> M:
     problems: list[Problem] = []
     found, _ = _read_model(directory, path, model, problems)
     if found is None:
-        raise ConfigError(problems)
+        raise ConfigInvalid(problems)
     return found
 
 
 def _read_settings(directory: Path, problems: list[Problem]) -> Settings | None:
     if not directory.is_dir():
-        problems.append(Problem(str(directory), 0, "", "a directory with gateway.yaml and startups/", "none there"))
+        problems.append(
+            Problem(str(directory), 0, "", "a directory with gateway.yaml and startups/", "no such directory")
+        )
         return None
     try:
         return read_file(directory, "gateway.yaml", Settings)
-    except ConfigError as error:
+    except ConfigInvalid as error:
         problems += error.problems
         return None
 
@@ -146,7 +152,7 @@ def _read_model(
 ) -> tuple[M | None, Document | None]:
     try:
         document = read(path, str(path))
-    except ConfigError as error:
+    except ConfigInvalid as error:
         problems += error.problems
         return None, None
     try:
@@ -158,7 +164,7 @@ def _read_model(
 
 
 def _context(directory: Path) -> dict[str, Path]:
-    """What `PathField` needs to know."""
+    """Return what `PathField` needs to know."""
     return {"directory": directory.resolve()}
 
 
@@ -173,7 +179,7 @@ def _problem(document: Document, details: ErrorDetails) -> Problem:
         expected += _nearby(str(loc[-1]))
         got = repr(loc[-1])
     elif str(loc[-1]) in _NEAR_SECRETS:
-        got = "something else"  # it may be the secret itself; errors stand in logs and at /readyz
+        got = "something else"  # it may be the secret itself, and errors appear in logs and at /readyz
     else:
         got = context.get("got") or _shown(details["input"])
     return Problem(document.name, document.line(loc), ".".join(map(str, loc)), expected, got)
@@ -181,30 +187,21 @@ def _problem(document: Document, details: ErrorDetails) -> Problem:
 
 def _shown(value: object) -> str:
     if isinstance(value, dict | list | BaseModel):
-        return "what stands there"
+        return "a list" if isinstance(value, list) else "a mapping"
     text = _USER_INFO.sub("//…@", repr(value)) if isinstance(value, str) else str(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _nearby(name: str) -> str:
-    """` (did you mean ...?)` for a misspelt setting; a known one that stands in a wrong place is not misspelt."""
-    known = {known for model in _all_models() for known in _names(model)} - {name}
+    """Return ` (did you mean ...?)` for a misspelt setting; a known setting in the wrong place is not misspelt."""
+    classes = [value for value in vars(models).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+    known = {field.alias or key for model in classes for key, field in model.model_fields.items()} - {name}
     close = get_close_matches(name, known, n=1, cutoff=0.75)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _all_models() -> Iterator[type[BaseModel]]:
-    for value in vars(models).values():
-        if isinstance(value, type) and issubclass(value, BaseModel):
-            yield value
-
-
-def _names(model: type[BaseModel]) -> Iterable[str]:
-    return (field.alias or name for name, field in model.model_fields.items())
-
-
 Rule = tuple[str, str, Template]
-"""Slug, measurement, template: what the checks across files look at."""
+"""Slug, measurement and template: what the checks across files compare."""
 
 
 def _across_files(documents: dict[str, Document]) -> Iterator[Problem]:
@@ -234,17 +231,17 @@ def _unknown_stores(settings: Settings, startups: list[Startup], documents: dict
 
 
 def _rules(slug: str, document: Document) -> Iterator[Rule]:
-    """The templates of a file that can be read, whatever else is wrong in it."""
+    """Yield the templates of a file that are valid, whatever else is wrong in it."""
     topics = document.data.get("topics")
     for name, rule in topics.items() if isinstance(topics, dict) else ():
         text = rule.get("topic") if isinstance(rule, dict) else None
-        with suppress(TemplateError):
+        with suppress(TemplateInvalid):
             if isinstance(text, str):
                 yield slug, name, Template.parse(text)
 
 
 def _candidates(rules: list[Rule]) -> Iterator[tuple[Rule, Rule]]:
-    """The pairs that may overlap: those under one literal first two levels, and any with captures there."""
+    """Yield the pairs that may overlap: those with the same first two levels, and all with captures there."""
     groups: dict[tuple[object, ...], list[Rule]] = {}
     for rule in rules:
         groups.setdefault(rule[2].levels[:2], []).append(rule)
@@ -266,9 +263,3 @@ def _overlap(doc_a: Document, name_a: str, a: Template, doc_b: Document, name_b:
         f"a topic that no other rule matches; {doc_a.name}:{doc_a.line(loc_a)} has {a.text!r}, which overlaps",
         repr(b.text),
     )
-
-
-def _warnings(startups: list[Startup], today: date) -> Iterator[str]:
-    for startup in startups:
-        if startup.until and startup.until < today:
-            yield f"{startup.slug}: its programme ended on {startup.until}; its messages are refused"

@@ -1,6 +1,6 @@
-"""The shape of gateway.yaml and startups/*.yaml. Every default of the product stands here, once.
+"""Models of gateway.yaml and startups/*.yaml, with every default of the product.
 
-Durations are seconds, sizes are bytes, rates are messages a second, once read.
+Once read, durations are seconds, sizes are bytes, and rates are messages per second.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class _Model(BaseModel):
 
 MIN_RETENTION = 3600.0
 REJECTIONS = "gateway_rejections"
-"""The measurement in which the gateway itself counts a startup's rejections, for Grafana."""
+"""Measurement in which the gateway counts a startup's rejections, for Grafana."""
 
 
 class FieldRule(_Model):
-    """One value of a reading: where it stands in the payload, its type, unit and range."""
+    """A field of a reading: its place in the payload, type, unit and range."""
 
     from_: Annotated[PointerField | None, Field(alias="from")] = None
     type: Literal["float", "int", "bool", "string"]
@@ -64,7 +64,7 @@ class FieldRule(_Model):
 
 
 class TimeRule(_Model):
-    """Where a reading's time stands, its unit, and how far from now it may lie."""
+    """Time of a reading: its place in the payload, its unit, and how far from now it may be."""
 
     from_: Annotated[PointerField, Field(alias="from")]
     unit: Literal["s", "ms", "us", "ns", "rfc3339"]
@@ -73,7 +73,7 @@ class TimeRule(_Model):
 
 
 class TopicRule(_Model):
-    """What an operator writes for one measurement. Its name is the key it stands under."""
+    """A topic rule: what an operator writes for one measurement, whose name is its key."""
 
     topic: TemplateField
     payload: PayloadFormat = "json"
@@ -108,7 +108,7 @@ class TopicRule(_Model):
 
     @property
     def context(self) -> Context:
-        """What the payload format may know of the rule."""
+        """Members that the rule picks, for the payload format."""
         members = [
             Member(("fields", name, *(["from"] if field.from_ else [])), self.pointer(name).tokens, field.type)
             for name, field in self.fields.items()
@@ -119,12 +119,12 @@ class TopicRule(_Model):
         return Context(tuple(members))
 
     def pointer(self, field: str) -> Pointer:
-        """Where a field stands: its `from`, or the member of its own name."""
+        """Return the place of a field: its `from`, or the member of its own name."""
         return self.fields[field].from_ or Pointer((field,))
 
 
 class Quota(_Model):
-    """What one startup may use, so that it cannot crowd out another."""
+    """Quota of a startup, so that it cannot crowd out another."""
 
     messages: Rate = 200.0
     burst: Annotated[int, Field(ge=1)] = 2000
@@ -134,7 +134,7 @@ class Quota(_Model):
 
 
 class StartupFile(_Model):
-    """startups/SLUG.yaml: one startup of the test bed."""
+    """Contents of startups/SLUG.yaml: a startup of the test bed."""
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
     cohort: str = ""
@@ -161,12 +161,12 @@ class StartupFile(_Model):
     @model_validator(mode="after")
     def _kept_long_enough(self) -> StartupFile:
         if self.retention < MIN_RETENTION:
-            raise expected("a retention of at least 1h: InfluxDB takes no less", f"{self.retention:g}s", ["retention"])
+            raise expected("a retention of at least 1h, the minimum of InfluxDB", f"{self.retention:g}s", ["retention"])
         for name, rule in self.topics.items():
             if rule.time and rule.time.max_age > self.retention:
                 days = f"{rule.time.max_age / 86_400:g} days; retention: {self.retention / 86_400:g} days"
                 raise expected(
-                    "max_age no longer than the retention: the store drops what is older",
+                    "a max_age of at most the retention: the store drops what is older",
                     days,
                     ["topics", name, "time", "max_age"],
                 )
@@ -174,13 +174,13 @@ class StartupFile(_Model):
 
 
 class Startup(StartupFile):
-    """A startup as the gateway uses it: its file, and the slug that the file is named by."""
+    """A startup as the gateway uses it: its file, and the slug from the file's name."""
 
     slug: Slug
 
     @property
     def ends_ns(self) -> int | None:
-        """When its programme is over: the midnight (UTC) after `until`, in ns since 1970."""
+        """End of its programme: the midnight (UTC) after `until`, in ns since 1970."""
         if self.until is None:
             return None
         days = self.until.toordinal() + 1 - date(1970, 1, 1).toordinal()
@@ -194,7 +194,7 @@ class Startup(StartupFile):
 
 
 class Mqtt(_Model):
-    """The broker, and how the gateway's session behaves."""
+    """Broker, and the gateway's session with it."""
 
     url: Annotated[
         str, matching(r"mqtts?://[^\s/@:]+(:(?P<port>\d{1,5}))?/?", "a URL such as mqtt://host:1883 or mqtts://host")
@@ -213,33 +213,33 @@ class Mqtt(_Model):
 
 
 class InfluxDB(_Model):
-    """InfluxDB 2: one bucket a startup. `{startup}` in the bucket's name stands for its slug."""
+    """InfluxDB 2, with a bucket for each startup. `{startup}` in the bucket's name stands for its slug."""
 
     url: Annotated[str, matching(r"https?://\S+", "a URL such as http://localhost:8086")] = "http://localhost:8086"
     org: str = "testbed"
-    bucket: Annotated[str, matching(r".*\{startup\}.*", "a name with {startup} in it, so that each has its own")] = (
-        "{startup}"
-    )
+    bucket: Annotated[
+        str, matching(r".*\{startup\}.*", "a name with {startup} in it, so that each startup has its own bucket")
+    ] = "{startup}"
     token_file: PathField | None = None
     timeout: Duration = 20.0
 
 
 class StoreSettings(_Model):
-    """Where readings live."""
+    """A store: where readings are kept."""
 
     kind: Literal["sqlite", "influxdb"] = "sqlite"
     influxdb: InfluxDB = InfluxDB()
 
 
 class JournalSettings(_Model):
-    """The bounds of the queue on disk; when it is full the broker holds the rest."""
+    """Limits of the queue on disk; when it is full, the broker holds the rest."""
 
     max_size: Size = 2 << 30
     max_readings: Annotated[int, Field(ge=1)] = 20_000_000
 
 
 class DrainSettings(_Model):
-    """How readings go from the journal to the store."""
+    """Drain, which takes readings from the journal to the store."""
 
     batch: Annotated[int, Field(ge=1, le=50_000)] = 5000
     interval: Duration = 0.2
@@ -248,14 +248,14 @@ class DrainSettings(_Model):
 
 
 class DeadLetterSettings(_Model):
-    """How many rejected messages are kept, for each startup; the oldest go first."""
+    """Limits of the rejected messages kept for each startup; the oldest are dropped first."""
 
     max_count: Annotated[int, Field(ge=1)] = 10_000
     max_size: Size = 64 << 20
 
 
 class Http(_Model):
-    """The HTTP API and the web page."""
+    """HTTP API and the web page."""
 
     listen: Annotated[
         str, matching(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})", "an address and port such as 127.0.0.1:8080")
@@ -275,7 +275,7 @@ class Http(_Model):
 
 
 class Feeds(_Model):
-    """Live feeds. `kept` events of each startup are there for who comes back, and for who falls behind."""
+    """Live feeds. `kept` events of each startup are there for listeners that come back or fall behind."""
 
     mqtt: bool = True
     kept: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
@@ -289,7 +289,7 @@ class Log(_Model):
 
 
 class Settings(_Model):
-    """gateway.yaml: everything has a default, an empty file is complete."""
+    """Contents of gateway.yaml. Everything has a default; an empty file is complete."""
 
     state_dir: Annotated[PathField, Field(validate_default=True)] = Path("../var")
     mqtt: Mqtt = Mqtt()
@@ -303,12 +303,12 @@ class Settings(_Model):
     log: Log = Log()
 
     def store_named(self, name: str | None) -> StoreSettings:
-        """The settings of a store; None is the default one."""
+        """Return the settings of a store; None is the default store."""
         return self.store if name is None else self.stores[name]
 
 
 class Config(_Model):
-    """The whole configuration, immutable. `ended` are those that `active` took out of `startups`."""
+    """Whole configuration, immutable. `ended` are the startups that `active` removed from `startups`."""
 
     settings: Settings
     startups: tuple[Startup, ...]
@@ -320,7 +320,7 @@ class Config(_Model):
         return {startup.slug: startup for startup in self.startups}
 
     def active(self, now_ns: int) -> Config:
-        """The same without the startups whose programme is over."""
+        """Return the same configuration without the startups whose programme has ended."""
         left = tuple(startup for startup in self.startups if not startup.has_ended(now_ns))
         ended = tuple(startup for startup in self.startups if startup.has_ended(now_ns))
         return Config(settings=self.settings, startups=left, ended=ended, warnings=self.warnings)

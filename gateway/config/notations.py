@@ -1,4 +1,4 @@
-"""The small notations of the configuration: durations, sizes, rates, JSON Pointers, slugs."""
+"""Notations of the configuration: durations, sizes, rates, JSON Pointers, slugs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from gateway.errors import TemplateInvalid
 from gateway.payloads import FORMATS
-from gateway.topics import DEVICE_RULE, Template, TemplateError, device_is_legal
+from gateway.topics import DEVICE_RULE, Template, device_is_legal
 
 MAX_PORT = 65_535
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _BYTES = {"B": 1, "KB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 LONGEST_YEARS = 100
-"""Of any duration: in ns since 1970, now and so long before or after still are 64-bit numbers."""
+"""Maximum of any duration: now plus or minus that, in ns since 1970, still fits into 64 bits."""
 _NUMBER = r"(\d{1,12}(?:\.\d{1,12})?)"
 _DURATION = re.compile(_NUMBER + r"\s*(ms|s|m|h|d|w|y)")
 _SIZE = re.compile(_NUMBER + r"\s*(B|KB|MB|GB|KiB|MiB|GiB)")
@@ -37,15 +38,15 @@ _INDEX = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 
 
 def expected(what: str, got: str = "", loc: Sequence[str] = ()) -> PydanticCustomError:
-    """The error of a value that is not `what`; the loader adds file, line and, without `got`, what came.
+    """Return the error of a value that is not `what`; the loader adds file, line and, without `got`, the value.
 
-    `loc` leads from the model that finds the error to the value that it is about.
+    `loc` leads from the model that finds the error to the value concerned.
     """
     return PydanticCustomError("expected", "{what}", {"what": what, "got": got, "loc": list(loc)})
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of `90d`, `5m`, `1.5h`, `200ms`."""
+    """Return the seconds of `90d`, `5m`, `1.5h`, `200ms`."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     seconds = float(match[1]) * _SECONDS[match[2]] if match else math.inf
     if seconds > LONGEST_YEARS * _SECONDS["y"]:
@@ -54,7 +55,7 @@ def parse_duration(value: object) -> float:
 
 
 def parse_size(value: object) -> int:
-    """Bytes of `64KiB`, `2GiB`, `500KB`."""
+    """Return the bytes of `64KiB`, `2GiB`, `500KB`."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     size = int(float(match[1]) * _BYTES[match[2]]) if match else 0
     if size == 0:
@@ -63,7 +64,7 @@ def parse_size(value: object) -> int:
 
 
 def parse_rate(value: object) -> float:
-    """Messages a second of `200/s`, `30/m`."""
+    """Return the messages per second of `200/s`, `30/m`."""
     match = _RATE.fullmatch(value) if isinstance(value, str) else None
     if match is None or float(match[1]) == 0:
         raise expected("a rate above 0 such as 200/s or 30/m")
@@ -71,7 +72,7 @@ def parse_rate(value: object) -> float:
 
 
 def matching(pattern: str, what: str) -> AfterValidator:
-    """A text of a form that `what` says in words. What `pattern` calls `port` is one."""
+    """Require a string that matches `pattern`, which `what` says in words. A group named `port` must be a port."""
 
     def check(value: str) -> str:
         match = re.fullmatch(pattern, value)
@@ -83,7 +84,7 @@ def matching(pattern: str, what: str) -> AfterValidator:
 
 
 def between(least: int, most: int) -> AfterValidator:
-    """A duration that is neither too short nor too long, in seconds."""
+    """Require a duration between two numbers of seconds."""
 
     def check(value: float) -> float:
         if not least <= value <= most:
@@ -94,7 +95,7 @@ def between(least: int, most: int) -> AfterValidator:
 
 
 class Pointer(NamedTuple):
-    """A JSON Pointer (RFC 6901): `/meter/voltage`, `/values/0`. A numeric token picks from an array."""
+    """A JSON Pointer (RFC 6901): `/meter/voltage`, `/values/0`. A number picks from an array."""
 
     tokens: tuple[str | int, ...]
 
@@ -103,36 +104,36 @@ class Pointer(NamedTuple):
 
 
 def parse_pointer(value: object) -> Pointer:
-    """The tokens of a JSON Pointer that names at least one member."""
+    """Return a JSON Pointer that names at least one member."""
     if isinstance(value, Pointer):
         return value
     if not isinstance(value, str) or not _POINTER.fullmatch(value):
-        raise expected("a JSON Pointer such as /temperature or /meter/voltage (~ is written ~0, / is ~1)")
+        raise expected("a JSON Pointer such as /temperature or /meter/voltage (write ~ as ~0, / as ~1)")
     tokens = (part.replace("~1", "/").replace("~0", "~") for part in value[1:].split("/"))
     parts = tuple(int(token) if _INDEX.fullmatch(token) else token for token in tokens)
     if isinstance(parts[0], int):
-        parts = (str(parts[0]), *parts[1:])  # a record is an object: its first token is a member's name
+        parts = (str(parts[0]), *parts[1:])  # a record is an object, so its first token is a member's name
     return Pointer(parts)
 
 
 def parse_template(value: object) -> Template:
-    """A topic template; see `gateway.topics`."""
+    """Return a topic template; see `gateway.topics`."""
     if isinstance(value, Template):
         return value
     if not isinstance(value, str):
         raise expected("a topic template such as testbed/acme/{device}/climate")
     try:
         return Template.parse(value)
-    except TemplateError as error:
+    except TemplateInvalid as error:
         raise expected(error.expected) from error
 
 
-def _text(pattern: str, *examples: str) -> WithJsonSchema:
+def _string_schema(pattern: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
 
 
 def _from_directory(path: Path, info: ValidationInfo) -> Path:
-    """Relative paths start at the configuration's directory, wherever the gateway was started."""
+    """Resolve a relative path from the configuration's directory, wherever the gateway was started."""
     directory: Path | None = (info.context or {}).get("directory")
     return directory / path if directory else path
 
@@ -150,12 +151,14 @@ def _payload_format(value: str) -> str:
 
 
 PathField = Annotated[Path, AfterValidator(_from_directory)]
-Duration = Annotated[float, BeforeValidator(parse_duration), _text(f"^{_DURATION.pattern}$", "90d", "5m")]
-Size = Annotated[int, BeforeValidator(parse_size), _text(f"^{_SIZE.pattern}$", "64KiB")]
-Rate = Annotated[float, BeforeValidator(parse_rate), _text(f"^{_RATE.pattern}$", "200/s")]
-PointerField = Annotated[InstanceOf[Pointer], BeforeValidator(parse_pointer), _text("^/", "/t", "/meter/voltage")]
+Duration = Annotated[float, BeforeValidator(parse_duration), _string_schema(f"^{_DURATION.pattern}$", "90d", "5m")]
+Size = Annotated[int, BeforeValidator(parse_size), _string_schema(f"^{_SIZE.pattern}$", "64KiB")]
+Rate = Annotated[float, BeforeValidator(parse_rate), _string_schema(f"^{_RATE.pattern}$", "200/s")]
+PointerField = Annotated[
+    InstanceOf[Pointer], BeforeValidator(parse_pointer), _string_schema("^/", "/t", "/meter/voltage")
+]
 TemplateField = Annotated[
-    InstanceOf[Template], BeforeValidator(parse_template), _text("", "testbed/acme/{device}/climate")
+    InstanceOf[Template], BeforeValidator(parse_template), _string_schema("", "testbed/acme/{device}/climate")
 ]
 PayloadFormat = Annotated[
     str, AfterValidator(_payload_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})

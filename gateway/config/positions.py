@@ -1,4 +1,4 @@
-"""YAML with positions: plain values for pydantic, and the line on which each of them stands."""
+"""YAML with positions: plain values for pydantic, and the line of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from gateway.errors import ConfigError, Problem
+from gateway.errors import ConfigInvalid, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +24,17 @@ class Document:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The same as plain dictionaries, lists and values."""
+        """Its values as plain dictionaries, lists and values."""
         return {str(key): _plain(value) for key, value in self.tree.items()}
 
     def line(self, loc: Sequence[str | int]) -> int:
-        """The line (from 1) of the value at `loc`, or of its nearest ancestor that exists."""
+        """Return the line (from 1) of the value at `loc`, or of its nearest ancestor that exists."""
         node: Any = self.tree
         line = 1
         for key in loc:
             if isinstance(node, CommentedMap) and key in node:
-                line = _line(node, key, line)
+                position = (node.lc.data or {}).get(key)  # none if it was merged in (`<<: *defaults`)
+                line = position[0] + 1 if position else line
             elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
                 line = node.lc.item(key)[0] + 1
             else:
@@ -46,7 +47,7 @@ def read(path: Path, name: str) -> Document:
     """Parse one file.
 
     Raises:
-        ConfigError: unreadable, not UTF-8, not YAML, a key twice, or no mapping.
+        ConfigInvalid: unreadable, not UTF-8, not YAML, a key twice, or not a mapping.
     """
     try:
         yaml = YAML(typ="rt")
@@ -59,7 +60,7 @@ def read(path: Path, name: str) -> Document:
     except (YAMLError, ValueError) as error:
         raise _unreadable(name, 0, "YAML in UTF-8", _first_line(str(error))) from None
     except RecursionError:
-        raise _unreadable(name, 0, "YAML of a few levels", "one that is nested too deeply") from None
+        raise _unreadable(name, 0, "YAML of a few levels", "levels nested too deeply") from None
     except OSError as error:
         raise _unreadable(name, 0, "a readable file", error.strerror or str(error)) from None
     if tree is None:
@@ -71,28 +72,22 @@ def read(path: Path, name: str) -> Document:
 
 
 class _Constructor(RoundTripConstructor):
-    """Leaves dates to pydantic, so that 2026-02-30 is a problem on a line like any other."""
+    """A constructor that leaves dates to pydantic, so that 2026-02-30 is a problem with a line like any other."""
 
 
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", RoundTripConstructor.construct_scalar)
 
 
-def _line(node: CommentedMap, key: str | int, above: int) -> int:
-    """The line of a key; that of the mapping above where it was merged in (`<<: *defaults`)."""
-    position = (node.lc.data or {}).get(key)
-    return position[0] + 1 if position else above
-
-
-def _unreadable(name: str, line: int, expected: str, got: str) -> ConfigError:
-    return ConfigError([Problem(name, line, "", expected, got)])
+def _unreadable(name: str, line: int, expected: str, got: str) -> ConfigInvalid:
+    return ConfigInvalid([Problem(name, line, "", expected, got)])
 
 
 def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else "an error without a text"
+    return text.strip().splitlines()[0] if text.strip() else "an error without a message"
 
 
 def _plain(node: Any) -> Any:
-    """ruamel's round-trip types as what pydantic and JSON know."""
+    """Convert ruamel.yaml's round-trip types to those that pydantic and JSON know."""
     if isinstance(node, CommentedMap):
         return {str(key): _plain(value) for key, value in node.items()}
     if isinstance(node, CommentedSeq):

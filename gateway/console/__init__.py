@@ -1,6 +1,6 @@
-"""The web page: a startup sees its own data live, an operator sees all startups. Needs the extra `console`.
+"""Web page: a startup sees its own data live, an operator sees all startups. Requires the extra `console`.
 
-NiceGUI is one application a process: mounting a second time replaces the first, which tests rely on.
+NiceGUI has one application per process: mounting a second time replaces the first, which tests rely on.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from gateway.console.sampler import Sampler
 
 SESSIONS = "console"
 API = "/v1"
-FAVICON = theme.MARK
+FAVICON = theme.LOGO
 
 __all__ = ["mount"]
 
 
 class _Pages(Mount):
-    """NiceGUI at `/`, but for the API's own paths: what is wrong there is the API's to answer."""
+    """NiceGUI at `/`, except for the API's own paths: the API answers unknown ones itself."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         path = scope.get("path", "")
@@ -37,7 +37,7 @@ class _Pages(Mount):
 def mount(api: FastAPI, services: Services, storage_secret: str) -> None:
     """Add the pages to the API's application, to be served in the same loop.
 
-    `storage_secret` signs the cookies; who has signed in is kept below the state directory.
+    `storage_secret` signs the cookies; the state directory keeps who has signed in.
     """
     _forget_last_mount()
     Storage.path = services.config.state_dir / SESSIONS
@@ -58,14 +58,11 @@ def mount(api: FastAPI, services: Services, storage_secret: str) -> None:
         show_welcome_message=False,
         session_middleware_kwargs={
             "session_cookie": "testbed_console",
-            "max_age": int(sessions.LASTS),
+            "max_age": int(sessions.MAX_AGE),
             "https_only": services.config.settings.http.cert_file is not None,
         },
     )
-    _leave_the_api_alone(api)
-
-
-def _leave_the_api_alone(api: FastAPI) -> None:
+    # NiceGUI would answer below /v1 too, with a page of its own: replace its mount by one that leaves the API alone.
     routes = api.router.routes
     at_root = next(route for route in routes if isinstance(route, Mount) and route.app is app)
     routes[routes.index(at_root)] = _Pages("", app=app)

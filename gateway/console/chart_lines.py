@@ -1,16 +1,16 @@
-"""The lines of a chart: one a series, told apart by device and tags. Pure."""
+"""Lines of a chart: one for each series, distinguished by device and tags. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-MAX_LINES = 32  # of one measurement; more are not drawn, and counted
+MAX_LINES = 32  # of one measurement; further ones are counted, but not drawn
 KEY_SEPARATOR = "\x1f"
 
 
 class Line(NamedTuple):
-    """One series in a chart: the device's colour, and a dash for each further set of tags of that device."""
+    """A series in a chart: its device has a colour, and each further set of the device's tags another dash."""
 
     key: str
     label: str
@@ -19,7 +19,7 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """The lines of one measurement, in order of appearance."""
+    """Lines of one measurement, in order of appearance."""
 
     def __init__(self, captured: Sequence[str]) -> None:
         self._captured = captured
@@ -28,11 +28,11 @@ class Lines:
 
     @property
     def left_out(self) -> int:
-        """How many lines there were no room for."""
+        """Number of lines that are not drawn."""
         return len(self._left_out)
 
     def find(self, device: str, tags: Mapping[str, str]) -> Line | None:
-        """The line of a series; None where there are too many."""
+        """Return the line of a series; None if there are too many."""
         key = (device, *(text for pair in sorted(tags.items()) if pair[1] and pair[0] != "device" for text in pair))
         line = self._lines.get(key)
         if line is None and len(self._lines) < MAX_LINES:

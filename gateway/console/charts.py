@@ -1,8 +1,8 @@
-"""What a startup's charts show: panels from its rules, lines, and the points between two pushes. Pure.
+"""A startup's charts: panels from its rules, lines, and the points between two pushes. Pure.
 
-Time is cut into buckets of five seconds, as many as can be told apart in a chart: the mean of each is drawn, and the
-newest value told beside it. The browser holds the window of the last 15 minutes, so that the server keeps nothing but
-what the next push will bring.
+Time is divided into buckets of five seconds, as many as can be distinguished in a chart: the mean of each is drawn,
+and the newest value shown beside it. The browser holds the window of the last 15 minutes, so that the server keeps only
+the next push.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from gateway.timestamps import NS
 
 WINDOW_NS = 15 * 60 * NS
 BUCKET_NS = 5 * NS
-MAX_DEVICES = 8  # as many colours as can be told apart
+MAX_DEVICES = 8  # as many as there are colours that can be distinguished
 MAX_TEXT = 40  # characters of a state
 
 Panel = tuple[str, str]
-"""Measurement and field: what one chart shows."""
+"""Measurement and field of a chart."""
 
 
 @dataclass(slots=True)
 class _News:
-    """What one line of one panel gets with the next push."""
+    """Next push for one line of a panel."""
 
     line: Line
     last_ns: int = 0
@@ -49,11 +49,13 @@ class _News:
             self.last_ns, self.last = time_ns, value
 
     def means(self) -> list[list[float]]:
-        """`[bucket, mean, weight]` by time, with seven digits: more cannot be seen."""
-        return [[bucket, _seven(total / weight), weight] for bucket, (total, weight) in sorted(self.sums.items())]
+        """Return `[bucket, mean, weight]` by time, with seven digits: more cannot be seen."""
+        return [
+            [bucket, float(f"{total / weight:.7g}"), weight] for bucket, (total, weight) in sorted(self.sums.items())
+        ]
 
     def steps(self) -> list[list[int | str]]:
-        """`[first bucket, last bucket, state]` by time; what stays the same is one step."""
+        """Return `[first bucket, last bucket, state]` by time; buckets of the same state are one step."""
         steps: list[list[int | str]] = []
         for bucket, state in sorted(self.states.items()):
             if steps and steps[-1][2] == state:
@@ -64,7 +66,7 @@ class _News:
 
 
 class Drawing:
-    """The charts of one page: which devices are drawn, and what has come since the last push."""
+    """Charts of one page: the devices that are drawn, and what has arrived since the last push."""
 
     def __init__(self, startup: Startup) -> None:
         self.panels: dict[Panel, FieldRule] = {
@@ -83,21 +85,21 @@ class Drawing:
 
     @property
     def left_out(self) -> int:
-        """How many lines of the devices are not drawn, because there are too many of one measurement."""
+        """Number of lines that are not drawn because one measurement has too many."""
         return sum(lines.left_out for lines in self._lines.values())
 
     @property
     def known(self) -> list[str]:
-        """The devices that could be drawn, by name."""
+        """Devices that can be drawn, by name."""
         return sorted({device for devices in self._seen.values() for device in devices})
 
     def see(self, measurement: str, device: str) -> None:
-        """There is something of this device to be drawn."""
+        """Note that there is something of this device to draw."""
         if measurement in self._seen:
             self._seen[measurement][device] = None
 
     def choose(self, devices: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Draw these, up to `MAX_DEVICES`; who stays keeps the colour. Returns who goes and who is new."""
+        """Draw these devices, at most `MAX_DEVICES`; those that stay keep their colour. Return the removed and new."""
         wanted = list(devices)[:MAX_DEVICES]
         self._chosen = True
         gone = [device for device in self.colours if device not in wanted]
@@ -109,7 +111,7 @@ class Drawing:
         return gone, new
 
     def fill_up(self) -> list[str]:
-        """As long as nobody has chosen: draw what was seen, of each measurement in turn; returns who is new."""
+        """Until somebody chooses, draw the devices seen, of each measurement in turn. Return the new ones."""
         room = MAX_DEVICES - len(self.colours)
         if self._chosen or not room:
             return []
@@ -139,7 +141,7 @@ class Drawing:
         time_ns: int,
         weight: int = 1,
     ) -> None:
-        """One reading, or one row of history with its `weight`, for the next push."""
+        """Add a reading, or a row of history with its `weight`, to the next push."""
         self.see(measurement, device)
         if device not in self.colours or measurement not in self._lines:
             return
@@ -153,23 +155,23 @@ class Drawing:
                 news.setdefault(line.key, _News(line)).add(value, time_ns, weight, is_state(rule))
 
     def take(self) -> Iterator[tuple[Panel, dict[str, Any]]]:
-        """What each panel that has something new gets. Emptied by being taken."""
+        """Yield the push of each panel that has something new, and forget it."""
         taken, self._news = self._news, {}
         for panel, news in taken.items():
             lines = [one.line for one in news.values()]
-            told: dict[str, Any] = {
+            push: dict[str, Any] = {
                 "lines": [[line.key, line.label, self.colours[line.device], line.dash] for line in lines]
             }
             if is_state(self.panels[panel]):
-                told["points"] = {key: one.steps() for key, one in news.items()}
+                push["points"] = {key: one.steps() for key, one in news.items()}
             else:
-                told["points"] = {key: one.means() for key, one in news.items()}
-                told["last"] = {key: [one.last_ns // 1_000_000, one.last] for key, one in news.items()}
-            yield panel, told
+                push["points"] = {key: one.means() for key, one in news.items()}
+                push["last"] = {key: [one.last_ns // 1_000_000, one.last] for key, one in news.items()}
+            yield panel, push
 
 
 def is_state(rule: FieldRule) -> bool:
-    """Whether a field is drawn as a strip of states rather than as a curve."""
+    """Return whether a field is drawn as a strip of states rather than as a curve."""
     return rule.type in ("bool", "string")
 
 
@@ -186,15 +188,11 @@ def spec(panel: Panel, rule: FieldRule, silent_after: float) -> dict[str, Any]:
         "min": rule.min,
         "max": rule.max,
         "limits": formatting.limits(rule.min, rule.max, symbol),
-        "empty": "nothing of these devices in the last 15 minutes",
+        "empty": "no readings of these devices in the last 15 minutes",
         "window": WINDOW_NS // 1_000_000,
         "bucket": BUCKET_NS // 1_000_000,
         "holds": round(silent_after * 1000),
     }
-
-
-def _seven(value: float) -> float:
-    return float(f"{value:.7g}")
 
 
 def _state(value: FieldValue) -> str:

@@ -1,4 +1,4 @@
-"""The elements that keep their data in the browser: the server pushes what is new, and holds none of it."""
+"""Elements that keep their data in the browser: the server pushes what is new, and holds none of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import nicegui.elements.echart  # noqa: F401  # registers the module that live_c
 from nicegui import ui
 
 Cell = tuple[str | int | float | None, ...]
-"""Text, what to sort by (the text itself if absent), a remark."""
+"""Text, sort key (the text itself if absent), remark."""
 
 
 class _Windowed(ui.element):
@@ -21,24 +21,24 @@ class _Windowed(ui.element):
         self._props["spec"] = dict(spec)
 
     def push(self, news: Mapping[str, Any]) -> None:
-        """Lines and points, as `charts.Drawing.take` gives them."""
+        """Push lines and points, as `charts.Drawing.take` yields them."""
         self.run_method("push", {"now": time.time_ns() // 1_000_000, **news})
 
     def drop(self, devices: Sequence[str]) -> None:
-        """Take away the lines of these devices."""
+        """Remove the lines of these devices."""
         self.run_method("drop", list(devices))
 
 
 class LiveChart(_Windowed, component="js/live_chart.js", dependencies=["js/console_window.js", "js/console_axis.js"]):
-    """Curves, a line per series."""
+    """Curves, one for each series."""
 
 
 class StateStrip(_Windowed, component="js/state_strip.js", dependencies=["js/console_window.js"]):
-    """Blocks, a row per series."""
+    """Blocks, in a row for each series."""
 
 
 class LiveTable(ui.element, component="js/live_table.js"):
-    """Rows by key. `columns` have a name, a label and a kind: text, number, state or link."""
+    """Rows by key. Columns have a name, a label and a kind: text, number, state or link."""
 
     def __init__(self, label: str, columns: Sequence[Mapping[str, Any]], empty: str) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class LiveTable(ui.element, component="js/live_table.js"):
         self._sent: dict[str, dict[str, Any]] = {}
 
     def show(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Show exactly these, in this order; what has not changed does not travel."""
+        """Show exactly these rows, in this order; only changed ones are sent."""
         new = {str(row["key"]): dict(row) for row in rows}
         changed = [row for key, row in new.items() if self._sent.get(key) != row]
         if changed or list(new) != list(self._sent):
@@ -55,13 +55,13 @@ class LiveTable(ui.element, component="js/live_table.js"):
 
 
 class Rejections(ui.element, component="js/rejections.js"):
-    """The newest rejections, as `words.rejection` writes them."""
+    """Newest rejections, as `formatting.rejection` formats them."""
 
     def __init__(self, empty: str) -> None:
         super().__init__()
         self._props["empty"] = empty
 
     def push(self, news: Sequence[Mapping[str, object]]) -> None:
-        """Add some, the oldest first."""
+        """Add rejections, the oldest first."""
         if news:
             self.run_method("push", [dict(one) for one in news])

@@ -1,4 +1,4 @@
-"""Gathers a feed's events between two pushes of one page. Bounded: who looks away must not fill the memory."""
+"""A follower of a feed: gathers events between two pushes of a page. Bounded: no page may fill the memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_REJECTIONS = 40
 
 
 class Gathered(NamedTuple):
-    """What came since the last time, the oldest first. `missed` readings had to go."""
+    """Events since the last time, the oldest first. `missed` readings were dropped."""
 
     readings: list[Reading]
     rejections: list[Rejection]
@@ -21,7 +21,7 @@ class Gathered(NamedTuple):
 
 
 class Follower:
-    """Appends events as they come; `take` hands them over."""
+    """Gathers events as they arrive; `take` returns them."""
 
     def __init__(self, feed: LiveRing) -> None:
         self._feed = feed
@@ -39,6 +39,7 @@ class Follower:
                     self._rejections.append(event.of)
 
     def take(self) -> Gathered:
+        """Return what was gathered, and forget it."""
         gathered = Gathered(list(self._readings), list(self._rejections), self._missed)
         self._reset()
         return gathered

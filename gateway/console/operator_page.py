@@ -1,4 +1,4 @@
-"""The operators' page: all startups, the ledger, the parts of the gateway, and messages that belong to nobody."""
+"""Operators' page: all startups, the ledger, the parts of the gateway, and messages of no startup."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.health import Health
 from gateway.model import UNROUTED, Counts
 
 EVERY = 1.0
-LETTERS = 25
+DEAD_LETTERS = 25
 RATE_BUCKET = 2.0
 LINES = 12
 _TERMS = (
@@ -27,12 +27,12 @@ _TERMS = (
     ("accepted", "=", "stored", "+", "journaled", "+", "refused"),
 )
 _PARTS = ("broker", "disk", "journal", "store", "config")
-_MAY_FAIL = ("store", "config")  # messages are taken in all the same
+_MAY_FAIL = ("store", "config")  # messages are accepted all the same
 _NAMES = {"journaled": "waiting"}
 
 
 class OperatorPage:
-    """What one open operators' page shows. `allowed` is asked every second: a sign-out ends the page."""
+    """An open operators' page. `allowed` is checked every second: a sign-out ends the page."""
 
     def __init__(self, services: Services, sampler: Sampler, frame: Frame, allowed: Callable[[], bool]) -> None:
         self._services = services
@@ -58,7 +58,9 @@ class OperatorPage:
                         self._equation(terms)
             with theme.card("Parts of the gateway"), theme.box("parts"):
                 for name in _PARTS:
-                    self._part(name)
+                    with theme.box("part"):
+                        Text("span", name, "muted")
+                        self._parts[name] = (State(), Text("span", "", "part-problem"))
         with theme.card("Startups", "wide"):
             self._table = LiveTable("Startups", tables.STARTUP_COLUMNS, "No startup is configured.")
         with theme.box("card chart-tall"):
@@ -67,12 +69,7 @@ class OperatorPage:
         with theme.card("Messages of no startup") as head:
             with head:
                 Text("span", "on topics that no startup owns", "muted")
-            self._rejections = Rejections("Every message so far belonged to a startup.")
-
-    def _part(self, name: str) -> None:
-        with theme.box("part"):
-            Text("span", name, "muted")
-            self._parts[name] = (State(), Text("span", "", "part-problem"))
+            self._rejections = Rejections("Every message so far belongs to a startup.")
 
     def _build_legend(self) -> None:
         with theme.box("legend"):
@@ -118,11 +115,11 @@ class OperatorPage:
 
         ui.context.client.on_delete(stop)
         try:
-            letters = await asyncio.to_thread(self._services.state.letters, UNROUTED, limit=LETTERS)
+            found = await asyncio.to_thread(self._services.state.dead_letters, UNROUTED, limit=DEAD_LETTERS)
         except StateUnavailable as error:
-            self._frame.notices.show("letters", f"The rejections so far cannot be read: {error}")
+            self._frame.notices.show("dead letters", f"Earlier rejections cannot be read: {error}")
             return
-        self._rejections.push([formatting.letter(kept) for kept in reversed(letters)])
+        self._rejections.push([formatting.rejection(letter.rejection) for letter in reversed(found)])
 
     def _show_ledger(self) -> None:
         balance = self._sampler.newest.balance
@@ -131,8 +128,8 @@ class OperatorPage:
             shown.say(formatting.count(int(total[term])))
         wrong = {slug: formatting.imbalance(counts) for slug, counts in balance.items() if not counts.balanced}
         self._balanced.show("does not balance" if wrong else "balances", "bad" if wrong else "good")
-        told = "; ".join(f"{slug}: {problem}" for slug, problem in wrong.items())
-        self._frame.notices.show("ledger", f"The ledger does not balance. {told}" if told else "", bad=True)
+        problems = "; ".join(f"{slug}: {problem}" for slug, problem in wrong.items())
+        self._frame.notices.show("ledger", f"The ledger does not balance. {problems}" if wrong else "", bad=True)
         problem = self._sampler.problem
         self._frame.notices.show("state", f"The ledger cannot be read: {problem}" if problem else "", bad=True)
 
@@ -163,7 +160,7 @@ class OperatorPage:
         self._table.show(rows)
 
     def _show_rates(self) -> None:
-        """The rates of the startups that have a line; each sample travels once."""
+        """Push the rates of the startups that have a line; each sample is sent once."""
         startups = self._config.startups
         names = {startup.slug: startup.name for startup in startups[:LINES]}
         points = {slug: self._sampler.history(slug, self._drawn) for slug in names}
@@ -187,12 +184,12 @@ class OperatorPage:
 def _rate_spec() -> dict[str, object]:
     return {
         "name": "Received",
-        "label": "Records received a second, by startup, the last 15 minutes",
-        "unit": "records a second, by startup",
+        "label": "Records received per second, by startup, the last 15 minutes",
+        "unit": "records per second, by startup",
         "min": 0,
         "max": None,
         "limits": "",
-        "empty": "the first rates come within seconds",
+        "empty": "the first rates appear within seconds",
         "window": charts.WINDOW_NS // 1_000_000,
         "bucket": int(RATE_BUCKET * 1000),
     }

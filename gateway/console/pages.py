@@ -1,4 +1,4 @@
-"""The addresses of the console, and who may see what."""
+"""Console's addresses, and who may see what."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Storage = MutableMapping[str, Any]
 
 
 class Visit:
-    """Whoever has opened a page: the storage of their browser's session."""
+    """A visit to a page, with the storage of the browser's session."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -31,7 +31,7 @@ class Visit:
 
     @property
     def principal(self) -> Principal | None:
-        return sessions.who(self.storage, self._services.config, time.time())
+        return sessions.principal(self.storage, self._services.config, time.time())
 
     def may_see(self, startup: str) -> bool:
         found, principal = self._services.config.by_slug.get(startup), self.principal
@@ -48,11 +48,11 @@ class Visit:
 
 
 def register(services: Services, sampler: Sampler) -> None:
-    """Make the pages."""
+    """Register the pages."""
     throttle = Throttle()
 
     @ui.page("/")
-    def door(client: Client) -> Response | None:
+    def sign_in_page(client: Client) -> Response | None:
         visit = Visit(services)
         if visit.principal is not None:
             return RedirectResponse(sessions.home(visit.principal), status_code=303)
@@ -73,9 +73,7 @@ def register(services: Services, sampler: Sampler) -> None:
         if visit.principal is None:
             return RedirectResponse("/", status_code=303)
         if not visit.principal.is_operator:
-            _refuse(
-                services, visit, visit.principal, "The page of all startups opens with an operator’s token.", client
-            )
+            _refuse(services, visit, visit.principal, "The page of all startups requires an operator’s token.", client)
             return None
         with theme.frame("All startups", "operators’ view", visit.sign_out) as frame:
             OperatorPage(services, sampler, frame, visit.is_operator)
@@ -87,8 +85,8 @@ def _show_startup(
 ) -> None:
     startup = services.config.by_slug.get(slug)
     if not principal.may_see(slug):
-        # Whether there is such a startup is nobody else's business either.
-        _refuse(services, visit, principal, "A startup’s page opens with its own token, or an operator’s.", client)
+        # Do not reveal whether there is such a startup either.
+        _refuse(services, visit, principal, "A startup’s page requires its own token, or an operator’s.", client)
         return
     if startup is None:
         client.status_code = 404
@@ -103,7 +101,7 @@ def _show_startup(
         StartupPage(services, sampler, startup, frame, lambda: visit.may_see(slug))
 
 
-def _refuse(services: Services, visit: Visit, principal: Principal, told: str, client: Client) -> None:
+def _refuse(services: Services, visit: Visit, principal: Principal, requirement: str, client: Client) -> None:
     client.status_code = 403
     startup = services.config.by_slug.get(principal.startup or "")
-    sign_in.refuse(principal, startup.name if startup else "an operator", told, visit.sign_out)
+    sign_in.refuse(principal, startup.name if startup else "an operator", requirement, visit.sign_out)

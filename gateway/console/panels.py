@@ -1,4 +1,4 @@
-"""The charts of a startup's page: a group for each measurement, a panel for each field, and which devices they show."""
+"""Charts of a startup's page: a group for each measurement, a panel for each field, and a choice of devices."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from gateway.feeds.live_ring import LiveRing
 from gateway.model import Reading
 from gateway.stores.contract import Query, Store
 
-STORED = 1000  # the weight of a bucket from the store: what comes live a second time hardly moves it
+STORED = 1000  # the weight of a bucket from the store: readings that arrive live as well hardly change it
 
 
 class Panels:
-    """The charts of one page. Past and live readings go through one `Drawing`."""
+    """Charts of one page. Past and live readings share a `Drawing`."""
 
     def __init__(self, startup: Startup, store: Store, feed: LiveRing) -> None:
         self._startup = startup
         self._store = store
         self._feed = feed
         self._drawing = Drawing(startup)
-        self._told: tuple[list[str], int] = ([], 0)
+        self._listed: tuple[list[str], int] = ([], 0)
         self._wanted: list[str] = []
         self._legend = theme.box("legend")
         with theme.box("legend") as self._choosing:
@@ -38,7 +38,7 @@ class Panels:
                 multiple=True,
                 with_input=True,
                 on_change=self._choose,
-                label=f"Devices to draw, {charts.MAX_DEVICES} at most",
+                label=f"Devices to draw, at most {charts.MAX_DEVICES}",
             )
             self._choice.classes("choice").props(f"outlined dense hide-selected max-values={charts.MAX_DEVICES}")
         self._choosing.set_visibility(False)
@@ -62,7 +62,7 @@ class Panels:
                     self._panels[panel] = StateStrip(charts.spec(panel, rules[panel], silent_after))
 
     def add(self, readings: Iterable[Reading]) -> None:
-        """Live readings, for the next push."""
+        """Add live readings to the next push."""
         for reading in readings:
             self._drawing.add(reading.measurement, reading.device, reading.tags, reading.fields, reading.time_ns)
 
@@ -72,7 +72,7 @@ class Panels:
             self._panels[panel].push(news)
 
     async def open(self) -> str:
-        """Find out what there is to draw; returns why that cannot be read, empty if it can."""
+        """Find out what there is to draw. Return why it cannot be read; empty if it can."""
         problem = ""
         found = self._recent()
         try:
@@ -85,17 +85,17 @@ class Panels:
         return problem
 
     async def follow(self) -> str:
-        """Take up devices that are new, or chosen; returns why their past cannot be shown, empty if it can."""
+        """Draw devices that are new, or chosen. Return why their past cannot be shown; empty if it can."""
         new, self._wanted = [*self._wanted, *self._drawing.fill_up()], []
         problem = await self._load(new) if new else ""
-        told = (self._drawing.known, self._drawing.left_out)
-        if new or told != self._told:
-            self._told = told
+        listed = (self._drawing.known, self._drawing.left_out)
+        if new or listed != self._listed:
+            self._listed = listed
             self._show_legend()
         return problem
 
     async def _load(self, devices: list[str]) -> str:
-        """The past of these devices: from the store, and what is too new to be there."""
+        """Draw the past of these devices: from the store, and what is too new to be there."""
         now_ns = time.time_ns()
         problem = ""
         for measurement in self._startup.topics:
@@ -131,7 +131,7 @@ class Panels:
 
     def _show_legend(self) -> None:
         shown, known = self._drawing.colours, self._drawing.known
-        told = [
+        remarks = [
             f"{len(shown)} of {len(known)} drawn" if len(known) > len(shown) else "",
             f"{formatting.plural(self._drawing.left_out, 'line')} too many" if self._drawing.left_out else "",
         ]
@@ -140,8 +140,8 @@ class Panels:
             for device, colour in sorted(shown.items()):
                 theme.chip(device, colour)
             with theme.box("legend-rest"):
-                for part in filter(None, told):
-                    Text("span", part, "muted")
+                for remark in filter(None, remarks):
+                    Text("span", remark, "muted")
                 if len(known) > 1:
                     Text("button", "Choose devices", "quiet").on("click", self._toggle_choice)
 

@@ -1,4 +1,4 @@
-"""Reads the ledger every two seconds, once for all open pages, and keeps the last 15 minutes of it for the rates."""
+"""A sampler of the ledger: every two seconds, once for all open pages. The last 15 minutes are kept for rates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RATE_OVER = 5  # samples
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The ledger at one moment (Unix seconds)."""
+    """A ledger at one moment (Unix seconds)."""
 
     at: float
     balance: Mapping[str, Counts]
@@ -30,7 +30,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Records a second."""
+    """Records per second."""
 
     received: float = 0.0
     accepted: float = 0.0
@@ -38,7 +38,7 @@ class Rates:
 
 
 class Sampler:
-    """The newest samples, the oldest first."""
+    """Samples of the last 15 minutes, the oldest first."""
 
     def __init__(self, state: StateReader, kept: int = KEPT) -> None:
         self._state = state
@@ -62,16 +62,17 @@ class Sampler:
             await asyncio.sleep(EVERY)
 
     def add(self, sample: Sample) -> None:
+        """Add a sample; the first replaces the empty one from before."""
         if not self.newest.at:
             self.samples.clear()
         self.samples.append(sample)
 
     def rates(self, startup: str) -> Rates:
-        """Over the last ten seconds."""
+        """Return the rates over the last ten seconds."""
         return self._rates(startup, len(self.samples) - 1)
 
     def history(self, startup: str, after: float) -> list[tuple[float, float]]:
-        """`(Unix seconds, records received a second)` of every sample after a moment."""
+        """Return `(Unix seconds, records received per second)` of every sample after a moment."""
         return [
             (sample.at, self._rates(startup, place).received)
             for place, sample in enumerate(self.samples)

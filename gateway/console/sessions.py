@@ -1,4 +1,4 @@
-"""Who has signed in, as the page's storage on the server keeps it: the name, never the token."""
+"""Sign-ins, as the page's storage on the server keeps them: the name, never the token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from gateway.api.auth import Principal
 from gateway.config import Config
 
-LASTS = 30 * 86_400.0
+MAX_AGE = 30 * 86_400.0
 GUESSES = 10
 WINDOW = 60.0
 MAX_ADDRESSES = 1000
@@ -19,9 +19,9 @@ _STARTUP = "startup:"
 
 
 def sign_in(storage: MutableMapping[str, Any], principal: Principal, now: float) -> None:
-    """Remember who it is, for 30 days from `now` (Unix seconds)."""
+    """Remember a principal for 30 days from `now` (Unix seconds)."""
     storage["who"] = _OPERATOR if principal.startup is None else _STARTUP + principal.startup
-    storage["until"] = now + LASTS
+    storage["until"] = now + MAX_AGE
 
 
 def sign_out(storage: MutableMapping[str, Any]) -> None:
@@ -29,8 +29,8 @@ def sign_out(storage: MutableMapping[str, Any]) -> None:
     storage.pop("until", None)
 
 
-def who(storage: Mapping[str, Any], config: Config, now: float) -> Principal | None:
-    """Who has signed in; None where nobody has, the time is over, or the startup is gone."""
+def principal(storage: Mapping[str, Any], config: Config, now: float) -> Principal | None:
+    """Return who has signed in; None if nobody has, the sign-in has expired, or the startup is gone."""
     name, until = storage.get("who"), storage.get("until")
     if not isinstance(name, str) or not isinstance(until, int | float) or until < now:
         return None
@@ -41,25 +41,25 @@ def who(storage: Mapping[str, Any], config: Config, now: float) -> Principal | N
 
 
 def forget_old(directory: Path, now: float) -> None:
-    """Remove what NiceGUI keeps of sessions that are over."""
+    """Remove what NiceGUI keeps of sessions that have expired."""
     for path in directory.glob("storage-user-*.json"):
-        if path.stat().st_mtime < now - LASTS:
+        if path.stat().st_mtime < now - MAX_AGE:
             path.unlink(missing_ok=True)
 
 
 def home(principal: Principal) -> str:
-    """The page that a token opens."""
+    """Return the page that a token opens."""
     return "/operator" if principal.startup is None else f"/startups/{principal.startup}"
 
 
 class Throttle:
-    """Slows down whoever guesses tokens: ten wrong ones a minute from one address."""
+    """A limit on guesses: ten wrong tokens per minute from one address."""
 
     def __init__(self) -> None:
         self._failures: dict[str, list[float]] = {}
 
     def wait(self, address: str, now: float) -> float:
-        """Seconds until another guess is heard; 0 for at once."""
+        """Return the seconds until another token may be tried; 0 if it may be at once."""
         recent = self._recent(address, now)
         return recent[0] + WINDOW - now if len(recent) >= GUESSES else 0.0
 

@@ -1,6 +1,6 @@
 """A startup's page: live charts, devices, the newest rejections.
 
-One follower a page gathers what comes; once a second what is new is pushed, and all of it ends with the page.
+Each page has a follower, which gathers events; what is new is pushed once a second. Both end with the page.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from gateway.rules.example import example
 from gateway.state.devices import Device
 
 EVERY = 1.0
-LETTERS = 40
+DEAD_LETTERS = 40
 
 
 def remark(startup: Startup) -> str:
-    """Cohort and end, beside the name."""
-    told = [startup.cohort, f"until {formatting.day(startup.until)}" if startup.until else ""]
-    return " · ".join(part for part in told if part)
+    """Return the cohort and the end date, to be shown beside the name."""
+    parts = [startup.cohort, f"until {formatting.day(startup.until)}" if startup.until else ""]
+    return " · ".join(part for part in parts if part)
 
 
 class StartupPage:
-    """What one open page of one startup shows. `allowed` is asked every second: a sign-out ends the page."""
+    """An open page of a startup. `allowed` is checked every second: a sign-out ends the page."""
 
     def __init__(
         self, services: Services, sampler: Sampler, startup: Startup, frame: Frame, allowed: Callable[[], bool]
@@ -55,7 +55,7 @@ class StartupPage:
     def _build(self) -> None:
         with theme.box("card figures", "section") as section:
             section.props["aria-label"] = "Figures"
-            self._rate = Figure("Readings a second")
+            self._rate = Figure("Readings per second")
             self._accepted = Figure("Accepted")
             self._rejected = Figure("Rejected")
             self._stored = Figure("Stored")
@@ -71,7 +71,7 @@ class StartupPage:
                         self._device_remark = Text("span", "", "muted")
                     self._table = LiveTable("Devices", tables.DEVICE_COLUMNS, "No device has been seen yet.")
                 with theme.card("Newest rejections"):
-                    self._rejections = Rejections("Nothing was rejected.")
+                    self._rejections = Rejections("Nothing has been rejected.")
         self._show_figures(self._services.devices(self._startup.slug), time.time_ns())
 
     def _build_guide(self) -> ui.element:
@@ -110,7 +110,7 @@ class StartupPage:
         self._show_health()
 
     async def _start(self) -> None:
-        """From now on follow the feed, and read what was rejected before."""
+        """Follow the feed from now on, and read the earlier rejections."""
         following = background_tasks.create(self._follower.run(), name=f"console-{self._startup.slug}")
 
         def stop() -> None:
@@ -120,18 +120,18 @@ class StartupPage:
         self._show_problem_of_past(await self._panels.open())
         slug = self._startup.slug
         try:
-            letters = await asyncio.to_thread(self._services.state.letters, slug, limit=LETTERS)
+            found = await asyncio.to_thread(self._services.state.dead_letters, slug, limit=DEAD_LETTERS)
         except StateUnavailable as error:
-            self._frame.notices.show("letters", f"The rejections so far cannot be read: {error}")
+            self._frame.notices.show("dead letters", f"Earlier rejections cannot be read: {error}")
             return
-        self._rejections.push([formatting.letter(kept) for kept in reversed(letters)])
+        self._rejections.push([formatting.rejection(letter.rejection) for letter in reversed(found)])
 
     def _show_problem_of_past(self, problem: str) -> None:
         if problem:
             self._frame.notices.show(
                 "past",
                 f"The last 15 minutes cannot be read: {problem}. New readings are drawn "
-                "as they come; reload the page to try again.",
+                "as they arrive; reload the page to try again.",
             )
 
     def _push(self) -> None:
@@ -141,11 +141,11 @@ class StartupPage:
         self._rejections.push([formatting.rejection(refused) for refused in gathered.rejections])
         if gathered.missed:
             self._missed += gathered.missed
-            told = (
-                f"{formatting.plural(self._missed, 'reading')} came faster than this page can draw. Nothing is lost: "
-                "they are kept as all others."
+            remark = (
+                f"{formatting.plural(self._missed, 'reading')} arrived faster than this page can draw. Nothing is "
+                "lost: they are stored like all others."
             )
-            self._frame.notices.show("missed", told, dismiss=self._forget_missed)
+            self._frame.notices.show("missed", remark, dismiss=self._forget_missed)
 
     def _forget_missed(self) -> None:
         self._missed = 0
@@ -160,7 +160,7 @@ class StartupPage:
         self._accepted.show(formatting.count(counts.accepted), self._share(counts.accepted, counts))
         tone = "is-bad" if rates.rejected > 0 else ""
         self._rejected.show(formatting.count(counts.rejected), self._share(counts.rejected, counts), tone)
-        self._stored.show(formatting.count(counts.stored), _on_the_way(counts))
+        self._stored.show(formatting.count(counts.stored), _not_stored(counts))
         states = tables.states(self._startup, devices, now_ns)
         self._devices.show(formatting.count(len(devices)), tables.states_in_words(states))
         if len(devices) > tables.DEVICES_SHOWN:
@@ -170,8 +170,8 @@ class StartupPage:
         self._charts.set_visibility(not is_empty)
 
     def _share(self, part: int, counts: Counts) -> str:
-        told = formatting.share(part, counts.received)
-        return f"{told} of what came" if told else "nothing came yet"
+        share = formatting.share(part, counts.received)
+        return f"{share} of all received" if share else "nothing received yet"
 
     def _show_health(self) -> None:
         health = self._services.health()
@@ -181,16 +181,16 @@ class StartupPage:
         else:
             self._frame.state.show("Live", "good")
         for part in health.parts:
-            told = f"Nothing new arrives. The {part.name}: {part.problem}" if part.problem else ""
-            self._frame.notices.show(part.name, told, bad=True)
+            problem = f"No new messages are accepted ({part.name}): {part.problem}" if part.problem else ""
+            self._frame.notices.show(part.name, problem, bad=True)
         store = health.stores.get(self._startup.slug)
         waiting = f"Readings are accepted and wait in the journal: {store.problem}" if store and store.problem else ""
         self._frame.notices.show("store", waiting)
 
 
-def _on_the_way(counts: Counts) -> str:
-    told = [
+def _not_stored(counts: Counts) -> str:
+    parts = [
         f"{formatting.count(counts.journaled)} waiting" if counts.journaled else "",
         f"{formatting.count(counts.refused)} refused by the store" if counts.refused else "",
     ]
-    return ", ".join(part for part in told if part) or ("all that was accepted" if counts.stored else "")
+    return ", ".join(part for part in parts if part) or ("all that were accepted" if counts.stored else "")

@@ -1,4 +1,4 @@
-"""Rows of the tables, and the figures above them, from what the gateway knows. Pure."""
+"""Rows of the tables, and the figures above them. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.state.devices import Device
 from gateway.timestamps import NS
 
 Row = dict[str, Any]
-"""`key`, perhaps `link`, and `cells`: column -> text, what to sort by, a remark."""
+"""`key`, perhaps `link`, and `cells`: column -> text, sort key, remark."""
 
 DEVICES_SHOWN = 200
 DEVICE_COLUMNS = (
@@ -27,7 +27,7 @@ DEVICE_COLUMNS = (
 STARTUP_COLUMNS = (
     {"name": "startup", "label": "Startup", "kind": "link"},
     {"name": "cohort", "label": "Cohort", "kind": "text", "wide": True},
-    {"name": "rate", "label": "A second", "kind": "number", "title": "Records that arrive, over ten seconds"},
+    {"name": "rate", "label": "Rate", "kind": "number", "title": "Records received per second, over ten seconds"},
     {"name": "received", "label": "Received", "kind": "number", "wide": True},
     {"name": "accepted", "label": "Accepted", "kind": "number", "wide": True},
     {"name": "rejected", "label": "Rejected", "kind": "number"},
@@ -41,7 +41,7 @@ STARTUP_COLUMNS = (
 
 _REMARKS = {
     "ok": "its newest message was accepted",
-    "rejected": "its newest message was rejected, or a part of it",
+    "rejected": "its newest message was rejected, or part of it",
     "silent": "nothing received for more than {}",
 }
 
@@ -72,26 +72,26 @@ def states(startup: Startup, devices: Sequence[Device], now_ns: int) -> Counter[
 
 
 def states_in_words(counted: Mapping[str, int]) -> str:
-    """`11 ok, 1 silent`; `none yet`."""
-    told = [f"{counted[state]} {state}" for state in ("ok", "rejected", "silent") if counted.get(state)]
-    return ", ".join(told) or "none yet"
+    """Format counts by state: `11 ok, 1 silent`, or `none yet`."""
+    parts = [f"{counted[state]} {state}" for state in ("ok", "rejected", "silent") if counted.get(state)]
+    return ", ".join(parts) or "none yet"
 
 
 def startup_row(startup: Startup, counts: Counts, rates: Rates, devices: Mapping[str, int], store_problem: str) -> Row:
-    """One startup, as an operator sees it."""
+    """Return the row of a startup, as an operator sees it."""
     row = _ledger_row(startup.slug, startup.name, counts, rates)
     row["link"] = f"/startups/{startup.slug}"
     row["cells"] |= {
         "cohort": (startup.cohort or "–",),
         "devices": (states_in_words(devices), sum(devices.values())),
-        "store": ("waiting", "bad", store_problem) if store_problem else ("ok", "good", "it takes what it gets"),
+        "store": ("waiting", "bad", store_problem) if store_problem else ("ok", "good", "it stores readings"),
     }
     return row
 
 
 def stray_row(slug: str, counts: Counts, rates: Rates) -> Row:
-    """Messages of no startup, and of startups that are not configured any more."""
-    name = "no startup" if slug == UNROUTED else f"{slug} (not configured any more)"
+    """Return the row of no startup, or of one that is no longer configured."""
+    name = "no startup" if slug == UNROUTED else f"{slug} (no longer configured)"
     row = _ledger_row(slug, name, counts, rates)
     row["cells"] |= {"cohort": ("–",), "devices": ("–", 0), "store": ("–", "none")}
     return row

@@ -1,4 +1,4 @@
-"""The frame that all pages share, and the small pieces that they are made of."""
+"""Frame of all pages, and the small elements that they consist of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nicegui.elements.mixins.text_element import TextElement
 
 CSS = Path(__file__).parent / "console.css"
 TITLE = "Testbed Gateway"
-MARK = (
+LOGO = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 20" class="brand-mark" aria-hidden="true">'
     '<rect width="20" height="20" rx="5" fill="#1d5fb8"/>'
     '<path d="M3.5 12.5h3l2-6 3 8.5 2-5h3" fill="none" stroke="#fff" stroke-width="1.7" stroke-linecap="round" '
@@ -24,19 +24,19 @@ _POINT = "() => window.dispatchEvent(new CustomEvent('console-point', {detail: %
 
 
 def install() -> None:
-    """Give every page the style. It stands in the page itself, so that nothing is shown without it."""
+    """Give every page its style, inline, so that nothing is shown without it."""
     ui.add_head_html(f"<style>{CSS.read_text(encoding='utf-8')}</style>", shared=True)
 
 
 class Text(TextElement):
-    """An element that holds nothing but text."""
+    """An element that holds only text."""
 
     def __init__(self, tag: str, text: str, classes: str = "") -> None:
         super().__init__(tag=tag, text=text)
         self.classes(classes)
 
     def say(self, text: str, classes: str | None = None) -> None:
-        """Another text, and other classes; nothing travels where nothing has changed."""
+        """Change the text and the classes; nothing is sent if nothing has changed."""
         if text != self.text:
             self.set_text(text)
         if classes is not None and set(classes.split()) != set(self.classes):
@@ -44,19 +44,19 @@ class Text(TextElement):
 
 
 def box(classes: str, tag: str = "div") -> ui.element:
-    """An element to be filled."""
+    """Return an element to be filled."""
     return ui.element(tag).classes(classes)
 
 
 def link(text: str, target: str, classes: str = "") -> Text:
-    """A link within the console."""
+    """Return a link within the console."""
     element = Text("a", text, classes)
     element.props["href"] = target
     return element
 
 
 def chip(text: str, colour: int) -> ui.element:
-    """A name with the colour of its line; pointing at it makes the other lines pale."""
+    """Return a name with the colour of its line; pointing at it dims the other lines."""
     with box("chip", "span") as element:
         box("chip-dot", "i").style(f"background: var(--line-{colour})")
         Text("span", text)
@@ -65,13 +65,13 @@ def chip(text: str, colour: int) -> ui.element:
     return element
 
 
-def mark() -> None:
-    """The sign of the gateway."""
-    ui.html(MARK, sanitize=False, tag="span").style("display: flex")
+def logo() -> None:
+    """Show the gateway's logo."""
+    ui.html(LOGO, sanitize=False, tag="span").style("display: flex")
 
 
 class Notices:
-    """What somebody has to know, at the top of the page; each kind at most once."""
+    """Notices at the top of a page; at most one of each kind."""
 
     def __init__(self) -> None:
         self._box = box("notices")
@@ -79,7 +79,7 @@ class Notices:
         self._shown: dict[str, tuple[str, ui.element]] = {}
 
     def show(self, kind: str, text: str, *, bad: bool = False, dismiss: Callable[[], None] | None = None) -> None:
-        """Show a text, in the place of the last one of its kind; an empty one goes away."""
+        """Show a text in place of the last one of its kind; an empty text removes it."""
         old, element = self._shown.pop(kind, ("", None))
         if old == text and element is not None:
             self._shown[kind] = (old, element)
@@ -99,7 +99,7 @@ class Notices:
 
 
 class Figure:
-    """One number with its name, and a remark below it."""
+    """A number with its name, and a remark below it."""
 
     def __init__(self, label: str) -> None:
         with box("figure"):
@@ -113,7 +113,7 @@ class Figure:
 
 
 class State:
-    """A dot and a word."""
+    """A state: a dot and a word."""
 
     def __init__(self) -> None:
         with box("state") as self._box:
@@ -128,7 +128,7 @@ class State:
 
 
 class Frame(NamedTuple):
-    """What a page fills in later."""
+    """Elements that a page fills in later."""
 
     state: State
     notices: Notices
@@ -138,12 +138,12 @@ class Frame(NamedTuple):
 def frame(
     title: str, remark: str, sign_out: Callable[[], None], back: tuple[str, str] | None = None
 ) -> Iterator[Frame]:
-    """Head and body of a page; what is made inside stands in the body. `back` is a link: text and target."""
+    """Make the head of a page, and its body around what is made inside. `back` is a link: text and target."""
     ui.page_title(f"{title} · {TITLE}")
     with box("bar", "header"):
         with box("brand", "a") as brand:
             brand.props["href"] = "/"
-            mark()
+            logo()
             Text("span", TITLE)
         with box("bar-title"):
             Text("h1", title)
@@ -158,12 +158,12 @@ def frame(
 
 
 @contextmanager
-def door(title: str) -> Iterator[None]:
-    """A page with nothing but one card: sign-in, refusals."""
+def centred(title: str) -> Iterator[None]:
+    """Make a page with a single card, for sign-in and errors."""
     ui.page_title(f"{title} · {TITLE}")
-    with box("door", "main"), box("card door-card"):
+    with box("centred", "main"), box("card centred-card"):
         with box("brand"):
-            mark()
+            logo()
             Text("span", TITLE)
         Text("h1", title)
         yield
@@ -171,7 +171,7 @@ def door(title: str) -> Iterator[None]:
 
 @contextmanager
 def card(title: str, classes: str = "") -> Iterator[ui.element]:
-    """A titled card; yields its head, where more may stand beside the title."""
+    """Make a card with a title; yield its head, which may have more beside the title."""
     with box(f"card {classes}", "section") as section:
         section.props["aria-label"] = title
         with box("card-head") as head:

@@ -1,3 +1,3 @@
-"""Listeners: what happens with readings and rejections beside storing them. In: what came of a batch. Out: live
-events, MQTT messages, counts.
+"""Listeners: everything that happens with readings and rejections beside storing them. In: the outcome of a batch. Out:
+live events, MQTT messages, counts.
 """

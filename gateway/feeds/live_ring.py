@@ -1,7 +1,7 @@
-"""Live events, fanned out. One bounded ring of events a startup, and every listener is a place in it.
+"""Live events. One bounded ring of events a startup, and every follower is a place in it.
 
-A listener that is slower than the ring loses its oldest events and is told how many; it holds nobody up, because
-there is nothing of its own to fill. Who comes back with the id of its last event goes on from there.
+A follower that is slower than the ring loses its oldest events and learns how many; it holds nobody up, because there
+is nothing of its own to fill. A follower that returns with the id of its last event goes on from there.
 
 Event ids grow by one within a run of the gateway, and from run to run.
 """
@@ -11,23 +11,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple
 
 from pydantic_core import to_json
 
 from gateway import timestamps
-from gateway.model import Reading, Rejection
+from gateway.model import Reading, Readings, Rejection
 
 MAX_RECORDS = 1000
-"""Positions of refused records that are told: more of them would make the feedback larger than the message."""
+"""Positions of rejected records that are shown: more of them would make the feedback larger than the message."""
 KEPT_BYTES = 2048
-"""What the ring keeps of a payload: it holds thousands of events, and a message may have any size."""
+"""Bytes of a payload that the ring keeps: it holds thousands of events, and a message may have any size."""
 
 
 class Event:
-    """A reading that was accepted, or a rejection, as the feeds show it. Its JSON is made once, when asked for."""
+    """An accepted reading, or a rejection, as the feeds show it. Its JSON is made once, at the first request."""
 
     __slots__ = ("_json", "id", "of")
 
@@ -49,7 +49,7 @@ class Event:
 
 
 class Chunk(NamedTuple):
-    """What a listener gets at once. `missed` events before these are gone; None: not known how many."""
+    """Events that a follower gets at once. `missed` events before these are gone; None: unknown how many."""
 
     missed: int | None
     events: Sequence[Event]
@@ -64,27 +64,27 @@ class LiveRing:
         self._next_id = first_id
         self._news = asyncio.Event()
         self._shared = (0, 0, Chunk(0, ()))
-        self.listeners = 0
+        self.followers = 0
 
     def publish(self, items: Collection[Reading | Rejection]) -> None:
-        """Show events to all listeners; never waits, and costs next to nothing while nobody listens."""
+        """Show events to all followers; never waits, and costs next to nothing while there are none."""
         self._ring.extend(items)
         self._next_id += len(items)
-        if self.listeners:
+        if self.followers:
             self._news.set()
             self._news = asyncio.Event()
 
     def skip(self, events: int) -> None:
-        """So many events will never be shown: listeners are told, and what came before them is forgotten."""
+        """Drop the events so far and count `events` that will never be shown: followers learn how many they missed."""
         self._ring.clear()
         self._next_id += events
 
     async def follow(self, after: int | None = None) -> AsyncGenerator[Chunk]:
-        """Events as they come; with `after`, first those since that id."""
-        self.listeners += 1
+        """Yield events as they arrive; with `after`, first those since that id."""
+        self.followers += 1
         try:
             place = self._next_id if after is None else after + 1
-            if place < self._first_id or place > self._next_id:  # the id of an earlier run
+            if place < self._first_id or place > self._next_id:  # the id is from an earlier run
                 place = self._next_id - len(self._ring)
                 yield Chunk(None, ())
             while True:
@@ -95,14 +95,14 @@ class LiveRing:
                 place = self._next_id
                 yield chunk
         finally:
-            self.listeners -= 1
+            self.followers -= 1
 
     def recent(self) -> list[Event]:
-        """What the ring holds, the oldest first."""
+        """Return the events in the ring, the oldest first."""
         return list(self._since(self._next_id - len(self._ring)).events)
 
     def _since(self, place: int) -> Chunk:
-        """What came since a place. Listeners who keep up ask for the same, and share one answer and its JSON."""
+        """Return the events since a place. Followers that keep up share one chunk and its JSON."""
         start, stop, chunk = self._shared
         if (start, stop) == (place, self._next_id):
             return chunk
@@ -123,15 +123,15 @@ class LiveFeeds:
         self._feeds: dict[str, LiveRing] = {}
 
     def feed(self, startup: str) -> LiveRing:
+        """Return the ring of a startup; make it where there is none yet."""
         return self._feeds.get(startup) or self._feeds.setdefault(startup, LiveRing(self._kept, self._first_id))
 
-    def publish(self, readings: Mapping[str, Sequence[Reading]], rejections: Iterable[Rejection]) -> None:
-        """Show what a batch became: readings by startup, and rejections."""
+    def accepted(self, readings: Readings, /) -> None:
+        """Show readings, each in its startup's feed."""
         for startup, several in readings.items():
             self.feed(startup).publish(several)
-        self.publish_rejections(rejections)
 
-    def publish_rejections(self, rejections: Iterable[Rejection]) -> None:
+    def rejected(self, rejections: Sequence[Rejection], /) -> None:
         """Show rejections, each in its startup's feed."""
         by_startup: dict[str, list[Rejection]] = {}
         for rejection in rejections:
@@ -141,7 +141,7 @@ class LiveFeeds:
 
 
 def reading_json(reading: Reading) -> dict[str, object]:
-    """The form of a reading in every feed."""
+    """Return the form of a reading in every feed."""
     return {
         "startup": reading.startup,
         "device": reading.device,
@@ -153,7 +153,7 @@ def reading_json(reading: Reading) -> dict[str, object]:
 
 
 def rejection_json(rejection: Rejection) -> dict[str, object]:
-    """The form of a rejection in every feed, and of the feedback to the device."""
+    """Return the form of a rejection in every feed, and in the feedback to the device."""
     return {
         "startup": rejection.startup,
         "device": rejection.device,

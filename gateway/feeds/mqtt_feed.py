@@ -1,16 +1,16 @@
-"""The MQTT feeds: `feeds/{startup}/{device}/{measurement}` for readings, `feedback/{startup}/{device}` for what was
-wrong with a device's messages. What the session cannot take at once is dropped and counted: nothing waits for it.
+"""The MQTT feeds: `feeds/{startup}/{device}/{measurement}` for readings, `feedback/{startup}/{device}` for errors in a
+device's messages. A message that the session cannot take at once is dropped and counted: nothing waits for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from pydantic_core import to_json
 
 from gateway.feeds.live_ring import reading_json, rejection_json
 from gateway.metrics import Metrics
-from gateway.model import UNROUTED, Reading, Rejection
+from gateway.model import UNROUTED, Readings, Rejection
 from gateway.mqtt.session import Session
 from gateway.topics import MAX_TOPIC_BYTES
 
@@ -18,23 +18,24 @@ _NOT_IN_A_TOPIC = frozenset("+#\0/")
 
 
 class MqttFeed:
-    """Publishes every startup's feed and feedback over the gateway's own session. `readings` False: feedback alone."""
+    """Publishes every startup's feed and feedback over the gateway's own session. `readings` False: only feedback."""
 
     def __init__(self, session: Session, metrics: Metrics, *, readings: bool) -> None:
         self._session = session
         self._metrics = metrics
         self._readings = readings
 
-    def publish_readings(self, startup: str, readings: Iterable[Reading]) -> None:
-        """Show readings of one startup on its feed."""
+    def accepted(self, readings: Readings, /) -> None:
+        """Publish each startup's readings on its feed."""
         if not self._readings:
             return
-        for reading in readings:
-            topic = f"feeds/{startup}/{reading.device}/{reading.measurement}"
-            self._publish(topic, to_json(reading_json(reading)), qos=0)
+        for startup, several in readings.items():
+            for reading in several:
+                topic = f"feeds/{startup}/{reading.device}/{reading.measurement}"
+                self._publish(topic, to_json(reading_json(reading)), qos=0)
 
-    def publish_rejections(self, rejections: Iterable[Rejection]) -> None:
-        """Tell devices what was wrong with their messages."""
+    def rejected(self, rejections: Sequence[Rejection], /) -> None:
+        """Publish to each device what was wrong with its messages."""
         for rejection in rejections:
             device, startup = rejection.device, rejection.startup
             topic = f"feedback/{startup}/{device}"

@@ -1,4 +1,4 @@
-"""Rejections counted into each startup's own store, where Grafana can show them and alert on them:
+"""Rejections, counted into each startup's own store, where Grafana can show them and alert on them:
 
     gateway_rejections,code=out_of_range,device=th-1,measurement=climate count=3i 1795000060000000000
 
@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from gateway.config.models import REJECTIONS
 from gateway.errors import StoreError
 from gateway.line_protocol import encode
 from gateway.logs import get_logger
-from gateway.model import UNROUTED, Reading, Rejection
+from gateway.model import UNROUTED, Reading, Readings, Rejection
 from gateway.stores.contract import Store
 
 INTERVAL = 10.0
@@ -26,9 +26,9 @@ log = get_logger(__name__)
 
 
 class RejectionCounter:
-    """Counts, and writes them every `INTERVAL` seconds. `measurement_of` gives the measurement of a topic, or "".
+    """Writes its counts every `INTERVAL` seconds. `measurement_of` returns the measurement of a topic, or "".
 
-    `knows` says whether a startup has a device: names that somebody made up must not become series.
+    `knows` returns whether a startup has a device: invented names must not become series.
     """
 
     def __init__(self, store: Store, knows: Callable[[str, str], bool], measurement_of: Callable[[str], str]) -> None:
@@ -37,7 +37,10 @@ class RejectionCounter:
         self._measurement_of = measurement_of
         self._counts: dict[str, Counter[tuple[str, str, str]]] = {}
 
-    def add(self, rejections: Iterable[Rejection]) -> None:
+    def accepted(self, _readings: Readings, /) -> None:
+        """Count nothing: only rejections are counted here."""
+
+    def rejected(self, rejections: Sequence[Rejection], /) -> None:
         """Count each code of each rejection."""
         for rejection in rejections:
             if rejection.startup == UNROUTED:
@@ -49,13 +52,13 @@ class RejectionCounter:
                 counts[device, code, measurement] += rejection.count
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Write until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
             await self.write()
 
     async def write(self) -> None:
-        """Write what was counted, of all startups at once; what cannot be written now is written with the next."""
+        """Write the counts of all startups at once; counts that cannot be written now are written with the next."""
         counts, self._counts = self._counts, {}
         now_ns = time.time_ns()
         async with asyncio.TaskGroup() as tasks:

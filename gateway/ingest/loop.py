@@ -3,7 +3,8 @@
 Invariants:
 - A batch is acknowledged after the transaction that holds its readings, its dead letters and its counts is on disk.
 - While the journal is full, or the disk cannot be written, nothing is taken from the session: the broker holds it.
-- Batches are committed one after the other, in the order of arrival; whatever arrives meanwhile is the next.
+- Batches are committed one after the other, in the order of arrival; whatever arrives meanwhile is the next batch.
+- The listener is called after the acknowledgement, once a batch for its readings and once for its rejections.
 """
 
 from __future__ import annotations
@@ -11,69 +12,54 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from gateway.backoff import pauses
-from gateway.config.models import DeadLetterSettings
-from gateway.errors import StateUnavailable, Unreplayable
+from gateway.errors import ReplayRefused, StateUnavailable
 from gateway.ingest.pipeline import Outcome, Pipeline
-from gateway.ingest.quota import QuotaMeter
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
-from gateway.model import Message
+from gateway.model import Listener, Message
 from gateway.mqtt.session import Session
 from gateway.state import dead_letters, ledger
-from gateway.state.database import Database
 from gateway.state.dead_letters import DeadLetter
-from gateway.state.devices import DeviceRegistry
 from gateway.state.journal import Block, Journal
+from gateway.state.worker_state import WorkerState
 from gateway.timestamps import NS
 
 GATHER = 0.005
-"""Seconds between two batches, at least: what comes meanwhile shares the cost of the next."""
+"""Seconds between two batches, at least: messages that arrive meanwhile share the cost of the next."""
 GATHER_EACH = 0.00003
 """Further seconds for each startup in the batch, since each has a cost of its own."""
 
+GONE = "dead letter {} is gone: it was replayed, or made room for newer ones"
+
 log = get_logger(__name__)
 
-Publish = Callable[[Outcome], None]
 Blocks = Mapping[str, Block]
 
 
 class Ingest:
-    """Owns the way in. `publish` is called with each outcome once it is on disk; it must not block."""
+    """The way in. `listener` hears of each outcome once it is on disk."""
 
     def __init__(
-        self,
-        session: Session,
-        pipeline: Pipeline,
-        journal: Journal,
-        database: Database,
-        registry: DeviceRegistry,
-        meters: Mapping[str, QuotaMeter],
-        metrics: Metrics,
-        bounds: DeadLetterSettings,
-        publish: Publish,
+        self, session: Session, pipeline: Pipeline, state: WorkerState, metrics: Metrics, listener: Listener
     ) -> None:
         self._session = session
         self._pipeline = pipeline
-        self._journal = journal
-        self._database = database
-        self._registry = registry
-        self._meters = meters
+        self._state = state
         self._metrics = metrics
-        self._bounds = bounds
-        self._publish = publish
+        self._listener = listener
         self.problem = ""
         self.batches = 0
         self.is_busy = False
 
     async def run(self) -> None:
-        """Until the session is stopped and everything that it brought is on disk and acknowledged."""
+        """Work until the session is stopped and everything that it brought is on disk and acknowledged."""
         async for batch in self._session.batches():
             began = time.monotonic()
             self.is_busy = True
-            await self._journal.room()
+            await self._state.journal.room()
             outcome = self._pipeline.process(batch)
             blocks = _blocks(outcome)
             await self._commit(outcome, blocks)
@@ -87,53 +73,47 @@ class Ingest:
             pause = GATHER + GATHER_EACH * len(blocks)
             await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
 
-    def use(self, pipeline: Pipeline, meters: Mapping[str, QuotaMeter]) -> None:
-        """Take other rules from the next batch on."""
+    def use(self, pipeline: Pipeline) -> None:
+        """Use other rules from the next batch on."""
         self._pipeline = pipeline
-        self._meters = meters
 
     def measurement_of(self, topic: str) -> str:
-        """The measurement of the rule that matches a topic, or an empty text."""
+        """Return the measurement of the rule that matches a topic, or an empty string."""
         rule = self._pipeline.route(topic).rule
         return rule.measurement if rule else ""
 
-    async def replay(self, letter: DeadLetter) -> Outcome:
+    async def replay(self, dead_letter: DeadLetter) -> Outcome:
         """Put a dead letter through again; it is gone once the new outcome, good or bad, is on disk.
 
         Raises:
-            Unreplayable: it is gone already, or its startup is.
+            ReplayRefused: it is gone already, or its startup is.
         """
-        if letter.is_line and letter.rejection.startup not in self._meters:
-            raise Unreplayable(f"startup {letter.rejection.startup!r} is not configured any more")
-        outcome = self._again(letter)
+        rejection, outcome = dead_letter.rejection, Outcome()
+        if not dead_letter.is_line:
+            message = Message(rejection.topic, rejection.payload)
+            outcome.add(self._pipeline.evaluate(message, rejection.arrived_ns, rejection.records, metered=False))
+        elif rejection.startup in self._pipeline.meters:
+            outcome.lines[rejection.startup] = [rejection.payload.decode()]
+        else:
+            raise ReplayRefused(f"startup {rejection.startup!r} is no longer configured")
         blocks = _blocks(outcome)
-        await self._journal.room()
+        await self._state.journal.room()
 
         def work(connection: sqlite3.Connection) -> None:
-            if not dead_letters.delete(connection, letter):
-                raise Unreplayable(f"dead letter {letter.id} is gone: it was replayed, or made room for newer ones")
+            if not dead_letters.delete(connection, dead_letter):
+                raise ReplayRefused(GONE.format(dead_letter.id))
             self._write(connection, outcome, blocks)
 
-        await self._database.write(work)
+        await self._state.database.write(work)
         self._committed(outcome, blocks)
         return outcome
 
-    def _again(self, letter: DeadLetter) -> Outcome:
-        kept = letter.rejection
-        outcome = Outcome()
-        if letter.is_line:
-            outcome.lines[kept.startup] = [kept.payload.decode()]
-        else:
-            message = Message(kept.topic, kept.payload)
-            outcome.add(self._pipeline.evaluate(message, kept.arrived_ns, kept.records, metered=False))
-        return outcome
-
     async def _commit(self, outcome: Outcome, blocks: Blocks) -> None:
-        """Write it, however long that takes: what is not on disk must not be acknowledged."""
+        """Write the outcome, however long that takes: what is not on disk must not be acknowledged."""
         waits = pauses()
         while True:
             try:
-                await self._database.write(lambda connection: self._write(connection, outcome, blocks))
+                await self._state.database.write(lambda connection: self._write(connection, outcome, blocks))
             except StateUnavailable as error:
                 if str(error) != self.problem:
                     log.warning("nothing is acknowledged until the disk can be written", problem=str(error))
@@ -147,23 +127,26 @@ class Ingest:
         if blocks:
             Journal.append(connection, blocks)
         if outcome.rejections:
-            dead_letters.insert(connection, outcome.rejections, self._bounds)
+            self._state.keep(connection, outcome.rejections)
             ledger.add(connection, outcome.rejected())
 
     def _committed(self, outcome: Outcome, blocks: Blocks) -> None:
-        self._journal.appended(blocks)
+        self._state.journal.appended(blocks)
         for startup in blocks:
-            meter = self._meters.get(startup)  # none where a reload has taken the startup away meanwhile
+            meter = self._pipeline.meters.get(startup)  # none where a reload has removed the startup meanwhile
             if meter is not None and (new := meter.take_new_series()):
-                self._registry.saw_series(startup, new)
-        self._metrics.rejected(outcome.rejections)
-        self._publish(outcome)
+                self._state.registry.saw_series(startup, new)
+        if outcome.readings:
+            self._listener.accepted(outcome.readings)
+        if outcome.rejections:
+            self._listener.rejected(outcome.rejections)
 
     def _note_devices(self, outcome: Outcome, now_ns: int) -> None:
+        registry = self._state.registry
         for startup, readings in outcome.readings.items():
-            self._registry.saw(startup, [reading.device for reading in readings], now_ns)
+            registry.saw(startup, [reading.device for reading in readings], now_ns)
         for rejection in outcome.rejections:
-            self._registry.saw_rejected(rejection.startup, rejection.device, rejection.count, now_ns)
+            registry.saw_rejected(rejection.startup, rejection.device, rejection.count, now_ns)
 
 
 def _blocks(outcome: Outcome) -> Blocks:

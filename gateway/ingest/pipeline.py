@@ -1,7 +1,8 @@
 """A batch of messages -> readings, lines and rejections, in one synchronous pass. No I/O.
 
-A good message of one record takes the fast path: one call decodes and validates it, and a format makes its line.
-Everything else takes the whole way, `evaluate`, which gives the same for a good message, and every reason for another.
+A valid message of one record takes the fast path: one call decodes and validates it, and a format string makes its
+line. Everything else takes the full path, `evaluate`, which gives the same for a valid message, and every reason for
+another.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _NEW = tuple.__new__
 
 
 class Evaluation(NamedTuple):
-    """What one message became. `lines` are the readings in line protocol, in the same order."""
+    """Result of one message. `lines` are the readings in line protocol, in the same order."""
 
     readings: Sequence[Reading] = ()
     lines: Sequence[str] = ()
@@ -32,7 +33,7 @@ class Evaluation(NamedTuple):
 
     @property
     def records(self) -> int:
-        """What the ledger counts."""
+        """Number of records, as the ledger counts them."""
         return len(self.readings) + (self.rejection.count if self.rejection else 0)
 
 
@@ -53,12 +54,12 @@ class Outcome:
             self.rejections.append(evaluation.rejection)
 
     def forget_empty(self) -> None:
-        """Leave out the startups of which nothing was accepted."""
+        """Remove the startups without an accepted reading."""
         for startup in [startup for startup, lines in self.lines.items() if not lines]:
             del self.lines[startup], self.readings[startup]
 
     def rejected(self) -> dict[str, Counts]:
-        """What the ledger has to add for the rejections; the journal does it for the readings."""
+        """Return the counts of the rejections for the ledger; the journal counts the readings."""
         found: Counter[str] = Counter()
         for rejection in self.rejections:
             found[rejection.startup] += rejection.count
@@ -66,13 +67,14 @@ class Outcome:
 
 
 _Group = tuple[list[Reading], list[str]]
-"""Where a batch's readings of one startup go, and their lines."""
+"""Readings of one startup in a batch, and their lines."""
 
 
 class Pipeline:
-    """The rules of all startups, ready to use."""
+    """Rules of all startups, ready to use."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
+        self.meters = meters
         self._routes = Routes(config, meters)
         self.route = self._routes.find
         self._next_ns = 0
@@ -105,7 +107,7 @@ class Pipeline:
     def evaluate(
         self, message: Publish, stamp_ns: int, only: Sequence[int] = (), *, metered: bool = True
     ) -> Evaluation:
-        """One message's readings, and what of it is rejected. `only` picks records of an array.
+        """Return the readings of one message, and its rejection. `only` picks records of an array.
 
         A dry run and a replay are not `metered`: they use up no quota of messages.
         """
@@ -124,7 +126,7 @@ class Pipeline:
 
 
 def _begin(groups: dict[str, _Group], outcome: Outcome, route: Route, now_ns: int) -> _Group:
-    """The first message of a startup in a batch: a place for its readings, and its quota up to date."""
+    """Make a place for a startup's readings in this batch, and refill its quota."""
     if route.rule is not None:
         route.rule.meter.refill(now_ns)
     slug = route.startup
@@ -134,16 +136,16 @@ def _begin(groups: dict[str, _Group], outcome: Outcome, route: Route, now_ns: in
 
 
 def _fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool:
-    """Put the reading of a good message of one record and a known series, and its line, into the group.
+    """Add the reading of a valid message of one record and a known series, and its line, to the group.
 
-    False where it is anything else, and nothing has happened.
+    Return False for any other message, with nothing changed.
     """
     rule, payload = route.rule, message.payload
     if rule is None or message.retain or len(payload) > rule.limit or stamp_ns >= rule.ends_ns:
         return False
     meter = rule.meter
     if meter.left < 1 or (payload[:1] != rule.begins and rule.begins):
-        return False  # what follows would find out, but has decoded it by then
+        return False  # decoding it would be in vain
     try:
         fields = rule.decode_one(payload)
     except ValueError:
@@ -168,7 +170,7 @@ def _fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> 
 
 
 def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> Reason | None:
-    """What is refused before the payload is looked at: programme over, too large, without any time, over quota."""
+    """Return why a message is rejected unread: programme over, too large, without any time, or over quota."""
     if now_ns >= rule.ends_ns:
         return Reason(
             Code.ENDED,
@@ -198,7 +200,7 @@ def _sort(
     records: Read,
     only: Sequence[int],
 ) -> Evaluation:
-    """The good records as readings, the others as one rejection with all reasons."""
+    """Return the valid records as readings, the others as one rejection with all reasons."""
     readings: list[Reading] = []
     lines: list[str] = []
     refused: list[int] = []
@@ -244,5 +246,5 @@ def _rejection(
 
 
 def unused(startups: Iterable[Startup]) -> dict[str, QuotaMeter]:
-    """Meters for a dry run: nothing is used yet."""
+    """Return meters for a dry run: nothing is used yet."""
     return {startup.slug: QuotaMeter(startup.quota) for startup in startups}

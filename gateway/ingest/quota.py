@@ -1,4 +1,4 @@
-"""What one startup may use: messages a second, devices, series. In memory, pure; the caller keeps the clock."""
+"""Quota of one startup: messages per second, devices, series. In memory, pure; the caller keeps the clock."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class QuotaMeter:
         self.series = set(series)
         self._new_series: list[str] = []
         self.left = float(quota.burst)
-        """Messages that may still come; to be read, and changed by the methods alone."""
+        """Messages left in the bucket. Read it, but change it only by the methods."""
         self._refilled_ns = 0
 
     def refill(self, now_ns: int) -> None:
-        """Add what the time since the last refill gives; once a batch is enough."""
+        """Add the messages of the time since the last refill; once per batch is enough."""
         elapsed = max(0, now_ns - self._refilled_ns) / 1e9  # nothing where the clock was set back
         self.left = min(self.quota.burst, self.left + elapsed * self.quota.messages)
         self._refilled_ns = now_ns
 
     def admit_known(self, key: str) -> bool:
-        """Take one message of a series that was admitted before, in one go.
+        """Take one message of a series that is already admitted.
 
-        False, and nothing is taken, where `take` or `admit` must be asked.
+        Return False, with nothing taken, if the bucket is empty or the series new: `take` and `admit` then decide.
         """
         if self.left < 1 or key not in self.series:
             return False
@@ -43,7 +43,7 @@ class QuotaMeter:
         return True
 
     def take(self) -> Reason | None:
-        """Take one message from the bucket, or say why not."""
+        """Take one message from the bucket, or return why not."""
         if self.left >= 1:
             self.left -= 1
             return None
@@ -64,7 +64,7 @@ class QuotaMeter:
         self.left -= messages
 
     def admit(self, device: str, key: str) -> Reason | None:
-        """Count a series key and its device, the first time that they are seen, or say why not."""
+        """Count a series key and its device when they are first seen, or return why not."""
         if key in self.series:
             return None
         if device not in self.devices and len(self.devices) >= self.quota.devices:

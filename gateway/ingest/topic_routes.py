@@ -1,4 +1,4 @@
-"""What a topic stands for: its rule, device and tags, found once and remembered."""
+"""Meaning of a topic: its rule, device and tags, found once and remembered."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEVER_NS = 1 << 63
 class Rule:
     """A topic rule, compiled, with whom it belongs to.
 
-    The fast path needs `begins`, `decode_one`, `is_plain` and `finish` for every message: they are the reader's own.
+    The fast path needs `begins`, `decode_one`, `is_plain` and `finish` for every message; they are the reader's.
     `ends_ns` is when the programme of its startup is over.
     """
 
@@ -64,7 +64,7 @@ class Rule:
 
 @dataclass(slots=True, eq=False)
 class Route:
-    """What a topic stands for.
+    """Meaning of a topic.
 
     `reasons` is what is wrong with the topic itself; `rule` None: no rule matches. `key` is the series key of readings
     whose payload adds no tags, and empty where there are reasons.
@@ -79,7 +79,7 @@ class Route:
 
 
 class Routes:
-    """The rules of all startups. `find` is what to call; a caller in a hurry looks into `known` first."""
+    """Routes of all startups. `find` is what to call; a caller in a hurry looks into `known` first."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         self._config = config

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from sys import byteorder
 from typing import cast
 
-from gateway.errors import BrokerUnreachable, SessionError
-from gateway.mqtt.mqtt5_decoder import Decoder, Malformed, Packet
+from gateway.errors import BrokerUnreachable, PacketMalformed, SessionError
+from gateway.mqtt.mqtt5_decoder import Decoder, Packet
 
 WRITE_HIGH = 1 << 20
 _PUBACK = 0x4002_0000
@@ -97,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         self.heard = self._loop.time()
         try:
             packets = self._decoder.wrote(nbytes)
-        except Malformed as error:
+        except PacketMalformed as error:
             self.end(error)
             self._transport.abort()
             return

@@ -13,7 +13,7 @@ from typing import Any
 
 import mqtt5
 
-from gateway.errors import SessionError
+from gateway.errors import PacketMalformed
 from gateway.model import Message
 
 Packet = Any
@@ -23,10 +23,6 @@ BUFFER = 1 << 18
 _PUBLISH = 3
 _MAX_HEADER = 5
 _PANIC = "PanicException"
-
-
-class Malformed(SessionError):
-    """What came is no MQTT 5: the connection cannot go on."""
 
 
 class Salvaged:
@@ -58,7 +54,7 @@ class Decoder:
         """The packets that the `size` bytes complete that were written into `buffer`, in order.
 
         Raises:
-            Malformed: no packet can start like this.
+            PacketMalformed: no packet can start like this.
         """
         self._end += size
         if self._end < self._needed:
@@ -124,13 +120,13 @@ def _salvage(data: memoryview, start: int, problem: str, packets: list[Packet]) 
     """Add the PUBLISH that begins at `start`, without its properties; its length, or None where it is not whole."""
     size = _size(bytes(data[start : start + _MAX_HEADER]))
     if data[start] >> 4 != _PUBLISH or size is None:
-        raise Malformed(f"the broker sent what is no MQTT 5: {problem}")
+        raise PacketMalformed(f"the broker sent what is no MQTT 5: {problem}")
     if start + size > len(data):
         return None
     try:
         packets.append(_publish(bytes(data[start : start + size])))
     except IndexError:
-        raise Malformed(f"the broker sent a PUBLISH that ends too early: {problem}") from None
+        raise PacketMalformed(f"the broker sent a PUBLISH that ends too early: {problem}") from None
     return size
 
 
@@ -140,7 +136,7 @@ def _publish(packet: bytes) -> Salvaged:
     topic_end = at + 2 + int.from_bytes(packet[at : at + 2])
     topic = packet[at + 2 : topic_end].decode(errors="replace")
     if topic_end > len(packet) or qos > 1:
-        raise Malformed(f"the broker sent a PUBLISH of QoS {qos}, or one that is shorter than its topic")
+        raise PacketMalformed(f"the broker sent a PUBLISH of QoS {qos}, or one that is shorter than its topic")
     packet_id = int.from_bytes(packet[topic_end : topic_end + 2]) if qos else None
     body = topic_end + (2 if qos else 0)
     size, digits = _variable(packet, body)
@@ -165,4 +161,4 @@ def _variable(data: bytes, at: int) -> tuple[int, int]:
         value |= (data[at + i] & 0x7F) << (7 * i)
         if data[at + i] < 0x80:
             return value, i + 1
-    raise Malformed("the broker sent a length of more than four bytes")
+    raise PacketMalformed("the broker sent a length of more than four bytes")

@@ -1,7 +1,7 @@
-"""What a payload format is: bytes and a context become records, or one reason why there are none.
+"""Contract of a payload format: bytes and a context become records, or one reason why there are none.
 
 A record is a mapping of plain values, as JSON has them: numbers, strings, booleans, None, lists and mappings. Anything
-else that a format finds where a record belongs is handed on as it is: the rule's validator rejects it.
+else that stands in the place of a record is returned as it is, and rejected by the rule's validator.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything besides the bytes that a format may go by: the members that the rule picks."""
+    """Whatever a format may use besides the bytes: the members that the rule picks."""
 
     members: tuple[Member, ...]
 
@@ -48,14 +48,14 @@ class Misfit(NamedTuple):
 
 
 class Records(NamedTuple):
-    """The records of a payload. `at` is where each stands in it, a template of its number: `/{}` in an array."""
+    """Records of a payload. `at` is where each stands in it, a template of its number: `/{}` in an array."""
 
     values: Sequence[object]
     at: str = ""
 
 
 class Decoder(NamedTuple):
-    """The fast way of one rule: decodes and validates a good payload in one go.
+    """Fast decoder of one rule: decodes and validates a valid payload in one step.
 
     `one` takes a payload of a single record whose first byte is `begins`, or any if that is empty; `every` takes any
     payload. Both raise ValueError where anything is wrong, and need not say what.
@@ -82,7 +82,7 @@ class Format(ABC):
         return None
 
     def decoder(self, one: TypeAdapter[Record], many: TypeAdapter[list[Record]], context: Context) -> Decoder:
-        """Return the fast way for a compiled schema. A format whose parser validates as well has a faster one."""
+        """Return the fast decoder for a compiled schema. A format whose parser also validates overrides this."""
         validate_one, validate_every = one.validator.validate_python, many.validator.validate_python
 
         def decode_every(payload: bytes) -> list[Record]:

@@ -17,7 +17,7 @@ _BLANK = b" \t\n\r"
 
 
 class JsonFormat(Format):
-    """Good payloads are decoded and validated in one pass by pydantic's own parser."""
+    """Valid payloads are decoded and validated in one pass by pydantic's own parser."""
 
     @override
     def records(self, payload: bytes, context: Context) -> Records | Reason:

@@ -34,7 +34,7 @@ class ValueFormat(Format):
             return Reason(Code.EMPTY, "payload", "a number, a boolean or a string", shown(payload))
         if b"\0" in bare:
             hint = "the NUL that ends a string in C does not belong to it"
-            return Reason(Code.BAD_TEXT, "payload", "a text without NUL", shown(payload), hint)
+            return Reason(Code.BAD_TEXT, "payload", "a string without NUL", shown(payload), hint)
         try:
             text = bare.decode()
             is_json = text[0] == '"' or (context.members[0].kind != "string" and _NOT_STRING.fullmatch(text))

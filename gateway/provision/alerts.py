@@ -1,14 +1,15 @@
 """Alert rules of a startup, in the form of Grafana's alerting provisioning API. Pure.
 
-`device silent`, one for each measurement: a device that was seen in the last seven days sent nothing for
-`silent_after` of its rule. One alert a device. After seven days it counts as retired.
+`device silent`, one for each measurement: a device that was seen in the last seven days has sent nothing for
+`silent_after` of the rule. Each device has its own alert. After seven days it counts as retired.
 
-`out of range`, one for each startup: the gateway refused values outside the rules' ranges. Such values are never
-stored, so that a rule over the readings could not see them; it asks the rejections. One alert a device and measurement.
+`out of range`, one for each startup: the gateway rejected values outside the rules' ranges. Such values are never
+stored, so that a query of the readings would miss them; the rejections are queried. Each device and measurement has its
+own alert.
 
-No data is well: nobody was ever seen, or nothing was refused. When InfluxDB does not answer, alerts stay as they are:
-that is no device's fault, and the gateway's own metrics tell it. Rules are written with provenance, so that Grafana
-lets nobody edit them: nothing that a startup changes can be lost. Silence one, or copy it and edit the copy.
+No data is not a problem: no device was ever seen, or nothing was rejected. While InfluxDB does not answer, alerts stay
+as they are: that is not a device's fault, and the gateway's own metrics report it. Rules are written with provenance,
+so that Grafana lets nobody edit them: no change of a startup can be lost. Silence a rule, or copy it and edit the copy.
 Source: Grafana's "Alerting provisioning HTTP API" and its InfluxDB plugin.
 """
 
@@ -22,23 +23,23 @@ from gateway.provision.grafana_panels import Json, source
 
 GROUP = "testbed"
 HASH = "testbed_generated"
-"""The annotation that says of which generated rule this is."""
+"""Annotation with the hash of the generated rule."""
 
 _SEEN_S = 7 * 86_400
-_REFUSED_S = 600
+_REJECTED_S = 600
 _EXPRESSION = {"type": "__expr__", "uid": "__expr__"}
 
 
 def alert_rules(startup: Startup) -> list[Json]:
-    """Every alert rule of a startup."""
+    """Return every alert rule of a startup."""
     rules = [silent(startup, measurement, rule) for measurement, rule in startup.topics.items()]
     return [*rules, out_of_range(startup)] if influxql.has_ranges(startup) else rules
 
 
 def silent(startup: Startup, measurement: str, rule: TopicRule) -> Json:
-    """Nothing came from a device that used to send this measurement."""
+    """Return the alert for devices that no longer send this measurement."""
     after_s: float = rule.silent_after
-    query = influxql.heard(measurement, rule, after_s)
+    query = influxql.received(measurement, rule, after_s)
     return _rule(
         startup,
         uid(startup.slug, measurement, "silent"),
@@ -46,22 +47,22 @@ def silent(startup: Startup, measurement: str, rule: TopicRule) -> Json:
         _conditions(startup.slug, query, max(_SEEN_S, round(2 * after_s)), "lt", 0.5),
         {
             "summary": f"{{{{ $labels.device }}}} has sent no {measurement} for {after_s / 60:g} minutes",
-            "description": "Is it switched on, is it connected, and what does its feedback topic say?",
+            "description": "Is it switched on? Is it connected? What does its feedback topic say?",
         },
         {"measurement": measurement},
     )
 
 
 def out_of_range(startup: Startup) -> Json:
-    """Values outside their range were refused in the last ten minutes."""
+    """Return the alert for values outside their range in the last ten minutes."""
     return _rule(
         startup,
         uid(startup.slug, "out-of-range"),
         "out of range",
-        _conditions(startup.slug, influxql.out_of_range(), _REFUSED_S, "gt", 0),
+        _conditions(startup.slug, influxql.out_of_range(), _REJECTED_S, "gt", 0),
         {
             "summary": "{{ $labels.device }} sends {{ $labels.measurement }} values that are out of range",
-            "description": "They are refused. The dashboards show how many; the feedback topic says which and why.",
+            "description": "They are rejected. The dashboards show how many; the feedback topic says which and why.",
         },
         {},
     )
@@ -87,11 +88,11 @@ def _rule(
 
 
 def _conditions(slug: str, query: str, back_s: int, compare: str, limit: float) -> list[Json]:
-    """A asks, B takes the one value of each series, C compares it."""
-    ask = {"datasource": source(slug), "query": query, "rawQuery": True, "resultFormat": "time_series"}
+    """Return query A, its last value in each series B, and the comparison C."""
+    model = {"datasource": source(slug), "query": query, "rawQuery": True, "resultFormat": "time_series"}
     evaluator = {"type": compare, "params": [limit]}
     return [
-        _query("A", home_uid(slug), back_s, ask),
+        _query("A", home_uid(slug), back_s, model),
         _query("B", "__expr__", 0, {"datasource": _EXPRESSION, "type": "reduce", "expression": "A", "reducer": "last"}),
         _query(
             "C",

@@ -1,10 +1,9 @@
-"""Startups come and go: joining, leaving, cohorts. Each is a change of files, then plan and apply."""
+"""Changes of startups: adding, removing, cohorts. Each changes files, then plans and applies."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -14,27 +13,14 @@ from gateway.provision import run, startup_files
 from gateway.provision.plan import Plan, Server, Step
 
 DATA_KINDS = frozenset({"bucket"})
-"""What holds data: removed only where that is asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """Who joins: `slug` or `slug=Name`."""
-
-    slug: str
-    name: str
-
-    @classmethod
-    def parse(cls, text: str) -> Member:
-        slug, _, name = text.partition("=")
-        return cls(slug, name or slug.replace("-", " ").title())
+"""Kinds of resources that hold data, which are removed only on request."""
 
 
 def find(config: Config, slug: str) -> Startup:
-    """A configured startup.
+    """Return a configured startup.
 
     Raises:
-        ProvisionError: there is none of that slug; the text lists those that there are.
+        ProvisionError: there is none with that slug; the message lists those that exist.
     """
     startup = config.by_slug.get(slug)
     if startup is None:
@@ -43,7 +29,7 @@ def find(config: Config, slug: str) -> Startup:
 
 
 def of_cohort(config: Config, cohort: str) -> list[Startup]:
-    """The startups of a cohort.
+    """Return the startups of a cohort.
 
     Raises:
         ProvisionError: it has none.
@@ -51,12 +37,12 @@ def of_cohort(config: Config, cohort: str) -> list[Startup]:
     found = [startup for startup in config.startups if startup.cohort == cohort]
     if not found:
         known = ", ".join(sorted({startup.cohort for startup in config.startups if startup.cohort})) or "none"
-        raise ProvisionError(f"no startup is of cohort {cohort!r}; there are: {known}")
+        raise ProvisionError(f"cohort {cohort!r} has no startups; known: {known}")
     return found
 
 
 def end_now(directory: Path, startups: Iterable[Startup]) -> None:
-    """Set the end dates to yesterday, where they lie later: from now on their access is over."""
+    """Set later end dates to yesterday, which ends the startups' access now."""
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     for startup in startups:
         if startup.until is None or startup.until > yesterday:
@@ -64,7 +50,7 @@ def end_now(directory: Path, startups: Iterable[Startup]) -> None:
 
 
 def extend(directory: Path, startups: Iterable[Startup], until: date) -> None:
-    """Set the end dates."""
+    """Set the end dates of startups."""
     for startup in startups:
         startup_files.set_until(directory / "startups" / f"{startup.slug}.yaml", until)
 
@@ -72,10 +58,10 @@ def extend(directory: Path, startups: Iterable[Startup], until: date) -> None:
 async def revocation(
     before: Config, after: Config, slugs: Sequence[str], servers: Sequence[Server], *, delete_data: bool
 ) -> Plan:
-    """The steps that take away all that these startups have, left over from before or not; what holds data stays
-    unless `delete_data`, and then goes only where the startups' data is now: elsewhere it was not exported.
+    """Plan the removal of all that these startups have, including what is left over from before.
 
-    Nothing else is removed, whatever else is left over on the servers.
+    Data stays unless `delete_data`; it is then deleted only where the startups keep it now: elsewhere it was not
+    exported. Nothing else is removed, whatever else is left over on the servers.
     """
     wanted = [await asyncio.to_thread(server.wanted, before) for server in servers]
     known = {resource.key for resources in wanted for resource in resources if resource.startup in slugs}
@@ -83,14 +69,14 @@ async def revocation(
         after = after.model_copy(update={"ended": tuple(one for one in after.ended if one.slug not in slugs)})
     plan = await run.plan(after, servers, prune=True)
 
-    def goes(step: Step) -> bool:
+    def is_removed(step: Step) -> bool:
         if step.action != "remove":
             return True
         if step.resource.kind in DATA_KINDS:
             return delete_data and step.resource.key in known
         return step.resource.startup in slugs or step.resource.key in known
 
-    removed = tuple(step for step in plan.steps if goes(step))
-    kept = tuple(step.resource for step in plan.steps if not goes(step))
+    removed = tuple(step for step in plan.steps if is_removed(step))
+    kept = tuple(step.resource for step in plan.steps if not is_removed(step))
     stays = tuple(resource for resource in plan.stays if resource.startup in slugs)
     return Plan(removed, plan.conflicts, kept, stays)

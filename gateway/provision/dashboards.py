@@ -1,12 +1,12 @@
-"""Dashboards out of topic rules, in Grafana's classic dashboard JSON. Pure: the same rules give the same JSON.
+"""Dashboards from topic rules, in Grafana's classic dashboard JSON. Pure: the same rules give the same JSON.
 
-For each measurement: a panel a field, the newest reading of each device, what was refused of it. For the startup: when
-each device was last seen in any measurement, and everything that was refused. Each carries two tags,
+For each measurement: a panel for each field, the newest reading of each device, and its rejections. For the startup:
+when each device was last seen in any measurement, and all rejections. Each has two tags,
 
-    testbed-generated       so that it is found
-    generated:1a2b3c4d      a hash of all the rest, so that it is known whether a newer one has to be written
+    testbed-generated       to find it
+    generated:1a2b3c4d      a hash of the rest, to know whether a newer one must be written
 
-Schema version 39 (Grafana 11.0) is the oldest of those supported; newer servers migrate it as they read it.
+Schema version 39 (Grafana 11.0) is the oldest that is supported; newer servers migrate it when they read it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HASH = 8
 
 
 def generate(startup: Startup, measurement: str, rule: TopicRule) -> Json:
-    """The dashboard of one measurement."""
+    """Return the dashboard of a measurement."""
     slug = startup.slug
     several = [panels.of_field(slug, measurement, name, rule) for name in rule.fields]
     several += [
@@ -42,7 +42,7 @@ def generate(startup: Startup, measurement: str, rule: TopicRule) -> Json:
 
 
 def overview(startup: Startup) -> Json:
-    """The dashboard of all devices."""
+    """Return the dashboard of all devices."""
     slug = startup.slug
     several = [panels.rejections_over_time(slug), panels.rejections(slug)]
     several += [panels.last_seen(slug, measurement, rule) for measurement, rule in startup.topics.items()]
@@ -53,17 +53,17 @@ def overview(startup: Startup) -> Json:
 
 
 def generate_all(startup: Startup) -> list[Json]:
-    """Every dashboard of a startup."""
+    """Return every dashboard of a startup."""
     return [overview(startup), *(generate(startup, name, rule) for name, rule in startup.topics.items())]
 
 
 def hash_in(tags: Sequence[str]) -> str:
-    """The hash in a dashboard's tags; empty where there is none."""
+    """Return the hash in a dashboard's tags; empty if there is none."""
     return next((tag.removeprefix(HASH_TAG) for tag in tags if tag.startswith(HASH_TAG)), "")
 
 
 def digest(content: Json) -> str:
-    """A short hash of what was generated."""
+    """Return a short hash of generated content."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_HASH]
 
@@ -73,8 +73,8 @@ def _dashboard(startup: Startup, ident: str, title: str, several: list[Json], va
         "uid": ident,
         "title": title,
         "description": (
-            f"Generated from the topic rules of {startup.name}. Edit it as you like: what you save stays, and a newer "
-            "generated one is put beside it."
+            f"Generated from the topic rules of {startup.name}. Edit it as you like: your changes are kept, and newer "
+            "generated dashboards are written beside it."
         ),
         "schemaVersion": SCHEMA_VERSION,
         "editable": True,
@@ -91,7 +91,7 @@ def _dashboard(startup: Startup, ident: str, title: str, several: list[Json], va
 
 
 def _variable(slug: str, tag: str, query: str) -> Json:
-    """Several values or all. `.*` for all also takes in what has no such tag, and keeps the query short."""
+    """Return a variable for several values or all: `.*` includes series without the tag, and keeps queries short."""
     return {
         "name": tag,
         "label": tag,

@@ -1,11 +1,11 @@
-"""Grafana: an organisation a startup, with its users, a data source, a folder, dashboards and alert rules.
+"""Grafana: an organisation for each startup, with its users, a data source, a folder, dashboards and alert rules.
 
-Grafana OSS lets every user of an organisation query each of its data sources, so that an organisation a startup is the
-only wall it has. Organisation ids are found by name: ours end in the slug in brackets (`grafana_names`), and hold our
-data source or folder, or nothing at all yet. One of that name which holds other things is somebody else's: a conflict.
+Grafana OSS lets every user of an organisation query each of its data sources, so that only separate organisations keep
+startups apart. Organisations are found by name: ours end in the slug in brackets (`grafana_names`), and hold our data
+source or folder, or nothing yet. One of that name with other contents is somebody else's: a conflict.
 
-Nothing that people made is removed. An organisation or folder of a startup that is gone goes only when nothing is in it
-that is not ours; edited dashboards, and users whom somebody else added, stay with it.
+Nothing that people made is removed. The organisation or folder of a startup that is gone is removed only if everything
+in it is ours; edited dashboards, and users whom somebody else added, keep it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KIND = "organisation"
 
 @dataclass(frozen=True, slots=True)
 class Org:
-    """An organisation on the server; `slug` as its name spells it."""
+    """An organisation on the server, with the slug as in its name."""
 
     id: int
     name: str
@@ -35,9 +35,9 @@ class Org:
 
 
 class GrafanaServer:
-    """Implements `plan.Server` for Grafana.
+    """An implementation of `plan.Server` for Grafana.
 
-    `home` tells where Grafana finds a startup's readings; it may read the vault, so it is called in threads.
+    `home` returns where Grafana finds a startup's readings; it may read secret files, so it is called in threads.
     """
 
     name = "grafana"
@@ -47,11 +47,11 @@ class GrafanaServer:
         self._home = home
 
     def wanted(self, config: Config) -> list[Resource]:
-        """The organisation first; dashboards and alert rules last, since they name the folder and the data source."""
+        """Return the organisation first; dashboards and rules last, since they name the folder and data source."""
         return [resource for startup in config.startups for resource in self._wanted_of(startup)]
 
     async def actual(self, config: Config) -> list[Resource]:
-        """Everything of ours, and whatever has a name that is wanted."""
+        """Return everything of ours, and whatever has a wanted name."""
         found: list[Resource] = []
         orgs = await self._orgs()
         for startup in config.startups:
@@ -62,7 +62,7 @@ class GrafanaServer:
         return found
 
     async def apply(self, step: Step) -> list[Credential]:
-        """Do one step; a user that is made gets a password, which is told once."""
+        """Apply a step; a new user gets a password, which is shown once."""
         if step.resource.kind == KIND:
             await (self._remove_org(step.resource) if step.action == "remove" else self._save_org(step.resource))
             return []
@@ -87,13 +87,13 @@ class GrafanaServer:
         ]
 
     async def _actual_of(self, startup: Startup, orgs: Sequence[Org]) -> list[Resource]:
-        """A startup's organisation and what is in it."""
+        """Return a startup's organisation and its contents."""
         alike = [org for org in orgs if org.slug.lower() == startup.slug]
         own = [org for org in alike if org.slug == startup.slug]
         wanted = await asyncio.to_thread(self._wanted_of, startup)
         if not alike:
             return await grafana_users.actual(self._grafana, startup, startup.slug, [])
-        if not own:  # one that differs in case only is somebody else's, and people would take it for the startup's
+        if not own:  # one that differs only in case is somebody else's, and people would mistake it for the startup's
             return _only_conflict(alike[0], wanted)
         if len(own) > 1:
             names = " and ".join(repr(org.name) for org in own)
@@ -104,28 +104,28 @@ class GrafanaServer:
         return _only_conflict(own[0], wanted)
 
     async def _left_of(self, org: Org) -> list[Resource]:
-        """What is ours in the organisation of a startup that is gone."""
+        """Return what is ours in the organisation of a startup that is gone."""
         members = await self._members(org)
         if not grafana_users.is_admin(members, self._grafana.user):
             return []
         inside = await self._inside(org, None, [])
         if not _is_marked(inside):
             return []
-        strangers = await self._strangers(org)
-        is_free = not strangers
+        foreign = await self._foreign(org)
+        is_free = not foreign
         kept = [resource for resource in inside if is_free or resource.kind != FOLDER_KIND]
         if is_free:
             return [_org_resource(org.slug, org.name), *kept]
-        spec = {"name": org.name, "holds": strangers}
+        spec = {"name": org.name, "holds": foreign}
         return [Resource("grafana", KIND, org.slug, spec, org.slug, is_ours=False, is_left_alone=True), *kept]
 
     async def _inside(self, org: Org, startup: Startup | None, wanted: Sequence[Resource]) -> list[Resource]:
-        """In the order of `wanted`, without the organisation itself."""
+        """Return the contents of an organisation, in the order of `wanted`."""
         grafana, slug = self._grafana, org.slug
         members = await self._members(org)
         if not grafana_users.is_admin(members, grafana.user):
             raise AdminRefused(
-                f"{grafana.user!r} is no Admin of Grafana's organisation {org.name!r}: add it there as one (or, if the "
+                f"{grafana.user!r} is not an Admin of Grafana's organisation {org.name!r}: make it one (or, if the "
                 "organisation is not the test bed's, rename that)"
             )
         return [
@@ -168,7 +168,7 @@ class GrafanaServer:
                 await grafana_contents.remove_rule(grafana, org.id, _uid(resource))
 
     async def _save_org(self, resource: Resource) -> None:
-        """Made, or renamed after the startup."""
+        """Create the organisation, or rename it to match the startup."""
         api, name = self._grafana.within(), resource.spec["name"]
         org = next((org for org in await self._orgs() if org.slug == resource.name), None)
         if org is None:
@@ -184,22 +184,22 @@ class GrafanaServer:
             await self._grafana.ask(api.delete_organization(org.id), none_for=[NOT_FOUND])
 
     async def _check_free(self, org: Org) -> None:
-        if others := await self._strangers(org):
+        if others := await self._foreign(org):
             raise ProvisionError(
                 f"Grafana's organisation {org.name!r} also holds {', '.join(others)}, which provisioning did not make: "
                 "move or delete that, then plan again"
             )
 
-    async def _strangers(self, org: Org) -> list[str]:
-        """What and who would go with an organisation, and is not ours. For people."""
-        people = grafana_users.strangers(await self._members(org), self._grafana.user)
+    async def _foreign(self, org: Org) -> list[str]:
+        """List the contents and members of an organisation that are not ours. For people."""
+        people = grafana_users.foreign_members(await self._members(org), self._grafana.user)
         return people + await grafana_contents.made_by_people(self._grafana, org.id, org.slug)
 
     async def _org(self, slug: str) -> Org:
         for org in await self._orgs():
             if org.slug == slug:
                 return org
-        raise ProvisionError(f"Grafana has no organisation of {slug} yet: plan and apply again")
+        raise ProvisionError(f"Grafana has no organisation for {slug} yet: plan and apply again")
 
     async def _orgs(self) -> list[Org]:
         found = await self._grafana.ask(self._grafana.within().organizations.list_organization())
@@ -218,7 +218,7 @@ def _org_resource(slug: str, name: str, *, is_ours: bool = True) -> Resource:
 
 
 def _only_conflict(org: Org, wanted: Sequence[Resource]) -> list[Resource]:
-    """Somebody else's organisation: nothing is done to what belongs into it either."""
+    """Report somebody else's organisation, and leave alone what belongs into it."""
     inside = [replace(resource, is_left_alone=True) for resource in wanted[1:]]
     return [_org_resource(wanted[0].name, org.name, is_ours=False), *inside]
 
@@ -232,5 +232,5 @@ def _by_uid(wanted: Sequence[Resource], kind: str) -> Mapping[str, Resource]:
 
 
 def _uid(resource: Resource) -> str:
-    """What stands after the slug in a resource's name."""
+    """Return the part of a resource's name after the slug."""
     return resource.name.partition("/")[2]

@@ -1,8 +1,8 @@
-"""Grafana's HTTP API by grafana-client's async client, with errors that say what to do.
+"""Grafana's HTTP API through grafana-client's async client, with errors that say what to do.
 
-One client for each organisation: it sends `X-Grafana-Org-Id` with every request, so that nothing depends on which
-organisation the admin's account is switched to. Only endpoints under `/api`, which Grafana 13 calls deprecated and
-keeps; data sources by UID, since numeric ids are switched off there.
+Each organisation has a client that sends `X-Grafana-Org-Id` with every request, so that nothing depends on which
+organisation the admin's account has selected. Only endpoints under `/api` are used, which Grafana 13 calls deprecated
+and keeps; data sources by UID, since numeric ids are disabled there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
 TIMEOUT_S = 30.0
 NOT_FOUND = 404
 TAKEN = (409, 412)
-"""Somebody else has the name or UID, or saved first. Which of the two it is has changed between versions."""
+"""Somebody else has the name or UID, or saved first. Versions differ in which status they answer."""
 
 
 class Grafana:
@@ -33,16 +33,18 @@ class Grafana:
         self._clients: dict[int | None, Any] = {}
 
     def within(self, org_id: int | None = None) -> Any:
-        """grafana-client (which has no types), in an organisation or in none."""
+        """Return grafana-client (which has no types) for an organisation, or for none."""
         if org_id not in self._clients:
             self._clients[org_id] = self._client(org_id)
         return self._clients[org_id]
 
     async def ask(self, answer: Awaitable[Any], *, none_for: Collection[int] = ()) -> Any:
-        """What Grafana answers, as JSON values; None for the HTTP statuses in `none_for`, and for no content.
+        """Return Grafana's answer as JSON values; None for the HTTP statuses in `none_for`, and for no content.
 
         Raises:
-            ServerUnreachable, AdminRefused, ProvisionError
+            ServerUnreachable: nobody answers.
+            AdminRefused: Grafana rejects the admin's credentials.
+            ProvisionError: any other error.
         """
         try:
             result = await answer
@@ -51,15 +53,15 @@ class Grafana:
                 return None
             raise self._refused(error) from error
         except JSONDecodeError as error:
-            raise self._stranger() from error
+            raise self._not_grafana() from error
         except RequestException as error:
             raise self._unreachable(error) from error
         if isinstance(result, str):
-            raise self._stranger()
+            raise self._not_grafana()
         return result
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         clients = list(self._clients.values())
         self._clients.clear()
         for client in clients:
@@ -81,20 +83,20 @@ class Grafana:
 
     def _refused(self, error: GrafanaException) -> ProvisionError:
         body = error.response
-        told = body.get("message", "") if isinstance(body, dict) else ""
+        message = body.get("message", "") if isinstance(body, dict) else ""
         if error.status_code == 0:
             return self._unreachable(error)
         if error.status_code in (401, 403):
             return AdminRefused(
-                f"Grafana at {self.url} refused {self.user!r} ({error.status_code} {told}): check the Grafana admin's "
-                "user and password; it must be a server admin"
+                f"Grafana at {self.url} rejected {self.user!r} ({error.status_code} {message}): check the Grafana "
+                "admin's user and password; it must be a server admin"
             )
-        return ProvisionError(f"Grafana at {self.url} answered {error.status_code}: {told or error.message}")
+        return ProvisionError(f"Grafana at {self.url} answered {error.status_code}: {message or error.message}")
 
     def _unreachable(self, error: Exception) -> ServerUnreachable:
         return ServerUnreachable(
-            f"no Grafana answers at {self.url}: is it running, and is the address right from here? ({error})"
+            f"no Grafana answers at {self.url}: is it running, and is the address correct from here? ({error})"
         )
 
-    def _stranger(self) -> ProvisionError:
-        return ProvisionError(f"what answers at {self.url} is no Grafana: check the address, its port and its path")
+    def _not_grafana(self) -> ProvisionError:
+        return ProvisionError(f"the server at {self.url} is not Grafana: check the address, port and path")

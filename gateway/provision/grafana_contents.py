@@ -1,8 +1,8 @@
-"""A startup's data source, folder and alert rules on the server, and what of an organisation is not ours.
+"""A startup's data source, folder and alert rules on the server, and what in an organisation is not ours.
 
 The data source sends the startup's read token as a header, so that InfluxDB and not Grafana keeps startups apart.
-Grafana never tells a secret again: a fingerprint of the token stands beside it in `jsonData`, where the plugin ignores
-it, so that a new token is noticed.
+Grafana never shows a secret again: a fingerprint of the token is kept in `jsonData`, where the plugin ignores it, so
+that a new token is noticed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from gateway.provision.plan import Key, Resource
 from gateway.provision.secret_files import fingerprint
 
 SOURCE_KIND, FOLDER_KIND, RULE_KIND = "data source", "folder", "alert rule"
-_VIRTUAL = ("general", "sharedwithme")  # what some versions list among folders, and is none
+_VIRTUAL = ("general", "sharedwithme")  # listed among the folders by some versions, but not folders
 _TOKEN = "testbedToken"  # noqa: S105  # the name of a setting
 
 
 class Home(NamedTuple):
-    """Where Grafana finds a startup's readings: the URL of InfluxDB, the bucket, the read token if there is one yet,
-    and what makes that."""
+    """Place of a startup's readings for Grafana: URL of InfluxDB, bucket, read token (None until it exists), and
+    the resource that makes the token.
+    """
 
     url: str
     bucket: str
@@ -36,26 +37,26 @@ class Home(NamedTuple):
 
 
 def wanted_source(startup: Startup, home: Home) -> Resource:
-    """The data source; without a token yet its fingerprint is empty."""
+    """Return the wanted data source; without a token yet its fingerprint is empty."""
     spec = {"url": home.url, "database": home.bucket, "token": fingerprint(home.token), "default": True}
     resource = _resource(SOURCE_KIND, startup.slug, startup.slug, spec)
     return replace(resource, follows={"token": home.made_by}) if home.made_by else resource
 
 
 def wanted_folder(startup: Startup) -> Resource:
-    """The folder. Its title is the startup's to change."""
+    """Return the wanted folder. The startup may change its title."""
     return _resource(FOLDER_KIND, startup.slug, startup.slug, {})
 
 
 def wanted_rules(startup: Startup) -> list[Resource]:
-    """The alert rules."""
+    """Return the wanted alert rules."""
     source = (Key("grafana", SOURCE_KIND, startup.slug),)
     specs = [{"generated": rule["annotations"][alerts.HASH], "rule": rule} for rule in alerts.alert_rules(startup)]
     return [replace(_resource(RULE_KIND, startup.slug, spec["rule"]["uid"], spec), needs=source) for spec in specs]
 
 
 async def actual_source(grafana: Grafana, org_id: int, slug: str) -> list[Resource]:
-    """The data source, if it is there."""
+    """Return the data source, if it exists."""
     found = await grafana.ask(
         grafana.within(org_id).datasource.get_datasource_by_uid(home_uid(slug)), none_for=[NOT_FOUND]
     )
@@ -72,13 +73,13 @@ async def actual_source(grafana: Grafana, org_id: int, slug: str) -> list[Resour
 
 
 async def actual_folder(grafana: Grafana, org_id: int, slug: str) -> list[Resource]:
-    """The folder, if it is there."""
+    """Return the folder, if it exists."""
     found = await grafana.ask(grafana.within(org_id).folder.get_folder(home_uid(slug)), none_for=[NOT_FOUND])
     return [] if found is None else [_resource(FOLDER_KIND, slug, slug, {})]
 
 
 async def actual_rules(grafana: Grafana, org_id: int, slug: str, wanted_ones: Mapping[str, Resource]) -> list[Resource]:
-    """Rules of ours, and any of a wanted UID."""
+    """Return the rules that are ours, and any with a wanted UID."""
     found = []
     for rule in await _rules(grafana, org_id):
         uid, generated = rule["uid"], _generated(rule)
@@ -91,14 +92,14 @@ async def actual_rules(grafana: Grafana, org_id: int, slug: str, wanted_ones: Ma
 
 
 async def save_source(grafana: Grafana, org_id: int, resource: Resource, token: str | None) -> None:
-    """Make or change the data source.
+    """Create or change the data source.
 
     Raises:
-        ProvisionError: there is no read token yet, or Grafana refuses.
+        ProvisionError: there is no read token yet, or Grafana rejects the request.
     """
     if token is None:
         raise ProvisionError(
-            f"there is no InfluxDB read token of {resource.startup} yet, which its Grafana data source sends: "
+            f"{resource.startup} has no InfluxDB read token yet, which its Grafana data source requires: "
             "provision InfluxDB first (name it in provision.yaml, then `gateway provision apply`)"
         )
     uid, api = home_uid(resource.startup), grafana.within(org_id).datasource
@@ -110,14 +111,14 @@ async def save_source(grafana: Grafana, org_id: int, resource: Resource, token: 
 
 
 async def save_folder(grafana: Grafana, org_id: int, slug: str) -> None:
-    """Make the folder."""
+    """Create the folder."""
     await grafana.ask(grafana.within(org_id).folder.create_folder(FOLDER, uid=home_uid(slug)), none_for=TAKEN)
     if not await actual_folder(grafana, org_id, slug):
         raise ProvisionError(f"the Grafana organisation of {slug} has another folder {FOLDER!r}: rename that")
 
 
 async def save_rule(grafana: Grafana, org_id: int, rule: Json) -> None:
-    """Make or change an alert rule."""
+    """Create or change an alert rule."""
     api = grafana.within(org_id).alertingprovisioning
     if any(one["uid"] == rule["uid"] for one in await _rules(grafana, org_id)):
         await grafana.ask(api.update_alertrule(rule["uid"], rule))
@@ -139,7 +140,7 @@ async def remove_rule(grafana: Grafana, org_id: int, uid: str) -> None:
 
 
 async def made_by_people(grafana: Grafana, org_id: int, slug: str) -> list[str]:
-    """What in an organisation is not ours, or was edited. For people."""
+    """List what in an organisation is not ours, or was edited. For people."""
     api = grafana.within(org_id)
     boards = await grafana_dashboards.in_org(grafana, org_id)
     return [
@@ -164,7 +165,7 @@ def _others(kind: str, found: Iterable[Mapping[str, Any]], name: str, slug: str)
 
 
 def _source(uid: str, spec: Mapping[str, Any], token: str) -> Json:
-    """Source: "InfluxDB data source" in Grafana's documentation, InfluxQL against InfluxDB 2."""
+    """Return the data source. Source: "InfluxDB data source" in Grafana's documentation, InfluxQL with InfluxDB 2."""
     return {
         "uid": uid,
         "name": DATA_SOURCE,
@@ -174,7 +175,7 @@ def _source(uid: str, spec: Mapping[str, Any], token: str) -> Json:
         "isDefault": True,
         "jsonData": {
             "version": "InfluxQL",
-            "httpMode": "POST",  # a query that names many devices is longer than some proxies let an address be
+            "httpMode": "POST",  # a query that names many devices is longer than some proxies allow a URL to be
             "dbName": spec["database"],
             "httpHeaderName1": "Authorization",
             _TOKEN: fingerprint(token),

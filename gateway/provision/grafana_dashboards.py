@@ -1,17 +1,17 @@
-"""Generated dashboards on the server: written, found again, and never over somebody's edits.
+"""Generated dashboards on the server: written, found again, and never written over somebody's edits.
 
-Grafana counts a dashboard's saves in its `version`. Each of ours says in a tag which save it is:
+Grafana counts a dashboard's saves in its `version`. A tag of each of ours says which save it is:
 
     testbed-generated, generated:1a2b3c4d, save:3
 
-While `version` is 3 the dashboard is as it was generated. Any save by anybody else makes it 4: it is edited, and stays.
-The next generated one goes beside it, as UID `…-v2` titled `… (generated 2)`, and so on; from then on that one is the
-newest, which later ones replace until it is edited too. An edited dashboard that was generated from the present rules
-is up to date: nothing is put beside it.
+While `version` is 3, the dashboard is as generated. Any save by somebody else makes it 4: it is edited, and stays. The
+next generated one is written beside it, with the UID `…-v2` and the title `… (generated 2)`, and so on; from then on it
+is the newest, which later ones replace until it is edited too. An edited dashboard that was generated from the present
+rules is up to date: nothing is written beside it.
 
-Saves never overwrite: they name the version that they replace, and Grafana refuses them (412, from 13 on 409) when
-somebody saved in between. In Grafana 12 and 13 `version` is the resource's generation, which behaves alike; should an
-upgrade renumber it, dashboards count as edited, and nothing is lost.
+Saves never overwrite: they name the version that they replace, and Grafana rejects them (412, from 13 on 409) if
+somebody saved in between. In Grafana 12 and 13 `version` is the resource's generation, which behaves the same; should
+an upgrade renumber it, dashboards count as edited, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MOST_FOUND = 5000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A dashboard on the server. `generated` is empty where no tag says it; `saved` is the save that its tag names."""
+    """A dashboard on the server. `generated` is the hash in its tags, or empty; `saved` the save that a tag names."""
 
     uid: str
     title: str
@@ -50,19 +50,19 @@ class Found:
 
     @property
     def state(self) -> str:
-        """For people: the hash, and what became of it."""
+        """Hash and, if it was edited, by whom. For people."""
         return f"{self.generated or 'unknown'}, edited by {self.editor} and kept" if self.is_edited else self.generated
 
 
 def wanted(slug: str, models: Iterable[Json]) -> list[Resource]:
-    """The dashboards of a startup."""
+    """Return the wanted dashboards of a startup."""
     return [
         _resource(slug, model["uid"], {"generated": dashboards.hash_in(model["tags"]), KIND: model}) for model in models
     ]
 
 
 async def actual(grafana: Grafana, org_id: int, slug: str, wanted_ones: Mapping[str, Resource]) -> list[Resource]:
-    """For each wanted one (by UID) its newest; and those that are generated and no longer wanted."""
+    """Return the newest of each wanted dashboard (by UID), and generated ones that are no longer wanted."""
     found = []
     everything = await in_org(grafana, org_id)
     for base, resource in wanted_ones.items():
@@ -70,12 +70,13 @@ async def actual(grafana: Grafana, org_id: int, slug: str, wanted_ones: Mapping[
         if newest is not None:
             is_same = newest.generated == resource.spec["generated"]
             found.append(resource if is_same else _resource(slug, base, {"generated": newest.state}))
-    left = (one for one in everything.values() if one.generated and _base(one.uid, wanted_ones) not in wanted_ones)
+    kept = {uid for uid in everything if uid in wanted_ones or split_beside(uid)[0] in wanted_ones}
+    left = (one for uid, one in everything.items() if one.generated and uid not in kept)
     return found + [_resource(slug, one.uid, {"generated": one.state}, is_ours=not one.is_edited) for one in left]
 
 
 async def in_org(grafana: Grafana, org_id: int, base: str = "") -> dict[str, Found]:
-    """Every dashboard of an organisation by UID, or those of a base. What search lists and is gone is left out."""
+    """Return every dashboard of an organisation by UID, or those of a base. Search may list some that are gone."""
     api = grafana.within(org_id)
     hits = await grafana.ask(api.search.search_dashboards(type_="dash-db", limit=_MOST_FOUND))
     uids = [hit["uid"] for hit in hits if base in ("", hit["uid"], split_beside(hit["uid"])[0])]
@@ -84,7 +85,7 @@ async def in_org(grafana: Grafana, org_id: int, base: str = "") -> dict[str, Fou
 
 
 async def newest_of(grafana: Grafana, org_id: int, base: str, known: Mapping[str, Found]) -> Found | None:
-    """The one with the highest number. Search may be late (from Grafana 12 on), so that the next are tried too."""
+    """Return the one with the highest number. Search may lag (from Grafana 12 on), so that the next are tried too."""
     several = [one for one in known.values() if one.uid == base or split_beside(one.uid)[0] == base]
     newest = max(several, key=lambda one: _number(one.uid, base), default=None)
     number = _number(newest.uid, base) if newest else 0
@@ -94,7 +95,7 @@ async def newest_of(grafana: Grafana, org_id: int, base: str, known: Mapping[str
 
 
 async def read(grafana: Grafana, org_id: int, uid: str) -> Found | None:
-    """One dashboard, or None."""
+    """Return a dashboard, or None."""
     answer = await grafana.ask(grafana.within(org_id).dashboard.get_dashboard(uid), none_for=[NOT_FOUND])
     if answer is None:
         return None
@@ -112,10 +113,10 @@ async def read(grafana: Grafana, org_id: int, uid: str) -> Found | None:
 
 
 async def write(grafana: Grafana, org_id: int, slug: str, model: Json) -> None:
-    """Write a generated dashboard: over its unedited predecessor, else beside an edited one.
+    """Write a generated dashboard: over its unedited predecessor, or beside an edited one.
 
     Raises:
-        ProvisionError
+        ProvisionError: Grafana rejects the request, or there are too many edited ones.
     """
     base = model["uid"]
     newest = await newest_of(grafana, org_id, base, await in_org(grafana, org_id, base))
@@ -128,21 +129,23 @@ async def write(grafana: Grafana, org_id: int, slug: str, model: Json) -> None:
         number += 1
         if await _save(grafana, org_id, slug, model, number, 0):
             return
-    raise ProvisionError(f"Grafana has {MOST_BESIDE} edited versions of the dashboard {base}: delete those not needed")
+    raise ProvisionError(
+        f"Grafana has {MOST_BESIDE} edited versions of the dashboard {base}: delete those that are not needed"
+    )
 
 
 async def remove(grafana: Grafana, org_id: int, uid: str) -> None:
-    """Remove a generated dashboard, unless somebody has edited it meanwhile."""
+    """Remove a generated dashboard, unless somebody has edited it in the meantime."""
     found = await read(grafana, org_id, uid)
     if found is None:
         return
     if found.is_edited:
-        raise ProvisionError(f"the dashboard {uid} was edited by {found.editor} meanwhile and stays: plan again")
+        raise ProvisionError(f"the dashboard {uid} was edited by {found.editor} in the meantime and stays: plan again")
     await grafana.ask(grafana.within(org_id).dashboard.delete_dashboard(uid), none_for=[NOT_FOUND])
 
 
 async def _save(grafana: Grafana, org_id: int, slug: str, model: Json, number: int, replaced: int) -> bool:
-    """Save as version `replaced` + 1; False when the UID is taken, or it is not at version `replaced` any more."""
+    """Save as version `replaced` + 1. Return False if the UID is taken, or no longer at version `replaced`."""
     saved = model | {
         "id": None,
         "uid": beside(model["uid"], number),
@@ -161,10 +164,6 @@ async def _save(grafana: Grafana, org_id: int, slug: str, model: Json, number: i
 
 def _number(uid: str, base: str) -> int:
     return 1 if uid == base else split_beside(uid)[1]
-
-
-def _base(uid: str, wanted_ones: Mapping[str, Resource]) -> str:
-    return uid if uid in wanted_ones else split_beside(uid)[0]
 
 
 def _resource(slug: str, uid: str, spec: Mapping[str, Any], *, is_ours: bool = True) -> Resource:

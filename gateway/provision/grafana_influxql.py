@@ -1,17 +1,17 @@
-"""The InfluxQL that dashboards and alert rules ask with. Pure.
+"""InfluxQL of dashboards and alert rules. Pure.
 
-Grafana puts in what stands as `$…`: `$timeFilter` and `$__interval` (the InfluxDB plugin), `${device:regex}` (the
-dashboard's variable, its values escaped and joined by `|`, or `.*` for all). A regular expression that matches the
-empty text also finds the series that have no such tag. A query is one statement: the plugin reads no further answer.
+Grafana replaces `$…`: `$timeFilter` and `$__interval` (by the InfluxDB plugin), `${device:regex}` (by the dashboard's
+variable, its values escaped and joined by `|`, or `.*` for all). A regular expression that matches the empty string
+also matches the series without the tag. A query is one statement: the plugin reads no further answer.
 
-Rejections are no readings. The gateway counts them into a measurement of the startup's own bucket:
+Rejections are not readings. The gateway counts them in a measurement of the startup's own bucket:
 
     gateway_rejections,device=th-1,code=out_of_range,measurement=climate count=3i 1795000060000000000
 
-one point for each device, code and measurement in each interval; tags that are not known are left out.
+with one point for each device, code and measurement in each interval; unknown tags are left out.
 """
 
-# ruff: noqa: S608  # names go in by `identifier`, which quotes them
+# ruff: noqa: S608  # names pass through `identifier`, which quotes them
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ COUNT = "count"
 CODE, DEVICE, MEASUREMENT = "code", "device", "measurement"
 
 SEEN_WITHIN = "7d"
-"""How far back "last seen" looks."""
+"""Time range of "last seen"."""
 
 
 def captures(rule: TopicRule) -> list[str]:
-    """The device and what else the topic names: what tells one series of a rule from another."""
+    """Return the device and the other captures of the topic, which distinguish the series of a rule."""
     return [DEVICE, *(name for name in rule.template.captures if name != DEVICE)]
 
 
 def tags(rule: TopicRule) -> list[str]:
-    """Every tag of a rule's readings."""
+    """Return every tag of a rule's readings."""
     return [*captures(rule), *rule.tags]
 
 
 def over_time(measurement: str, rule: TopicRule, field: str) -> str:
-    """One field, a series for each device: means of numbers, the newest of everything else."""
+    """Query a field, with a series for each device: means of numbers, the newest of everything else."""
     aggregate = "mean" if rule.fields[field].type in ("float", "int") else "last"
     return (
         f"SELECT {aggregate}({identifier(field)}) FROM {identifier(measurement)} WHERE {_chosen(tags(rule))} "
@@ -49,7 +49,7 @@ def over_time(measurement: str, rule: TopicRule, field: str) -> str:
 
 
 def newest(measurement: str, rule: TopicRule) -> str:
-    """The newest reading of each device, with its own time."""
+    """Query the newest reading of each device, with its own time."""
     return (
         f"SELECT {_names([*rule.fields, *rule.tags])} FROM {identifier(measurement)} WHERE {_chosen(tags(rule))} "
         f"GROUP BY {_names(captures(rule))} ORDER BY time DESC LIMIT 1"
@@ -57,32 +57,32 @@ def newest(measurement: str, rule: TopicRule) -> str:
 
 
 def values_of(tag: str, measurement: str = "") -> str:
-    """What a variable offers."""
+    """Query the values of a tag, for a variable."""
     place = f" FROM {identifier(measurement)}" if measurement else ""
     return f"SHOW TAG VALUES{place} WITH KEY = {identifier(tag)}"
 
 
 def rejections_over_time(measurement: str = "") -> str:
-    """How many records were refused, a series for each reason."""
+    """Query how many records were rejected, with a series for each reason."""
     return (
-        f"SELECT sum({identifier(COUNT)}) FROM {identifier(REJECTIONS)} WHERE {_refused(measurement)} "
+        f"SELECT sum({identifier(COUNT)}) FROM {identifier(REJECTIONS)} WHERE {_rejected(measurement)} "
         f"GROUP BY time($__interval), {identifier(CODE)} fill(none)"
     )
 
 
 def rejections(measurement: str = "") -> str:
-    """How many records were refused, a row for each device and reason."""
+    """Query how many records were rejected, with a row for each device and reason."""
     return (
-        f"SELECT sum({identifier(COUNT)}) AS {identifier('refused')} FROM {identifier(REJECTIONS)} "
-        f"WHERE {_refused(measurement)} GROUP BY {_names([DEVICE, MEASUREMENT, CODE])}"
+        f"SELECT sum({identifier(COUNT)}) AS {identifier('rejected')} FROM {identifier(REJECTIONS)} "
+        f"WHERE {_rejected(measurement)} GROUP BY {_names([DEVICE, MEASUREMENT, CODE])}"
     )
 
 
-def heard(measurement: str, rule: TopicRule, within_s: float) -> str:
-    """How many values came within some seconds, a row for each device that was seen in the whole time range.
+def received(measurement: str, rule: TopicRule, within_s: float) -> str:
+    """Query how many values arrived within some seconds, with a row for each device seen in the whole time range.
 
-    Those seen have 0 added: that is how a device that says nothing has a row at all. Only the newest point of the
-    time range is read for it, so that the range may be long.
+    0 is added for each device that was seen, so that a silent device has a row at all. Only its newest point in the
+    time range is read for that, so that the range may be long.
     """
     parts = [_recent(measurement, field, within_s) for field in _watched(rule)]
     parts += [_seen(measurement, field) for field in _watched(rule)]
@@ -90,7 +90,7 @@ def heard(measurement: str, rule: TopicRule, within_s: float) -> str:
 
 
 def out_of_range() -> str:
-    """How many records were refused for a value outside its range, a row for each device and measurement."""
+    """Query how many records were rejected for a value out of range, with a row for each device and measurement."""
     code = f"{identifier(CODE)} = {string(Code.OUT_OF_RANGE.value)}"
     return (
         f"SELECT sum({identifier(COUNT)}) FROM {identifier(REJECTIONS)} WHERE $timeFilter AND {code} "
@@ -99,13 +99,13 @@ def out_of_range() -> str:
 
 
 def has_ranges(startup: Startup) -> bool:
-    """Whether any value of a startup can be out of range."""
+    """Return whether any value of a startup can be out of range."""
     fields = (field for rule in startup.topics.values() for field in rule.fields.values())
     return any(field.min is not None or field.max is not None for field in fields)
 
 
 def _watched(rule: TopicRule) -> list[str]:
-    """Fields of which each reading has at least one: a required one, else all."""
+    """Return fields of which each reading has at least one: a required one, or all."""
     required = [name for name, field in rule.fields.items() if field.required]
     return required[:1] or list(rule.fields)
 
@@ -125,7 +125,7 @@ def _seen(measurement: str, field: str) -> str:
     return f'(SELECT count("newest") * 0 AS "n" FROM {newest_value} GROUP BY {identifier(DEVICE)})'
 
 
-def _refused(measurement: str) -> str:
+def _rejected(measurement: str) -> str:
     where = _chosen([DEVICE])
     return f"{where} AND {identifier(MEASUREMENT)} = {string(measurement)}" if measurement else where
 

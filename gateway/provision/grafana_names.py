@@ -1,8 +1,8 @@
-"""What things are called in Grafana. Pure.
+"""Names in Grafana. Pure.
 
-A startup's things live in an organisation of its own, called `{name} ({slug})`: the name is for the people who switch
-to it and may change, the slug in brackets at the end is what it is known by. UIDs count within one organisation, and
-may have 40 of the characters that slugs and measurements are made of (Grafana, `util.ValidateUID`).
+A startup has an organisation of its own, called `{name} ({slug})`: the name is for people and may change; the slug in
+brackets identifies it. UIDs are unique within an organisation, and may have 40 of the characters of slugs and
+measurements (Grafana, `util.ValidateUID`).
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ _BESIDE = re.compile(r"(.+)-v([2-9]|[1-9]\d+)")
 
 DATA_SOURCE = "Testbed"
 FOLDER = "Testbed"
-OVERVIEW = "all-devices"  # with a hyphen, so that it is no measurement
+OVERVIEW = "all-devices"  # with a hyphen, so that it cannot be a measurement
 
 
 def org_name(startup: Startup) -> str:
-    """`Acme Air (acme)`."""
+    """Return the name of a startup's organisation: `Acme Air (acme)`."""
     return f"{startup.name} ({startup.slug})"
 
 
 def slug_of(org: str) -> str:
-    """The slug in an organisation's name, as it is spelt there; empty where there is none."""
+    """Return the slug in an organisation's name, as spelt there; empty if there is none."""
     match = _ORG.fullmatch(org)
     return match[1] if match else ""
 
 
 def home_uid(slug: str) -> str:
-    """The UID of a startup's data source, and of the folder for what is generated."""
+    """Return the UID of a startup's data source, and of its folder of generated dashboards."""
     return f"testbed-{slug}"
 
 
 def uid(*parts: str) -> str:
-    """The parts joined, with room left for `beside`; what is too long or not in small letters ends in a hash."""
+    """Join parts to a UID, with room for `beside`; one that is too long or not lower-case ends in a hash."""
     text = "-".join(parts)
     if len(text) <= LONGEST_UID - _ROOM and text == text.lower():
         return text
@@ -49,11 +49,11 @@ def uid(*parts: str) -> str:
 
 
 def beside(base: str, number: int) -> str:
-    """The UID of the `number`-th generated dashboard: the first one's own, then `-v2`, `-v3`, …"""
+    """Return the UID of the `number`-th generated dashboard: that of the first, then with `-v2`, `-v3`, …"""
     return base if number == 1 else f"{base}-v{number}"
 
 
 def split_beside(text: str) -> tuple[str, int]:
-    """The inverse of `beside`."""
+    """Split a UID into base and number: the inverse of `beside`."""
     match = _BESIDE.fullmatch(text)
     return (match[1], int(match[2])) if match else (text, 1)

@@ -1,9 +1,9 @@
-"""The panels of generated dashboards, as Grafana's dashboard JSON. Pure.
+"""Panels of generated dashboards, as Grafana's dashboard JSON. Pure.
 
     {"type": "timeseries", "id": 1, "gridPos": {…}, "datasource": {…}, "targets": [{…}], "fieldConfig": {…}, …}
 
-Only options that Grafana 11, 12 and 13 share. A rule's range is drawn as thresholds; it does not fix the axis, on which
-21 °C between -40 and 125 would be a flat line. In tables it is the column's min and max too.
+Only options that Grafana 11, 12 and 13 share are used. A rule's range is drawn as thresholds; it does not fix the axis,
+on which 21 °C between -40 and 125 would be a flat line. In tables it is also the column's min and max.
 Source: Grafana's dashboard schema (`kinds/dashboard`), and the frames that its InfluxDB plugin answers with
 (`influxql/buffered/response_parser.go`).
 """
@@ -28,24 +28,24 @@ _BOOLEANS = {
     "true": {"text": "yes", "color": "green", "index": 0},
     "false": {"text": "no", "color": "text", "index": 1},
 }
-_TIME = "Time"  # what the plugin calls the time
+_TIME = "Time"  # the plugin's name of the time column
 
 
 def source(slug: str) -> Json:
-    """How everything names the startup's data source."""
+    """Return the reference to the startup's data source."""
     return {"type": "influxdb", "uid": home_uid(slug)}
 
 
 def unit(name: str) -> str:
-    """A rule's unit as Grafana takes it: one of its own names as it is, any other text as a suffix.
+    """Return a rule's unit as Grafana takes it: one of its own names unchanged, any other string as a suffix.
 
-    Grafana shows a name that it does not know (`pH`) as a suffix of itself.
+    Grafana itself shows an unknown name (`pH`) as a suffix.
     """
     return name if not name or _UNIT.fullmatch(name) or _PREFIXED.fullmatch(name) else f"suffix:{name}"
 
 
 def thresholds(rule: FieldRule) -> Json:
-    """Green within the rule's range, red outside. The first step has no value: it begins at minus infinity."""
+    """Return thresholds: green within the rule's range, red outside. The first step is from minus infinity."""
     steps: list[Json] = [{"color": "green", "value": None}]
     if rule.min is not None:
         steps = [{"color": "red", "value": None}, {"color": "green", "value": rule.min}]
@@ -55,7 +55,7 @@ def thresholds(rule: FieldRule) -> Json:
 
 
 def of_field(slug: str, measurement: str, name: str, rule: TopicRule) -> Json:
-    """A field's panel: a line for a number, a strip of states for anything else."""
+    """Return a field's panel: lines for numbers, strips of states for anything else."""
     field = rule.fields[name]
     query = influxql.over_time(measurement, rule, name)
     alias = " ".join(f"$tag_{tag}" for tag in influxql.captures(rule))
@@ -64,7 +64,7 @@ def of_field(slug: str, measurement: str, name: str, rule: TopicRule) -> Json:
 
 
 def last_seen(slug: str, measurement: str, rule: TopicRule) -> Json:
-    """A table: each device, when it was last seen and with what. It looks back further than the dashboard."""
+    """Return a table of when each device was last seen and with what. Its time range is longer than the dashboard's."""
     target = _target(slug, influxql.newest(measurement, rule), table=True)
     columns = [*influxql.captures(rule), _TIME, *rule.fields, *rule.tags]
     overrides = [_column(_TIME, unit="dateTimeFromNow", displayName="last seen")]
@@ -77,11 +77,11 @@ def last_seen(slug: str, measurement: str, rule: TopicRule) -> Json:
 
 
 def rejections_over_time(slug: str, measurement: str = "") -> Json:
-    """What was refused, by reason, as bars."""
+    """Return the rejections by reason, as bars."""
     target = _target(slug, influxql.rejections_over_time(measurement), alias="$tag_code")
     custom = {"drawStyle": "bars", "fillOpacity": 80, "lineWidth": 0, "stacking": {"mode": "normal", "group": "A"}}
     defaults = {"unit": "short", "decimals": 0, "color": {"mode": "palette-classic"}, "custom": custom}
-    return _panel(slug, "Refused, by reason", target) | {
+    return _panel(slug, "Rejected, by reason", target) | {
         "type": "timeseries",
         "fieldConfig": _fields(defaults),
         "options": _graph("sum"),
@@ -89,14 +89,16 @@ def rejections_over_time(slug: str, measurement: str = "") -> Json:
 
 
 def rejections(slug: str, measurement: str = "") -> Json:
-    """What was refused, by device and reason, as a table."""
+    """Return the rejections by device and reason, as a table."""
     target = _target(slug, influxql.rejections(measurement), table=True)
-    columns = [influxql.DEVICE, influxql.MEASUREMENT, influxql.CODE, "refused"]
-    return _panel(slug, "Refused, by device", target) | _table(columns, [], "refused", hidden=[_TIME], descending=True)
+    columns = [influxql.DEVICE, influxql.MEASUREMENT, influxql.CODE, "rejected"]
+    return _panel(slug, "Rejected, by device", target) | _table(
+        columns, [], "rejected", hidden=[_TIME], descending=True
+    )
 
 
 def placed(panels: Sequence[Json], widths: Sequence[int]) -> list[Json]:
-    """The panels numbered and put side by side, row by row."""
+    """Number the panels and place them side by side, row by row."""
     x = y = 0
     result = []
     for number, (panel, width) in enumerate(zip(panels, widths, strict=True), start=1):
@@ -152,7 +154,7 @@ def _states(rule: FieldRule) -> Json:
 def _table(
     columns: Sequence[str], overrides: list[Json], sort: str, *, hidden: Sequence[str] = (), descending: bool = False
 ) -> Json:
-    """The plugin answers with columns in any order, so that theirs is given."""
+    """Return a table. The plugin answers with columns in any order, so that it is given here."""
     order = {name: place for place, name in enumerate(columns)}
     organize = {"indexByName": order, "excludeByName": dict.fromkeys(hidden, True), "renameByName": {}}
     return {

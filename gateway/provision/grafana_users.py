@@ -1,12 +1,12 @@
-"""Who may use a startup's organisation: its team as Editors, by e-mail address, or one user named like the slug.
+"""Users of a startup's organisation: its team as Editors, by e-mail address, or one user named like the slug.
 
-An account that is made here ends its display name in `MARK`: only such accounts are ever taken out again. An account
-that somebody else made is added to the organisation and stays in it. Admins of an organisation are left alone: one of
-them is the account that provisions.
+The display name of an account that is made here ends in `SUFFIX`: only such accounts are ever removed. An account that
+somebody else made is added to the organisation and stays in it. Admins of an organisation are left alone: one of them
+is the account that provisions.
 
-Grafana has no way to make a user, a role and a membership at once. `POST /api/admin/users` with `OrgId` makes the
-first and the last (with `auto_assign_org` on, its default), the role Editor comes after. A password is told only when
-all is done; what a crash leaves behind is an account of ours without the role that nobody has used, and gets a new one.
+Grafana cannot create a user, a role and a membership at once. `POST /api/admin/users` with `OrgId` creates the first
+and the last (with `auto_assign_org` on, its default); the role Editor follows. A password is shown only when all is
+done; a crash leaves an account of ours that has no role and was never used, and that gets a new password.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from gateway.provision.plan import Credential, Resource
 
 KIND = "user"
 EDITOR, ADMIN = "Editor", "Admin"
-MARK = "(test bed)"
+SUFFIX = "(test bed)"
 _WHOSE = "Grafana"
 _PASSWORD_BYTES = 18
-_NEVER_SEEN_YEARS = 5  # Grafana says of who never signed in that they were last seen ten years before they began
+_NEVER_SEEN_YEARS = 5  # Grafana sets "last seen" of new users ten years back
 
 Member = Mapping[str, Any]
 """`{"userId": 7, "login": …, "email": …, "name": …, "role": "Editor", "lastSeenAt": …}`"""
 
 
 def wanted(startup: Startup) -> list[Resource]:
-    """The users of a startup's organisation."""
+    """Return the wanted users of a startup's organisation."""
     return [_resource(startup.slug, login, EDITOR) for login in logins(startup)]
 
 
 def logins(startup: Startup) -> list[str]:
-    """The team's addresses in small letters, as Grafana keeps them, or the slug."""
+    """Return the team's addresses in lower case, as Grafana keeps them, or the slug."""
     return list(dict.fromkeys(address.lower() for address in startup.team)) or [startup.slug]
 
 
 async def actual(grafana: Grafana, startup: Startup | None, slug: str, members: Sequence[Member]) -> list[Resource]:
-    """The members that are wanted or ours, and an account of the slug's name that is somebody else's."""
+    """Return the members that are wanted or ours, and somebody else's account with the slug's name."""
     names = logins(startup) if startup else []
     there = {login: member for login in names if (member := find(members, login))}
     found = [_resource(slug, login, str(member["role"])) for login, member in there.items()]
@@ -58,34 +58,34 @@ async def actual(grafana: Grafana, startup: Startup | None, slug: str, members: 
     return found
 
 
-def strangers(members: Iterable[Member], user: str) -> list[str]:
-    """The members that somebody else put there, the account that provisions apart."""
+def foreign_members(members: Iterable[Member], user: str) -> list[str]:
+    """List the members that somebody else added, except the account that provisions."""
     others = (one for one in members if not is_ours(one) and user not in (one["login"], one["email"]))
     return [f"the user {one['login']}" for one in others]
 
 
 def is_admin(members: Sequence[Member], user: str) -> bool:
-    """Whether the account that provisions can do so in this organisation."""
+    """Return whether the account that provisions is an Admin of this organisation."""
     member = find(members, user)
     return member is not None and member["role"] == ADMIN
 
 
 def find(members: Iterable[Member], login: str) -> Member | None:
-    """A member by login or e-mail address, whatever their case."""
+    """Return a member by login or e-mail address, in any case of letters."""
     name = login.lower()
     return next((one for one in members if name in (one["login"].lower(), one["email"].lower())), None)
 
 
 def is_ours(account: Mapping[str, Any]) -> bool:
-    """Whether an account was made here."""
-    return str(account.get("name", "")).endswith(MARK)
+    """Return whether an account was made here."""
+    return str(account.get("name", "")).endswith(SUFFIX)
 
 
 async def save(grafana: Grafana, org_id: int, startup: str, login: str) -> list[Credential]:
-    """Make somebody an Editor; a new account's password is in the answer.
+    """Make somebody an Editor, and return the password if the account is new.
 
     Raises:
-        ProvisionError
+        ProvisionError: somebody else has an account of that name, or Grafana rejects the request.
     """
     api = grafana.within()
     member = find(await grafana.ask(api.organizations.organization_user_list(org_id)), login)
@@ -95,14 +95,14 @@ async def save(grafana: Grafana, org_id: int, startup: str, login: str) -> list[
     if account is None:
         return [await _create(grafana, org_id, startup, login)]
     if "@" not in login and not is_ours(account):
-        raise ProvisionError(f"Grafana has a user {login!r} already, which provisioning did not make: rename it there")
+        raise ProvisionError(f"Grafana already has a user {login!r}, which provisioning did not make: rename it there")
     user = {"loginOrEmail": login, "role": EDITOR}
     await grafana.ask(api.organizations.organization_user_add(org_id, user), none_for=TAKEN)
     return []
 
 
 async def remove(grafana: Grafana, org_id: int, login: str) -> None:
-    """Take somebody out; an account of ours that is in no organisation any more is deleted."""
+    """Remove a member; an account of ours that is then in no organisation is deleted."""
     api = grafana.within()
     member = find(await grafana.ask(api.organizations.organization_user_list(org_id)), login)
     if member is None or not is_ours(member):
@@ -115,7 +115,7 @@ async def remove(grafana: Grafana, org_id: int, login: str) -> None:
 
 async def _create(grafana: Grafana, org_id: int, startup: str, login: str) -> Credential:
     api, password = grafana.within(), _password()
-    user = {"login": login, "name": f"{login.split('@')[0]} {MARK}", "password": password, "OrgId": org_id}
+    user = {"login": login, "name": f"{login.split('@')[0]} {SUFFIX}", "password": password, "OrgId": org_id}
     made = await grafana.ask(api.admin.create_user(user | ({"email": login} if "@" in login else {})))
     try:
         await _only_here(grafana, org_id, made["id"])
@@ -130,13 +130,13 @@ async def _only_here(grafana: Grafana, org_id: int, ident: int) -> None:
     orgs = await grafana.ask(grafana.within().users.get_user_organisations(ident))
     if {org["orgId"] for org in orgs} != {org_id}:
         raise ProvisionError(
-            f"Grafana at {grafana.url} puts new users into an organisation of their own: set its auto_assign_org to "
+            f"Grafana at {grafana.url} gives new users an organisation of their own: set its auto_assign_org to "
             "true (GF_USERS_AUTO_ASSIGN_ORG), which is its default"
         )
 
 
 async def _finish(grafana: Grafana, org_id: int, startup: str, login: str, member: Member) -> list[Credential]:
-    """The role, if it is not there; before it a new password, if nobody can know the one that was made."""
+    """Add a missing role; before that, replace a password that nobody can know."""
     if member["role"] in (EDITOR, ADMIN):
         return []
     api, made = grafana.within(), []
@@ -159,7 +159,7 @@ def _never_seen(member: Member) -> bool:
 
 
 def _password() -> str:
-    """One that also meets Grafana's strong password policy: small and capital letters, digits and a symbol."""
+    """Return a password that meets Grafana's strong policy: lower-case and capital letters, digits and a symbol."""
     while True:
         text = secrets.token_urlsafe(_PASSWORD_BYTES)
         kinds = (str.islower, str.isupper, str.isdecimal, lambda one: not one.isalnum())

@@ -1,4 +1,4 @@
-"""What a startup needs to begin, on one page of Markdown. It holds secrets: hand it over, do not keep it."""
+"""Hand-out: all that a startup needs to begin, on one page of Markdown. It contains secrets: do not keep it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gateway.rules.example import example
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the startup reaches things."""
+    """Addresses that a startup uses."""
 
     mqtt: str
     http: str
-    grafana: str
+    grafana: str = ""
 
 
 def handout(
     startup: Startup, credentials: Sequence[Credential], endpoints: Endpoints, now_ns: int, api_token: str = ""
 ) -> str:
-    """The page. Its example message has the time `now_ns`."""
+    """Return the page. Its example message has the time `now_ns`."""
     own = [one for one in credentials if one.startup == startup.slug]
     rules = "\n".join(f"| `{rule.template.text}` | {_fields(startup, name)} |" for name, rule in startup.topics.items())
     accounts = "\n".join(f"| {one.whose} | `{one.name}` | `{one.secret}` |" for one in own)
@@ -33,9 +33,9 @@ def handout(
     cohort = f" You are part of {startup.cohort}." if startup.cohort else ""
     return f"""# {startup.name} on the test bed
 
-Keep this page safe: the secrets on it are shown once and stored nowhere.{cohort}{until}
+Keep this page safe: its secrets are shown once and stored nowhere.{cohort}{until}
 
-## Where
+## Addresses
 
 | what | address |
 |---|---|
@@ -47,13 +47,13 @@ Keep this page safe: the secrets on it are shown once and stored nowhere.{cohort
 
 | for | name | secret |
 |---|---|---|
-{token}{accounts or "| | | nothing new was made |"}
+{token}{accounts or "| | | no new account |"}
 
-A device signs in with its own account and publishes below `testbed/{startup.slug}/DEVICE/`. Whatever the gateway
-refuses it answers on `feedback/{startup.slug}/DEVICE`: what was expected, what came, and where.
+A device signs in with its own account and publishes below `testbed/{startup.slug}/DEVICE/`. The gateway
+reports what it rejects on `feedback/{startup.slug}/DEVICE`: where, what was expected and what it received.
 The account `{startup.slug}` reads `feeds/{startup.slug}/#` and `feedback/{startup.slug}/#`.
 
-## What the gateway takes
+## What the gateway accepts
 
 | topic | fields |
 |---|---|
@@ -91,7 +91,7 @@ curl -H "Authorization: Bearer TOKEN" {endpoints.http}/v1/startups/{startup.slug
 
 
 def _address(url: str) -> str:
-    """How mosquitto_pub takes an MQTT URL."""
+    """Return the options of mosquitto_pub for an MQTT URL."""
     parts = urlsplit(url if "//" in url else f"//{url}")
     port = parts.port or (8883 if parts.scheme == "mqtts" else None)
     return f"-h {parts.hostname or 'HOST'}" + (f" -p {port}" if port else "")

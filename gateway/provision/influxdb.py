@@ -1,13 +1,14 @@
-"""InfluxDB 2: a bucket a startup with its retention, a read token a startup, one token for the gateway. With several
-stores each has an InfluxDB, and there what its own startups need.
+"""InfluxDB 2: a bucket and a read token for each startup, and one token for the gateway.
 
-Tokens are told once, at their creation (from 2.9 they are stored hashed): each is kept in the vault. The description
-of a token carries the fingerprint of its secret, so that a lost or stale file shows in the next plan. What is ours
-carries `MARK`. Permissions cannot be changed: a token that needs others is made anew, then the old one is deleted.
-A bucket of a wanted name that is not ours is opened by no token of ours.
+Each of several stores has an InfluxDB with what its own startups need.
 
-A startup that has ended keeps its bucket, and the gateway its rights to it: what waits in the journal is still to be
-written, and the export to be read. It is neither made nor removed, and no step is about it.
+InfluxDB shows a token once, at its creation (from 2.9 on it stores them hashed): each is kept in a secret file. The
+description of a token has the fingerprint of its secret, so that a lost or stale file shows in the next plan. What is
+ours has `MARK`. Permissions cannot be changed: a token that needs others is replaced, then the old one is deleted. No
+token of ours opens a bucket that has a wanted name and is not ours.
+
+A startup that has ended keeps its bucket, and the gateway its permissions: what waits in the journal must still be
+written, and the export read. The bucket is neither created nor removed, and no step concerns it.
 """
 
 from __future__ import annotations
@@ -26,10 +27,9 @@ from gateway.config import Config
 from gateway.config.credentials import store_setting
 from gateway.config.models import InfluxDB
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision.plan import Credential, Key, Resource, Step
+from gateway.provision.plan import MARK, Credential, Key, Resource, Step
 from gateway.provision.secret_files import SecretFiles, fingerprint
 
-MARK = "made by testbed-gateway"
 GATEWAY = "gateway"
 _DESCRIPTION = re.compile(rf"{MARK}: (\S+)(?: #([0-9a-f]{{12}}))?")
 _READ = "read-"
@@ -39,10 +39,9 @@ T = TypeVar("T")
 
 
 class InfluxDBServer:
-    """Implements `plan.Server` for the InfluxDB 2 of one store: None is the default one.
+    """An implementation of `plan.Server` for the InfluxDB 2 of a store; None is the default store.
 
-    Only startups of that store have something there. `owners` is shared by all servers of a plan: which of them looks
-    after an organisation.
+    It holds only startups of that store. All servers of a plan share `owners`: which of them manages an organisation.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class InfluxDBServer:
         self._foreign: set[str] = set()
 
     def wanted(self, config: Config) -> list[Resource]:
-        """Buckets first, since tokens name them."""
+        """Return the buckets first, since tokens name them."""
         startups = [startup for startup in config.startups if startup.store == self._store]
         buckets = {startup.slug: self.bucket(startup.slug) for startup in startups}
         resources = [
@@ -75,7 +74,7 @@ class InfluxDBServer:
             for startup in startups
         ]
         everything = _rights(bucket for bucket in buckets.values() if bucket not in self._foreign)
-        if everything:  # InfluxDB makes no token without permissions
+        if everything:  # InfluxDB creates no token without permissions
             resources.append(self._token(GATEWAY, everything))
         for slug, bucket in buckets.items():
             token = self._token(read_token_name(slug), [f"read {bucket}"], slug)
@@ -83,12 +82,12 @@ class InfluxDBServer:
         return resources
 
     async def actual(self, config: Config) -> list[Resource]:
-        """Buckets and tokens of ours, and buckets of a wanted name."""
+        """Return buckets and tokens that are ours, and buckets with a wanted name."""
         ended = {self.bucket(startup.slug) for startup in config.ended if startup.store == self._store}
         return await self._call(lambda: self._actual({resource.key for resource in self.wanted(config)}, ended))
 
     async def apply(self, step: Step) -> list[Credential]:
-        """Do one step. Tokens go into the vault; nothing of them is told to people."""
+        """Apply a step. Tokens are written to secret files, and not shown to people."""
         await self._call(lambda: self._apply(step))
         return []
 
@@ -102,8 +101,8 @@ class InfluxDBServer:
         spec = {"permissions": sorted(permissions), "secret_kept": True, "status": "active"}
         return Resource(self.name, "token", name, spec, startup)
 
-    def _vault_name(self, token: str) -> str:
-        return vault_name(token, self._store)
+    def _secret_name(self, token: str) -> str:
+        return secret_name(token, self._store)
 
     # ------------------------------------------------------------------ in a thread: the client's admin API is blocking
 
@@ -118,7 +117,7 @@ class InfluxDBServer:
                 self.name,
                 "bucket",
                 bucket.name,
-                {"retention_s": _retention(bucket)},
+                {"retention_s": bucket.retention_rules[0].every_seconds if bucket.retention_rules else 0},
                 is_ours=bucket.description == MARK,
             )
             for bucket in buckets
@@ -129,7 +128,7 @@ class InfluxDBServer:
         return [resource for resource in found if resource.is_ours or resource.key in keys]
 
     def _actual_tokens(self, bucket_names: Mapping[str, str]) -> Iterable[Resource]:
-        """A token whose secret is the one in the vault has its own name; others of ours are left from before."""
+        """Yield our tokens. One whose secret is in its file has its plain name; others are left from before."""
         self._tokens = {}
         found = []
         for authorization in self._client.authorizations_api().find_authorizations(org=self._settings.org):
@@ -137,15 +136,16 @@ class InfluxDBServer:
             if match is None:
                 continue
             name, print_ = match.groups()
-            kept = bool(print_) and print_ == fingerprint(self._secret_files.read(self._vault_name(name)))
+            kept = bool(print_) and print_ == fingerprint(self._secret_files.read(self._secret_name(name)))
             rights = {_permission_text(one, bucket_names) for one in authorization.permissions}
-            permissions = sorted(rights.difference(self._beside(name)))
+            permissions = sorted(rights.difference(self._additional(name)))
             spec = {"permissions": permissions, "secret_kept": kept, "status": authorization.status}
             found.append((name, authorization.id, spec))
         for name, ident, spec in sorted(found, key=lambda one: not one[2]["secret_kept"]):  # the kept ones first
             is_stale = name in self._tokens
             self._tokens.setdefault(name, []).append(ident)
-            yield Resource(self.name, "token", f"{name} {ident}" if is_stale else name, spec, _startup_of(name))
+            startup = name.removeprefix(_READ) if name.startswith(_READ) else ""  # none: it is the gateway's
+            yield Resource(self.name, "token", f"{name} {ident}" if is_stale else name, spec, startup)
 
     def _apply(self, step: Step) -> None:
         resource = step.resource
@@ -176,14 +176,14 @@ class InfluxDBServer:
         buckets.update_bucket(bucket)
 
     def _make_token(self, resource: Resource) -> None:
-        """Make it, keep it, and only then delete the older ones: at no moment is the gateway without."""
+        """Create a token, keep it, and only then delete older ones, so that the gateway always has one."""
         api = self._client.authorizations_api()
         old = self._tokens.get(resource.name, [])
-        texts = [*resource.spec["permissions"], *self._beside(resource.name)]
+        texts = [*resource.spec["permissions"], *self._additional(resource.name)]
         permissions = [self._permission(text) for text in texts]
         wanted = Authorization(org_id=self._org_id(), permissions=permissions, description=f"{MARK}: {resource.name}")
         made = api.create_authorization(authorization=wanted)
-        self._secret_files.write(self._vault_name(resource.name), made.token)
+        self._secret_files.write(self._secret_name(resource.name), made.token)
         made.description = f"{MARK}: {resource.name} #{fingerprint(made.token)}"
         api.update_authorization(made)
         for ident in old:
@@ -195,10 +195,10 @@ class InfluxDBServer:
         for one in [ident] if ident else self._tokens.get(plain, []):
             _gone(self._client.authorizations_api().delete_authorization, one)
         if not ident:
-            self._secret_files.forget(self._vault_name(plain))
+            self._secret_files.forget(self._secret_name(plain))
 
-    def _beside(self, token: str) -> list[str]:
-        """What a token may do beside what is wanted of it: the gateway's, all to the buckets of who has ended."""
+    def _additional(self, token: str) -> list[str]:
+        """Return what a token may do besides the wanted: the gateway's, everything in buckets of ended startups."""
         return _rights(sorted(self._ended)) if token == GATEWAY else []
 
     def _permission(self, text: str) -> Permission:
@@ -207,12 +207,12 @@ class InfluxDBServer:
         return Permission(action=action, resource=place)
 
     def _check_alone(self) -> None:
-        """Two stores in one organisation would each take the other's buckets for left over."""
+        """Check that no other store has the organisation: each would take the other's buckets for leftovers."""
         owner = self._owners.setdefault(self._org_id(), self.name)
         if owner != self.name:
             raise ProvisionError(
-                f"{owner} and {self.name} are one organisation of one InfluxDB: give each store its own, or map the "
-                "startups of both to one"
+                f"{owner} and {self.name} are the same organisation of one InfluxDB: give each store its own, or "
+                "move the startups of both to one store"
             )
 
     def _org_id(self) -> str:
@@ -223,7 +223,7 @@ class InfluxDBServer:
                 raise
             raise ProvisionError(
                 f"InfluxDB at {self._url} has no organisation {self._settings.org!r}: set "
-                f"{store_setting(self._store)}.influxdb.org, or make it there"
+                f"{store_setting(self._store)}.influxdb.org, or create it there"
             ) from None
         return str(organizations[0].id)
 
@@ -246,22 +246,17 @@ class InfluxDBServer:
 
 
 def read_token_name(slug: str) -> str:
-    """The name of a startup's read token."""
+    """Return the name of a startup's read token."""
     return f"{_READ}{slug}"
 
 
-def _startup_of(token: str) -> str:
-    """Whose read token it is; nobody's if it is the gateway's."""
-    return token.removeprefix(_READ) if token.startswith(_READ) else ""
-
-
 def server_name(store: str | None) -> str:
-    """What the InfluxDB of a store is called in plans; no slug has a dot, so that names in the vault are distinct."""
+    """Return the name of a store's InfluxDB in plans. Slugs have no dots, so names of secret files are distinct."""
     return "influxdb" if store is None else f"influxdb.{store}"
 
 
-def vault_name(token: str, store: str | None = None) -> str:
-    """The name under which a token is kept."""
+def secret_name(token: str, store: str | None = None) -> str:
+    """Return the name of a token's secret file."""
     return f"{server_name(store)}-{token}"
 
 
@@ -269,19 +264,15 @@ def _rights(buckets: Iterable[str]) -> list[str]:
     return [f"{action} {bucket}" for bucket in buckets for action in ("read", "write")]
 
 
-def _retention(bucket: Any) -> int:
-    return int(bucket.retention_rules[0].every_seconds) if bucket.retention_rules else 0
-
-
 def _shard_group(retention_s: int) -> int:
-    """What InfluxDB chooses for a new bucket. On a change it keeps the old one, and refuses one that is too long."""
+    """Return what InfluxDB chooses for a new bucket. On a change it keeps the old, and rejects one that is too long."""
     if 0 < retention_s < 2 * _DAY:
         return 3600
     return _DAY if 0 < retention_s <= 180 * _DAY else 7 * _DAY
 
 
 def _gone(delete: Callable[[str], object], ident: str) -> None:
-    """Delete what may have been deleted already."""
+    """Delete something that may already be deleted."""
     try:
         delete(ident)
     except ApiException as error:
@@ -297,5 +288,5 @@ def _permission_text(permission: Any, bucket_names: Mapping[str, str]) -> str:
 def _refused(url: str, error: ApiException) -> ProvisionError:
     message = (error.message or error.reason or "").strip()
     if error.status in (401, 403):
-        return AdminRefused(f"InfluxDB at {url} refused the admin token ({error.status} {message}): check it")
+        return AdminRefused(f"InfluxDB at {url} rejected the admin token ({error.status} {message}): check it")
     return ProvisionError(f"InfluxDB at {url} answered {error.status}: {message}")

@@ -4,12 +4,12 @@ Roles hold concrete topics rather than `%u` patterns, which Mosquitto 2.0 takes 
 
     {startup}.{device}   publishes its own topics, reads its own feedback
     {startup}            reads its own feeds, feedback and telemetry; writes nothing
-    gateway              reads telemetry, writes feeds and feedback; cannot administer; its password is in the vault
+    gateway              reads telemetry, writes feeds and feedback; cannot administer; its password is in a secret file
 
-Whoever takes another client id's session gets what waits in it, whatever they might subscribe to themselves. So
-receiving is denied by default too, and each role names what it may receive.
+A client that takes over the session of another client id receives what waits in it, whatever it may subscribe to
+itself. So receiving is denied by default too, and each role names what it may receive.
 
-What is ours carries `MARK` as its description. Source: mosquitto's "Dynamic Security" documentation.
+What is ours has `MARK` as its description. Source: mosquitto's "Dynamic Security" documentation.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ import aiomqtt
 
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision.plan import Credential, Key, Resource, Step
+from gateway.provision.plan import MARK, Credential, Key, Resource, Step
 from gateway.provision.secret_files import SecretFiles
 from gateway.topics import ROOT, Capture, Template, subscriptions
 
-MARK = "made by testbed-gateway"
 TOPIC = "$CONTROL/dynamic-security/v1"
 GATEWAY_PASSWORD = "mqtt-gateway"  # noqa: S105  # the name of its file, not the password
 ANSWER_WITHIN = 10.0
@@ -41,7 +40,7 @@ DEFAULTS: Mapping[str, bool] = {
 
 
 class MosquittoServer:
-    """Implements `plan.Server` for Mosquitto."""
+    """An implementation of `plan.Server` for Mosquitto."""
 
     name = "mosquitto"
 
@@ -68,7 +67,7 @@ class MosquittoServer:
         self._connected = False
 
     def wanted(self, config: Config) -> list[Resource]:
-        """Roles first, since clients name them; the defaults last, since roles have to say first who may receive."""
+        """Return roles first, since clients name them; the defaults last: roles must first say who may receive."""
         resources = []
         for role, acls, startup in _roles(config, self._gateway_user):
             resources.append(Resource(self.name, "role", role, {"acls": sorted(acls)}, startup))
@@ -79,7 +78,7 @@ class MosquittoServer:
         return [*resources, Resource(self.name, "default access", "defaults", dict(DEFAULTS))]
 
     async def actual(self, config: Config) -> list[Resource]:
-        """Everything of ours, and whatever has a name that is wanted."""
+        """Return everything of ours, and whatever has a wanted name."""
         names = {resource.key for resource in self.wanted(config)}
         answers = await self._ask(
             [
@@ -97,7 +96,7 @@ class MosquittoServer:
         return [resource for resource in found if resource.is_ours or resource.key in names]
 
     async def apply(self, step: Step) -> list[Credential]:
-        """Do one step; a client that is made gets a new password, which is told once."""
+        """Apply a step; a new client gets a password, which is shown once."""
         match step.resource.kind, step.action:
             case "default access", _:
                 acls = [{"acltype": name, "allow": allow} for name, allow in step.resource.spec.items()]
@@ -113,7 +112,7 @@ class MosquittoServer:
         return []
 
     async def new_device_password(self, startup: str, device: str) -> Credential:
-        """Give a device's account a new password; whoever is connected with the old one is disconnected."""
+        """Give a device's account a new password; a client connected with the old one is disconnected."""
         return await self._new_password(startup, account(startup, device))
 
     async def _new_password(self, startup: str, username: str) -> Credential:
@@ -146,18 +145,18 @@ class MosquittoServer:
         await self._ask([{"command": "modifyClient", "username": resource.name, "roles": roles}])
         if resource.name != self._gateway_user or await self._is_kept():
             return []
-        told = await self._new_password(resource.startup, resource.name)
-        return await self._hand_out(resource, told.secret)
+        renewed = await self._new_password(resource.startup, resource.name)
+        return await self._hand_out(resource, renewed.secret)
 
     async def _hand_out(self, resource: Resource, password: str) -> list[Credential]:
-        """The gateway's own password is kept for it; every other is told, once."""
+        """Keep the gateway's own password for it; return any other, to be shown once."""
         if resource.name == self._gateway_user:
             await asyncio.to_thread(self._secret_files.write, GATEWAY_PASSWORD, password)
             return []
         return [Credential(resource.startup, "MQTT account", resource.name, password)]
 
     async def _is_kept(self) -> bool:
-        """Whether the password that is kept for the gateway is the one that the broker knows: it is tried."""
+        """Return whether the broker accepts the password that is kept for the gateway."""
         password = await asyncio.to_thread(self._secret_files.read, GATEWAY_PASSWORD)
         if password is None:
             return False
@@ -180,23 +179,25 @@ class MosquittoServer:
         return Resource(self.name, "role", name, {"acls": acls}, self._startup_of(name), is_ours=_is_ours(role))
 
     def _startup_of(self, name: str) -> str:
-        """Whose account or role of ours it is, by its name; nobody's if it is the gateway's."""
+        """Return the startup of an account or role, by its name; empty for the gateway's."""
         return "" if name == self._gateway_user else name.partition(".")[0]
 
     async def _ask(self, commands: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Send commands and wait for their answers.
 
         Raises:
-            ServerUnreachable, AdminRefused, ProvisionError
+            ServerUnreachable: nobody answers.
+            AdminRefused: the broker rejects the admin's credentials.
+            ProvisionError: any other error.
         """
         try:
             await self._connect()
             await self._client.publish(TOPIC, json.dumps({"commands": commands}), qos=1)
             async with asyncio.timeout(ANSWER_WITHIN):
-                answers = await self._answers()
+                message = await anext(self._client.messages)
         except aiomqtt.MqttCodeError as error:
             raise AdminRefused(
-                f"Mosquitto at {self._address} refused the admin: {error}; check the admin's name and password"
+                f"Mosquitto at {self._address} rejected the admin: {error}; check the admin's name and password"
             ) from error
         except aiomqtt.MqttError as error:
             raise ServerUnreachable(f"no Mosquitto answers at {self._address}: {error}; is it running?") from error
@@ -205,9 +206,10 @@ class MosquittoServer:
                 f"Mosquitto at {self._address} does not answer on {TOPIC}: is the dynamic security plugin loaded, and "
                 "may this account administer it?"
             ) from None
+        answers: list[dict[str, Any]] = json.loads(str(message.payload, "utf-8"))["responses"]
         for command, answer in zip(commands, answers, strict=True):
             if error_text := answer.get("error"):
-                raise ProvisionError(f"Mosquitto refused {command['command']}: {error_text}")
+                raise ProvisionError(f"Mosquitto rejected {command['command']}: {error_text}")
         return answers
 
     async def _connect(self) -> None:
@@ -216,19 +218,14 @@ class MosquittoServer:
             self._connected = True
             await self._client.subscribe(f"{TOPIC}/response", qos=1)
 
-    async def _answers(self) -> list[dict[str, Any]]:
-        message = await anext(self._client.messages)
-        answers: list[dict[str, Any]] = json.loads(str(message.payload, "utf-8"))["responses"]
-        return answers
-
 
 def account(startup: str, device: str) -> str:
-    """A device's account. A slug holds no dot, so that two startups' accounts cannot be spelled alike."""
+    """Return a device's account. Slugs have no dots, so that accounts of two startups are never the same."""
     return f"{startup}.{device}"
 
 
 def _roles(config: Config, gateway_user: str) -> Iterable[tuple[str, set[str], str]]:
-    """Each role with its ACLs and the startup that it is of; a client of the same name holds it."""
+    """Yield each role with its ACLs and startup; a client of the same name has it."""
     templates = [rule.template for startup in config.startups for rule in startup.topics.values()]
     yield gateway_user, set(_gateway_acls(templates)), ""
     for startup in config.startups:
@@ -254,7 +251,7 @@ def _startup_acls(startup: Startup) -> Iterable[str]:
 
 
 def _device_acls(startup: Startup, device: str) -> Iterable[str]:
-    """All below its own name under testbed/, so that a wrong topic is answered by feedback and not by silence."""
+    """Yield access to all below its own name under testbed/, so that a wrong topic is answered by feedback."""
     yield f"publishClientSend {ROOT}/{startup.slug}/{device}/#"
     yield f"subscribeLiteral feedback/{startup.slug}/{device}"
     yield f"publishClientReceive feedback/{startup.slug}/{device}"
@@ -274,13 +271,9 @@ def _role_command(step: Step) -> dict[str, Any]:
     if step.action == "remove":
         return {"command": "deleteRole", "rolename": role}
     command = "createRole" if step.action == "create" else "modifyRole"
-    acls = [_acl(text) for text in step.resource.spec["acls"]]
+    pairs = (text.split(" ", 1) for text in step.resource.spec["acls"])
+    acls = [{"acltype": kind, "topic": topic, "priority": 0, "allow": True} for kind, topic in pairs]
     return {"command": command, "rolename": role, "textdescription": MARK, "acls": acls}
-
-
-def _acl(text: str) -> dict[str, Any]:
-    kind, _, topic = text.partition(" ")
-    return {"acltype": kind, "topic": topic, "priority": 0, "allow": True}
 
 
 def _is_ours(found: Mapping[str, Any]) -> bool:

@@ -1,8 +1,8 @@
-"""Wanted against actual -> steps. Pure.
+"""Plan: steps from the actual to the wanted resources. Pure.
 
-A resource is one thing on one server that provisioning looks after: a role, a bucket, a dashboard. Its identity is
-(server, kind, name); its `spec` is whatever of it can be compared, as JSON values. What a server has and does not
-tell (a password, a hashed token) is no part of the spec.
+A resource is something on a server that provisioning manages: a role, a bucket, a dashboard. Its identity is (server,
+kind, name); its `spec` is whatever of it can be compared, as JSON values. What a server does not show (a password, a
+hashed token) is not part of the spec.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 from gateway.config import Config
 
 Action = Literal["create", "update", "remove"]
+MARK = "made by testbed-gateway"
+"""Description of what provisioning made, on servers that keep one."""
 SIGNS: Mapping[Action, str] = {"create": "+", "update": "~", "remove": "-"}
 
 
 class Key(NamedTuple):
-    """What identifies a resource."""
+    """Identity of a resource."""
 
     server: str
     kind: str
@@ -27,11 +29,11 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One thing, as it is wanted or as it is. `is_ours`: provisioning made it, so it may change and remove it.
+    """A resource, wanted or actual. `is_ours`: provisioning made it, so it may change and remove it.
 
-    Of a wanted one `needs` names what has to be there first. `follows` names what in its spec comes out of another
-    resource, and is made anew with that: what it will be is not known when the plan is made. Of an actual one
-    `is_left_alone` says that nothing is done to it.
+    For a wanted one, `needs` names what must exist first. `follows` names the parts of its spec that come from another
+    resource and change with it: their values are unknown when the plan is made. For an actual one, `is_left_alone` says
+    that nothing is done to it.
     """
 
     server: str
@@ -51,7 +53,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do. `resource` is the wanted one, or for a removal the actual one. `changes` are for people."""
+    """A step of a plan. `resource` is the wanted one, or the actual one for a removal. `changes` are for people."""
 
     action: Action
     resource: Resource
@@ -75,22 +77,25 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Something of a wanted name is there already and is not ours; nothing is done to it."""
+    """A resource that has a wanted name and is not ours; nothing is done to it."""
 
     resource: Resource
 
     def __str__(self) -> str:
         one = self.resource
         return (
-            f"{one.server} has a {one.kind} {one.name!r} already, which provisioning did not make: rename or remove "
+            f"{one.server} already has a {one.kind} {one.name!r}, which provisioning did not make: rename or remove "
             "it there, then plan again"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What has to be done, in order, and what is in the way. `leftover` is ours and no longer wanted, not pruned.
-    `stays` is wanted no longer either, and other people use it. `waiting` is in conflict, or needs what is."""
+    """Steps in order, and what prevents further ones.
+
+    `leftover` is ours and no longer wanted, but not pruned. `stays` is no longer wanted either, but used by other
+    people. `waiting` is in conflict, or needs what is.
+    """
 
     steps: tuple[Step, ...]
     conflicts: tuple[Conflict, ...] = ()
@@ -104,7 +109,7 @@ class Plan:
 
 
 class Credential(NamedTuple):
-    """Something secret that was just made, to be shown once. `whose` is told to people."""
+    """A new secret, to be shown once. `whose` is for people."""
 
     startup: str
     whose: str
@@ -113,23 +118,24 @@ class Credential(NamedTuple):
 
 
 class Server(Protocol):
-    """One server that is provisioned. Every method may raise a `ProvisionError` that says what to do."""
+    """A server to provision. Every method may raise a `ProvisionError` that says what to do."""
 
     name: str
 
     def wanted(self, config: Config) -> list[Resource]:
-        """What should be there, in the order in which it has to be made. It asks no server, but may read
-        the vault: call it in a thread. It minds what the last `actual` found.
+        """Return what should exist, in the order of its creation.
+
+        It queries no server, but may read secret files: call it in a thread. It considers what the last `actual` found.
         """
 
     async def actual(self, config: Config) -> list[Resource]:
-        """What is there: everything of ours, and whatever has a name that is wanted."""
+        """Return what exists: everything of ours, and whatever has a wanted name."""
 
     async def apply(self, step: Step) -> list[Credential]:
-        """Do one step. Done twice it does no harm."""
+        """Apply a step. To repeat it does no harm."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
 
 
 def diff(
@@ -137,13 +143,13 @@ def diff(
     actual: Iterable[Resource],
     *,
     prune: bool = False,
-    anew: Collection[Key] = (),
+    renewed: Collection[Key] = (),
     waiting: Collection[Key] = (),
 ) -> Plan:
-    """The steps from `actual` to `wanted`: made and changed in the order of `wanted`, removed in reverse order.
+    """Plan the steps from `actual` to `wanted`: create and change in the order of `wanted`, remove in reverse order.
 
-    `anew` is what steps on servers before this one make or change: whatever follows from it is changed too. `waiting`
-    is what cannot be made there: whatever needs it has to wait.
+    `renewed` is what steps on earlier servers create or change: whatever follows from it changes too. `waiting` is what
+    cannot be created there: whatever needs it must wait.
     """
     stuck = set(waiting)
     there = {resource.key: resource for resource in actual}
@@ -154,14 +160,14 @@ def diff(
         if not stuck.isdisjoint((*resource.needs, *resource.follows.values())):
             stuck.add(resource.key)
         elif found is None:
-            known = {name: value for name, value in resource.spec.items() if resource.follows.get(name) not in anew}
-            steps.append(Step("create", resource, tuple(_told(known))))
+            known = {name: value for name, value in resource.spec.items() if resource.follows.get(name) not in renewed}
+            steps.append(Step("create", resource, tuple(_listed(known))))
         elif found.is_left_alone:
             continue
         elif not found.is_ours:
             conflicts.append(Conflict(found))
             stuck.add(resource.key)
-        elif changes := tuple(_changes(found.spec, resource, anew)):
+        elif changes := tuple(_changes(found.spec, resource, renewed)):
             steps.append(Step("update", resource, changes))
     unwanted = [resource for resource in there.values() if resource.is_ours and not resource.is_left_alone]
     if prune:
@@ -170,21 +176,21 @@ def diff(
     return Plan(tuple(steps), tuple(conflicts), () if prune else tuple(unwanted), stays, frozenset(stuck))
 
 
-def _told(spec: Mapping[str, Any]) -> Iterable[str]:
+def _listed(spec: Mapping[str, Any]) -> Iterable[str]:
     for name, value in spec.items():
         if isinstance(value, bool) or value == "":
-            continue  # what is always so needs no telling
+            continue  # always so, and not worth a line
         if isinstance(value, str | int | float):
             yield f"{name}: {value}"
         elif isinstance(value, list | tuple):
             yield from (f"{name}: {one}" for one in value)
 
 
-def _changes(before: Mapping[str, Any], wanted: Resource, anew: Collection[Key]) -> Iterable[str]:
+def _changes(before: Mapping[str, Any], wanted: Resource, renewed: Collection[Key]) -> Iterable[str]:
     for name, value in wanted.spec.items():
         old = before.get(name)
-        if wanted.follows.get(name) in anew:
-            yield f"{name}: made anew"
+        if wanted.follows.get(name) in renewed:
+            yield f"{name}: replaced"
         elif old == value:
             continue
         elif isinstance(value, list | tuple) and isinstance(old, list | tuple):

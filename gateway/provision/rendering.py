@@ -1,4 +1,4 @@
-"""What the provisioning commands show: plans like a diff, credentials once."""
+"""Output of the provisioning commands: plans like a diff, credentials once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOURS = {"create": "green", "update": "yellow", "remove": "red"}
 
 
 def plan(one: Plan) -> RenderableType:
-    """The steps with their changes, conflicts, and what is left over."""
+    """Format steps with their changes, conflicts, and what is left over."""
     parts: list[RenderableType] = []
     for step in one.steps:
         parts.append(Text(str(step), COLOURS[step.action]))
@@ -36,7 +36,7 @@ def plan(one: Plan) -> RenderableType:
 
 
 def applied(wanted: Plan, done: Applied) -> RenderableType:
-    """What was done, what failed, and the credentials that were made."""
+    """Format what was done, what failed, and the credentials that were made."""
     parts: list[RenderableType] = [Text(str(step), COLOURS[step.action]) for step in done.done]
     if done.credentials:
         parts.append(credentials(done.credentials))
@@ -44,23 +44,23 @@ def applied(wanted: Plan, done: Applied) -> RenderableType:
     parts += _stays(wanted)
     if done.failed is not None:
         parts.append(Text.assemble(("failed: ", "red"), f"{done.failed}\n    {done.problem}"))
-        parts.append(Text(f"{len(done.done)} of {len(wanted.steps)} steps done; run it again to go on"))
+        parts.append(Text(f"{len(done.done)} of {len(wanted.steps)} steps done; run it again to continue"))
     else:
         parts.append(Text(f"{len(done.done)} steps done" if done.done else "nothing to do"))
     return Group(*parts)
 
 
 def credentials(made: Sequence[Credential]) -> RenderableType:
-    """Shown once: they are stored nowhere in plain text."""
+    """Format credentials, which are shown once: they are stored nowhere in plain text."""
     table = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,
-        title="shown once: hand them over, they are kept nowhere",
+        title="shown once: hand them over, they are stored nowhere",
         title_style="yellow",
         title_justify="left",
     )
     longest = max((len(one.secret) for one in made), default=0)
-    for name in ("startup", "for", "name", "secret"):  # on a narrow terminal folded: nothing of them may be lost
+    for name in ("startup", "for", "name", "secret"):  # folded on a narrow terminal: nothing of them may be lost
         table.add_column(name, overflow="fold", min_width=longest if name == "secret" else None)
     for one in made:
         table.add_row(one.startup, one.whose, one.name, Text(one.secret, "bold"))
@@ -68,12 +68,12 @@ def credentials(made: Sequence[Credential]) -> RenderableType:
 
 
 def joined(startup: Startup, endpoints: Endpoints) -> RenderableType:
-    """Where a startup finds everything: with its credentials all that it needs."""
+    """Format the addresses and topics of a startup: all that it needs, besides its credentials."""
     table = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,
         show_header=False,
-        title=f"what {startup.slug} needs, beside its accounts",
+        title=f"what {startup.slug} needs, besides its accounts",
         title_style="",
         title_justify="left",
     )
@@ -83,7 +83,7 @@ def joined(startup: Startup, endpoints: Endpoints) -> RenderableType:
     for what, where in (
         ("MQTT broker", endpoints.mqtt),
         ("publish on", topics),
-        ("what was refused", f"feedback/{startup.slug}/{{device}}"),
+        ("rejections", f"feedback/{startup.slug}/{{device}}"),
         ("live readings", f"feeds/{startup.slug}/{{device}}/{{measurement}}"),
         ("page and HTTP API", endpoints.http),
         ("Grafana", endpoints.grafana or "not set up"),
@@ -93,7 +93,7 @@ def joined(startup: Startup, endpoints: Endpoints) -> RenderableType:
 
 
 def startups(several: Sequence[Startup]) -> RenderableType:
-    """One row a startup."""
+    """Format startups as a table."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("slug", "name", "cohort", "until", "devices", "measurements"):
         table.add_column(name, justify="right" if name == "devices" else "left")
@@ -125,7 +125,7 @@ def applied_json(wanted: Plan, done: Applied) -> dict[str, Any]:
 
 @contextmanager
 def progress(steps: int, *, quiet: bool) -> Iterator[Callable[[Step], None]]:
-    """A bar on standard error, where that is a terminal and there is something to wait for."""
+    """Show a progress bar on standard error, if that is a terminal and there are steps."""
     out = Console(stderr=True)
     if quiet or not out.is_terminal or steps == 0:
         yield lambda _step: None
@@ -137,7 +137,7 @@ def progress(steps: int, *, quiet: bool) -> Iterator[Callable[[Step], None]]:
 
 
 def _stays(one: Plan) -> list[Text]:
-    """What is removed only by hand, and why."""
+    """List what must be removed by hand, and why."""
     return [
         Text(f"stays: {r.server} {r.kind} {r.name}, which holds {', '.join(r.spec['holds'])}", "dim") for r in one.stays
     ]
@@ -149,7 +149,7 @@ def _stays_json(one: Plan) -> list[dict[str, Any]]:
 
 def _summary(one: Plan) -> str:
     if not one.steps:
-        return "no steps: the servers are as the configuration wants them" if one.is_done else "no steps"
+        return "no steps: the servers match the configuration" if one.is_done else "no steps"
     counts = {action: sum(step.action == action for step in one.steps) for action in COLOURS}
     words = {"create": "to create", "update": "to change", "remove": "to remove"}
     return ", ".join(f"{count} {words[action]}" for action, count in counts.items() if count)

@@ -1,5 +1,5 @@
-"""Plan and apply over all servers that provision.yaml names. What was applied stays when a later step fails: the next
-plan shows the rest.
+"""Plan and apply on all servers of provision.yaml. If a step fails, earlier ones stay applied: the next plan shows the
+rest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What `apply` did, and the credentials that were made on the way. `failed` is the step that did not work."""
+    """Result of `apply`: the steps done, the credentials made, and the step that failed."""
 
     done: tuple[Step, ...]
     credentials: tuple[Credential, ...]
@@ -34,10 +34,10 @@ class Applied:
 
 @asynccontextmanager
 async def servers(config: Config, settings: ProvisionSettings) -> AsyncIterator[list[Server]]:
-    """The servers to provision, in the order in which they need each other.
+    """Connect to the servers to provision, in the order in which they need each other.
 
     Raises:
-        SecretMissing: an admin's secret is nowhere.
+        SecretMissing: neither a file nor the environment has an admin's secret.
         ProvisionError: provision.yaml has a store that gateway.yaml does not have.
     """
     secret_files = SecretFiles(settings.secrets_dir)
@@ -56,19 +56,19 @@ async def servers(config: Config, settings: ProvisionSettings) -> AsyncIterator[
 
 
 async def plan(config: Config, several: Sequence[Server], *, prune: bool = False) -> Plan:
-    """What has to be done on all servers.
+    """Plan the steps on all servers.
 
     Raises:
-        ProvisionError: a server does not answer, or refuses the admin.
+        ProvisionError: a server does not answer, or rejects the admin.
     """
     parts: list[Plan] = []
-    anew: set[Key] = set()
+    renewed: set[Key] = set()
     for server in several:
         actual = await server.actual(config)
         wanted = await asyncio.to_thread(server.wanted, config)
         waiting = parts[-1].waiting if parts else ()
-        parts.append(diff(wanted, actual, prune=prune, anew=anew, waiting=waiting))
-        anew |= {step.resource.key for step in parts[-1].steps if step.action != "remove"}
+        parts.append(diff(wanted, actual, prune=prune, renewed=renewed, waiting=waiting))
+        renewed |= {step.resource.key for step in parts[-1].steps if step.action != "remove"}
     removals = [step for part in reversed(parts) for step in part.steps if step.action == "remove"]
     steps = [step for part in parts for step in part.steps if step.action != "remove"]
     return Plan(
@@ -79,9 +79,12 @@ async def plan(config: Config, several: Sequence[Server], *, prune: bool = False
     )
 
 
-async def apply(wanted: Plan, several: Sequence[Server], told: Callable[[Step], None]) -> Applied:
-    """Do the steps in order; `told` is called after each. Stops at the first that fails, and before the next when it is
-    cancelled: what was made until then has credentials that nobody could tell later, so that they are returned."""
+async def apply(wanted: Plan, several: Sequence[Server], report: Callable[[Step], None]) -> Applied:
+    """Apply the steps in order, and call `report` after each.
+
+    Stop at the first that fails or, when cancelled, before the next. The credentials made until then are returned,
+    since they could not be shown later.
+    """
     by_name = {server.name: server for server in several}
     done: list[Step] = []
     credentials: list[Credential] = []
@@ -93,14 +96,14 @@ async def apply(wanted: Plan, several: Sequence[Server], told: Callable[[Step], 
         except ProvisionError as error:
             return Applied(tuple(done), tuple(credentials), step, str(error))
         done.append(step)
-        told(step)
+        report(step)
         if is_cancelled and len(done) < len(wanted.steps):
             return Applied(tuple(done), tuple(credentials), wanted.steps[len(done)], "interrupted")
     return Applied(tuple(done), tuple(credentials))
 
 
 async def _finished(doing: asyncio.Future[list[Credential]]) -> bool:
-    """Wait for a step to end, one way or the other; whether it was asked meanwhile to stop."""
+    """Wait for a step to end in any way. Return whether a cancellation arrived in the meantime."""
     try:
         await asyncio.wait((doing,))
     except asyncio.CancelledError:
@@ -113,17 +116,17 @@ async def new_password(several: Sequence[Server], startup: str, device: str) -> 
     """Give a device's MQTT account a new password.
 
     Raises:
-        ProvisionError: no Mosquitto is provisioned, or it refuses.
+        ProvisionError: no Mosquitto is provisioned, or it rejects the request.
     """
     mosquitto = await asyncio.to_thread(_mosquitto_kind)
     for server in several:
         if isinstance(server, mosquitto):
             return await server.new_device_password(startup, device)
-    raise ProvisionError("no Mosquitto is named in provision.yaml, so there are no MQTT accounts")
+    raise ProvisionError("provision.yaml names no Mosquitto, so there are no MQTT accounts")
 
 
 def _influxdbs(config: Config, settings: ProvisionSettings) -> dict[str | None, InfluxDBAdmin]:
-    """By the store that each is for."""
+    """Return each InfluxDB by its store."""
     known = config.settings.stores
     if unknown := sorted(settings.stores.keys() - known.keys()):
         raise ProvisionError(
@@ -135,7 +138,7 @@ def _influxdbs(config: Config, settings: ProvisionSettings) -> dict[str | None, 
 
 
 def _seen_by_grafana(config: Config, settings: ProvisionSettings, grafana: GrafanaAdmin, store: str | None) -> str:
-    """Where Grafana reaches the InfluxDB of a store."""
+    """Return the URL at which Grafana reaches the InfluxDB of a store."""
     if store is None:
         return grafana.influxdb_url
     admin = settings.stores.get(store)
@@ -143,7 +146,7 @@ def _seen_by_grafana(config: Config, settings: ProvisionSettings, grafana: Grafa
 
 
 # The servers' clients are optional (the extra `provision`) and slow to import, so each is imported where it is used; in
-# threads, since an import reads files, as does a secret.
+# threads, since imports and secrets read files.
 
 
 async def _mosquitto(admin: MosquittoAdmin, secret_files: SecretFiles) -> Server:
@@ -178,7 +181,7 @@ def _influxdb(
 def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, secret_files: SecretFiles) -> Server:
     from gateway.provision.grafana import GrafanaServer
     from gateway.provision.grafana_contents import Home
-    from gateway.provision.influxdb import read_token_name, server_name, vault_name
+    from gateway.provision.influxdb import read_token_name, secret_name, server_name
 
     password = secret(admin.password_file, "GATEWAY_PROVISION_GRAFANA_PASSWORD", "the password of Grafana's admin")
 
@@ -187,7 +190,7 @@ def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, s
         return Home(
             _seen_by_grafana(config, settings, admin, store),
             config.settings.store_named(store).influxdb.bucket.replace("{startup}", slug),
-            secret_files.read(vault_name(name, store)),
+            secret_files.read(secret_name(name, store)),
             Key(server_name(store), "token", name),
         )
 

@@ -1,6 +1,6 @@
-"""Where tokens are kept that a server tells only once: a directory of files, one secret each, for their owner alone.
+"""Secrets that a server shows only once: a directory of files, each with one secret, that only their owner can read.
 
-Modes are 0700 and 0600. A file appears whole or not at all.
+Modes are 0700 and 0600. A file is written as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.errors import ProvisionError
 
 
 class SecretFiles:
-    """One file a secret: `{name}.token`."""
+    """A directory with a file for each secret: `{name}.token`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -23,7 +23,7 @@ class SecretFiles:
         return self.directory / f"{name}.token"
 
     def read(self, name: str) -> str | None:
-        """The secret, or None where there is none."""
+        """Return the secret, or None if there is none."""
         try:
             return self.path(name).read_text(encoding="utf-8").strip() or None
         except FileNotFoundError:
@@ -31,13 +31,13 @@ class SecretFiles:
         except OSError as error:
             raise ProvisionError(f"{self.path(name)}: expected a readable secret; {error.strerror}") from error
         except UnicodeDecodeError:
-            raise ProvisionError(f"{self.path(name)}: expected a readable secret; it is not text in UTF-8") from None
+            raise ProvisionError(f"{self.path(name)}: expected a readable secret; it is not valid UTF-8") from None
 
     def write(self, name: str, secret: str) -> None:
         """Keep a secret, in place of an older one."""
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=self.directory, prefix=".new-")  # made with mode 0600
+            descriptor, temporary = tempfile.mkstemp(dir=self.directory, prefix=".new-")  # created with mode 0600
             try:
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                     file.write(secret + "\n")
@@ -57,5 +57,5 @@ class SecretFiles:
 
 
 def fingerprint(secret: str | None) -> str:
-    """Enough to tell whether two secrets are the same, not enough to guess one."""
+    """Return enough of a secret to compare it with another, and not enough to guess it."""
     return hashlib.sha256(secret.encode()).hexdigest()[:12] if secret else ""

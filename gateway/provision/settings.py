@@ -1,7 +1,7 @@
-"""provision.yaml: the servers that provisioning looks after, and where its secrets are. Only `provision` reads it.
+"""Settings of provision.yaml: the servers that provisioning manages, and where its secrets are.
 
-Admin secrets come from the files that it names or from environment variables, as in gateway.yaml. A server that is
-not named is left alone.
+Admin secrets are in the files that it names or in environment variables, as in gateway.yaml. A server that is not named
+is left alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Model(BaseModel):
 
 
 class MosquittoAdmin(_Model):
-    """The broker's admin API is MQTT itself. `gateway_user` is the account that the gateway gets."""
+    """Mosquitto, whose admin API is MQTT itself. `gateway_user` is the gateway's account."""
 
     url: Annotated[str, matching(r"mqtts?://[^\s/@:]+(:(?P<port>\d{1,5}))?/?", "a URL such as mqtt://host:1883")]
     username: str = "admin"
@@ -46,21 +46,23 @@ class MosquittoAdmin(_Model):
 
 
 class InfluxDBAdmin(_Model):
-    """Organisation and bucket names are those of gateway.yaml."""
+    """InfluxDB; organisation and bucket names are those of gateway.yaml."""
 
     url: Annotated[str, _HTTP]
     token_file: PathField | None = None
 
 
 class StoreAdmin(InfluxDBAdmin):
-    """The InfluxDB of one of `stores` in gateway.yaml. `grafana_url` is where Grafana itself reaches it."""
+    """InfluxDB of one of `stores` in gateway.yaml. `grafana_url` is where Grafana itself reaches it."""
 
     grafana_url: str = ""
 
 
 class GrafanaAdmin(_Model):
-    """A server admin's account. `influxdb_url` is where Grafana itself reaches the InfluxDB of the default store;
-    `public_url` is for people."""
+    """Grafana, with the account of a server admin.
+
+    `influxdb_url` is where Grafana itself reaches the InfluxDB of the default store; `public_url` is for people.
+    """
 
     url: Annotated[str, _HTTP]
     username: str = "admin"
@@ -70,8 +72,11 @@ class GrafanaAdmin(_Model):
 
 
 class ProvisionSettings(_Model):
-    """The whole file. `secrets_dir` holds the tokens that a server tells only once; `mqtt_url` and `http_url` are what
-    hand-outs tell startups, where they differ from the gateway's own view."""
+    """Contents of provision.yaml.
+
+    `secrets_dir` holds the tokens that a server shows only once; `mqtt_url` and `http_url` are the addresses on
+    hand-outs, if they differ from the gateway's own.
+    """
 
     secrets_dir: Annotated[PathField, Field(validate_default=True)] = Path("../secrets")
     mqtt_url: str = ""
@@ -83,20 +88,21 @@ class ProvisionSettings(_Model):
 
 
 def load_provision(directory: Path) -> ProvisionSettings:
-    """Read provision.yaml of a configuration directory; without the file no server is provisioned.
+    """Read provision.yaml of a configuration directory; without the file, no server is provisioned.
 
     Raises:
-        ConfigError: with every problem in it.
+        ConfigInvalid: with every problem in it.
     """
     return read_file(directory, FILE_NAME, ProvisionSettings)
 
 
 def check_names(config: Config, settings: ProvisionSettings) -> None:
-    """No startup's account may be the gateway's or the admin's, nor its client id the gateway's, where the broker takes
-    an account's name for its client id.
+    """Check that no slug is the name of the gateway's or the admin's account, nor the client id of the gateway.
+
+    A broker may take an account's name for its client id.
 
     Raises:
-        ProvisionError: one would; the text says which.
+        ProvisionError: a name is taken; the message says which.
     """
     if settings.mosquitto is None:
         return
@@ -108,16 +114,16 @@ def check_names(config: Config, settings: ProvisionSettings) -> None:
     for slug in config.by_slug:
         whose = taken.get(slug) or (session.fullmatch(slug) and "the gateway's MQTT session")
         if whose:
-            raise ProvisionError(f"no startup can be called {slug!r}, the name of {whose}: choose another slug")
+            raise ProvisionError(f"the slug {slug!r} is the name of {whose}: choose another")
 
 
 def secret(file: Path | None, variable: str, what: str) -> str:
-    """An admin's secret.
+    """Return an admin's secret.
 
     Raises:
-        SecretMissing: it is nowhere; the text says where it may be.
+        SecretMissing: neither a file nor the environment has it; the message says where it may be.
     """
     found = find(file, variable)
     if found is None:
-        raise SecretMissing(f"provisioning needs {what}: name its file in {FILE_NAME}, or set {variable}")
+        raise SecretMissing(f"provisioning requires {what}: name its file in {FILE_NAME}, or set {variable}")
     return found

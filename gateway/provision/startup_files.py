@@ -1,10 +1,11 @@
-"""startups/*.yaml written and edited by commands. Comments and order survive an edit."""
+"""Startups' files as commands write and edit them. Comments and order survive an edit."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ from gateway.errors import ProvisionError
 from gateway.topics import DEVICE_RULE, device_is_legal
 
 _TEMPLATE = """\
-# {name}. Every setting is explained in docs/operators-guide.md; `gateway check` tells what is wrong.
+# {name}. Every setting is explained in docs/operators-guide.md; `gateway check` reports every error.
 name: {name_yaml}
 cohort: {cohort}
 until: {until}
 retention: 90d                        # how long readings are kept
 {store}quota: {{messages: 200/s, burst: 2000, devices: 500, series: 5000, payload: 64KiB}}
 token_sha256: {token_sha256}
-# e-mail addresses of who may use Grafana
+# e-mail addresses of those who may use Grafana
 team: {team}
 # each device gets an MQTT account: gateway devices add {slug} NAME
 devices: {devices}
@@ -34,49 +35,58 @@ topics:
   climate:                            # the measurement: rename it, and add more beside it
     topic: testbed/{slug}/{{device}}/climate
     payload: json
-    # time: {{from: /ts, unit: ms}}     # where the time of measuring stands; without it: when the message arrived
+    # time: {{from: /ts, unit: ms}}     # where the payload holds the time; without this: the time of arrival
     fields:
       temperature: {{type: float, unit: celsius, min: -40, max: 125}}
       humidity: {{type: float, unit: percent, min: 0, max: 100, required: false}}
     # tags: {{firmware: /fw}}
-    unknown: reject                   # reject | drop | keep what no rule names
+    unknown: reject                   # reject | drop | keep members that no rule names
 """
 
 
-def add(
-    directory: Path,
-    slug: str,
-    name: str,
-    *,
-    token_sha256: str,
-    cohort: str = "",
-    until: date | None = None,
-    store: str | None = None,
-    team: Sequence[str] = (),
-    devices: Sequence[str] = (),
-) -> Path:
+@dataclass(frozen=True, slots=True)
+class NewStartup:
+    """Startup that a new file is written for."""
+
+    slug: str
+    name: str
+    cohort: str = ""
+    until: date | None = None
+    store: str | None = None
+    team: Sequence[str] = ()
+    devices: Sequence[str] = ()
+
+    @classmethod
+    def parse(cls, text: str, cohort: str, until: date | None) -> NewStartup:
+        """Return the startup of `slug` or `slug=Name`."""
+        slug, _, name = text.partition("=")
+        return cls(slug, name or slug.replace("-", " ").title(), cohort, until)
+
+
+def add(directory: Path, new: NewStartup, token_sha256: str) -> Path:
     """Write startups/SLUG.yaml from the template.
 
     Raises:
-        ProvisionError: the slug is no slug, or is taken (also by another case of letters).
+        ProvisionError: the slug is invalid, or is taken (also in another case of letters).
     """
+    slug = new.slug
     if re.fullmatch(SLUG, slug) is None:
-        raise ProvisionError(f"expected a slug of 2 to 31 small letters, digits and -, such as acme-air; got {slug!r}")
+        raise ProvisionError(f"expected a slug of 2 to 31 letters a-z, digits and -, such as acme-air; got {slug!r}")
     folder = directory / "startups"
     if taken := [path for path in folder.glob("*") if path.stem.lower() == slug.lower()]:
         raise ProvisionError(
-            f"{taken[0]} is there already: choose another slug, or edit it and `gateway provision apply`"
+            f"{taken[0]} already exists: choose another slug, or edit it and run `gateway provision apply`"
         )
     path = folder / f"{slug}.yaml"
     text = _TEMPLATE.format(
         slug=slug,
-        name=" ".join(name.split()),  # a comment is one line
-        name_yaml=_scalar(name),
-        cohort=_scalar(cohort),
-        until=until or "null",
-        store="" if store is None else f"store: {_scalar(store)}\n",
-        team=_list(team),
-        devices=_list(devices),
+        name=" ".join(new.name.split()),  # a comment is one line
+        name_yaml=_scalar(new.name),
+        cohort=_scalar(new.cohort),
+        until=new.until or "null",
+        store="" if new.store is None else f"store: {_scalar(new.store)}\n",
+        team=_list(new.team),
+        devices=_list(new.devices),
         token_sha256=_scalar(token_sha256),
     )
     try:
@@ -91,7 +101,7 @@ def add_device(path: Path, device: str) -> None:
     """Add a device to `devices`.
 
     Raises:
-        ProvisionError: the name cannot be a device's, or the file cannot be written.
+        ProvisionError: the name is invalid, or the file cannot be written.
     """
     if not device_is_legal(device):
         raise ProvisionError(f"expected a device name of {DEVICE_RULE}; got {device!r}")
@@ -108,10 +118,10 @@ def set_until(path: Path, until: date) -> None:
 
 
 def edit(path: Path, change: Callable[[Any], None]) -> None:
-    """Change a file's document in place, keeping comments; the file appears whole or not at all.
+    """Change a file's document, and keep its comments; the file is replaced as a whole or not at all.
 
     Raises:
-        ProvisionError: it is not there, or cannot be written.
+        ProvisionError: it does not exist, or cannot be written.
     """
     yaml = YAML()
     yaml.preserve_quotes = True
@@ -125,7 +135,7 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
         new.write_text(text.getvalue(), encoding="utf-8")
         new.replace(path)
     except FileNotFoundError:
-        raise ProvisionError(f"there is no {path}: see `gateway startups list`") from None
+        raise ProvisionError(f"{path} does not exist: see `gateway startups list`") from None
     except OSError as error:
         raise ProvisionError(f"{path}: cannot be written; {error.strerror}") from error
 
@@ -134,13 +144,13 @@ def _append(document: Any, device: str) -> None:
     devices = document.setdefault("devices", CommentedSeq())
     if device not in devices:
         if not devices:
-            devices.fa.set_flow_style()  # `devices: []` grows on its line
+            devices.fa.set_flow_style()  # `devices: []` grows on its own line
         devices.append(device)
         _keep_below(devices.ca.items, len(devices) - 1)
 
 
 def _keep_below(comments: dict[int, list[CommentToken | None]], new: int) -> None:
-    """What stands below a list is to ruamel a comment of its last item: it moves on to the new one."""
+    """Move the comment below a list on to its new last item, which is where ruamel.yaml keeps it."""
     held = comments.get(new - 1)
     if held and held[0]:
         beside, _, below = held[0].value.partition("\n")
@@ -154,7 +164,7 @@ def _list(texts: Sequence[str]) -> str:
 
 
 def _scalar(text: str) -> str:
-    """One YAML scalar, quoted where it must be."""
+    """Return a YAML scalar, quoted if it must be."""
     out = io.StringIO()
     yaml = YAML(typ="safe")
     yaml.default_flow_style = True

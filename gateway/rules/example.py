@@ -64,7 +64,7 @@ def _put(record: dict[str, Any], pointer: Pointer, value: object) -> bool:
     """Put a value where a pointer leads, with the objects and arrays on the way; False where that cannot be."""
     place: Any = record
     for token, following in zip(pointer.tokens, (*pointer.tokens[1:], None), strict=True):
-        kind: type = list if isinstance(token, int) else dict
+        kind: Any = list if isinstance(token, int) else dict
         if not isinstance(place, kind):
             return False
         if isinstance(token, int):

@@ -1,7 +1,7 @@
-"""Everything that remains to be done to a record that the schema has passed, as a list of steps.
+"""Steps that remain after a record has passed the schema.
 
-A plain rule has none, and its records go straight through: whoever adds a rule option that changes or checks values
-after the schema adds its step to `finishing_steps`, and the fast path cannot miss it.
+A plain rule has none, and its records go straight through. A rule option that changes or checks values after the
+schema adds its step to `finishing_steps`, so that the fast path cannot miss it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHOWN = 60
 
 @dataclass(slots=True)
 class Values:
-    """The values of a valid record. `time_ns` is None where the rule takes the arrival time."""
+    """Values of a valid record. `time_ns` is None if the rule uses the arrival time."""
 
     time_ns: int | None
     fields: dict[str, FieldValue]
@@ -48,7 +48,7 @@ class Step(ABC):
 
 
 def finishing_steps(rule: TopicRule) -> tuple[Step, ...]:
-    """Return what remains to be done for a rule."""
+    """Return the steps of a rule."""
     steps: list[Step] = []
     if rule.time:
         steps.append(_TakeTime(Clock(rule.time)))

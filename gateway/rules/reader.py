@@ -19,8 +19,8 @@ Read = Sequence[Values | list[Reason]]
 class Reader:
     """Reads the payloads of one topic rule.
 
-    `begins` and `decode_one` are the format's fast way of a payload of one record (see `Decoder`). `finish` is the rest
-    of that way; a plain rule needs none.
+    `begins` and `decode_one` are the format's fast decoder of a payload of one record (see `Decoder`). Unless the rule
+    `is_plain`, `finish` follows.
     """
 
     def __init__(self, rule: TopicRule) -> None:
@@ -34,11 +34,11 @@ class Reader:
         self.is_plain = self._validator.is_plain
 
     def read(self, payload: bytes, now_ns: int) -> Read | Reason:
-        """Return the values of each record, or the reasons against it; one Reason where there are no records at all."""
+        """Return the values of each record, or the reasons against it; one Reason if there are no records at all."""
         return self.read_good(payload, now_ns) or self.explain(payload, now_ns)
 
     def read_good(self, payload: bytes, now_ns: int) -> list[Values] | None:
-        """Return the values of each record; None where any of them is wrong."""
+        """Return the values of each record; None if any of them is invalid."""
         try:
             decoded = self._decode_every(payload)
         except ValueError:
@@ -47,12 +47,12 @@ class Reader:
         return None if None in finished else finished  # type: ignore[return-value]  # no None is left
 
     def explain(self, payload: bytes, now_ns: int) -> Read | Reason:
-        """Return the same as `read`, by plain values: slower, and with every reason."""
+        """Return the same from plain values: slower, but with every reason."""
         records = self._format.records(payload, self._context)
         return records if isinstance(records, Reason) else self._explain_each(records, now_ns)
 
     def _explain_each(self, records: Records, now_ns: int) -> Read:
-        """Once there are enough reasons, a further bad record has none: just that it is bad is noted."""
+        """Explain each invalid record until there are enough reasons; give further ones an empty list."""
         found: list[Values | list[Reason]] = []
         reasons = 0
         for i, record in enumerate(records.values):

@@ -30,7 +30,7 @@ TAG_EXPECTED = (
 Adapters = tuple[TypeAdapter[Record], TypeAdapter[list[Record]]]
 COMPILED_KEPT = 1000
 WITHOUT_EFFECT = {"topic", "silent_after"}
-"""Options of a rule that change nothing in its schema. Any other, also one that is added some day, is in the key."""
+"""Options of a rule that its schema does not depend on. Every other option, even a future one, is part of the key."""
 _COMPILED: dict[str, Adapters] = {}
 
 

@@ -1,7 +1,7 @@
 """Record -> values of a reading, or every reason why not. One validator a topic rule, compiled once.
 
-Good records take the fast way: pydantic has validated them while it decoded (`one`, `many`), and `finish` does what
-remains. Whatever is wrong takes the slow way, `explain`, which collects all reasons.
+pydantic validates valid records while it decodes them (`one`, `many`), and `finish` does what remains. For any other
+record `explain` collects all reasons.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class Validator:
 
     @property
     def is_plain(self) -> bool:
-        """Whether a record that `one` has passed holds the fields and nothing else: `finish` has nothing to do."""
+        """Return whether `finish` has nothing to do, as a record that `one` has passed holds just the fields."""
         return not self._finishing
 
     def finish(self, record: Record, now_ns: int) -> Values | None:
-        """Return the values of a record that `one` or `many` has passed; None where `explain` must say more.
+        """Return the values of a record that `one` or `many` has passed; None if only `explain` can decide.
 
-        The record is taken over: what is left of it are the fields.
+        The record itself becomes the fields.
         """
         values = Values(None, record, NO_TAGS)
         for apply in self._finishing:
@@ -70,7 +70,7 @@ class Validator:
         return values
 
     def validate(self, record: object, now_ns: int) -> Values | None:
-        """Return the values of a record of plain values, or None where `explain` has reasons against it."""
+        """Return the values of a record of plain values, or None if `explain` has reasons against it."""
         if self._keeps:
             explained = self.explain(record, now_ns)
             return explained if isinstance(explained, Values) else None
@@ -110,7 +110,7 @@ class Validator:
         return [Reason(Code.EMPTY, at or "payload", f"at least one of the fields {names}", "none of them")]
 
     def _is_parent(self, details: ErrorDetails) -> bool:
-        """Whether it is about a known member, unknown to the schema just because what it asks for in it is missing."""
+        """Return whether this is a known member that the schema does not know only because its contents are missing."""
         return details["type"] == "extra_forbidden" and details["loc"][0] in self._members
 
     def _reason(self, details: ErrorDetails, at: str) -> Reason:
@@ -131,7 +131,7 @@ class Validator:
     def _keep(
         self, record: dict[str, Any], types: dict[str, str], at: str
     ) -> tuple[dict[str, FieldValue], list[Reason]]:
-        """`unknown: keep`: members that no rule names become fields, typed on first sight; `types` gets new ones."""
+        """Return as fields the members that no rule names, typed on first sight; add new ones to `types`."""
         kept: dict[str, FieldValue] = {}
         reasons = []
         for name, value in record.items():
@@ -158,7 +158,7 @@ class Validator:
 
 
 def _look_at_the_record(_values: Values, _now_ns: int) -> bool:
-    """`unknown: keep`: which members are kept, `explain` finds in the record itself."""
+    """Leave a record of `unknown: keep` to `explain`, which finds the members to keep."""
     return False
 
 

@@ -1,12 +1,12 @@
-"""The composition root of a gateway that is one process: the engine, and the site that looks at it.
+"""The composition root of a gateway that is one process: the engine, and the HTTP application beside it.
 
-Stopping: first the engine, which takes nothing more in and drains; then HTTP; then the databases are closed.
+Stopping: first the engine, which takes no more messages and drains; then HTTP; then the databases are closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prometheus_client.core import Metric
@@ -15,11 +15,11 @@ from gateway.api.auth import Tokens
 from gateway.api.server import HttpServer
 from gateway.api.services import Services
 from gateway.config import Config, Settings
-from gateway.errors import Unreplayable
+from gateway.errors import ReplayRefused
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health, Part
 from gateway.logs import get_logger
-from gateway.model import Reason
+from gateway.model import Listener, Reason
 from gateway.runtime.engine import Engine, within
 from gateway.runtime.http_application import make_application
 from gateway.runtime.reload import Reloader
@@ -31,15 +31,18 @@ log = get_logger(__name__)
 
 
 class Gateway:
-    """One gateway over one state directory. `run` is all it does; the parts are there to be looked at.
+    """One gateway over one state directory. `run` is all it does; its parts may be looked at.
 
-    With the `directory` of its configuration it watches that, and takes over what changes there.
+    With the `directory` of its configuration it watches that, and takes over changes. `listeners` hear of every
+    outcome, as the live feeds do.
     """
 
-    def __init__(self, config: Config, tokens: Tokens, directory: Path | None = None) -> None:
+    def __init__(
+        self, config: Config, tokens: Tokens, directory: Path | None = None, listeners: Sequence[Listener] = ()
+    ) -> None:
         self.config = config
         self.live = LiveFeeds(config.settings.feeds.kept)
-        self.engine = Engine(config, self.live.publish)
+        self.engine = Engine(config, [self.live, *listeners])
         self.reloader = Reloader(directory, self.use) if directory else None
         self._services = Services(
             config=config,
@@ -59,7 +62,7 @@ class Gateway:
         self._stop.set()
 
     def reload_now(self) -> None:
-        """Read the configuration again, as SIGHUP asks."""
+        """Read the configuration again, on SIGHUP."""
         if self.reloader is not None:
             self._reloading = asyncio.ensure_future(self.reloader.now())
 
@@ -74,16 +77,16 @@ class Gateway:
         """Run until `stop`. `started` is called once, when HTTP listens.
 
         Raises:
-            StateUnavailable, AddressInUse: at the start.
+            StateUnavailable, AddressUnavailable, CertificateUnusable: at the start.
         """
         with HttpServer(self.config.settings.http) as server:
             async with self.engine:
-                site = await asyncio.to_thread(make_application, self._services)
-                journaled = self.engine.journal.readings
+                application = await asyncio.to_thread(make_application, self._services)
+                journaled = self.engine.state.journal.readings
                 log.info("gateway started", http=server.url, startups=len(self.config.startups), journaled=journaled)
                 started(server)
                 async with asyncio.TaskGroup() as tasks:
-                    serving = tasks.create_task(server.run(site), name="web")
+                    serving = tasks.create_task(server.run(application), name="web")
                     working = tasks.create_task(self.engine.run(), name="engine")
                     reloading = tasks.create_task(self.reloader.run(), name="reload") if self.reloader else None
                     await self._stop.wait()
@@ -93,10 +96,10 @@ class Gateway:
                     await asyncio.wait((working,))
                     server.stop()
                     await within(serving, STOP_WEB_WITHIN)
-        log.info("gateway stopped", journaled=self.engine.journal.readings)
+        log.info("gateway stopped", journaled=self.engine.state.journal.readings)
 
     def health(self) -> Health:
-        """What works and what does not, in words."""
+        """Return the state of each part, with its problem in words."""
         found = self.engine.health()
         return Health(found.parts, found.stores, Part("config", self.reloader.problem if self.reloader else ""))
 
@@ -104,19 +107,15 @@ class Gateway:
         return await asyncio.to_thread(self.engine.metrics.families)
 
     async def _replay(self, ident: int) -> Sequence[Reason]:
-        worker, letter = await asyncio.to_thread(self._services.state.place, ident)
+        worker, local = await asyncio.to_thread(self._services.state.place, ident)
         if worker:
-            raise Unreplayable(f"dead letter {ident} is kept by worker {worker}: run at least {worker + 1} workers")
-        return await self.engine.replay(letter)
+            raise ReplayRefused(f"dead letter {ident} is kept by worker {worker}: run at least {worker + 1} workers")
+        return await self.engine.replay(local)
 
 
 def keep_settings(before: Config, after: Config) -> Config:
-    """The startups of a changed configuration, with the settings of gateway.yaml that a running gateway keeps."""
-    for name in _needs_restart(before.settings, after.settings):
-        log.warning("setting changed", setting=name, next="it takes effect at the next start")
+    """Return the startups of a changed configuration with the settings of gateway.yaml that a running gateway keeps."""
+    for name in Settings.model_fields:
+        if getattr(before.settings, name) != getattr(after.settings, name):
+            log.warning("setting changed", setting=name, next="it takes effect at the next start")
     return after.model_copy(update={"settings": before.settings})
-
-
-def _needs_restart(before: Settings, after: Settings) -> Iterator[str]:
-    """The settings of gateway.yaml that a running gateway does not take over."""
-    yield from (name for name in Settings.model_fields if getattr(before, name) != getattr(after, name))

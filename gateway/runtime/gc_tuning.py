@@ -1,4 +1,4 @@
-"""Python itself, set up as a gateway needs it (docs/decisions/0009-the-short-way.md)."""
+"""Settings of Python itself that a gateway needs (docs/decisions/0009-the-short-way.md)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import gc
 import sys
 
 COLLECT_AFTER = 100_000
-"""Objects made and not freed, after which Python looks for cycles among the young."""
+"""Objects made and not freed, after which Python looks for cycles among the youngest."""
 SWITCH_AFTER = 0.0005
-"""Seconds after which a thread that computes gives way to another."""
+"""Seconds after which a computing thread gives way to another."""
 
 
 def tune_interpreter() -> None:
-    """Let Python look for cycles seldom, and not among what stays: a message makes none, but thousands a second would
-    have it look all the time. And let no thread that writes into a store keep the event loop waiting for long.
+    """Let Python look for cycles seldom, and not among objects that stay: a message makes none, but thousands a second
+    would start the search all the time. Let no thread that writes into a store keep the event loop waiting for long.
     """
     gc.collect()
     gc.freeze()

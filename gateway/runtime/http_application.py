@@ -1,4 +1,4 @@
-"""The HTTP API and the web page, put together over the services that answer them."""
+"""The HTTP API and the web page, composed over the services that they use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = get_logger(__name__)
 
 
 def make_application(services: Services) -> FastAPI:
-    """The application, ready to serve. Reads and writes the state directory."""
+    """Return the application, ready to serve. Reads and writes the state directory."""
     api = create_api(services)
     if services.config.settings.http.console:
         _mount_console(api, services, _storage_secret(services.config.state_dir / "console.secret"))
@@ -25,7 +25,7 @@ def make_application(services: Services) -> FastAPI:
 
 
 def _mount_console(api: FastAPI, services: Services, storage_secret: str) -> None:
-    """The web page, where its extra is installed."""
+    """Add the web page, where its extra is installed."""
     try:
         from gateway import console
     except ImportError as error:
@@ -39,7 +39,7 @@ def _mount_console(api: FastAPI, services: Services, storage_secret: str) -> Non
 
 
 def _storage_secret(path: Path) -> str:
-    """What signs the web page's cookies: made once, kept where only the gateway's user can read it."""
+    """Return the key that signs the web page's cookies: made once, kept where only the gateway's user can read it."""
     if not path.exists():
         private_files.make_directory(path.parent)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

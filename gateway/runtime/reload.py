@@ -1,7 +1,7 @@
-"""Notices that the configuration has changed, and gives it on only when it is right as a whole.
+"""Notices a changed configuration, and passes it on only when it is valid as a whole.
 
-A change is noticed by watching the files, or at once by SIGHUP. A wrong configuration changes nothing: `problem` says
-why, until a right one comes.
+A change is noticed by watching the files, or at once by SIGHUP. An invalid configuration changes nothing: `problem`
+says why, until a valid one follows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from watchfiles import awatch
 
 from gateway.api.auth import Tokens
 from gateway.config import Config, load
-from gateway.errors import ConfigError, SecretMissing
+from gateway.errors import ConfigError
 from gateway.logs import get_logger
 
 SETTLE_MS = 200  # editors write a file in several steps
@@ -38,13 +38,13 @@ class Reloader:
                 await self.now()
 
     async def now(self) -> None:
-        """Read the configuration and use it, or say what is wrong with it."""
+        """Read the configuration and use it, or report what is wrong with it."""
         async with self._one_at_a_time:
             try:
                 config, tokens = await asyncio.to_thread(self._read)
-            except (ConfigError, SecretMissing) as error:
+            except ConfigError as error:
                 self.problem = f"the configuration on disk is not used: {error}"
-                log.warning("configuration not reloaded", problem=str(error), next="the one from before is still used")
+                log.warning("configuration not reloaded", problem=str(error), next="the previous one stays in use")
                 return
             self.problem = ""
             self._use(config, tokens)

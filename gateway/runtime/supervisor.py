@@ -1,7 +1,7 @@
 """The supervisor of a gateway with several workers: starts and restarts them, and serves HTTP for all.
 
-It takes no messages itself. It starts a worker that only an earlier run had once more, to retire it: the worker takes
-what the broker still has for it, stores what its journal holds, and ends its session.
+It takes no messages itself. A worker that only an earlier run had is started once more, to retire: it takes the
+messages that the broker still holds for it, stores what is in its journal, and ends its session.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from prometheus_client.core import Metric
 from gateway.api.auth import Tokens
 from gateway.api.server import HttpServer
 from gateway.api.services import Services
-from gateway.backoff import pauses
+from gateway.backoff import LASTING, pauses
 from gateway.config import Config
-from gateway.errors import Unreplayable
+from gateway.errors import ReplayRefused
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health
 from gateway.logs import get_logger
 from gateway.metrics import by_worker
 from gateway.model import Reason
-from gateway.runtime.engine import STOP_INGEST_WITHIN, lock, within
+from gateway.runtime.engine import STOP_INGEST_WITHIN, within
 from gateway.runtime.gateway import STOP_WEB_WITHIN, keep_settings
 from gateway.runtime.http_application import make_application
 from gateway.runtime.reload import Reloader
 from gateway.runtime.worker_channel import WorkerChannel
-from gateway.runtime.worker_messages import Answer, Ask, Report, Shown, Start
+from gateway.runtime.worker_messages import LiveEvents, Reply, Report, Request, Start
 from gateway.runtime.worker_reports import WorkerReports
+from gateway.state.lock import locked
 from gateway.state.reader import StateReader
 from gateway.state.workers import RETIRED, WORKERS, home, retiring
 from gateway.stores.build import make_store
 
 REPLAY_WITHIN = 20.0
 MEASURED_WITHIN = 5.0
-LASTING = 30.0
 
 log = get_logger(__name__)
 
@@ -62,7 +62,7 @@ class Supervisor:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._problems = dict.fromkeys(range(count), "starting")
         self._numbers = itertools.count()
-        self._asked: dict[int, tuple[int, asyncio.Future[Answer]]] = {}
+        self._replies: dict[int, tuple[int, asyncio.Future[Reply]]] = {}
         self._reloader = Reloader(directory, self._use)
         self._stop = asyncio.Event()
         self._services = Services(
@@ -82,7 +82,7 @@ class Supervisor:
         self._stop.set()
 
     def reload_now(self) -> None:
-        """Read the configuration again, as SIGHUP asks; the workers do the same."""
+        """Read the configuration again, on SIGHUP; the workers do the same."""
         self._reloading = asyncio.ensure_future(self._reloader.now())
         self._signal(signal.SIGHUP)
 
@@ -90,24 +90,24 @@ class Supervisor:
         """Run until `stop`.
 
         Raises:
-            AddressInUse: at the start.
+            StateUnavailable, AddressUnavailable, CertificateUnusable: at the start.
         """
         async with AsyncExitStack() as stack:
             state_dir = self._config.state_dir
-            await asyncio.to_thread(stack.enter_context, lock(state_dir / WORKERS))
-            retiring = await asyncio.to_thread(self._retiring)
+            await asyncio.to_thread(stack.enter_context, locked(state_dir / WORKERS))
+            retired = await asyncio.to_thread(self._find_retiring)
             server = stack.enter_context(HttpServer(self._config.settings.http))
             await self._store.open()
             stack.push_async_callback(self._store.close)
-            site = await asyncio.to_thread(make_application, self._services)
+            application = await asyncio.to_thread(make_application, self._services)
             log.info("gateway started", http=server.url, startups=len(self._config.startups), workers=self._count)
             started(server)
             async with asyncio.TaskGroup() as tasks:
-                serving = tasks.create_task(server.run(site), name="web")
+                serving = tasks.create_task(server.run(application), name="web")
                 reloading = tasks.create_task(self._reloader.run(), name="reload")
                 keeping = [
                     *(tasks.create_task(self._keep(worker), name=f"worker-{worker}") for worker in range(self._count)),
-                    *(tasks.create_task(self._retire(worker), name=f"retire-{worker}") for worker in retiring),
+                    *(tasks.create_task(self._retire(worker), name=f"retire-{worker}") for worker in retired),
                 ]
                 await self._stop.wait()
                 reloading.cancel()
@@ -124,14 +124,14 @@ class Supervisor:
 
     # ------------------------------------------------------------------ the workers
 
-    def _retiring(self) -> list[int]:
-        """The workers of an earlier run that this one has not, and that have not left yet."""
+    def _find_retiring(self) -> list[int]:
+        """Return the workers that an earlier run had, that this one has not, and that have not retired yet."""
         for worker in range(self._count):
             (home(self._config.state_dir, worker) / RETIRED).unlink(missing_ok=True)
         return retiring(self._config.state_dir, self._count)
 
     async def _keep(self, worker: int) -> None:
-        """Run a worker, and again when it ends, until the gateway stops."""
+        """Run a worker, and run it again when it ends, until the gateway stops."""
         waits = pauses()
         while not self._stop.is_set():
             began = time.monotonic()
@@ -146,7 +146,7 @@ class Supervisor:
 
     async def _retire(self, worker: int) -> None:
         """Let a worker of an earlier run finish, and note that it has."""
-        log.info("worker retires", worker=worker, next="what the broker and its journal hold for it is taken first")
+        log.info("worker retires", worker=worker, next="it first takes what the broker and its journal hold for it")
         waits = pauses()
         while status := await self._try_to_run(worker, "retire"):
             if self._stop.is_set():
@@ -165,7 +165,7 @@ class Supervisor:
                 await self._stop.wait()
 
     async def _try_to_run(self, worker: int, *more: str) -> int | str:
-        """Run a worker until it ends; its exit status, or why it could not be started."""
+        """Run a worker until it ends; return its exit status, or why it could not be started."""
         try:
             return await self._run_worker(worker, *more)
         except OSError as error:
@@ -189,37 +189,38 @@ class Supervisor:
         try:
             await self._serve(worker, channel)
             with suppress(ProcessLookupError):
-                process.terminate()  # where it has said what we do not know, it still runs
+                process.terminate()  # it still runs where it sent a message that this version does not know
             return await process.wait()
         finally:
-            await self._let_go(worker)
+            await self._forget(worker)
             if process.returncode is None:
                 process.kill()
 
-    async def _let_go(self, worker: int) -> None:
-        """The worker has ended: nothing of it holds any more, and nobody shall wait for its answers."""
+    async def _forget(self, worker: int) -> None:
+        """Drop everything that belongs to a worker that has ended, so that nobody waits for its replies."""
         del self._processes[worker]
         self._reports.lost(worker)
-        for of, asked in list(self._asked.values()):
-            if of == worker and not asked.done():
-                asked.set_exception(Unreplayable(f"worker {worker} has ended"))
+        for of, reply in list(self._replies.values()):
+            if of == worker and not reply.done():
+                reply.set_exception(ReplayRefused(f"worker {worker} has ended"))
         await self._channels.pop(worker).close()
 
     async def _serve(self, worker: int, channel: WorkerChannel) -> None:
-        """Take in what a worker says, until it is gone."""
+        """Handle the messages of a worker, until it is gone."""
         async for message in channel.messages():
             match message:
-                case Shown():
+                case LiveEvents():
                     for startup, missed in message.missed.items():
                         self._live.feed(startup).skip(missed)
-                    self._live.publish(message.readings, message.rejections)
+                    self._live.accepted(message.readings)
+                    self._live.rejected(message.rejections)
                 case Report():
                     self._problems[worker] = ""
                     self._reports.report(worker, message.health, list(message.devices))
-                case Answer():
-                    _, asked = self._asked.pop(message.number, (worker, None))
-                    if asked is not None and not asked.done():
-                        asked.set_result(message)
+                case Reply():
+                    _, reply = self._replies.pop(message.number, (worker, None))
+                    if reply is not None and not reply.done():
+                        reply.set_result(message)
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self._processes.values():
@@ -238,32 +239,32 @@ class Supervisor:
         return self._reports.health(self._problems)
 
     async def _measured(self) -> Sequence[Metric]:
-        channels = [worker for worker in self._channels if self._reports.has_reported(worker)]
-        answers = await asyncio.gather(*(self._ask(worker) for worker in channels), return_exceptions=True)
+        running = [worker for worker in self._channels if self._reports.has_reported(worker)]
+        replies = await asyncio.gather(*(self._request(worker) for worker in running), return_exceptions=True)
         return by_worker(
-            {worker: one.families for worker, one in zip(channels, answers, strict=True) if isinstance(one, Answer)}
+            {worker: one.families for worker, one in zip(running, replies, strict=True) if isinstance(one, Reply)}
         )
 
     async def _replay(self, ident: int) -> Sequence[Reason]:
-        worker, letter = await asyncio.to_thread(self._state.place, ident)
+        worker, local = await asyncio.to_thread(self._state.place, ident)
         if worker not in self._channels:
-            raise Unreplayable(
+            raise ReplayRefused(
                 f"dead letter {ident} is kept by worker {worker}, which does not run: run at least {worker + 1} workers"
             )
-        answer = await self._ask(worker, letter)
-        if answer.problem:
-            raise Unreplayable(answer.problem)
-        return answer.reasons
+        reply = await self._request(worker, local)
+        if reply.problem:
+            raise ReplayRefused(reply.problem)
+        return reply.reasons
 
-    async def _ask(self, worker: int, letter: int | None = None) -> Answer:
+    async def _request(self, worker: int, dead_letter: int | None = None) -> Reply:
         number = next(self._numbers)
-        asked: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._asked[number] = worker, asked
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._replies[number] = worker, reply
         try:
-            self._channels[worker].send(Ask(number, letter))
-            async with asyncio.timeout(REPLAY_WITHIN if letter is not None else MEASURED_WITHIN):
-                return await asked
+            self._channels[worker].send(Request(number, dead_letter))
+            async with asyncio.timeout(REPLAY_WITHIN if dead_letter is not None else MEASURED_WITHIN):
+                return await reply
         except TimeoutError:
-            raise Unreplayable(f"worker {worker} does not answer; is the machine overloaded?") from None
+            raise ReplayRefused(f"worker {worker} does not answer; is the machine overloaded?") from None
         finally:
-            self._asked.pop(number, None)
+            self._replies.pop(number, None)

@@ -2,7 +2,7 @@
 
     python -m gateway.runtime.worker CONFIG_DIR FD WORKER OF [retire]
 
-It stops at SIGTERM, when the supervisor is gone, and, if it retires, when nothing is left to do.
+It stops at SIGTERM, when the supervisor is gone and, if it retires, when nothing is left to do.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from gateway.runtime.gc_tuning import tune_interpreter
 from gateway.runtime.live_buffer import LiveBuffer
 from gateway.runtime.reload import Reloader
 from gateway.runtime.worker_channel import WorkerChannel
-from gateway.runtime.worker_messages import Answer, Ask, Report, Start
+from gateway.runtime.worker_messages import Reply, Report, Request, Start
 
-SHOW_EVERY = 0.03
+SEND_EVENTS_EVERY = 0.03
 REPORT_EVERY = 1.0
 REPLAY_WITHIN = 15.0
 
@@ -40,22 +40,22 @@ class Worker:
         self._config = config
         self._live_buffer = LiveBuffer(config.settings.feeds.kept)
         self._reloader = Reloader(directory, self._use)
-        self.engine = Engine(config, self._live_buffer.add, slot)
+        self.engine = Engine(config, [self._live_buffer], slot)
 
     async def run(self, channel: WorkerChannel) -> None:
-        """Until it is stopped, or the supervisor is gone."""
+        """Run until it is stopped, or the supervisor is gone."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.engine.stop)
         async with self.engine, asyncio.TaskGroup() as tasks:
             helpers = [
                 tasks.create_task(self._listen(channel, tasks), name="channel"),
-                tasks.create_task(self._tell(channel), name="show"),
+                tasks.create_task(self._send_events(channel), name="live-events"),
                 tasks.create_task(self._report(channel), name="report"),
                 tasks.create_task(self._reloader.run(), name="reload"),
             ]
             if self.engine.slot.retiring:
-                helpers.append(tasks.create_task(self._retire(), name="leave"))
+                helpers.append(tasks.create_task(self._retire(), name="retire"))
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(self._reloader.now()))
             tune_interpreter()
             await self.engine.run()
@@ -69,34 +69,34 @@ class Worker:
 
     async def _listen(self, channel: WorkerChannel, tasks: asyncio.TaskGroup) -> None:
         async for message in channel.messages():
-            if isinstance(message, Ask):
-                tasks.create_task(self._answer(channel, message), name="answer")
-        self.engine.stop()  # the supervisor is gone: nobody would start or stop us any more
+            if isinstance(message, Request):
+                tasks.create_task(self._reply(channel, message), name="reply")
+        self.engine.stop()  # the supervisor is gone: nobody is left to start or stop this worker
 
-    async def _answer(self, channel: WorkerChannel, ask: Ask) -> None:
-        if ask.letter is None:
-            channel.send(Answer(ask.number, families=await asyncio.to_thread(self.engine.metrics.families)))
+    async def _reply(self, channel: WorkerChannel, request: Request) -> None:
+        if request.dead_letter is None:
+            channel.send(Reply(request.number, families=await asyncio.to_thread(self.engine.metrics.families)))
             return
         try:
             async with asyncio.timeout(REPLAY_WITHIN):
-                channel.send(Answer(ask.number, reasons=await self.engine.replay(ask.letter)))
+                channel.send(Reply(request.number, reasons=await self.engine.replay(request.dead_letter)))
         except GatewayError as error:
-            channel.send(Answer(ask.number, problem=str(error)))
+            channel.send(Reply(request.number, problem=str(error)))
         except TimeoutError:
-            channel.send(Answer(ask.number, problem=f"it could not be journaled within {REPLAY_WITHIN:g} s"))
+            channel.send(Reply(request.number, problem=f"it could not be journaled within {REPLAY_WITHIN:g} s"))
 
-    async def _tell(self, channel: WorkerChannel) -> None:
+    async def _send_events(self, channel: WorkerChannel) -> None:
         while True:
-            await asyncio.sleep(SHOW_EVERY)
-            if not channel.is_congested and (shown := self._live_buffer.take()):
-                channel.send(shown)
+            await asyncio.sleep(SEND_EVENTS_EVERY)
+            if not channel.is_congested and (events := self._live_buffer.take()):
+                channel.send(events)
 
     async def _report(self, channel: WorkerChannel) -> None:
         while True:
             found = self.engine.health()
             health = Health(found.parts, dict(found.stores), Part("config", self._reloader.problem))
             if not channel.is_congested:
-                channel.send(Report(health, self.engine.registry.changed()))
+                channel.send(Report(health, self.engine.state.registry.changed()))
             await asyncio.sleep(REPORT_EVERY)
 
     async def _retire(self) -> None:
@@ -106,7 +106,7 @@ class Worker:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a worker; the exit status. What goes wrong at the start is in the log."""
+    """Run a worker; return its exit status. Errors at the start are in the log."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     directory, descriptor, worker, of = Path(arguments[0]), *map(int, arguments[1:4])
     slot = WorkerSlot(worker, of, retiring="retire" in arguments[4:])

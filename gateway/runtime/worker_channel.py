@@ -1,4 +1,4 @@
-"""The channel between the supervisor and one worker: a socket pair that the worker inherits and nobody else has.
+"""The channel between the supervisor and one worker: a socket pair that nobody else has.
 
     frame = length (4 bytes, big endian), then a pickle of one of `gateway.runtime.worker_messages`
 
@@ -19,11 +19,11 @@ from gateway.runtime.worker_messages import Message
 log = get_logger(__name__)
 
 CONGESTED = 8 << 20
-"""Bytes that wait to be sent, from which on live events are left out."""
+"""Bytes waiting to be sent, from which on live events are left out."""
 
 
 class WorkerChannel:
-    """One end. `send` never waits; who sends much asks `is_congested` first."""
+    """One end. `send` never waits: check `is_congested` before sending much."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -31,7 +31,7 @@ class WorkerChannel:
 
     @classmethod
     async def over(cls, own: socket.socket) -> WorkerChannel:
-        """The end of an open socket."""
+        """Return the end that uses an open socket."""
         return cls(*await asyncio.open_unix_connection(sock=own))
 
     @property
@@ -39,13 +39,13 @@ class WorkerChannel:
         return self._writer.transport.get_write_buffer_size() > CONGESTED
 
     def send(self, message: Message) -> None:
-        """Send a message; to an end that is gone it is lost."""
+        """Send a message; it is lost where the other end is gone."""
         if not self._writer.transport.is_closing():
             data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
             self._writer.write(len(data).to_bytes(4) + data)
 
     async def messages(self) -> AsyncIterator[Message]:
-        """What the other end sends, until it is gone, or says what this version does not know."""
+        """Yield the messages of the other end, until it is gone or sends something that this version does not know."""
         while True:
             try:
                 size = int.from_bytes(await self._reader.readexactly(4))
@@ -54,13 +54,13 @@ class WorkerChannel:
                 return
             try:
                 message = pickle.loads(data)  # noqa: S301  # from ourselves, see above
-            except Exception as error:  # whatever it is: another version of this program, after an upgrade in place
+            except Exception as error:  # any kind: the other end is of another version, after an upgrade in place
                 log.warning("a worker and the supervisor run different versions", problem=repr(error), next="restart")
                 return
             yield message
 
     async def close(self) -> None:
-        """Send what waits, as far as the other end takes it, then close."""
+        """Send what is waiting, as far as the other end takes it, then close."""
         self._writer.close()
         with suppress(ConnectionError):
             await self._writer.wait_closed()

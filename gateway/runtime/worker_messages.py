@@ -9,22 +9,23 @@ from prometheus_client.core import Metric
 
 from gateway.config import Config
 from gateway.health import Health
-from gateway.model import Reading, Reason, Rejection
+from gateway.model import Readings, Reason, Rejection
 from gateway.state.devices import Device
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """Worker: what came, for the live feeds. `missed` are events of each startup that were too many to be told."""
+class LiveEvents:
+    """Worker: readings and rejections for the live feeds. `missed` counts the events of each startup that were too
+    many to send."""
 
-    readings: Mapping[str, Sequence[Reading]]
+    readings: Readings
     rejections: Sequence[Rejection]
     missed: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Worker, every second: how it is, and the devices that have changed since the last report."""
+    """Worker, every second: its health, and the devices that have changed since the last report."""
 
     health: Health
     devices: Sequence[Device]
@@ -32,22 +33,22 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Supervisor, first: the configuration as the supervisor has it, whatever has become of the files since."""
+    """Supervisor, first: the configuration as the supervisor has it, even if the files have changed since."""
 
     config: Config
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """Supervisor: replay a dead letter or, without one, report metrics. `number` comes back with the answer."""
+class Request:
+    """Supervisor: replay a dead letter or, without one, report metrics. The reply has the same `number`."""
 
     number: int
-    letter: int | None = None
+    dead_letter: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Worker: to `Ask`. `problem` says why a letter could not be replayed."""
+class Reply:
+    """Worker: to a `Request`. `problem` says why a dead letter could not be replayed."""
 
     number: int
     families: Sequence[Metric] = ()
@@ -55,4 +56,4 @@ class Answer:
     problem: str = ""
 
 
-Message = Start | Shown | Report | Ask | Answer
+Message = Start | LiveEvents | Report | Request | Reply

@@ -1,4 +1,4 @@
-"""What the workers tell, put together as one gateway."""
+"""The reports of the workers, combined into those of one gateway."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PARTS = ("broker", "disk", "journal")
 
 
 class WorkerReports:
-    """The newest reports, by worker."""
+    """The newest report of each worker."""
 
     def __init__(self) -> None:
         self._reported: dict[int, float] = {}
@@ -21,28 +21,28 @@ class WorkerReports:
         self._devices: dict[str, dict[str, dict[int, Device]]] = {}
 
     def report(self, worker: int, health: Health, devices: list[Device]) -> None:
-        """Take a report in."""
+        """Take a worker's report."""
         self._health[worker] = health
         self._reported[worker] = time.monotonic()
         for device in devices:
             self._devices.setdefault(device.startup, {}).setdefault(device.device, {})[worker] = device
 
     def lost(self, worker: int) -> None:
-        """The worker does not run: what it said last of its parts does not hold any more."""
+        """Drop the health of a worker that does not run: it is no longer true."""
         self._health.pop(worker, None)
 
     def has_reported(self, worker: int) -> bool:
-        """Whether the worker runs, as far as it has told."""
+        """Return whether the worker runs and has reported since."""
         return worker in self._health
 
     def devices(self, startup: str) -> list[Device]:
-        """The devices of a startup, sorted by name: a message of one may come to any worker."""
-        return [_together(list(of.values())) for _, of in sorted(self._devices.get(startup, {}).items())]
+        """Return the devices of a startup, sorted by name; a device's messages may reach any worker."""
+        return [_combined(list(of.values())) for _, of in sorted(self._devices.get(startup, {}).items())]
 
     def health(self, expected: Mapping[int, str]) -> Health:
-        """The parts of all workers. `expected` are those that should run, each with why it does not, if it does not."""
-        told = {worker: problem or self._silence(worker) for worker, problem in expected.items()}
-        parts = [Part("workers", "; ".join(f"{worker}: {problem}" for worker, problem in told.items() if problem))]
+        """Return the combined parts. `expected` has the workers that should run, each with its problem or ""."""
+        problems = {worker: problem or self._silence(worker) for worker, problem in expected.items()}
+        parts = [Part("workers", "; ".join(f"{worker}: {problem}" for worker, problem in problems.items() if problem))]
         for name in PARTS:
             found = {worker: _part(health.parts, name) for worker, health in self._health.items()}
             parts.append(Part(name, _problems(found)))
@@ -50,7 +50,7 @@ class WorkerReports:
 
     def _silence(self, worker: int) -> str:
         seconds = time.monotonic() - self._reported.get(worker, time.monotonic())
-        return f"it has told nothing for {seconds:.0f} s: is the machine overloaded?" if seconds > SILENT_AFTER else ""
+        return f"it has not reported for {seconds:.0f} s: is the machine overloaded?" if seconds > SILENT_AFTER else ""
 
     def _stores(self) -> dict[str, Part]:
         startups = sorted({startup for health in self._health.values() for startup in health.stores})
@@ -70,15 +70,15 @@ def _part(parts: tuple[Part, ...], name: str) -> Part:
 
 
 def _problems(parts: Mapping[int, Part]) -> str:
-    """The problems of the workers, each different one once, with those who have it."""
-    told: dict[str, list[str]] = {}
+    """Return the different problems of the workers, each with the workers that have it."""
+    affected: dict[str, list[str]] = {}
     for worker, part in sorted(parts.items()):
         if part.problem:
-            told.setdefault(part.problem, []).append(str(worker))
-    return "; ".join(f"worker {', '.join(workers)}: {problem}" for problem, workers in told.items())
+            affected.setdefault(part.problem, []).append(str(worker))
+    return "; ".join(f"worker {', '.join(workers)}: {problem}" for problem, workers in affected.items())
 
 
-def _together(parts: list[Device]) -> Device:
+def _combined(parts: list[Device]) -> Device:
     newest = max(parts, key=lambda device: device.last_ns)
     return Device(
         newest.startup,

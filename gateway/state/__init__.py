@@ -1,1 +1,1 @@
-"""What the gateway keeps in `state_dir`. In: what must survive a crash. Out: the same, after a crash."""
+"""The files in `state_dir`. In: whatever must survive a crash. Out: the same, after a crash."""

@@ -3,18 +3,18 @@
 On-disk format (`PRAGMA user_version` 1), WAL with synchronous=FULL, so that a commit that returned survives a
 power cut:
 
-    intake        accepted readings as they came, one row a commit, until they are sorted: `directory` is JSON,
-                  {"acme": [readings, bytes], ...}, and `data` the blocks of these startups one behind the other
+    intake        accepted readings as they arrived, one row a commit, until they are sorted: `directory` is JSON,
+                  {"acme": [readings, bytes], ...}, and `data` the blocks of these startups one after the other
     journal       accepted readings on their way to the store; one row per sorting and startup;
                   `lines` is line protocol, the lines separated by NUL, which no line can hold
     dead_letters  rejections with their raw bytes; `records` and `reasons` are JSON
-    letter_totals what dead_letters holds of each startup, and how many had to go
+    letter_totals how many dead letters are kept of each startup, their bytes, and how many were dropped
     ledger        per startup, counts of records since the file was made, without those of the intake
-    devices       when each device was seen first and last, and its counts
+    devices       when each device was first and last seen, and its counts
     series        the series keys that each startup has used
 
-Whoever calls `write` shares a transaction with everyone else who called while the last commit ran: the cost of
-one fsync is shared by all of them. A piece of work that fails is rolled back alone.
+All callers of `write` that called while the last commit ran share one transaction, and the cost of one fsync. A piece
+of work that fails is rolled back alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from gateway.errors import StateUnavailable, Stopped
+from gateway.errors import StateClosed, StateUnavailable
 from gateway.state import private_files
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class Database:
         self.path = path
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._reader: sqlite3.Connection | None = None
-        # One thread for all reads, and for closing: a read whose caller was cancelled still has the connection.
+        # One thread for all reads, and for closing: a read whose caller was cancelled still uses the connection.
         self._reading = ThreadPoolExecutor(1, "state-reader")
         self._thread: threading.Thread | None = None
 
@@ -102,9 +102,10 @@ class Database:
 
         Raises:
             StateUnavailable: nothing of it was written.
+            StateClosed: after `close`.
         """
         if self._thread is None:
-            raise Stopped("the state database is closed")
+            raise StateClosed("the state database is closed")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put(_Job(work, future))
         return await future
@@ -114,14 +115,15 @@ class Database:
 
         Raises:
             StateUnavailable: the file cannot be read.
+            StateClosed: after `close`.
         """
         reader = self._reader
         if reader is None:
-            raise Stopped("the state database is closed")
+            raise StateClosed("the state database is closed")
         return await self._loop.run_in_executor(self._reading, _read, reader, work)
 
     def _write_groups(self, writer: sqlite3.Connection) -> None:
-        """The writer thread: whatever was submitted while the last commit ran is the next group."""
+        """Commit in the writer thread; all work submitted during one commit is the next group."""
         running = True
         while running:
             group: list[_Job] = []
@@ -139,14 +141,14 @@ class Database:
 
 
 def read_only(path: Path, work: Work[T]) -> T:
-    """Run `work` over the file of a gateway that may be running or not; for the command line.
+    """Run `work` over the file of a gateway, whether it runs or not; for the command line.
 
     Raises:
         StateUnavailable: there is no such file, or it cannot be read.
     """
     try:
         is_there = path.exists()
-    except OSError as error:  # the directory may be for the gateway's account alone
+    except OSError as error:  # only the gateway's account may see the directory
         raise StateUnavailable(f"{path}: {error.strerror}; use the account that the gateway runs as") from error
     if not is_there:
         raise StateUnavailable(f"{path}: no gateway has kept its state here yet; start it with `gateway run`")
@@ -190,12 +192,12 @@ def _open_writer(path: Path) -> sqlite3.Connection:
 
 
 def _commit(writer: sqlite3.Connection, group: list[_Job]) -> list[Any]:
-    """Run the group in one transaction; an exception as an outcome means that nothing of that job was written."""
+    """Run the group in one transaction; where an outcome is an exception, nothing of that job was written."""
     try:
         writer.execute("BEGIN IMMEDIATE")
         outcomes = [_run(writer, job.work) for job in group]
         writer.execute("COMMIT")
-    except Exception as error:  # whatever it is: every caller is told, and the writer goes on
+    except Exception as error:  # whatever it is: every caller gets it, and the writer goes on
         with suppress(sqlite3.Error):
             if writer.in_transaction:
                 writer.execute("ROLLBACK")

@@ -1,5 +1,5 @@
-"""Rejections kept with their raw bytes, so that they can be looked at and replayed. Bounded per startup: the
-oldest go first, and how many went is told.
+"""Rejections kept with their raw bytes, so that they can be inspected and replayed. Bounded per startup: the oldest are
+dropped first, and counted.
 
 A point that the store refused is kept too: its topic is empty and its payload is the line itself.
 """
@@ -23,20 +23,20 @@ DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE startup 
 RETURNING length(payload)
 """
 _ADD_TOTALS = """
-INSERT INTO letter_totals VALUES (?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SET letters = letters + excluded.letters,
-    bytes = bytes + excluded.bytes, dropped = dropped + excluded.dropped
+INSERT INTO letter_totals VALUES (?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SET
+    letters = letters + excluded.letters, bytes = bytes + excluded.bytes, dropped = dropped + excluded.dropped
 """
 
 
 class Place(NamedTuple):
-    """Where a letter stands among the others, the oldest first."""
+    """The position of a dead letter among the others, the oldest first."""
 
     arrived_ns: int
     id: int
 
 
 NEWEST = Place(timestamps.MAX_NS, MAX_ID)
-"""Behind all letters."""
+"""Behind all dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class DeadLetter:
         return not self.rejection.topic
 
     def as_json(self) -> dict[str, object]:
-        """The form of the HTTP API and the command line. Bytes that are no UTF-8 are shown escaped."""
+        """Return the form of the HTTP API and the command line. Bytes that are not UTF-8 are escaped."""
         rejection = self.rejection
         return {
             "id": self.id,
@@ -73,14 +73,14 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What is kept of one startup, and how many older ones had to go."""
+    """The number and bytes of the dead letters kept of one startup, and how many older ones were dropped."""
 
-    letters: int = 0
+    kept: int = 0
     bytes: int = 0
     dropped: int = 0
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(self.letters + other.letters, self.bytes + other.bytes, self.dropped + other.dropped)
+        return Totals(self.kept + other.kept, self.bytes + other.bytes, self.dropped + other.dropped)
 
 
 def insert(connection: sqlite3.Connection, rejections: Sequence[Rejection], bounds: DeadLetterSettings) -> None:
@@ -99,43 +99,46 @@ def insert(connection: sqlite3.Connection, rejections: Sequence[Rejection], boun
 def page(
     connection: sqlite3.Connection, startup: str | None = None, *, before: Place = NEWEST, limit: int = 100
 ) -> list[DeadLetter]:
-    """The newest first; `before` is the place of the letter that the last page ended with."""
+    """Return the newest first; `before` is the place of the last dead letter on the previous page."""
     query = f"SELECT {_COLUMNS} FROM dead_letters WHERE (arrived_ns, id) < (?, ?) "  # noqa: S608  # constant text
     values: list[object] = [*before]
     if startup is not None:
         query += "AND startup = ? "
         values.append(startup)
     rows = connection.execute(query + "ORDER BY arrived_ns DESC, id DESC LIMIT ?", [*values, limit])
-    return [_letter(row) for row in rows]
+    return [_dead_letter(row) for row in rows]
 
 
 def get(connection: sqlite3.Connection, ident: int) -> DeadLetter | None:
+    """Return one dead letter, or None where it is gone."""
     row = connection.execute(f"SELECT {_COLUMNS} FROM dead_letters WHERE id = ?", (ident,)).fetchone()  # noqa: S608
-    return _letter(row) if row else None
+    return _dead_letter(row) if row else None
 
 
-def delete(connection: sqlite3.Connection, letter: DeadLetter) -> bool:
-    """Forget one, because it is replayed; False where somebody else was faster."""
-    gone = connection.execute("DELETE FROM dead_letters WHERE id = ?", (letter.id,)).rowcount == 1
-    if gone:
-        connection.execute(_ADD_TOTALS, (letter.rejection.startup, -1, -len(letter.rejection.payload), 0))
-    return gone
+def delete(connection: sqlite3.Connection, dead_letter: DeadLetter) -> bool:
+    """Delete one that is replayed; return False where it is gone already."""
+    is_deleted = connection.execute("DELETE FROM dead_letters WHERE id = ?", (dead_letter.id,)).rowcount == 1
+    if is_deleted:
+        rejection = dead_letter.rejection
+        connection.execute(_ADD_TOTALS, (rejection.startup, -1, -len(rejection.payload), 0))
+    return is_deleted
 
 
 def totals(connection: sqlite3.Connection) -> dict[str, Totals]:
+    """Return the totals of each startup that ever had a dead letter."""
     rows = connection.execute("SELECT startup, letters, bytes, dropped FROM letter_totals")
     return {startup: Totals(*counts) for startup, *counts in rows}
 
 
 def _prune(connection: sqlite3.Connection, startup: str, bounds: DeadLetterSettings) -> None:
-    """Drop the oldest until the startup is within its bounds; by tenths, so that it is seldom done."""
+    """Drop the oldest until the startup is within its bounds; a tenth at a time, so that it is seldom done."""
     while True:
         held = totals(connection)[startup]
-        if held.letters <= bounds.max_count and held.bytes <= bounds.max_size:
+        if held.kept <= bounds.max_count and held.bytes <= bounds.max_size:
             return
-        count = max(held.letters - bounds.max_count, held.letters // 10, 1)
-        gone = [size for (size,) in connection.execute(_PRUNE, (startup, count))]
-        connection.execute(_ADD_TOTALS, (startup, -len(gone), -sum(gone), len(gone)))
+        count = max(held.kept - bounds.max_count, held.kept // 10, 1)
+        sizes = [size for (size,) in connection.execute(_PRUNE, (startup, count))]
+        connection.execute(_ADD_TOTALS, (startup, -len(sizes), -sum(sizes), len(sizes)))
 
 
 def _row(rejection: Rejection) -> tuple[object, ...]:
@@ -151,8 +154,8 @@ def _row(rejection: Rejection) -> tuple[object, ...]:
     )
 
 
-def _letter(row: tuple[int, str, str, str, int, str, str, bytes]) -> DeadLetter:
-    ident, startup, device, topic, arrived_ns, records, reasons, payload = row
-    told = tuple(Reason(**{**reason, "code": Code(reason["code"])}) for reason in json.loads(reasons))
-    rejection = Rejection(startup, device, topic, payload, arrived_ns, told, tuple(json.loads(records)))
+def _dead_letter(row: tuple[int, str, str, str, int, str, str, bytes]) -> DeadLetter:
+    ident, startup, device, topic, arrived_ns, records, reasons_json, payload = row
+    reasons = tuple(Reason(**{**reason, "code": Code(reason["code"])}) for reason in json.loads(reasons_json))
+    rejection = Rejection(startup, device, topic, payload, arrived_ns, reasons, tuple(json.loads(records)))
     return DeadLetter(ident, rejection)

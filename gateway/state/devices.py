@@ -1,7 +1,7 @@
-"""Which devices and series there are. In memory while the gateway runs, written behind: nothing per message.
+"""The known devices and series. In memory while the gateway runs, written behind: nothing per message.
 
-A crash loses the last few seconds of a device's counts and of `last_ns`, and never more: the ledger is exact,
-this is for people who look whether a device is alive.
+A crash loses the last few seconds of a device's counts and of `last_ns`, and never more: the ledger is exact, this is
+for people who check whether a device is alive.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Device:
 
 @dataclass(slots=True)
 class _Fresh:
-    """What was noted of one startup since the devices were brought up to date; by device. `accepted` has a name for
-    each reading: they are counted in one go."""
+    """Notes on one startup's devices since the last update, by device. `accepted` has a name for each reading, to be
+    counted in one go."""
 
     accepted: list[str] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
@@ -105,7 +105,7 @@ class DeviceRegistry:
         self._changed: set[tuple[str, str]] = set()
 
     async def open(self) -> None:
-        """Remember what an earlier run knew."""
+        """Load what an earlier run knew."""
         devices, series = await self._database.read(_load)
         for device in devices:
             self._devices.setdefault(device.startup, {})[device.device] = device
@@ -115,40 +115,41 @@ class DeviceRegistry:
         self._fresh_series += series
 
     def devices(self, startup: str) -> list[Device]:
-        """Sorted by name."""
+        """Return the devices of a startup, sorted by name."""
         self._settle()
         return sorted(self._devices.get(startup, {}).values(), key=lambda device: device.device)
 
     def changed(self) -> list[Device]:
-        """The devices that have changed since it was asked last; at first all."""
+        """Return the devices that have changed since the last call; at first all."""
         self._settle()
         names, self._changed = self._changed, set()
         return [self._devices[startup][device] for startup, device in names]
 
     def knows(self, startup: str, device: str) -> bool:
+        """Return whether a startup has this device."""
         self._settle()
         return device in self._devices.get(startup, {})
 
     def series(self, startup: str) -> Iterable[str]:
-        """The series keys that an earlier run knew. They are handed over: asked twice, there are none."""
+        """Hand over the series keys that an earlier run knew: a second call returns none."""
         return self._series.pop(startup, set())
 
     def saw(self, startup: str, devices: Sequence[str], now_ns: int) -> None:
-        """Note whose readings a batch brought, a name for each reading."""
+        """Note the devices of a batch's readings, a name for each reading."""
         fresh = self._fresh.get(startup) or self._fresh.setdefault(startup, _Fresh())
         fresh.accepted += devices
         fresh.saw(devices, now_ns)
 
     def saw_rejected(self, startup: str, device: str, records: int, now_ns: int) -> None:
-        """Note records of a device that were refused."""
+        """Note rejected records of a device."""
         fresh = self._fresh.get(startup) or self._fresh.setdefault(startup, _Fresh())
         fresh.rejected[device] += records
         fresh.saw((device,), now_ns)
         fresh.seen_rejected[device] = now_ns
 
     def _settle(self) -> None:
-        """Bring the devices up to date with what was noted since the last time. Names that cannot be a device's, or
-        are too many, are not remembered: whoever sends them must not fill the memory."""
+        """Update the devices with the notes since the last time. Invalid names, and names beyond the limit, are not
+        kept: their sender must not fill the memory."""
         several, self._fresh = self._fresh, {}
         for startup, fresh in several.items():
             known = self._devices.setdefault(startup, {})
@@ -189,10 +190,10 @@ class DeviceRegistry:
         self._fresh_series += new
 
     async def save(self) -> None:
-        """Write what changed since the last time.
+        """Write the changes since the last time.
 
         Raises:
-            StateUnavailable: nothing was written; the next call tries it again.
+            StateUnavailable: nothing was written; the next call tries again.
         """
         self._settle()
         names, self._unsaved_devices = self._unsaved_devices, set()

@@ -1,11 +1,11 @@
 """The bounded queue on disk between accepting a reading and storing it.
 
-Two steps, so that the cost of a commit does not grow with the number of startups in it: `append` adds what a batch
-brought as one row of the intake, whoever it is of; a few times a second `sort` moves the intake into rows of one
+Two steps, so that the cost of a commit does not grow with the number of startups in it: `append` adds the readings of
+a batch as one row of the intake, for all startups; a few times a second `sort` moves the intake into rows of one
 startup each, which the lanes take and remove.
 
-Invariants: what was appended is taken, in the order of its startup, until it is removed, across restarts; nothing
-appended is ever dropped to make room: `room` makes the writer wait instead. The rows are described in
+Invariants: appended readings can be taken, in the order of their startup, until they are removed, across restarts;
+none is ever dropped to make room: `room` makes the writer wait instead. The rows are described in
 `gateway.state.database`.
 """
 
@@ -26,11 +26,11 @@ from gateway.state.database import Database
 
 SEPARATOR = b"\0"
 SORT_AT_ONCE = 32 << 20
-"""Bytes of the intake that one transaction sorts, so that what is in memory is bounded."""
+"""Bytes of the intake that one transaction sorts, so that memory is bounded."""
 
 
 class Block(NamedTuple):
-    """Readings of one startup as they are journaled: `data` is `readings` lines of line protocol, separated by NUL."""
+    """Readings of one startup for the journal: `data` is `readings` lines of line protocol, separated by NUL."""
 
     readings: int
     data: bytes
@@ -41,7 +41,7 @@ class Block(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What one sorting brought of one startup: `readings` lines of line protocol. `id` grows with time."""
+    """Readings of one startup from one sorting: `readings` lines of line protocol. `id` grows with time."""
 
     id: int
     readings: int
@@ -53,7 +53,7 @@ class Entry(NamedTuple):
 
 
 class Journal:
-    """Append, take, remove. The functions that get a connection run inside `Database.write`."""
+    """Append, take, remove. The functions that take a connection run inside `Database.write`."""
 
     def __init__(self, database: Database, settings: JournalSettings) -> None:
         self._database = database
@@ -65,7 +65,7 @@ class Journal:
         self.bytes = 0
 
     async def open(self) -> None:
-        """Find what an earlier run left."""
+        """Sort and count what an earlier run left."""
         while await self._database.write(_sort):
             pass
         left = await self._database.read(_totals)
@@ -77,7 +77,7 @@ class Journal:
         return self.readings >= self._settings.max_readings or self.bytes >= self._settings.max_size
 
     def startups(self) -> list[str]:
-        """Those that have something here, or had."""
+        """Return the startups that have, or had, readings here."""
         return list(self._filled)
 
     async def room(self) -> None:
@@ -87,13 +87,13 @@ class Journal:
 
     @staticmethod
     def append(connection: sqlite3.Connection, blocks: Mapping[str, Block]) -> None:
-        """Add what came of each startup; runs inside `Database.write`."""
+        """Add each startup's readings; runs inside `Database.write`."""
         directory = {startup: (block.readings, len(block.data)) for startup, block in blocks.items()}
         data = b"".join([block.data for block in blocks.values()])
         connection.execute("INSERT INTO intake (directory, data) VALUES (?, ?)", (to_json(directory).decode(), data))
 
     def appended(self, blocks: Mapping[str, Block]) -> None:
-        """After the commit of `append`: count it, and let it be sorted."""
+        """Count the blocks after the commit of `append`, and let them be sorted."""
         for block in blocks.values():
             self.readings += block.readings
             self.bytes += len(block.data)
@@ -108,7 +108,7 @@ class Journal:
         """Move the intake into the lanes, count it as accepted, and wake them.
 
         Raises:
-            StateUnavailable: what was not sorted waits where it is.
+            StateUnavailable: unsorted readings wait in the intake.
         """
         self._arrived.clear()
         try:
@@ -121,30 +121,30 @@ class Journal:
             raise
 
     async def filled(self, startup: str) -> None:
-        """Wait until there is something of this startup."""
+        """Wait until there are readings of this startup."""
         await self._event(startup).wait()
 
     async def take(self, startup: str, limit: int) -> list[Entry]:
-        """The oldest entries, up to about `limit` readings; they stay until they are removed."""
+        """Return the oldest entries, up to about `limit` readings; they stay until they are removed."""
         filled = self._event(startup)
-        filled.clear()  # before the look, so that what is appended meanwhile is not overlooked
+        filled.clear()  # before reading, so that readings appended meanwhile are not overlooked
         entries = await self._database.read(lambda connection: _oldest(connection, startup, limit))
         if entries:
             filled.set()
         return entries
 
     def wake_all(self) -> None:
-        """Let everybody who waits in `filled` go on, because the gateway stops."""
+        """End every wait in `filled`, because the gateway stops."""
         for event in self._filled.values():
             event.set()
 
     @staticmethod
     def remove(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
-        """Forget entries that are stored or dead-lettered."""
+        """Delete entries that are stored or dead-lettered."""
         connection.executemany("DELETE FROM journal WHERE id = ?", [(entry.id,) for entry in entries])
 
     async def removed(self, entries: Iterable[Entry]) -> None:
-        """After the commit of `remove`: make room for who waits for it."""
+        """Count the entries out after the commit of `remove`, and wake those who wait for room."""
         async with self._changed:
             for entry in entries:
                 self.readings -= entry.readings
@@ -161,7 +161,7 @@ class Journal:
 
 
 def _sort(connection: sqlite3.Connection) -> dict[str, int]:
-    """Sort the oldest part of the intake; for each startup in it, how many separators now join what was apart."""
+    """Sort the oldest part of the intake; return, by startup, the number of separators that now join its blocks."""
     parts: dict[str, list[bytes]] = {}
     readings: dict[str, int] = {}
     last_id = size = 0
@@ -182,7 +182,7 @@ def _sort(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def _parts(directory: str, data: bytes) -> Iterator[tuple[str, int, bytes]]:
-    """What a row of the intake holds of each startup: its slug, how many readings, and their block."""
+    """Yield from a row of the intake each startup's slug, number of readings, and block."""
     at = 0
     for startup, (count, size) in from_json(directory).items():
         yield startup, count, data[at : at + size]

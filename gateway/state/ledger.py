@@ -1,11 +1,11 @@
-"""The balance, per startup, of every record that ever came:
+"""The balance, per startup, of every record that ever arrived:
 
     received = accepted + rejected
     accepted = stored + journaled + refused
 
 The counts change in the very transactions that move the records, and `journaled` is counted from the rows of the
-journal and its intake, so that the ledger balances after any crash, or shows that something is wrong. What is in the
-intake is counted as received and accepted from there: the ledger gets it when it is sorted, once for many commits.
+journal and its intake, so that the ledger balances after any crash, or shows that something is wrong. Readings in the
+intake are counted as received and accepted there: the ledger gets them when they are sorted, once for many commits.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ SELECT key, sum(json_extract(value, '$[0]')) FROM intake, json_each(directory) G
 
 
 def add(connection: sqlite3.Connection, changes: Mapping[str, Counts]) -> None:
-    """Add to the counts of each startup; `journaled` is not among them, the journal's rows are."""
+    """Add to the counts of each startup, except `journaled`, which is counted from the journal's rows."""
     rows = [(slug, c.received, c.accepted, c.rejected, c.stored, c.refused) for slug, c in changes.items()]
     connection.executemany(_ADD, rows)
 
 
 def balance(connection: sqlite3.Connection) -> dict[str, Counts]:
-    """The ledger of every startup that ever sent something, sorted by name."""
+    """Return the ledger of every startup that ever sent something, sorted by name."""
     found = {slug: Counts(*counts) for slug, *counts in connection.execute(_BALANCE)}
     for slug, readings in connection.execute(_INTAKE):
         found[slug] = found.get(slug, Counts()) + Counts(received=readings, accepted=readings, journaled=readings)

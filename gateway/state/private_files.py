@@ -1,4 +1,4 @@
-"""Files and directories that are made for their owner alone: they hold the telemetry of every startup."""
+"""Files and directories for their owner alone: they hold the telemetry of every startup."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory, and those above it that are missing, with mode 0700. One that is there stays as it is.
+    """Make a directory, and its missing parents, with mode 0700. An existing one stays as it is.
 
     Raises:
-        OSError: it cannot be made, or is no directory.
+        OSError: it cannot be made, or is not a directory.
     """
     for parent in reversed(path.parents):
         if not parent.exists():
@@ -20,7 +20,7 @@ def make_directory(path: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """Make an empty file with mode 0600, unless there is one; SQLite gives its own beside it the same mode. Where it
-    cannot be made, whoever opens it next is told why."""
+    """Make an empty file with mode 0600, unless it exists; SQLite gives its own files beside it the same mode. Where it
+    cannot be made, the code that opens it next reports why."""
     with suppress(OSError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

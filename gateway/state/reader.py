@@ -1,10 +1,10 @@
-"""What the state databases under one state directory say together: the ledger and the dead letters.
+"""Reads the ledger and the dead letters of all state databases under one state directory.
 
-A gateway that is one process has one database, `gateway.db`. With several workers each has its own, that of the first
-in the state directory and the others in `workers/N/`. A dead letter's id is then its id there times 1,000 plus the
+A gateway that is one process has one database, `gateway.db`. With several workers each has its own: that of the first
+is in the state directory, the others are in `workers/N/`. A dead letter's id is then its id there times 1,000 plus the
 worker.
 
-Reading only, and blocking: callers in the event loop go through a thread.
+Blocking: callers in the event loop use a thread.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from gateway.state.workers import MAX_WORKERS, home, workers
 
 
 class StateReader:
-    """All databases of a state directory, those of workers that are gone among them.
+    """All databases of a state directory, including those of workers that are gone.
 
-    Every method raises `StateUnavailable` where a database cannot be read, or there is none yet.
+    Every method raises `StateUnavailable` where a database cannot be read, or does not exist yet.
     """
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
 
     def balance(self) -> dict[str, Counts]:
-        """The ledger of every startup that ever sent something, sorted by name."""
+        """Return the ledger of every startup that ever sent something, sorted by name."""
         found: dict[str, Counts] = {}
         for _, path in self._databases():
             for startup, counts in read_only(path, ledger.balance).items():
@@ -41,26 +41,26 @@ class StateReader:
         return dict(sorted(found.items()))
 
     def totals(self) -> dict[str, Totals]:
-        """How many dead letters are kept of each startup."""
+        """Return how many dead letters are kept of each startup."""
         found: dict[str, Totals] = {}
         for _, path in self._databases():
             for startup, totals in read_only(path, dead_letters.totals).items():
                 found[startup] = found.get(startup, Totals()) + totals
         return found
 
-    def letters(self, startup: str | None = None, *, before: Place = NEWEST, limit: int = 100) -> list[DeadLetter]:
-        """The newest dead letters first, of one startup or of all; `before`: the place that the last page ended at."""
+    def dead_letters(self, startup: str | None = None, *, before: Place = NEWEST, limit: int = 100) -> list[DeadLetter]:
+        """Return the newest dead letters first, of one startup or of all, from the place `before` back."""
         pages = []
         has_workers = self._has_workers()
         for worker, path in self._databases():
             place = _local_place(before, worker) if has_workers else before
             page = read_only(path, partial(dead_letters.page, startup=startup, before=place, limit=limit))
-            pages.append([_numbered(letter, worker) for letter in page] if has_workers else page)
-        merged = heapq.merge(*pages, key=lambda letter: letter.place, reverse=True)
+            pages.append([_numbered(one, worker) for one in page] if has_workers else page)
+        merged = heapq.merge(*pages, key=lambda one: one.place, reverse=True)
         return list(islice(merged, limit))
 
-    def letter(self, ident: int) -> DeadLetter | None:
-        """One dead letter, or None where it is gone."""
+    def dead_letter(self, ident: int) -> DeadLetter | None:
+        """Return one dead letter, or None where it is gone."""
         worker, local = self.place(ident)
         path = home(self._state_dir, worker) / FILE_NAME
         if worker and not path.exists():
@@ -69,7 +69,7 @@ class StateReader:
         return replace(found, id=ident) if found else None
 
     def place(self, ident: int) -> tuple[int, int]:
-        """The worker that has a dead letter, and its id there."""
+        """Return the worker that keeps a dead letter, and its id there."""
         return (ident % MAX_WORKERS, ident // MAX_WORKERS) if self._has_workers() else (0, ident)
 
     def _has_workers(self) -> bool:
@@ -83,11 +83,11 @@ class StateReader:
         yield from ((worker, home(self._state_dir, worker) / FILE_NAME) for worker in others)
 
 
-def _numbered(letter: DeadLetter, worker: int) -> DeadLetter:
-    return replace(letter, id=letter.id * MAX_WORKERS + worker)
+def _numbered(dead_letter: DeadLetter, worker: int) -> DeadLetter:
+    return replace(dead_letter, id=dead_letter.id * MAX_WORKERS + worker)
 
 
 def _local_place(place: Place, worker: int) -> Place:
-    """The same place as a worker numbers its letters: behind all of its own that stand before it."""
+    """Return the same place in a worker's own numbers: behind all of its dead letters that come before it."""
     local, owner = divmod(place.id, MAX_WORKERS)
     return Place(place.arrived_ns, local + (worker < owner))

@@ -1,5 +1,5 @@
-"""What the session at the broker may be subscribed to. The broker remembers it for as long as the session lasts, so a
-filter that is not wanted any more has to be dropped, also by a gateway that was away when it was taken out.
+"""The filters that the session at the broker may have. The broker keeps them for as long as the session lasts, so a
+filter that is no longer wanted must be dropped, also by a gateway that was away when it was removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class SubscriptionFile:
         self._known: list[str] | None = None
 
     def change(self, filters: Sequence[str]) -> list[str]:
-        """Remember these filters before they are subscribed to; those that the session may have beside them.
+        """Write these filters down before they are subscribed to; return the others that the session may have.
 
         Raises:
             StateUnavailable: the file cannot be written.

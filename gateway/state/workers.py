@@ -1,4 +1,4 @@
-"""Where the state of each worker lies: that of worker 0 in the state directory, that of another in `workers/N/`."""
+"""The places of the workers' states: worker 0 has the state directory, worker N has `workers/N/` in it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from gateway.state.database import FILE_NAME
 
 WORKERS = "workers"
 RETIRED = "retired"
-"""The file that says that a worker has nothing left to do."""
+"""The file that marks a worker with nothing left to do."""
 MAX_WORKERS = 1000
 """One more than the highest worker number: `gateway.state.reader` builds dead letter ids from it."""
 
 
 def home(state_dir: Path, worker: int) -> Path:
-    """The directory of a worker's own state."""
+    """Return the directory of a worker's own state."""
     return state_dir if worker == 0 else state_dir / WORKERS / str(worker)
 
 
 def workers(state_dir: Path) -> list[int]:
-    """The workers that have, or once had, state of their own beside that of the first."""
+    """Return the workers other than the first that have, or once had, state of their own."""
     found = (state_dir / WORKERS).glob(f"*/{FILE_NAME}")
     return sorted(int(path.parent.name) for path in found if path.parent.name.isdecimal())
 

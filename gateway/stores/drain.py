@@ -2,9 +2,10 @@
 
 Invariants:
 - An entry leaves the journal in the transaction that counts its readings as stored or refused.
-- A store that cannot be written is tried again for as long as it takes; nothing is refused for it.
-- Of a batch that the store refuses, just the bad points are refused: it is halved until they stand alone.
-- Writing again what was written already (after a crash) changes nothing: same series, same times.
+- A store that cannot be written is tried again for as long as it takes; no reading is refused for that.
+- Of a batch that the store refuses, only the bad points are refused: it is halved until they stand alone.
+- Writing the same readings again (after a crash) changes nothing: same series, same times.
+- The listener hears of refused points once they are dead letters, in one call for the entries that held them.
 """
 
 from __future__ import annotations
@@ -12,29 +13,29 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.backoff import pauses
-from gateway.config.models import DeadLetterSettings, DrainSettings
+from gateway.config.models import DrainSettings
 from gateway.errors import StateUnavailable, StoreRefused, StoreUnavailable
 from gateway.line_protocol import device_of
 from gateway.logs import get_logger
-from gateway.model import Code, Counts, Reason, Rejection
-from gateway.state import dead_letters, ledger
-from gateway.state.database import Database
+from gateway.model import Code, Counts, Listener, Reason, Rejection
+from gateway.state import ledger
 from gateway.state.journal import Entry, Journal
+from gateway.state.worker_state import WorkerState
 from gateway.stores.contract import Store
 
 log = get_logger(__name__)
 
-Refused = tuple[bytes, str]
-"""A line that the store will never take, and what it said."""
+RefusedLine = tuple[bytes, str]
+"""A line that the store will never take, and its answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """How one startup's lane is. `problem` is empty while the store takes what it gets; times in ns since 1970."""
+    """State of one startup's lane. `problem` is empty while the store takes its readings; times in ns since 1970."""
 
     problem: str = ""
     since_ns: int = 0
@@ -42,23 +43,14 @@ class LaneState:
 
 
 class Drain:
-    """All lanes. `publish` gets the points that the store refused, so that their devices are told."""
+    """All lanes. `listener` hears of the points that the store refused."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        store: Store,
-        database: Database,
-        settings: DrainSettings,
-        bounds: DeadLetterSettings,
-        publish: Callable[[list[Rejection]], None],
-    ) -> None:
-        self._journal = journal
+    def __init__(self, state: WorkerState, store: Store, settings: DrainSettings, listener: Listener) -> None:
+        self._state = state
+        self._journal = state.journal
         self._store = store
-        self._database = database
         self._settings = settings
-        self._bounds = bounds
-        self._publish = publish
+        self._listener = listener
         self._stopping = asyncio.Event()
         self._is_sorted = asyncio.Event()
         self._tasks: asyncio.TaskGroup
@@ -69,7 +61,7 @@ class Drain:
         return self._states
 
     async def run(self, startups: Iterable[str]) -> None:
-        """Until `stop`, and the journal is empty. Startups that are gone but left something have a lane too."""
+        """Work until `stop`, then until the journal is empty. Removed startups that left readings have lanes too."""
         async with asyncio.TaskGroup() as self._tasks:
             self.add({*startups, *self._journal.startups()})
             sorting = self._tasks.create_task(self._sort(), name="drain-sort")
@@ -88,11 +80,11 @@ class Drain:
             self._tasks.create_task(self._lane(startup), name=f"drain-{startup}")
 
     def stop(self) -> None:
-        """Store what is left, then end."""
+        """Store the rest, then end."""
         self._stopping.set()
 
     async def _sort(self) -> None:
-        """Let a batch grow for a moment, then give each lane what came of its startup."""
+        """Let a batch grow for a moment, then give each lane the readings of its startup."""
         while True:
             await self._journal.arrived()
             await asyncio.sleep(self._settings.interval)
@@ -101,7 +93,7 @@ class Drain:
     async def _try_to_sort(self) -> None:
         try:
             await self._journal.sort()
-        except StateUnavailable as error:  # ingest, which writes the same file all the time, tells it
+        except StateUnavailable as error:  # ingest, which writes the same file all the time, reports it
             log.debug("the journal is not sorted", problem=str(error))
 
     async def _lane(self, startup: str) -> None:
@@ -118,18 +110,18 @@ class Drain:
     async def _move(self, startup: str, entries: Sequence[Entry]) -> None:
         lines = [line for entry in entries for line in entry.lines]
         size = self._settings.batch
-        refused: list[Refused] = []
+        refused: list[RefusedLine] = []
         for start in range(0, len(lines), size):
             refused += await self._write(startup, lines[start : start + size])
-        rejections = [_rejection(startup, line, told) for line, told in refused]
+        rejections = [_rejection(startup, line, answer) for line, answer in refused]
         await self._settle(startup, entries, len(lines) - len(refused), rejections)
         await self._journal.removed(entries)
         if rejections:
             log.warning("the store refused points", startup=startup, points=len(rejections), first=refused[0][1])
-            self._publish(rejections)
+            self._listener.rejected(rejections)
 
-    async def _write(self, startup: str, lines: Sequence[bytes]) -> list[Refused]:
-        """Write for as long as it takes; the lines that can never be written come back."""
+    async def _write(self, startup: str, lines: Sequence[bytes]) -> list[RefusedLine]:
+        """Write for as long as it takes; return the lines that can never be written."""
         waits = pauses(longest=self._settings.max_backoff)
         while True:
             try:
@@ -138,28 +130,25 @@ class Drain:
                 self._note_problem(startup, str(error))
                 await asyncio.sleep(error.delay(next(waits)))
             except StoreRefused as error:
-                return await self._halve(startup, lines, str(error))
+                if len(lines) == 1:
+                    return [(lines[0], str(error))]
+                middle = len(lines) // 2
+                return await self._write(startup, lines[:middle]) + await self._write(startup, lines[middle:])
             else:
                 self._note_stored(startup)
                 return []
-
-    async def _halve(self, startup: str, lines: Sequence[bytes], told: str) -> list[Refused]:
-        if len(lines) == 1:
-            return [(lines[0], told)]
-        middle = len(lines) // 2
-        return await self._write(startup, lines[:middle]) + await self._write(startup, lines[middle:])
 
     async def _settle(self, startup: str, entries: Sequence[Entry], stored: int, rejections: list[Rejection]) -> None:
         def work(connection: sqlite3.Connection) -> None:
             Journal.remove(connection, entries)
             if rejections:
-                dead_letters.insert(connection, rejections, self._bounds)
+                self._state.keep(connection, rejections)
             ledger.add(connection, {startup: Counts(stored=stored, refused=len(rejections))})
 
         waits = pauses()
         while True:
             try:
-                return await self._database.write(work)
+                return await self._state.database.write(work)
             except StateUnavailable as error:
                 self._note_problem(startup, str(error))
                 await asyncio.sleep(next(waits))
@@ -183,12 +172,12 @@ class Drain:
         self._states[startup] = LaneState("", now_ns, now_ns)
 
 
-def _rejection(startup: str, line: bytes, told: str) -> Rejection:
+def _rejection(startup: str, line: bytes, answer: str) -> Rejection:
     reason = Reason(
         Code.STORE_REFUSED,
         "payload",
         "a point that the store takes",
-        told,
+        answer,
         "has the type of a field changed? Give the field a new name, or replay after mending the store",
     )
     return Rejection(startup, device_of(line), "", line, time.time_ns(), (reason,))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.config import Startup
-from gateway.errors import GatewayError
+from gateway.errors import ExportFailed
 from gateway.line_protocol import encode
 from gateway.model import Reading
 from gateway.stores.contract import Query, Row, Store
@@ -38,7 +38,7 @@ async def export(startup: Startup, store: Store, directory: Path) -> Exported:
     there is nothing, `no-readings.txt` says so.
 
     Raises:
-        GatewayError: the directory is not empty, or cannot be written.
+        ExportFailed: the directory is not empty, or cannot be written.
         StoreUnreadable: it shows nothing, though there may be something.
         StoreUnavailable: the store cannot be read.
     """
@@ -52,7 +52,7 @@ async def export(startup: Startup, store: Store, directory: Path) -> Exported:
             readings += await _export_one(startup, store, measurement, unfinished)
         files = await asyncio.to_thread(_finish, unfinished, directory)
     except OSError as error:
-        raise GatewayError(f"{directory}: the export cannot be written; {error.strerror}") from error
+        raise ExportFailed(f"{directory}: the export cannot be written; {error.strerror}") from error
     return Exported(directory, files, readings)
 
 
@@ -67,14 +67,14 @@ def expect_room(directory: Path) -> None:
     """An export needs a directory of its own.
 
     Raises:
-        GatewayError: there is something in it, or it cannot be read.
+        ExportFailed: there is something in it, or it cannot be read.
     """
     try:
         held = {path.name for path in directory.iterdir()} if directory.exists() else set()
     except OSError as error:
-        raise GatewayError(f"{directory}: the export cannot be written; {error.strerror}") from error
+        raise ExportFailed(f"{directory}: the export cannot be written; {error.strerror}") from error
     if held - {UNFINISHED}:
-        raise GatewayError(f"{directory}: expected an empty directory for the export; it has files in it")
+        raise ExportFailed(f"{directory}: expected an empty directory for the export; it has files in it")
 
 
 def _make_empty(directory: Path) -> Path:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.config.models import REJECTIONS
 from gateway.errors import StoreUnavailable
 from gateway.model import FieldValue
 from gateway.stores.contract import Query, Row
@@ -25,7 +26,7 @@ LOWEST, HIGHEST = -(2**63) + 2, 2**63 - 2
 NOT_FOUND = "database not found"
 """What the error says where a bucket is not there, or the token may not read it."""
 
-PROBE = 'SELECT * FROM "gateway_rejections" LIMIT 1'
+PROBE = f'SELECT * FROM "{REJECTIONS}" LIMIT 1'
 """Answered without an error wherever a bucket may be read, whatever is in it."""
 
 FieldTypes = dict[str, dict[str, str]]

@@ -14,17 +14,17 @@ import pytest
 from ruamel.yaml import YAML
 
 from gateway.config import load
-from gateway.config.models import DeadLetterSettings, DrainSettings, JournalSettings
-from gateway.feeds.live_ring import rejection_json
+from gateway.config.models import Settings
+from gateway.feeds.live_ring import LiveFeeds
 from gateway.ingest.pipeline import Evaluation, Pipeline, unused
-from gateway.model import Code, Message, Reason, Rejection
+from gateway.model import Code, Message, Reason
 from gateway.provision.settings import load_provision
 from gateway.state import journal
 from gateway.state.journal import Journal
+from gateway.state.worker_state import WorkerState
 from gateway.stores.drain import Drain
 from gateway.stores.sqlite import SqliteStore
 from gateway.timestamps import NS
-from tests.builders import database
 from tests.docs.blocks import ROOT, Block, all_blocks, blocks
 from tests.docs.compare import same
 from tests.servers import eventually
@@ -106,25 +106,27 @@ def test_every_code_has_a_section_with_an_example() -> None:
     assert {code.value for code in Code} - shown == {Code.STORE_REFUSED.value}
 
 
-async def test_what_the_store_refuses_is_told_as_in_the_guide(tmp_path: Path) -> None:
+async def test_what_the_store_refuses_is_reported_as_in_the_guide(tmp_path: Path) -> None:
     """The feedback for a point whose field has changed its type is the one in the device guide."""
     (block,) = [block for block in blocks(GUIDE) if block.marker == "refused by the store"]
-    told: list[Rejection] = []
+    live = LiveFeeds(10)
+    settings = Settings()
+    state = WorkerState.of(tmp_path, settings, {})
     store = SqliteStore(tmp_path / "store")
     await store.open()
     await store.write("acme", [b"air,device=air-01 co2=612i 1"])
-    async with database(tmp_path / "gateway.db") as state:
-        queue = Journal(state, JournalSettings())
-        drain = Drain(queue, store, state, DrainSettings(), DeadLetterSettings(), told.extend)
+    async with state.opened():
+        drain = Drain(state, store, settings.drain, live)
         arrived = {"acme": journal.Block.of(["air,device=air-01 co2=612.5 1795421730000000000"])}
-        await state.write(lambda connection: Journal.append(connection, arrived))
-        queue.appended(arrived)
+        await state.database.write(lambda connection: Journal.append(connection, arrived))
+        state.journal.appended(arrived)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(drain.run(["acme"]))
-            await eventually(lambda: told, says="the refused point is told")
+            await eventually(lambda: live.feed("acme").recent(), says="the refused point is reported")
             drain.stop()
     await store.close()
-    assert same(json.loads(block.text), json.loads(json.dumps(rejection_json(told[0]))))
+    (event,) = live.feed("acme").recent()
+    assert same(json.loads(block.text), json.loads(event.json))
 
 
 @pytest.mark.parametrize("block", all_blocks("yaml"), ids=str)

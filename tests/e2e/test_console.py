@@ -125,7 +125,7 @@ async def test_a_startup_sees_its_own_data_live(testbed: TestBed) -> None:
     async with visit(testbed.url) as browser:
         page = browser.page
         await browser.sign_in("wrong")
-        await expect(page.get_by_role("alert")).to_contain_text("This token is not known here")
+        await expect(page.get_by_role("alert")).to_contain_text("Unknown token")
 
         await browser.sign_in(TOKEN)
         await expect(page.get_by_role("heading", level=1)).to_have_text("Acme Air")

@@ -274,7 +274,7 @@ async def test_nothing_that_is_shown_once_is_lost(gateway: Gateway, tmp_path: Pa
 
 
 async def test_a_hand_out_is_for_its_owner_alone(gateway: Gateway, tmp_path: Path) -> None:
-    """Also where a file of its name is there already, which others may read."""
+    """Also where a file of its name already exists, which others may read."""
     page = tmp_path / "birch.md"
     page.write_text("of last year")
     page.chmod(0o644)
@@ -288,7 +288,7 @@ async def test_a_last_day_that_is_over_is_told(gateway: Gateway, config: Path, c
     """Nobody joins who has left already: no file is written."""
     wrong = await gateway(*command, "--until", "2020-01-31")
     assert wrong.code == 2
-    assert "a day that is not over yet" in wrong.err
+    assert "expected today or a later day" in wrong.err
     assert not (config / "startups" / "birch.yaml").exists()
 
 
@@ -296,7 +296,7 @@ async def test_a_last_day_that_is_over_is_told(gateway: Gateway, config: Path, c
     ("arguments", "says"),
     [
         (("startups", "add", "Acme", "--name", "x"), "expected a slug"),
-        (("startups", "add", "acme", "--name", "x"), "is there already"),
+        (("startups", "add", "acme", "--name", "x"), "already exists"),
         (("startups", "add", "gateway", "--name", "x"), "the name of the gateway's MQTT account"),
         (("startups", "add", "admin", "--name", "x"), "the name of the broker's admin"),
         (("startups", "add", "testbed-gateway", "--name", "x"), "the name of the gateway's MQTT session"),
@@ -311,11 +311,11 @@ async def test_a_last_day_that_is_over_is_told(gateway: Gateway, config: Path, c
         (("devices", "add", "ACME", "d"), "there is no startup 'ACME'"),
         (("devices", "password", "Acme", "d"), "there is no startup 'Acme'"),
         (("cohort", "open", "spring", "--until", "2099-01-31", "birch", "Cedar"), "got 'Cedar'"),
-        (("cohort", "open", "spring", "--until", "2099-01-31", "birch", "acme"), "acme.yaml is there already"),
+        (("cohort", "open", "spring", "--until", "2099-01-31", "birch", "acme"), "acme.yaml already exists"),
         (("devices", "add", "nobody", "d"), "there are: acme, voltwise"),
         (("devices", "add", "acme", "a/b"), "expected a device name"),
         (("devices", "password", "acme", "d-9"), "has no device 'd-9'"),
-        (("cohort", "close", "autumn", "--export-to", "x"), "no startup is of cohort 'autumn'"),
+        (("cohort", "close", "autumn", "--export-to", "x"), "cohort 'autumn' has no startups"),
     ],
 )
 async def test_mistakes_are_told(gateway: Gateway, config: Path, arguments: tuple[str, ...], says: str) -> None:
@@ -380,7 +380,7 @@ async def test_it_goes_on_after_a_failure_half_way(gateway: Gateway, config: Pat
         YAML().dump({"mosquitto": {"url": network.url}}, config / "provision.yaml")
         broken = await gateway("provision", "apply")
     assert broken.code == 1
-    assert f"1 of {len(steps)} steps done; run it again to go on" in broken.out
+    assert f"1 of {len(steps)} steps done; run it again to continue" in broken.out
     assert "failed: + mosquitto role acme" in broken.out
     assert "no Mosquitto answers" in broken.out
     YAML().dump({"mosquitto": {"url": broker.url}}, config / "provision.yaml")

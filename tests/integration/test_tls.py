@@ -13,8 +13,9 @@ import aiomqtt
 import httpx
 import pytest
 
-from gateway.cli.http_client import Client, NotRunning
+from gateway.cli.http_client import Client
 from gateway.config import Config, Mqtt, Settings, Startup, load
+from gateway.errors import GatewayUnreachable
 from gateway.mqtt.auto import make_session
 from gateway.mqtt.session import Session
 from gateway.provision import run
@@ -373,7 +374,7 @@ async def test_the_command_line_speaks_https(
     config, gateway = https
     client = Client(await asyncio.to_thread(load, config), url=gateway.url)
     assert client.url == gateway.url
-    with pytest.raises(NotRunning, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(GatewayUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
         await asyncio.to_thread(client.post, "/v1/none", {})
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.cert))
     assert (await asyncio.to_thread(client.ready) or {})["ready"] is True

@@ -15,9 +15,7 @@ from tests.builders import NOW, batch, message, pipeline, startup
 MAX_INT = (1 << 63) - 1
 TYPES = ("float", "int", "bool", "string")
 
-members = st.text(max_size=3).map(
-    lambda text: text.replace("~", "~0").replace("/", "~1")
-)
+members = st.text(max_size=3).map(lambda text: text.replace("~", "~0").replace("/", "~1"))
 tokens = st.one_of(st.sampled_from(["a", "b", "0", "1"]), members, st.integers(0, 30).map(str))
 pointers = st.lists(tokens, min_size=1, max_size=3).map(lambda several: "".join(f"/{token}" for token in several))
 bounds = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(-5, 5), st.floats(-0.01, 0.01))

@@ -1,4 +1,4 @@
-"""The fast path of the pipeline and the whole way are one: whatever comes, whatever quota is left.
+"""The fast path of the pipeline and the full path are one: whatever comes, whatever quota is left.
 
 Each scenario goes through two pipelines. One takes batches, as the gateway does; the other looks at each message by
 itself and never takes the fast path. Both are metered, so that every quota decides in both.
@@ -100,7 +100,7 @@ def by_batches(config: Config, scenario: Scenario) -> tuple[list[Outcome], dict[
 
 
 def by_messages(config: Config, scenario: Scenario) -> tuple[list[Outcome], dict[str, QuotaMeter]]:
-    """What the whole way makes of each message."""
+    """What the full path makes of each message."""
     meters = unused(config.startups)
     pipeline = Pipeline(config, meters)
     outcomes = []
@@ -117,7 +117,7 @@ def by_messages(config: Config, scenario: Scenario) -> tuple[list[Outcome], dict
 
 
 def plain(outcomes: list[Outcome]) -> list[Any]:
-    """The same in a form that tells 1 from 1.0 and True, and in which the order of startups does not matter."""
+    """The same in a form that distinguishes 1, 1.0 and True, and in which the order of startups does not matter."""
     return [
         (sorted(map(repr, one.readings.items())), sorted(one.lines.items()), repr(one.rejections)) for one in outcomes
     ]
@@ -129,7 +129,7 @@ def use(meters: dict[str, QuotaMeter]) -> list[Any]:
 
 
 def differs(scenario: Scenario) -> bool:
-    """Whether both ways come to different ends, or one of them breaks."""
+    """Whether both paths come to different ends, or one of them breaks."""
     whole, used = by_messages(CONFIG, scenario)
     try:
         fast, used_fast = by_batches(CONFIG, scenario)
@@ -140,7 +140,7 @@ def differs(scenario: Scenario) -> bool:
 
 @settings(max_examples=300)
 @given(scenario=scenarios)
-def test_both_ways_come_to_the_same_end(scenario: Scenario) -> None:
+def test_both_paths_come_to_the_same_end(scenario: Scenario) -> None:
     """Readings, lines, rejections and the quota that is left are the same by batches and message by message."""
     fast, used_fast = by_batches(CONFIG, scenario)
     whole, used = by_messages(CONFIG, scenario)
@@ -152,7 +152,7 @@ def test_both_ways_come_to_the_same_end(scenario: Scenario) -> None:
 
 
 def found() -> bool:
-    """Whether there is a scenario that both ways do not agree on."""
+    """Whether there is a scenario that both paths do not agree on."""
     many = settings(max_examples=3000, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
     return bool(find(scenarios, differs, settings=many))
 
@@ -179,7 +179,7 @@ def never_takes(exit_: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("exit_", [one for one in EXITS if one not in SPARING])
 def test_an_exit_that_the_fast_path_lacks_is_found(exit_: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any one of the checks that send a message the whole way, both ways differ."""
+    """Without any one of the checks that send a message the full path, both paths differ."""
     never_takes(exit_, monkeypatch)
     assert found()
 

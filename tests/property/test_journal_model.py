@@ -48,18 +48,17 @@ Batch = tuple[Mapping[str, list[bytes]], list[tuple[str, bytes, int]]]
 
 @dataclass
 class Lane:
-    """What the model knows of one startup: what came and is not sorted, its entries in order, its counts, its letters,
-    the oldest first."""
+    """The model of one startup: unsorted batches, entries in order, counts, and dead letters, the oldest first."""
 
     intake: list[bytes] = field(default_factory=list)
     entries: list[list[bytes]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
-    letters: list[bytes] = field(default_factory=list)
+    dead_letters: list[bytes] = field(default_factory=list)
     dropped: int = 0
 
     def prune(self) -> None:
-        over = max(0, len(self.letters) - BOUNDS.max_count)
-        self.letters = self.letters[over:]
+        over = max(0, len(self.dead_letters) - BOUNDS.max_count)
+        self.dead_letters = self.dead_letters[over:]
         self.dropped += over
 
     @property
@@ -72,7 +71,7 @@ class Lane:
 
 
 def outcome_of(batch: Batch) -> Arrived:
-    """The batch as the pipeline would give it."""
+    """Return the batch as the pipeline would."""
     lines, rejected = batch
     rejections = [rejection(payload, startup, range(records)) for startup, payload, records in rejected]
     return Outcome(rejections=rejections), blocks_of(lines)
@@ -83,7 +82,7 @@ def blocks_of(lines: Mapping[str, list[bytes]]) -> dict[str, Block]:
 
 
 def write(arrived: Arrived, connection: sqlite3.Connection) -> None:
-    """What ingest does in its transaction."""
+    """Write what ingest writes in its transaction."""
     outcome, blocks = arrived
     Journal.append(connection, blocks)
     dead_letters.insert(connection, outcome.rejections, BOUNDS)
@@ -91,7 +90,7 @@ def write(arrived: Arrived, connection: sqlite3.Connection) -> None:
 
 
 def settle(startup: str, entries: list[Entry], refused: list[Rejection], connection: sqlite3.Connection) -> None:
-    """What the drain does in its transaction."""
+    """Write what the drain writes in its transaction."""
     readings = sum(entry.readings for entry in entries)
     Journal.remove(connection, entries)
     dead_letters.insert(connection, refused, BOUNDS)
@@ -153,7 +152,7 @@ class StateOnDisk(RuleBasedStateMachine):
         for startup, payload, records in rejected:
             lane = self.lane(startup)
             lane.counts += Counts(received=records or 1, rejected=records or 1)
-            lane.letters.append(payload)
+            lane.dead_letters.append(payload)
         for lane in self.lanes.values():
             lane.prune()
 
@@ -214,27 +213,27 @@ class StateOnDisk(RuleBasedStateMachine):
         self.do(self.journal.removed(entries))
         del lane.entries[: len(entries)]
         lane.counts += Counts(stored=len(lines) - len(refused), refused=len(refused))
-        lane.letters += refused
+        lane.dead_letters += refused
         lane.prune()
 
-    @precondition(lambda self: any(lane.letters for lane in self.lanes.values()))
+    @precondition(lambda self: any(lane.dead_letters for lane in self.lanes.values()))
     @rule(data=st.data())
     def replay(self, data: st.DataObject) -> None:
         """A dead letter becomes a reading: it is gone in the transaction that journals it."""
-        startup = data.draw(st.sampled_from(sorted(slug for slug, lane in self.lanes.items() if lane.letters)))
-        at = data.draw(st.integers(0, len(self.lanes[startup].letters) - 1))
-        letters = self.do(self.database.read(lambda connection: dead_letters.page(connection, startup)))
-        letter = letters[::-1][at]
-        line = letter.rejection.payload.replace(b"\0", b"\n") or b"x"
+        startup = data.draw(st.sampled_from(sorted(slug for slug, lane in self.lanes.items() if lane.dead_letters)))
+        at = data.draw(st.integers(0, len(self.lanes[startup].dead_letters) - 1))
+        kept = self.do(self.database.read(lambda connection: dead_letters.page(connection, startup)))
+        dead_letter = kept[::-1][at]
+        line = dead_letter.rejection.payload.replace(b"\0", b"\n") or b"x"
         batch: Batch = ({startup: [line]}, [])
 
         def again(connection: sqlite3.Connection) -> None:
-            assert dead_letters.delete(connection, letter)
+            assert dead_letters.delete(connection, dead_letter)
             write(outcome_of(batch), connection)
 
         self.do(self.database.write(again))
         self.journal.appended(blocks_of(batch[0]))
-        del self.lanes[startup].letters[at]
+        del self.lanes[startup].dead_letters[at]
         self.count(batch)
 
     # ------------------------------------------------------------------ restarts and crashes
@@ -251,7 +250,7 @@ class StateOnDisk(RuleBasedStateMachine):
 
     @rule(batch=BATCHES)
     def crash_after_commit(self, batch: Batch) -> None:
-        """The batch is on disk, but nobody was told."""
+        """The batch is on disk, but nobody was notified."""
         self.do(self.database.write(partial(write, outcome_of(batch))))
         self.crash()
         self.count(batch)
@@ -303,13 +302,13 @@ class StateOnDisk(RuleBasedStateMachine):
             assert found.get(startup, Counts()) == lane.balance
 
     @invariant()
-    def letters_are_kept(self) -> None:
-        """The newest dead letters of each startup are there, byte for byte, and what had to go is told."""
+    def dead_letters_are_kept(self) -> None:
+        """The newest dead letters of each startup are there, byte for byte, and the dropped ones are counted."""
         for startup, lane in self.lanes.items():
-            letters = self.do(self.database.read(partial(dead_letters.page, startup=startup)))
-            assert [letter.rejection.payload for letter in letters[::-1]] == lane.letters
+            kept = self.do(self.database.read(partial(dead_letters.page, startup=startup)))
+            assert [one.rejection.payload for one in kept[::-1]] == lane.dead_letters
             totals = self.do(self.database.read(dead_letters.totals)).get(startup, Totals())
-            assert totals == Totals(len(lane.letters), sum(map(len, lane.letters)), lane.dropped)
+            assert totals == Totals(len(lane.dead_letters), sum(map(len, lane.dead_letters)), lane.dropped)
 
     def teardown(self) -> None:
         if hasattr(self, "database"):

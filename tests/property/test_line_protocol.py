@@ -1,5 +1,5 @@
-"""What `gateway.line_protocol` writes says what the reading said: to a parser that is written from InfluxDB's
-reference alone, to the parser of the embedded store, and to InfluxDB's own."""
+"""Lines of `gateway.line_protocol` mean what the reading said: to a parser written only from InfluxDB's reference, to
+the parser of the embedded store, and to InfluxDB's own."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def readings(
 
 
 def said(reading: Reading) -> tuple[str, dict[str, str], dict[str, object], int]:
-    """What a parser has to find. Empty tags are left out; floats are told from ints."""
+    """Return what a parser must find. Empty tags are left out; floats differ from ints."""
     tags = {"device": reading.device, **{key: value for key, value in reading.tags.items() if value}}
     return reading.measurement, tags, typed(reading.fields), reading.time_ns
 
@@ -74,7 +74,7 @@ def test_the_reference_parser_reads_what_was_said(reading: Reading) -> None:
 
 @given(st.lists(readings(), min_size=2, max_size=5))
 def test_lines_stay_apart(several: list[Reading]) -> None:
-    """In a body of lines each is found again, line breaks in texts or not."""
+    """In a body of lines each is found again, with or without line breaks in strings."""
     points = line_protocol_parser.parse("\n".join(map(encode, several)))
     assert [point.fields for point in points] == [reading.fields for reading in several]
 
@@ -90,7 +90,7 @@ def test_the_embedded_store_reads_what_was_said(reading: Reading) -> None:
 
 
 @given(readings(), st.data())
-def test_a_line_that_is_cut_is_refused_or_another(reading: Reading, data: st.DataObject) -> None:
+def test_a_cut_line_is_rejected_or_another(reading: Reading, data: st.DataObject) -> None:
     """A line that was cut short raises ValueError and nothing else, or is a line with another time."""
     whole = encode(reading).encode()
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
@@ -106,15 +106,15 @@ def test_a_line_that_is_cut_is_refused_or_another(reading: Reading, data: st.Dat
     [b"", b"m", b"m,device=a", b"m,device=a 1", b"m,device=a v 1", b"m,device=a v= 1", b"m,device=a v=1.0 x",
      b"m,device=a v=1.0", b'm,device=a v="x 1', b'm,device=a v="x"y 1', b'm,device=a ="x" 1', b"\xff v=1x 1"],
 )  # fmt: skip
-def test_what_is_no_line_is_refused(line: bytes) -> None:
+def test_bytes_that_are_not_lines_are_rejected(line: bytes) -> None:
     """Bytes that no gateway wrote raise ValueError that shows them."""
     with pytest.raises(ValueError, match="no line protocol"):
         line_parser.parse(line)
 
 
 @pytest.mark.parametrize("tag", ["a\\ b", "\\ ", "x\\\\\\ y", 'a\\ b\\=c"d', "a\\ b\\,c"])
-def test_a_backslash_before_a_space_is_no_tag(tag: str) -> None:
-    """InfluxDB ends a tag there when it looks for the line's end, and may then take a text apart as lines."""
+def test_a_backslash_before_a_space_is_not_a_tag(tag: str) -> None:
+    """InfluxDB ends a tag there when it looks for the line's end, and may then split a string into lines."""
     assert not tag_is_writable(tag)
 
 
@@ -174,7 +174,7 @@ def influxdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @given(batch=batches())
 @example(batch=[Reading("acme", "a", "x0", {"k": "a\\,b"}, {"s": "x\ny", "t": 'a" 1=2,b="'}, NOW)])
 def test_influxdb_reads_what_was_said(influxdb: Server, batch: list[Reading]) -> None:
-    """What was written to a real influxd comes back the same, whatever stood beside it in the batch."""
+    """Readings written to a real influxd come back the same, whatever else is in the batch."""
     found = influxdb.write_and_read(batch)
     assert [(row.tags, typed(row.fields), row.time_ns) for row in found] == [said(each)[1:] for each in batch]
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.mqtt.mqtt5_decoder import Decoder, Malformed, Salvaged
+from gateway.errors import PacketMalformed
+from gateway.mqtt.mqtt5_decoder import Decoder, Salvaged
 
 # mqtt5 0.8 panics on a text that is no UTF-8; the decoder goes on, but Python notes the error that it left behind.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -73,9 +74,9 @@ def test_cut_at_every_byte() -> None:
 
 @given(pieces=st.lists(st.binary(max_size=200), max_size=6))
 def test_no_bytes_crash_it(pieces: list[bytes]) -> None:
-    """Any bytes at all are packets, not whole yet, or `Malformed`: nothing else is raised."""
+    """Any bytes at all are packets, not whole yet, or `PacketMalformed`: nothing else is raised."""
     decoder = Decoder()
-    with suppress(Malformed):
+    with suppress(PacketMalformed):
         for piece in pieces:
             decoder.feed(piece)
 
@@ -84,12 +85,12 @@ def test_no_bytes_crash_it(pieces: list[bytes]) -> None:
     packets=st.lists(PUBLISHES, min_size=1, max_size=4), flips=st.lists(st.tuples(st.integers(0), st.integers(0, 255)))
 )
 def test_no_damage_crashes_it(packets: list[Any], flips: list[tuple[int, int]]) -> None:
-    """Good packets with some bytes changed give messages or `Malformed`."""
+    """Good packets with some bytes changed give messages or `PacketMalformed`."""
     stream = bytearray(b"".join(packet.write() for packet in packets))
     for place, value in flips:
         stream[place % len(stream)] = value
     decoder = Decoder()
-    with suppress(Malformed):
+    with suppress(PacketMalformed):
         for packet in decoder.feed(bytes(stream)):
             assert isinstance(packet, Salvaged) or type(packet).__module__ == "mqtt5"
 
@@ -121,5 +122,5 @@ def test_a_message_that_the_codec_cannot_read_is_one_all_the_same(packet: bytes,
 )
 def test_what_is_no_mqtt_5_is_told(stream: bytes) -> None:
     """A packet of an older version, an unknown type, QoS 3, a topic longer than its packet, an endless length."""
-    with pytest.raises(Malformed, match="the broker sent"):
+    with pytest.raises(PacketMalformed, match="the broker sent"):
         Decoder().feed(stream)

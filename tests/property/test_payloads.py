@@ -1,4 +1,4 @@
-"""Whatever bytes come: readings or reasons, never an exception; and both ways of validating agree."""
+"""Whatever bytes come: readings or reasons, never an exception; and both paths of validating agree."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def check(name: str, payload: bytes) -> None:
         assert result.rejection.payload == payload
 
 
-def fast_and_whole_way(name: str, payload: bytes) -> None:
+def fast_and_full_path(name: str, payload: bytes) -> None:
     """What `process` makes of a message of a known series is what `evaluate` makes of it: readings, lines, reasons."""
     now_ns = next(MOMENTS)
     PIPELINE.process(batch(message(PAYLOADS[name], TOPICS[name]), arrived_ns=now_ns))
@@ -147,11 +147,11 @@ def test_any_json(name: str, document: Any) -> None:
 @names
 @given(data=st.data())
 def test_nearly_good_json(name: str, data: st.DataObject) -> None:
-    """A good payload with a few members changed is accepted or explained; both ways of validating agree on it."""
+    """A good payload with a few members changed is accepted or explained; both paths of validating agree on it."""
     payload = data.draw(mutated(name))
     check(name, payload)
     agree(RULES[name], payload)
-    fast_and_whole_way(name, payload)
+    fast_and_full_path(name, payload)
 
 
 @pytest.mark.parametrize("name", list(EXTRA))
@@ -192,9 +192,9 @@ def test_truncated_at_every_byte(name: str) -> None:
 @names
 @given(at=st.integers(0, 400), byte=st.integers(0, 255))
 def test_one_byte_changed(name: str, at: int, byte: int) -> None:
-    """A good payload with any one byte changed is accepted or explained; both ways of validating agree on it."""
+    """A good payload with any one byte changed is accepted or explained; both paths of validating agree on it."""
     payload = bytearray(PAYLOADS[name])
     payload[at % len(payload)] = byte
     check(name, bytes(payload))
     agree(RULES[name], bytes(payload))
-    fast_and_whole_way(name, bytes(payload))
+    fast_and_full_path(name, bytes(payload))

@@ -23,7 +23,7 @@ topics = st.builds("/".join, st.lists(st.sampled_from(["t", "testbed", "a", "b",
 
 
 def naive(template: Template, topic: str) -> dict[str, str] | None:
-    """What the template captures of the topic, level by level; None where it does not match."""
+    """Return what the template captures of the topic, level by level; None where it does not match."""
     words = topic.split("/")
     if len(words) != len(template.levels):
         return None

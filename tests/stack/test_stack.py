@@ -273,7 +273,7 @@ class GrafanaUser:
 
     async def may(self, method: str, path: str, **more: Any) -> Any:
         """What Grafana answers to what the user may do. With its cache of permissions on, some versions refuse an
-        editor for a minute (docs/provisioning.md, "Servers of your own")."""
+        editor for a minute (docs/provisioning.md, "Your own servers")."""
 
         async def answered() -> httpx.Response:
             answer = await self.client.request(method, path, **more)

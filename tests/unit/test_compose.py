@@ -95,7 +95,7 @@ def test_every_image_is_pinned(name: str) -> None:
 
 
 @each_service
-def test_every_service_tells_its_health(name: str) -> None:
+def test_every_service_reports_its_health(name: str) -> None:
     """Each has a health check with a bound, or runs once and is not started again."""
     service = SERVICES[name]
     if is_once(name):
@@ -127,7 +127,7 @@ def test_the_devices_are_well_while_they_are_connected() -> None:
 
 
 @each_service
-def test_who_waits_waits_for_something(name: str) -> None:
+def test_every_dependency_can_come_true(name: str) -> None:
     """Each condition is of a service that there is, and can come true; who is always there waits for nobody who is
     not."""
     for other, wait in SERVICES[name].get("depends_on", {}).items():
@@ -238,7 +238,7 @@ def test_every_variable_is_one_that_the_gateway_reads(name: str) -> None:
 
 
 def test_docker_compose_accepts_the_file(tmp_path: Path) -> None:
-    """`docker compose config` finds nothing wrong, where it is installed; a missing secret is told by name."""
+    """`docker compose config` finds nothing wrong, where it is installed; a missing secret is reported by name."""
     if not _has_compose():
         pytest.skip("the compose plugin of docker is not installed")
     given = os.environ | dict.fromkeys(example(), "x")
@@ -335,7 +335,7 @@ def provisioning(directory: Path) -> ProvisionSettings:
 
 
 def test_the_gateway_finds_what_provisioning_leaves(config: Config, provisioning: ProvisionSettings) -> None:
-    """Password and token are files in the vault, by the names that provisioning gives them, in the shared volume."""
+    """Password and token are secret files, with the names that provisioning gives them, in the shared volume."""
     secret_files = SecretFiles(provisioning.secrets_dir)
     assert provisioning.mosquitto
     assert config.settings.mqtt.password_file == secret_files.path("mqtt-gateway")
@@ -470,8 +470,8 @@ async def test_the_broker_lets_everybody_in_after_much_administration(tmp_path: 
         for number in range(20):
             account = {"command": "createClient", "username": f"account-{number}", "textdescription": "x" * 2000}
             assert "error" not in await _answer(admin, account)
-        told = [len(await _answer(admin, {"command": "listClients", "verbose": True})) for _ in range(100)]
-        assert sum(told) > 4_000_000
+        sizes = [len(await _answer(admin, {"command": "listClients", "verbose": True})) for _ in range(100)]
+        assert sum(sizes) > 4_000_000
         async with broker.client(ADMIN, PASSWORD):
             pass
 

@@ -38,7 +38,7 @@ def test_values(value: float | str, text: str) -> None:
 
 
 def test_series_key_has_no_order() -> None:
-    """The same tags are the same series, in whichever order they came; empty ones are left out."""
+    """The same tags are the same series, in any order; empty ones are left out."""
     a, b, empty = ("a", "1"), ("b", "2"), ("c", "")
     assert series_key("m", (a, b, empty)) == series_key("m", (b, a)) == "m,a=1,b=2"
 
@@ -53,18 +53,18 @@ def test_series_key_escapes() -> None:
     "tags", [{}, {"a": ",device=evil"}, {"a": "x\\,device=evil"}, {"bed": "b 2"}, {"zone": "device=z"}]
 )
 def test_device_of(device: str, tags: dict[str, str]) -> None:
-    """A line tells the device that it is of, whatever the names and the other tags are like."""
+    """The device of a line is found, whatever the names and the other tags are like."""
     assert device_of(encode(reading(device, tags)).encode()) == device
 
 
 def test_device_of_something_else() -> None:
-    """A line without a device is of none."""
+    """A line without a device has none."""
     assert device_of(b"climate value=1 1") == ""
 
 
 @pytest.mark.parametrize("value", ["", "a", "a b", "a\\b", "é", "\xa0", "=,"])
 def test_writable_tags(value: str) -> None:
-    """What can be escaped can be a tag."""
+    """A value that can be escaped can be a tag."""
     assert tag_is_writable(value)
 
 

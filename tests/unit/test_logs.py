@@ -1,4 +1,4 @@
-"""Logs: for people on a terminal, JSON elsewhere, and no more than was asked for."""
+"""Logs: for people on a terminal, JSON elsewhere, and no more than requested."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _put_back() -> Iterator[None]:
     root.setLevel(level)
 
 
-def test_json_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """In a pipe each line is a JSON object with its level, time and module; lower levels are left out."""
     configure("info")
     get_logger("gateway.x").debug("unseen")
@@ -31,13 +31,13 @@ def test_json_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     assert printed.out == ""
     (line,) = printed.err.splitlines()
-    told = json.loads(line)
-    assert told.pop("timestamp").endswith("Z")
-    assert told == {"event": "disk full", "left": 0, "level": "warning", "module": "gateway.x"}
+    logged = json.loads(line)
+    assert logged.pop("timestamp").endswith("Z")
+    assert logged == {"event": "disk full", "left": 0, "level": "warning", "module": "gateway.x"}
 
 
 def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """Asked for, the lines are for people."""
+    """On request the lines are for people."""
     configure("debug", "console")
     get_logger("gateway.x").debug("broker connected", broker="here")
     text = capsys.readouterr().err
@@ -52,5 +52,5 @@ def test_errors_have_their_traceback(capsys: pytest.CaptureFixture[str]) -> None
         dict[str, int]()["what"]
     except KeyError:
         get_logger("gateway.x").exception("failed")
-    told = json.loads(capsys.readouterr().err)
-    assert "KeyError: 'what'" in told["exception"]
+    logged = json.loads(capsys.readouterr().err)
+    assert "KeyError: 'what'" in logged["exception"]

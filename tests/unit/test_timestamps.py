@@ -32,7 +32,7 @@ DAY = 86_400 * NS
     ],
 )
 def test_numbers(value: float, unit: str, time_ns: int | None) -> None:
-    """A count of its unit is a time to the µs; what no 64 bits of ns can hold is none."""
+    """A count of its unit is a time to the µs; a value beyond 64 bits of ns is not."""
     assert from_number(value, unit) == time_ns
 
 
@@ -60,7 +60,7 @@ def test_numbers(value: float, unit: str, time_ns: int | None) -> None:
     ],
 )
 def test_rfc3339(text: str, time_ns: int | None) -> None:
-    """A date, a time and an offset, to the ns; anything else is no time."""
+    """A date, a time and an offset, to the ns; anything else is not a time."""
     assert from_rfc3339(text) == time_ns
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.topics import Capture, Router, Template, TemplateError, device_is_legal, subscriptions
+from gateway.errors import TemplateInvalid
+from gateway.topics import Capture, Router, Template, device_is_legal, subscriptions
 
 
 def test_parse() -> None:
@@ -35,13 +36,13 @@ def test_parse() -> None:
         ("feeds/acme/{device}", "outside feeds/, feedback/ and $"),
         ("feedback/acme/{device}", "outside feeds/, feedback/ and $"),
         ("$SYS/{device}", "outside feeds/, feedback/ and $"),
-        ("{device}/events/rpc", "a first level that is no capture"),
-        ("{site}/{device}", "a first level that is no capture"),
+        ("{device}/events/rpc", "a literal first level"),
+        ("{site}/{device}", "a literal first level"),
     ],
 )
-def test_illegal_templates(text: str, expected: str) -> None:
-    """What is no legal template is refused, with what was expected."""
-    with pytest.raises(TemplateError) as caught:
+def test_invalid_templates(text: str, expected: str) -> None:
+    """An invalid template is rejected, with what was expected."""
+    with pytest.raises(TemplateInvalid) as caught:
         Template.parse(text)
     assert expected in caught.value.expected
     assert caught.value.got
@@ -84,13 +85,13 @@ def router(*templates: str) -> Router[str]:
     ],
 )
 def test_router(topic: str, found: tuple[str, dict[str, str]] | None) -> None:
-    """A topic finds the one template that matches it, and what that captures; a literal dead end is left again."""
+    """A topic finds the one template that matches it, and its captures; a literal dead end is left again."""
     routes = router("t/acme/{device}/climate", "t/acme/{device}/{site}/air", "t/{owner}/{device}/power")
     assert routes.match(topic) == found
 
 
 def test_captured_names_belong_to_the_caller() -> None:
-    """What a match gives may be changed without changing the next one."""
+    """A match may be changed without changing the next one."""
     routes = router("t/{device}")
     first = routes.match("t/th-1")
     assert first is not None
@@ -105,12 +106,12 @@ def test_subscriptions() -> None:
 
 
 @pytest.mark.parametrize("name", ["th-1", "00:1B:44:11", "a.b@c", "_x", "Gerät7", "x" * 64])
-def test_legal_devices(name: str) -> None:
-    """Letters of any script, digits and _ . : @ - make a device's name."""
+def test_valid_devices(name: str) -> None:
+    """Letters of any script, digits and _ . : @ - are valid in a device's name."""
     assert device_is_legal(name)
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "a,b", "a=b", "a/b", "a\\", "a\nb", "th-1\n", "x" * 65, '"', "{x}"])
-def test_illegal_devices(name: str) -> None:
-    """What line protocol, ACLs or files would have to escape makes none."""
+def test_invalid_devices(name: str) -> None:
+    """Characters that line protocol, ACLs or files must escape are not."""
     assert not device_is_legal(name)

@@ -1,4 +1,4 @@
-// The range of a value axis. It ends on round numbers, and stays as it is for as long as it can.
+// The range of a value axis. It ends on round numbers, and stays the same for as long as possible.
 
 // A range around [low, high] that ends on round numbers, with at most five steps.
 function roundRange(low, high, { min, max }) {
@@ -10,12 +10,12 @@ function roundRange(low, high, { min, max }) {
   let from = Math.floor(low / step + 1e-9) * step;
   let to = Math.ceil(high / step - 1e-9) * step;
   if (from === to) [from, to] = [from - step, to + step];
-  if (min != null && low >= min) from = Math.max(from, min); // what lies beyond is refused
+  if (min != null && low >= min) from = Math.max(from, min); // values beyond are rejected
   if (max != null && high <= max) to = Math.min(to, max);
   return { from, to, step };
 }
 
-// Keep the range while the points fill a good part of it: an axis that moves all the time cannot be read.
+// Keep the range while the points fill most of it: an axis that keeps moving cannot be read.
 export function settledRange(old, low, high, limits) {
   const fits = old && low >= old.from && high <= old.to && high - low >= 0.3 * (old.to - old.from);
   return fits ? old : roundRange(low, high, limits);

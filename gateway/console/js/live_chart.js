@@ -1,11 +1,11 @@
-// One field's curves over a moving window, a line per series. The browser holds the points, so that the server
-// sends each of them once; what leaves the window is forgotten, so that a page left open for a day stays small.
+// The curves of a field over a moving window, a line for each series. The browser holds the points, so that the server
+// sends each of them once; points that leave the window are forgotten, so that a page left open for a day stays small.
 import { echarts } from "nicegui-echart";
 import { digitsOf, settledRange } from "console_axis";
-import { labels, note, shown, tell } from "console_window";
+import { labels, noteOldest, setClock, shown } from "console_window";
 
 const REDRAW_MS = 1000;
-const PALE = 0.14; // the opacity of all lines but the one that is pointed at
+const PALE = 0.14; // the opacity of all lines except the one pointed at
 const DASHES = ["solid", [6, 3], [2, 3], [8, 3, 2, 3]];
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
@@ -50,7 +50,7 @@ export default {
     this.timer = setInterval(() => Date.now() - this.drawnAt > REDRAW_MS * 0.8 && this.draw(), REDRAW_MS);
   },
   unmounted() {
-    note(this, undefined);
+    noteOldest(this, undefined);
     clearInterval(this.timer);
     dark.removeEventListener("change", this.onScheme);
     window.removeEventListener("console-point", this.onPoint);
@@ -61,7 +61,7 @@ export default {
   methods: {
     // {now: ms, lines: [[key, label, colour, dash]], points: {key: [[bucket, mean, weight]]}, last: {key: [ms, value]}}
     push({ now, lines = [], points = {}, last = {} }) {
-      tell(now);
+      setClock(now);
       for (const [key, label, colour, dash] of lines) {
         const line = this.lines.get(key) ?? { points: [], last: [0, 0] };
         this.lines.set(key, Object.assign(line, { label, colour, dash }));
@@ -72,7 +72,7 @@ export default {
         const newest = last[key] ?? line.points[line.points.length - 1];
         if (newest[0] >= line.last[0]) line.last = newest;
       }
-      this.forget(); // here too: a hidden page draws nothing, and must not fill up
+      this.forget(); // here too: a hidden page does not draw, and must not fill the memory
       this.empty = !this.lines.size;
       this.draw();
     },
@@ -119,7 +119,7 @@ export default {
         if (!points.length) this.lines.delete(key);
       }
       const firsts = [...this.lines.values()].map(({ points }) => points[0][0]);
-      note(this, firsts.length ? Math.min(...firsts) : undefined);
+      noteOldest(this, firsts.length ? Math.min(...firsts) : undefined);
     },
     extent(to) {
       let low = Infinity, high = -Infinity;
@@ -142,7 +142,7 @@ export default {
         itemStyle: { color: tint, opacity: this.paleness(label) }, z: this.pointed && this.paleness(label) === 1 ? 3 : 2,
       };
     },
-    // A line breaks where its device was silent for much longer than it usually is.
+    // Break a line where its device paused for much longer than usual.
     withGaps(points) {
       const usual = (points[points.length - 1][0] - points[0][0]) / Math.max(1, points.length - 1);
       const longest = Math.max(30_000, 4 * usual);
@@ -151,7 +151,7 @@ export default {
         return broken ? [[point[0] - 1, null], point] : [point];
       });
     },
-    // The rule's limits, where they are in sight.
+    // The rule's limits, if they are in sight.
     limits(from, to) {
       const seen = [this.spec.min, this.spec.max].filter((limit) => limit != null && limit > from && limit < to);
       if (!seen.length || this.empty) return [];

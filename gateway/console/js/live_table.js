@@ -1,4 +1,4 @@
-// A table whose rows are kept by key, so that only what has changed travels and is drawn. A column's head sorts.
+// A table whose rows are kept by key, so that only changed ones are sent and drawn. A click on a column's head sorts.
 
 export default {
   template: `

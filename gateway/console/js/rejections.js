@@ -1,4 +1,4 @@
-// The newest rejections. What is wrong in the same way, on the same topic, stands once and is counted.
+// The newest rejections. Those of the same kind, on the same topic, are shown once and counted.
 
 const KEPT = 25;
 
@@ -31,7 +31,7 @@ export default {
   props: { empty: String },
   data: () => ({ items: [] }),
   created() {
-    this.known = new Set(); // keys: what was read from the disk may come a second time, live
+    this.known = new Set(); // keys: rejections read from the disk may arrive again, live
   },
   methods: {
     // the oldest first

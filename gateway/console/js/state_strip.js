@@ -1,5 +1,5 @@
-// The states of one field over a moving window: a row per series, a block for as long as a state holds.
-import { note, shown, tell } from "console_window";
+// The states of a field over a moving window: a row for each series, a block for as long as a state holds.
+import { noteOldest, setClock, shown } from "console_window";
 
 const REDRAW_MS = 1000;
 const TINTS = 6;
@@ -37,13 +37,13 @@ export default {
     this.timer = setInterval(() => this.draw(), REDRAW_MS);
   },
   unmounted() {
-    note(this, undefined);
+    noteOldest(this, undefined);
     clearInterval(this.timer);
   },
   methods: {
     // {now: ms, lines: [[key, label, colour, dash]], points: {key: [[first bucket, last bucket, state]]}}
     push({ now, lines = [], points = {} }) {
-      tell(now);
+      setClock(now);
       for (const [key, label] of lines) {
         this.lines.set(key, Object.assign(this.lines.get(key) ?? { blocks: [] }, { label }));
       }
@@ -52,7 +52,7 @@ export default {
           this.insert(this.lines.get(key).blocks, first * this.spec.bucket, last * this.spec.bucket, state);
         }
       }
-      this.forget(); // here too: a hidden page draws nothing, and must not fill up
+      this.forget(); // here too: a hidden page does not draw, and must not fill the memory
       this.draw();
     },
     drop(devices) {
@@ -63,7 +63,7 @@ export default {
     },
     insert(blocks, from, to, state) {
       const last = blocks[blocks.length - 1];
-      if (last && from < last.from) return; // late: the order of states cannot be mended
+      if (last && from < last.from) return; // too late: the order of states cannot be corrected
       if (last && last.state === state && from - last.to < this.spec.holds) {
         last.to = Math.max(last.to, to);
         return;
@@ -95,10 +95,10 @@ export default {
         if (!line.blocks.length) this.lines.delete(key);
       }
       const firsts = [...this.lines.values()].map(({ blocks }) => Math.max(oldest, blocks[0].from));
-      note(this, firsts.length ? Math.min(...firsts) : undefined);
+      noteOldest(this, firsts.length ? Math.min(...firsts) : undefined);
     },
     block({ from: since, to: until, state }, isLast, from, to) {
-      const end = isLast && to - until < this.spec.holds ? to : until; // a state that nothing has ended yet
+      const end = isLast && to - until < this.spec.holds ? to : until; // a state that still holds
       const left = Math.max(0, (since - from) / (to - from));
       const width = Math.min(1, (end - from) / (to - from)) - left;
       const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });

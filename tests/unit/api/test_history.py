@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway.api.history import Format, HistoryParameters, stream
-from gateway.api.problems import ProblemError
 from gateway.config import Startup
-from gateway.errors import StoreUnavailable
+from gateway.errors import RequestRefused, StoreUnavailable
 from gateway.stores.contract import Columns, Query, Row, Store
 
 NOON = int(datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()) * 10**9
@@ -72,17 +71,17 @@ def test_ranges(start: str, stop: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "now", "-", "-5", "-5 parsecs", "2026-01-01", "9999-99-99T00:00:00Z"])
-def test_a_time_that_cannot_be_read_is_told(text: str) -> None:
-    """The error names the parameter, what is expected and what came."""
-    with pytest.raises(ProblemError, match="start: expected RFC 3339") as told:
+def test_invalid_time_is_reported(text: str) -> None:
+    """The error names the parameter, what is expected and what was found."""
+    with pytest.raises(RequestRefused, match="start: expected RFC 3339") as raised:
         HistoryParameters(measurement="climate", start=text).query()
-    assert repr(text) in told.value.detail
+    assert repr(text) in raised.value.detail
 
 
 @pytest.mark.parametrize("text", ["0s", "5", "-5m", "often", "999999999999y"])
-def test_a_window_that_cannot_be_read_is_told(text: str) -> None:
+def test_invalid_window_is_reported(text: str) -> None:
     """`every` must be a duration above 0."""
-    with pytest.raises(ProblemError, match="every: expected a duration above 0"):
+    with pytest.raises(RequestRefused, match="every: expected a duration above 0"):
         HistoryParameters(measurement="climate", every=text).query()
 
 
@@ -110,7 +109,7 @@ class NoRows(ManyRows):
 
 
 @pytest.mark.parametrize("format_", ["json", "csv", "ndjson"])
-async def test_a_store_that_cannot_be_read_is_told_before_the_answer_begins(format_: Format) -> None:
+async def test_unreadable_store_is_reported_before_the_answer_begins(format_: Format) -> None:
     """The error comes while it still can be a status: an answer that broke off would look like a short one."""
     parameters = HistoryParameters(measurement="climate", format=format_)
     as_store: Store = NoRows()  # type: ignore[assignment]  # it is read only
@@ -119,7 +118,7 @@ async def test_a_store_that_cannot_be_read_is_told_before_the_answer_begins(form
 
 
 async def test_csv_is_safe_in_a_spreadsheet() -> None:
-    """Commas, quotes and line breaks survive; a text that a spreadsheet would run as a formula is defused."""
+    """Commas, quotes and line breaks survive; a string that a spreadsheet would run as a formula is defused."""
     notes = ['a,"b"\nc', "=1+1", "@x", "plain"]
     text = await body(ManyRows([row(i, note=note) for i, note in enumerate(notes)]), "csv")
     cells = [line[3] for line in list(csv.reader(io.StringIO(text)))[1:]]

@@ -1,4 +1,4 @@
-"""What the bench makes of its measurements: quantiles, ratios, tables, results, options. Nothing here takes a time."""
+"""Figures of the bench: quantiles, ratios, tables, results, options. Nothing here measures time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_quantile_is_a_value_that_was_measured() -> None:
 
 
 def test_a_ratio_is_of_what_was_measured_side_by_side() -> None:
-    """The median of the ratios of pairs, so that a slow minute of the machine does not tell in it."""
+    """The median of the ratios of pairs, so that a slow minute of the machine does not matter."""
     assert stats.ratio([50.0, 5.0, 60.0], [100.0, 10.0, 100.0]) == 0.5
 
 

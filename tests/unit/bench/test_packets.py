@@ -84,7 +84,7 @@ def test_a_stamped_block_holds_the_messages_that_it_should(shape: Shape, version
             assert (read[0] if shape.readings > 1 else read)["sequence"] == FIRST_SEQUENCE + first + one
 
 
-def test_a_shape_that_makes_no_sense_is_refused() -> None:
+def test_impossible_shape_is_rejected() -> None:
     """No startup without a device."""
     with pytest.raises(ValueError, match="devices: expected one for each of 5 startups; got 3"):
         Shape(startups=5, devices=3)

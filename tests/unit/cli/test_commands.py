@@ -1,4 +1,4 @@
-"""The commands that need no running gateway: check, schema, try, version, and how errors are told."""
+"""The commands that need no running gateway: check, schema, try, version, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ def samples(tmp_path: Path) -> Path:
 
 
 def test_check_good(run: Command, samples: Path) -> None:
-    """A good configuration is told in one line, exit code 0."""
+    """A valid configuration is confirmed in one line, with exit code 0."""
     done = run("check", samples)
     assert (done.code, done.out, done.err) == (0, "✓ 3 startups, 5 topic rules: all good\n", "")
 
 
 def test_check_good_json(run: Command, tmp_path: Path) -> None:
-    """With --json the same is there for programs, warnings too."""
+    """With --json the same is printed for programs, including warnings."""
     done = run("check", write_config(tmp_path, acme=f"until: 2020-01-01\n{STARTUP}"), "--json")
     assert done.code == 0
     assert done.json == {
         "ok": True,
         "startups": 1,
         "rules": 1,
-        "warnings": ["acme: its programme ended on 2020-01-01; its messages are refused"],
+        "warnings": ["acme: its programme ended on 2020-01-01; its messages are rejected"],
     }
 
 
 def test_check_warns(run: Command, tmp_path: Path) -> None:
-    """A warning is printed, and is no error."""
+    """A warning is printed, and is not an error."""
     done = run("check", write_config(tmp_path, acme=f"until: 2020-01-01\n{STARTUP}"))
     assert done.code == 0
     assert "warning: acme: its programme ended on 2020-01-01" in done.out
 
 
 def test_check_bad(run: Command, tmp_path: Path) -> None:
-    """Every error is told with its file, line, what was expected and what came; exit code 1, nothing else."""
+    """Every error is reported with its file, line, what was expected and what was found; the exit code is 1."""
     write_config(tmp_path, "log: {level: loud}\n", acme=WRONG)
     (tmp_path / "startups/No Slug[1].yaml").write_text(STARTUP)
     done = run("check", tmp_path)
@@ -93,8 +93,8 @@ def test_check_bad_json(run: Command, tmp_path: Path) -> None:
     assert set(done.json["problems"][0]) == {"file", "line", "where", "expected", "got"}
 
 
-def test_check_nowhere(run: Command, tmp_path: Path) -> None:
-    """A directory that is not there is told in words."""
+def test_check_missing_directory(run: Command, tmp_path: Path) -> None:
+    """A missing directory is reported without a traceback."""
     done = run("check", tmp_path / "nowhere")
     assert done.code == 1
     assert "expected a directory with gateway.yaml and startups/" in done.err
@@ -156,8 +156,8 @@ def test_try_array(run: Command, samples: Path) -> None:
     assert [(reason["code"], reason["where"]) for reason in done.json["reasons"]] == [("out_of_range", "/1/moisture")]
 
 
-def test_try_nobodys_topic(run: Command, samples: Path) -> None:
-    """A topic of no startup is told as such."""
+def test_try_topic_of_no_startup(run: Command, samples: Path) -> None:
+    """A topic of no startup is reported as such."""
     done = run("try", "nowhere", "{}", "-c", samples, "--json")
     assert (done.code, done.json["reasons"][0]["code"]) == (1, "no_rule")
 
@@ -174,8 +174,8 @@ def test_try_payload_from_elsewhere(run: Command, samples: Path, tmp_path: Path)
     assert run("try", TOPIC, "-", "-c", samples, stdin=good().encode()).code == 0
 
 
-def test_try_file_that_is_not_there(run: Command, samples: Path, tmp_path: Path) -> None:
-    """A payload file that is not there is a wrong argument, told in words."""
+def test_try_missing_file(run: Command, samples: Path, tmp_path: Path) -> None:
+    """A missing payload file is an invalid argument, reported without a traceback."""
     done = run("try", TOPIC, f"@{tmp_path}/nothing", "-c", samples)
     assert done.code == 2
     assert "No such file" in done.err
@@ -185,7 +185,7 @@ def test_try_file_that_is_not_there(run: Command, samples: Path, tmp_path: Path)
 def test_try_uses_the_configuration_of_the_environment(
     run: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """GATEWAY_CONFIG names the directory, where --config does not."""
+    """GATEWAY_CONFIG names the directory, if --config does not."""
     monkeypatch.setenv("GATEWAY_CONFIG", str(write_config(tmp_path)))
     assert run("try", TOPIC, '{"temperature": 1}').code == 0
 
@@ -201,8 +201,10 @@ def test_version_and_help(run: Command) -> None:
 @pytest.mark.parametrize(
     "arguments", [("run", "-c", "nowhere"), ("status", "-c", "nowhere"), ("dead-letters", "list", "-c", "nowhere")]
 )
-def test_errors_in_words(run: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]) -> None:
-    """Whichever command it is: a configuration that cannot be used is told in words, exit code 1."""
+def test_invalid_configuration_is_reported_by_every_command(
+    run: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]
+) -> None:
+    """Every command reports an invalid configuration without a traceback, with exit code 1."""
     monkeypatch.chdir(tmp_path)
     done = run(*arguments)
     assert (done.code, done.out) == (1, "")

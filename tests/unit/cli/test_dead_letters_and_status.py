@@ -55,7 +55,7 @@ def configuration(tmp_path: Path) -> Path:
 
 
 def test_list(run: Command, directory: Path) -> None:
-    """Dead letters are listed with the newest first, each with where it came from and why."""
+    """Dead letters are listed, the newest first, each with its origin and reason."""
     done = run("dead-letters", "list", "-c", directory)
     assert done.code == 0
     rows = [line.split() for line in done.out.splitlines() if line.strip()[:1].isdigit()]
@@ -74,18 +74,18 @@ def test_list(run: Command, directory: Path) -> None:
     [(("beta",), [3, 2]), (("--limit", 2), [4, 3]), (("--unrouted",), [4]), (("nobody",), []), ((), [4, 3, 2, 1])],
 )
 def test_list_some(run: Command, directory: Path, arguments: tuple[object, ...], ids: list[int]) -> None:
-    """Letters can be listed of one startup, of nobody, or so many of them."""
+    """Dead letters of one startup, of none, or a number of them can be listed."""
     done = run("dead-letters", "list", *arguments, "-c", directory, "--json")
     assert [letter["id"] for letter in done.json] == ids
 
 
 def test_list_none(run: Command, directory: Path) -> None:
-    """Where there are none, that is said."""
+    """An empty list is reported as such."""
     assert run("dead-letters", "list", "nobody", "-c", directory).out == "no dead letters\n"
 
 
 def test_show(run: Command, directory: Path) -> None:
-    """One letter is shown whole: where from, every reason, and its payload with odd bytes escaped."""
+    """A dead letter is shown with its origin, every reason, and its payload with unusual bytes escaped."""
     done = run("dead-letters", "show", 1, "-c", directory)
     assert done.code == 0
     for text in ("acme", "th-1", "testbed/acme/th-1/climate", "not_json", r'{"t": "\xff[bold]"}', "close it"):
@@ -96,13 +96,13 @@ def test_show(run: Command, directory: Path) -> None:
 
 
 def test_show_json(run: Command, directory: Path) -> None:
-    """With --json a letter has all that the HTTP API tells."""
+    """With --json a dead letter has all that the HTTP API returns."""
     letter = run("dead-letters", "show", 2, "-c", directory, "--json").json
     assert (letter["startup"], letter["records"], letter["payload"]) == ("beta", [1, 4], "2")
 
 
-def test_show_one_that_is_not_there(run: Command, directory: Path) -> None:
-    """An id that is not there is a wrong argument."""
+def test_show_missing(run: Command, directory: Path) -> None:
+    """An unknown id is an invalid argument."""
     done = run("dead-letters", "show", 99, "-c", directory)
     assert done.code == 2
     assert "there is no dead letter 99" in done.err
@@ -143,7 +143,7 @@ def test_where_no_gateway_ever_ran(run: Command, tmp_path: Path, command: tuple[
 
 @pytest.mark.parametrize("command", [("tail", "acme"), ("dead-letters", "replay", 1)])
 def test_commands_that_need_a_gateway(run: Command, directory: Path, command: tuple[object, ...]) -> None:
-    """What only a running gateway can do says that none answers, and where it was looked for."""
+    """Commands that require a running gateway report that none answers, and at which address."""
     done = run(*command, "-c", directory)
     assert (done.code, done.out) == (1, "")
     assert "error: no gateway answers at http://127.0.0.1:" in done.err

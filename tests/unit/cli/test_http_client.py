@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gateway.cli.http_client import Client, NotRunning, Refused
+from gateway.cli.http_client import Client
 from gateway.config import Config, Settings
+from gateway.errors import GatewayRefused, GatewayUnreachable
 from tests.builders import startup
 
 Answer = tuple[int, bytes]
@@ -35,7 +36,7 @@ def answering(status: int, body: bytes) -> Iterator[tuple[str, list[Request]]]:
         do_POST = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -88,12 +89,13 @@ def test_post() -> None:
     ("body", "says"),
     [(b'{"detail": "wrong token"}', "wrong token"), (b"<html>", "403 Forbidden"), (b"[]", "403 Forbidden")],
 )
-def test_refused(body: bytes, says: str) -> None:
-    """A refusal is told in the gateway's own words, or by its status."""
+def test_rejected(body: bytes, says: str) -> None:
+    """A rejected request is reported in the gateway's own words, or by its status."""
     with answering(403, body) as (url, _):
-        with pytest.raises(Refused, match=says):
+        with pytest.raises(GatewayRefused, match=says) as refused:
             client(url).post("/v1/x", {})
-        with pytest.raises(Refused, match=says):
+        assert refused.value.status == 403
+        with pytest.raises(GatewayRefused, match=says):
             list(client(url).live("acme"))
 
 
@@ -105,11 +107,11 @@ def test_live() -> None:
     assert requests[0][0] == "/v1/startups/acme/live?measurement=air&device=th-1"
 
 
-def test_nobody_answers() -> None:
-    """Where nobody answers, that is told with the address and how to start; `ready` is just None."""
+def test_unreachable_gateway_is_reported() -> None:
+    """An unreachable gateway is reported with its address and how to start it; `ready` is None."""
     with answering(200, b"") as (url, _):
         pass
     assert client(url).ready() is None
     for call in (lambda: client(url).post("/v1/x", {}), lambda: list(client(url).live("acme"))):
-        with pytest.raises(NotRunning, match=f"no gateway answers at {url}.*`gateway run`"):
+        with pytest.raises(GatewayUnreachable, match=f"no gateway answers at {url}.*`gateway run`"):
             call()

@@ -1,4 +1,4 @@
-"""What commands show to people."""
+"""Output of the commands for people."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console, RenderableType
 
 from gateway.cli import rendering
-from gateway.cli.demo import Doors, Report
+from gateway.cli.demo import Access, Report
 from gateway.ingest.pipeline import Evaluation
 from gateway.model import UNROUTED, Code, Counts, Reading, Reason, Rejection
+from gateway.provision.handout import Endpoints
 from gateway.state.dead_letters import DeadLetter
 from tests.builders import NOW
 
@@ -42,8 +43,8 @@ def replayed_again() -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "what",
     [
-        rendering.letters([DeadLetter(1, HOSTILE)]),
-        rendering.letter(DeadLetter(1, HOSTILE)),
+        rendering.dead_letters([DeadLetter(1, HOSTILE)]),
+        rendering.dead_letter(DeadLetter(1, HOSTILE)),
         rendering.evaluation(Evaluation(rejection=HOSTILE)),
         rendering.evaluation(Evaluation([Reading("acme", "t", "m", {}, {"s": ESCAPE}, NOW)], [f's="{ESCAPE}"'])),
         rendering.replayed(replayed_again()),
@@ -52,22 +53,22 @@ def replayed_again() -> list[dict[str, Any]]:
             "rejection", {"time": "now", "device": "", "topic": ESCAPE, "reasons": replayed_again()[1]["reasons"]}
         ),
     ],
-    ids=["letters", "letter", "rejected", "accepted", "replayed", "reading", "rejection"],
+    ids=["dead letters", "dead letter", "rejected", "accepted", "replayed", "reading", "rejection"],
 )
-def test_devices_do_not_command_the_terminal(what: RenderableType) -> None:
-    """Control characters that a device sent are shown, never sent to the terminal."""
+def test_control_characters_of_devices_are_escaped(what: RenderableType) -> None:
+    """Control characters that a device sent are escaped, never sent to the terminal."""
     text = shown(what, terminal=True)
     assert not set(text) & {"\x1b", "\x07", "\x9b"}
     assert r"\x1b]0;owned\x07\x9b2J" in text
 
 
-def test_letters_say_how_many_reasons() -> None:
+def test_dead_letters_show_how_many_reasons() -> None:
     """A list has the first reason of each letter, and how many more there are."""
-    assert "(+1 more)" in shown(rendering.letters([DeadLetter(1, HOSTILE)]))
+    assert "(+1 more)" in shown(rendering.dead_letters([DeadLetter(1, HOSTILE)]))
 
 
 def test_replayed() -> None:
-    """A replay tells each letter's result, with the reasons where it was rejected again."""
+    """A replay shows the result of each dead letter, with the reasons if it is rejected again."""
     text = shown(rendering.replayed(replayed_again()))
     assert text.splitlines()[:2] == ["✓ 1: accepted", "✗ 2: rejected again"]
     assert "    /a[b]: expected x; got " in text
@@ -103,7 +104,7 @@ def test_ledger_that_does_not_balance() -> None:
 
 
 def test_the_ledger_fits_a_terminal() -> None:
-    """Millions of readings are told in full in 80 columns."""
+    """Millions of readings are shown in full in 80 columns."""
     out = Console(file=io.StringIO(), width=80, color_system=None)
     out.print(
         rendering.ledger_table({"voltwise": Counts(1_234_567, 1_234_567, 0, 1_234_000, 567), UNROUTED: Counts(1)})
@@ -113,21 +114,21 @@ def test_the_ledger_fits_a_terminal() -> None:
     assert "…" not in out.file.getvalue()
 
 
-def test_long_topics_in_the_list_of_letters() -> None:
+def test_long_topics_in_the_list_of_dead_letters() -> None:
     """A topic of 60 kB takes a line or two of the list, not a thousand."""
     long = Rejection("acme", "x" * 60_000, "testbed/acme/" + "x" * 60_000, b"", NOW, HOSTILE.reasons)
-    assert len(shown(rendering.letters([DeadLetter(1, long)]))) < 3000
+    assert len(shown(rendering.dead_letters([DeadLetter(1, long)]))) < 3000
 
 
 def test_health() -> None:
-    """Each part is told as good, or with its problem."""
+    """Each part is shown as ok, or with its problem."""
     text = shown(rendering.health({"parts": {"broker": {}, "disk": {"problem": "full [100%]"}}}, "http://x"))
     assert text == "✓ broker\n✗ disk: full [100%]\n"
 
 
-def test_doors() -> None:
+def test_access() -> None:
     """The demo says where to look, and with which tokens."""
-    text = shown(rendering.doors(Doors("http://h:1", "mqtt://h:2", {"acme": "tok"}, "op")))
+    text = shown(rendering.access(Access(Endpoints("mqtt://h:2", "http://h:1"), {"acme": "tok"}, "op")))
     for part in ("http://h:1", "http://h:1/docs", "mqtt://h:2", "token of acme", "tok", "token of operators"):
         assert part in text
 

@@ -77,7 +77,7 @@ def _bound(holds: Callable[[Json, Json], bool]) -> Callable[[Json, Json, str, Js
         try:
             good = holds(value, wanted)
         except TypeError:
-            return  # of another type than the bound is about: `type` tells
+            return  # of another type than the bound is about: `type` reports it
         if not good:
             yield f"{at or '/'}: {value!r} against {wanted!r}"
 

@@ -8,19 +8,19 @@ import pytest
 
 from gateway.config import Settings, load
 from gateway.config.load import read_file
-from gateway.errors import ConfigError, Problem
+from gateway.errors import ConfigInvalid, Problem
 from tests.builders import STARTUP, write_config
 
 TWO = STARTUP + "  extra:\n    topic: TOPIC\n    fields: {value: {type: int}}\n"
 
 
 def problems(directory: Path) -> list[Problem]:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         load(directory)
     return list(caught.value.problems)
 
 
-def told(directory: Path) -> list[tuple[str, int, str]]:
+def reported(directory: Path) -> list[tuple[str, int, str]]:
     """File, line and setting of each problem."""
     return [(Path(problem.file).name, problem.line, problem.where) for problem in problems(directory)]
 
@@ -30,7 +30,7 @@ def one(directory: Path) -> Problem:
     return problem
 
 
-def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_every_error_is_reported_at_once(tmp_path: Path) -> None:
     """All problems of all files come together, in reading order, each with file, line and setting."""
     write_config(
         tmp_path,
@@ -39,7 +39,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         beta="name: B\ntopics:\n  x:\n    topic: no/device/here\n    fields: {v: {type: double}}\n",
         gamma="name: [\n",
     )
-    assert told(tmp_path) == [
+    assert reported(tmp_path) == [
         ("gateway.yaml", 2, "mqtt.url"),
         ("gateway.yaml", 3, "mqtt.in_flight"),
         ("gateway.yaml", 4, "log.level"),
@@ -57,7 +57,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
 def test_error_reads_as_lines(tmp_path: Path) -> None:
     """The text of the error is one line a problem: file:line: setting: expected ...; got ..."""
     write_config(tmp_path, "log: {level: loud}\n")
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         load(tmp_path)
     file = tmp_path / "gateway.yaml"
     assert str(caught.value) == (
@@ -109,7 +109,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
     ],
 )
 def test_unknown_setting(tmp_path: Path, wrong: str, hint: str) -> None:
-    """A misspelt setting is told with the one that was probably meant, never with itself."""
+    """A misspelt setting is reported with the one that was probably meant, never with itself."""
     problem = one(write_config(tmp_path, acme=f"{wrong}\n{STARTUP}"))
     assert (problem.line, problem.expected) == (1, f"a known setting{hint}")
     assert problem.got == repr(wrong.partition(":")[0])
@@ -127,7 +127,7 @@ def test_no_directory(tmp_path: Path) -> None:
 
 
 def test_no_startup(tmp_path: Path) -> None:
-    """A directory without a startup is told to have at least one."""
+    """A directory without a startup is reported: it must have at least one."""
     assert one(tmp_path).expected == "at least one startup, SLUG.yaml"
 
 
@@ -144,7 +144,7 @@ def test_wrong_file_name(tmp_path: Path, name: str) -> None:
 def test_ended_programme_is_a_warning(tmp_path: Path) -> None:
     """A startup whose programme has ended still loads, with a warning; one without an end has none."""
     loaded = load(write_config(tmp_path, acme=f"until: 2020-01-31\n{STARTUP}", beta=STARTUP.replace("acme", "beta")))
-    assert loaded.warnings == ("acme: its programme ended on 2020-01-31; its messages are refused",)
+    assert loaded.warnings == ("acme: its programme ended on 2020-01-31; its messages are rejected",)
 
 
 def test_a_startup_names_its_store(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_startup_names_its_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("stores", "known"), [("{east: {}, west: {}}", "east, west"), ("{}", "none yet")])
 def test_a_store_that_nobody_knows(tmp_path: Path, stores: str, known: str) -> None:
-    """A name that gateway.yaml does not have is told on its line, with the names there are."""
+    """A name that gateway.yaml does not have is reported on its line, with the names that exist."""
     problem = one(write_config(tmp_path, f"stores: {stores}\n", acme=f"cohort: spring\nstore: eest\n{STARTUP}"))
     assert (Path(problem.file).name, problem.line, problem.where) == ("acme.yaml", 2, "store")
     assert problem.expected == f"a name under stores in gateway.yaml ({known})"
@@ -169,9 +169,9 @@ def test_a_store_that_nobody_knows(tmp_path: Path, stores: str, known: str) -> N
 
 
 def test_stores_are_not_looked_at_where_gateway_yaml_is_wrong(tmp_path: Path) -> None:
-    """Of a wrong gateway.yaml nobody knows which stores it means: its own mistakes alone are told."""
+    """The stores of an invalid gateway.yaml are unknown, so that only its own errors are reported."""
     write_config(tmp_path, "stores:\n  East: {}\n  west: {kind: influx}\n", acme=f"store: west\n{STARTUP}")
-    assert told(tmp_path) == [("gateway.yaml", 2, "stores.East"), ("gateway.yaml", 3, "stores.west.kind")]
+    assert reported(tmp_path) == [("gateway.yaml", 2, "stores.East"), ("gateway.yaml", 3, "stores.west.kind")]
 
 
 def test_overlap_of_two_startups(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_overlap_beside_other_errors(tmp_path: Path) -> None:
     """What else is wrong in a file does not hide that it claims another's topic."""
     other = STARTUP.replace("testbed/acme/{device}/climate", "lora/{device}/up")
     write_config(tmp_path, acme=f"retention: forever\n{other}", beta=other)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         load(tmp_path)
     wrong, overlap = caught.value.problems
     assert (wrong.line, wrong.where) == (1, "retention")
@@ -231,7 +231,7 @@ def test_topic_of_another_startup(tmp_path: Path, slug: str, owner: str) -> None
 
 
 def test_merged_keys(tmp_path: Path) -> None:
-    """A problem in a value that was merged in (`<<`) is told on the line of the mapping that took it in."""
+    """A problem in a value that was merged in (`<<`) is reported on the line of the mapping that includes it."""
     text = """\
 name: A
 topics:
@@ -243,16 +243,16 @@ topics:
         <<: *field
         unit: celsius
 """
-    assert told(write_config(tmp_path, acme=text)) == [
+    assert reported(write_config(tmp_path, acme=text)) == [
         ("acme.yaml", 6, "topics.climate.fields.a.mn"),
         ("acme.yaml", 7, "topics.climate.fields.b.mn"),
     ]
 
 
 def test_entries_of_lists(tmp_path: Path) -> None:
-    """A problem in a list is told on the line of its entry."""
+    """A problem in a list is reported on the line of its entry."""
     text = "devices:\n  - th-1\n  - th 2\n  - th-3\n  - ''\n" + STARTUP
-    assert told(write_config(tmp_path, acme=text)) == [("acme.yaml", 3, "devices.1"), ("acme.yaml", 5, "devices.3")]
+    assert reported(write_config(tmp_path, acme=text)) == [("acme.yaml", 3, "devices.1"), ("acme.yaml", 5, "devices.3")]
 
 
 def test_one_file_by_itself(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_one_file_by_itself(tmp_path: Path) -> None:
     write_config(tmp_path, "log: {level: debug}\n")
     assert read_file(tmp_path, "gateway.yaml", Settings).log.level == "debug"
     write_config(tmp_path, "log: {level: loud, format: loud}\n")
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         read_file(tmp_path, "gateway.yaml", Settings)
     assert [problem.where for problem in caught.value.problems] == ["log.format", "log.level"]
 

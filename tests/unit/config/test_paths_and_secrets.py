@@ -83,10 +83,10 @@ def test_no_store_takes_the_token_of_another(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(None, "No such file"), (b" \n", "it is empty"), (b"\xff\xfe", "not text in UTF-8")]
+    ("content", "says"), [(None, "No such file"), (b" \n", "it is empty"), (b"\xff\xfe", "not valid UTF-8")]
 )
 def test_secret_file_unusable(tmp_path: Path, content: bytes | None, says: str) -> None:
-    """A named file that is missing, empty or no text is told, never passed over."""
+    """A named file that is missing, empty or not text is reported, never ignored."""
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
@@ -94,7 +94,7 @@ def test_secret_file_unusable(tmp_path: Path, content: bytes | None, says: str) 
         credentials.find(path, "GATEWAY_UNUSED")
 
 
-def test_secret_file_that_is_no_path(tmp_path: Path) -> None:
-    """A name that cannot be a file's is told like one that is missing."""
+def test_secret_file_that_is_not_a_path(tmp_path: Path) -> None:
+    """An invalid file name is reported like a missing file."""
     with pytest.raises(SecretMissing, match="expected a file with one secret; embedded null"):
         credentials.find(tmp_path / "a\0b", "GATEWAY_UNUSED")

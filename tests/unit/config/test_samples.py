@@ -27,7 +27,7 @@ def uncommented() -> str:
 
 
 def plain(text: str) -> Any:
-    """YAML as JSON knows it: dates as texts."""
+    """YAML as JSON knows it: dates as strings."""
     return YAML(typ="safe", pure=True).load(re.sub(r"(\d{4}-\d\d-\d\d)", r'"\1"', text))
 
 
@@ -98,5 +98,5 @@ def test_schema_takes_startups(path: Path) -> None:
     ],
 )
 def test_schema_complains(model: type[BaseModel], wrong: Any, where: str) -> None:
-    """The JSON Schema tells an editor what is wrong, and where."""
+    """The JSON Schema shows an editor what is wrong, and where."""
     assert any(found.startswith(f"{where}:") for found in complaints(model.model_json_schema(), wrong))

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from gateway.config import Pointer, load
 from gateway.config.notations import parse_duration, parse_pointer, parse_rate, parse_size, parse_template
-from gateway.errors import ConfigError, Problem
+from gateway.errors import ConfigInvalid, Problem
 from gateway.topics import Template
 from tests.builders import STARTUP, write_config
 
@@ -17,7 +17,7 @@ FIELD = "      temperature: {type: float}\n"
 
 
 def one(directory: Path) -> Problem:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigInvalid) as caught:
         load(directory)
     (problem,) = caught.value.problems
     return problem
@@ -132,8 +132,8 @@ def test_templates() -> None:
         ("store: {influxdb: {url: 'ftp://host'}}", "store.influxdb.url", "a URL such as http://"),
         ("store: {influxdb: {bucket: telemetry}}", "store.influxdb.bucket", "{startup}"),
         ("journal: {max_size: 0B}", "journal.max_size", "a size above 0"),
-        ("journal: {max_readings: 1.5}", "journal.max_readings", "a whole number"),
-        ("drain: {batch: many}", "drain.batch", "a whole number"),
+        ("journal: {max_readings: 1.5}", "journal.max_readings", "an integer"),
+        ("drain: {batch: many}", "drain.batch", "an integer"),
         ("drain: {interval: 5}", "drain.interval", "a duration such as"),
         ("http: {listen: '8080'}", "http.listen", "an address and port"),
         ("http: {listen: '127.0.0.1:99999'}", "http.listen", "an address and port"),
@@ -145,7 +145,7 @@ def test_templates() -> None:
     ],
 )
 def test_wrong_gateway_settings(tmp_path: Path, setting: str, where: str, expected: str) -> None:
-    """Each wrong setting of gateway.yaml is told with what was expected there."""
+    """Each invalid setting of gateway.yaml is reported with what was expected there."""
     problem = one(write_config(tmp_path, f"\n{setting}\n"))
     assert (problem.line, problem.where) == (2, where)
     assert expected in problem.expected
@@ -155,7 +155,7 @@ def test_wrong_gateway_settings(tmp_path: Path, setting: str, where: str, expect
     ("setting", "where", "expected"),
     [
         ("name: ''", "name", "at least 1 character"),
-        ("name: 5", "name", "a text"),
+        ("name: 5", "name", "a string"),
         (f"name: {'x' * 81}", "name", "at most 80 characters"),
         ("until: soon", "until", "a date such as 2026-12-18"),
         ("until: 2026-02-30", "until", "a date such as 2026-12-18"),
@@ -163,13 +163,13 @@ def test_wrong_gateway_settings(tmp_path: Path, setting: str, where: str, expect
         ("quota: {devices: 0}", "quota.devices", "at least 1"),
         ("quota: {messages: 5}", "quota.messages", "a rate above 0"),
         ("token_file: [a]", "token_file", "a path"),
-        ("token_sha256: abc", "token_sha256", "a text that matches"),
+        ("token_sha256: abc", "token_sha256", "a string that matches"),
         ("team: [ann@acme.example, bob]", "team.1", "an e-mail address"),
         ("devices: [th-1, th 2]", "devices.1", "a device name of 1 to 64 letters"),
     ],
 )
 def test_wrong_startup_settings(tmp_path: Path, setting: str, where: str, expected: str) -> None:
-    """Each wrong setting of a startup is told with what was expected there."""
+    """Each invalid setting of a startup is reported with what was expected there."""
     rest = STARTUP.removeprefix("name: Acme Air\n") if setting.startswith("name") else STARTUP
     problem = one(write_config(tmp_path, acme=f"{setting}\n{rest}"))
     assert (problem.line, problem.where) == (1, where)
@@ -181,7 +181,7 @@ def test_secrets_in_wrong_places_are_not_told(tmp_path: Path) -> None:
     directory = write_config(
         tmp_path, "mqtt: {url: 'mqtt://me:hunter2@host'}\n", acme="token_sha256: hunter2\n" + STARTUP
     )
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(ConfigInvalid) as raised:
         load(directory)
     assert len(raised.value.problems) == 2
     assert "hunter2" not in str(raised.value)
@@ -199,12 +199,12 @@ def test_secrets_in_wrong_places_are_not_told(tmp_path: Path) -> None:
         ("temperature: {type: bool, max: 1}", "temperature.type", "min and max only where type is float or int"),
         ("temperature: {type: int, min: .inf}", "temperature.min", "a finite number"),
         ("temperature: {type: float, max: .nan}", "temperature.max", "a finite number"),
-        ("room temp: {type: float}", "room temp", "a text that matches"),
-        ("_field: {type: float}", "_field", "a text that matches"),
+        ("room temp: {type: float}", "room temp", "a string that matches"),
+        ("_field: {type: float}", "_field", "a string that matches"),
     ],
 )
 def test_wrong_fields(tmp_path: Path, field: str, where: str, expected: str) -> None:
-    """Each wrong setting of a field is told on the field's line."""
+    """Each invalid setting of a field is reported on the field's line."""
     problem = one(write_config(tmp_path, acme=STARTUP.replace(FIELD, f"      {field}\n")))
     assert (problem.line, problem.where) == (6, f"topics.climate.fields.{where}")
     assert expected in problem.expected
@@ -240,7 +240,7 @@ def test_max_age_beyond_retention(tmp_path: Path) -> None:
 
 
 def test_a_retention_that_no_store_takes(tmp_path: Path) -> None:
-    """InfluxDB keeps nothing shorter than an hour: that is told by `check`, not first when a bucket is made."""
+    """InfluxDB keeps nothing shorter than an hour: `check` reports that, not only the creation of a bucket."""
     problem = one(write_config(tmp_path, acme="retention: 59m\n" + STARTUP))
     assert (problem.line, problem.where) == (1, "retention")
     assert "at least 1h" in problem.expected

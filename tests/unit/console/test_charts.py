@@ -1,4 +1,4 @@
-"""What the charts get: panels, lines, points."""
+"""Data of the charts: panels, lines, points."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def taken(drawing: Drawing) -> dict[charts.Panel, dict[str, Any]]:
 
 
 def test_every_field_of_every_rule_has_a_panel() -> None:
-    """Numbers are curves, booleans and texts are strips."""
+    """Numbers are curves, booleans and strings are strips."""
     panels = Drawing(startup("voltwise")).panels
     assert [name for _, name in panels] == ["state", "locked", "voltage", "current", "power", "energy"]
     assert [name for (_, name), rule in panels.items() if charts.is_state(rule)] == ["state", "locked"]
 
 
-def test_a_panel_tells_its_unit_and_limits() -> None:
+def test_a_panel_shows_its_unit_and_limits() -> None:
     """In words, and as numbers for the lines in the chart."""
     panel = ("climate", "temperature")
     spec = charts.spec(panel, Drawing(startup("acme")).panels[panel], 900.0)
@@ -53,7 +53,7 @@ def test_a_panel_tells_its_unit_and_limits() -> None:
 
 
 def test_points_travel_once() -> None:
-    """What was taken is gone. Of each bucket the mean is drawn, and the newest value is told beside it."""
+    """What was taken is gone. Of each bucket the mean is drawn, and the newest value is sent with it."""
     drawing = drawn("acme", "air-01")
     climate(drawing, "air-01", 21.0, T0)
     climate(drawing, "air-01", 22.0, T0 + 1)
@@ -82,7 +82,7 @@ def test_a_stored_bucket_outweighs_what_comes_a_second_time() -> None:
 
 
 def test_what_is_not_drawn_costs_nothing() -> None:
-    """Other devices, measurements that have no rule any more, fields that no rule names."""
+    """Other devices, measurements that no longer have a rule, fields that no rule names."""
     drawing = drawn("acme", "air-01")
     climate(drawing, "air-02", 21.0, T0)
     drawing.add("gone", "air-01", {}, {"temperature": 1.0}, T0)
@@ -91,7 +91,7 @@ def test_what_is_not_drawn_costs_nothing() -> None:
     assert drawing.known == ["air-01", "air-02"]
 
 
-def test_what_stays_the_same_is_one_step() -> None:
+def test_buckets_of_one_state_are_one_step() -> None:
     """A strip gets first bucket, last bucket and state; booleans are yes and no."""
     drawing = drawn("voltwise", "charger-01")
     for second, locked in enumerate([True, True, False, True]):
@@ -101,7 +101,7 @@ def test_what_stays_the_same_is_one_step() -> None:
     assert steps == [[first, first + 1, "yes"], [first + 2, first + 2, "no"], [first + 3, first + 3, "yes"]]
 
 
-def test_a_long_text_is_cut() -> None:
+def test_a_long_string_is_cut() -> None:
     """A state is a word, not a letter."""
     drawing = drawn("voltwise", "charger-01")
     drawing.add("charging", "charger-01", {}, {"state": "x" * 1000}, T0)
@@ -122,7 +122,7 @@ def test_devices_are_taken_up_of_each_measurement_in_turn() -> None:
     assert drawing.fill_up() == []
 
 
-def test_who_has_chosen_is_left_alone() -> None:
+def test_a_choice_is_kept() -> None:
     """A device that comes later does not push itself into a choice; who stays keeps the colour."""
     drawing = Drawing(startup("acme"))
     for name in ("a", "b", "c"):
@@ -151,7 +151,7 @@ def test_points_of_a_device_that_goes_are_dropped() -> None:
 
 
 def test_a_line_is_named_by_device_and_captured_tags() -> None:
-    """Further tags are told only where two lines would have the same name."""
+    """Further tags are shown only if two lines would have the same name."""
     lines = Lines(["connector"])
     labels = [
         lines.find("c-1", {"connector": "1", "firmware": "1.0"}),
@@ -163,7 +163,7 @@ def test_a_line_is_named_by_device_and_captured_tags() -> None:
 
 
 def test_a_live_reading_and_a_stored_row_are_the_same_line() -> None:
-    """A store tells the device among the tags, and leaves empty tags out."""
+    """A store returns the device among the tags, and omits empty tags."""
     lines = Lines([])
     live = lines.find("a", {"firmware": "", "room": "x"})
     assert live == lines.find("a", {"room": "x", "device": "a"})

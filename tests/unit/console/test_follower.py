@@ -22,7 +22,7 @@ def rejection(number: int) -> Rejection:
 
 
 async def test_readings_and_rejections_are_handed_over_once() -> None:
-    """In order, and apart; after that there is nothing. Whoever stops following is no listener any more."""
+    """In order, and apart; after that there is nothing. Once cancelled, it is no longer a listener."""
     feed = LiveRing(100, 1)
     one = Follower(feed)
     task = asyncio.create_task(one.run())
@@ -34,11 +34,11 @@ async def test_readings_and_rejections_are_handed_over_once() -> None:
     assert [item.arrived_ns for item in gathered.rejections] == [2]
     assert gathered.missed == 0
     assert one.take() == ([], [], 0)
-    assert feed.listeners == 1
+    assert feed.followers == 1
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    assert feed.listeners == 0
+    assert feed.followers == 0
 
 
 async def test_what_is_missed_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

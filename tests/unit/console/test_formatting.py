@@ -1,4 +1,4 @@
-"""How the page says things."""
+"""Formatting for the page."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ RANGE = Reason(Code.OUT_OF_RANGE, "/t", "a number from -40 to 125 (celsius)", "-
 CLOCK = Reason(Code.BAD_TIME, "/ts", "milliseconds since 1970", "17", "it looks like seconds")
 
 
-def test_a_rejection_is_told_in_plain_words() -> None:
-    """What is wrong in one line, then where, what was expected, with its unit, and what came."""
+def test_a_rejection_is_shown_in_plain_words() -> None:
+    """What is wrong in one line, then where, what was expected, with its unit, and what was found."""
     shown = formatting.rejection(rejection(RANGE, CLOCK))
     assert shown["title"] == "A value is out of range, and 1 more"
     assert shown["reasons"] == [
@@ -149,8 +149,8 @@ def test_only_some_of_many_reasons_are_shown() -> None:
     assert shown["more"] == 20 - formatting.SHOWN_REASONS
 
 
-def test_a_payload_is_shown_as_text_and_not_whole() -> None:
-    """Bytes that are no UTF-8 are escaped; a long payload is cut."""
+def test_a_payload_is_shown_as_text_and_shortened() -> None:
+    """Bytes that are not UTF-8 are escaped; a long payload is cut."""
     assert formatting.payload(b"\xff{}") == "\\xff{}"
     assert len(formatting.payload(b"x" * 100_000)) == formatting.SHOWN_BYTES + 1
 

@@ -69,8 +69,8 @@ async def browser(api: FastAPI, tmp_path: Path) -> AsyncIterator[httpx.AsyncClie
     await database.close()
 
 
-async def test_the_door_is_at_the_root(browser: httpx.AsyncClient) -> None:
-    """Whoever comes without a session is asked for a token, wherever they wanted to go."""
+async def test_sign_in_is_at_the_root(browser: httpx.AsyncClient) -> None:
+    """A visitor without a session is asked for a token, whatever the page."""
     door = await browser.get("/")
     assert door.status_code == 200
     assert "Sign in" in door.text
@@ -136,7 +136,7 @@ async def test_a_startup_opens_its_own_page_only(browser: httpx.AsyncClient, ser
 
 
 async def test_an_operator_opens_every_page(browser: httpx.AsyncClient, services: Services) -> None:
-    """Those of all startups and the operators' own; one that does not exist is told."""
+    """Those of all startups and the operators' own; a missing one is reported."""
     operator = signed_in(browser, services, None)
     assert (await operator.get("/")).headers["location"] == "/operator"
     for path in ("/operator", "/startups/acme", "/startups/voltwise"):
@@ -144,7 +144,7 @@ async def test_an_operator_opens_every_page(browser: httpx.AsyncClient, services
     assert (await operator.get("/startups/nobody")).status_code == 404
 
 
-async def test_a_programme_that_is_over_closes_the_page(browser: httpx.AsyncClient, services: Services) -> None:
+async def test_the_end_of_a_programme_closes_the_page(browser: httpx.AsyncClient, services: Services) -> None:
     """As a reload of the configuration may bring it about; operators may still look."""
     ended = [one.model_copy(update={"until": date(2020, 1, 31)}) for one in services.config.startups]
     services.config = services.config.model_copy(update={"startups": tuple(ended)})

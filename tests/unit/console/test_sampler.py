@@ -28,7 +28,7 @@ def test_a_rate_is_over_ten_seconds() -> None:
     assert one.rates("acme").rejected == 0
 
 
-def test_without_samples_there_is_no_rate() -> None:
+def test_rates_are_zero_without_samples() -> None:
     """Nothing is known yet, and nobody of that name."""
     assert sampler().rates("acme").received == 0
     assert sampler(10).rates("acme").received == 0
@@ -36,7 +36,7 @@ def test_without_samples_there_is_no_rate() -> None:
     assert sampler().newest.counts("acme") == Counts()
 
 
-def test_history_tells_what_is_new() -> None:
+def test_history_shows_what_is_new() -> None:
     """Each sample after a moment, as time and rate; the first ones are too few for a rate."""
     one = sampler(*range(0, 160, 20))
     assert one.history("acme", 0) == [(6 * EVERY, 10), (7 * EVERY, 10), (8 * EVERY, 10)]
@@ -50,7 +50,7 @@ def test_samples_are_bounded() -> None:
 
 
 async def test_the_ledger_is_sampled(tmp_path: Path) -> None:
-    """From the gateway's own books, until it is cancelled."""
+    """From the gateway's own databases, until it is cancelled."""
     database = Database(tmp_path / FILE_NAME)
     await database.open()
     try:

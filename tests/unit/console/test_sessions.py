@@ -1,4 +1,4 @@
-"""Who has signed in, and how fast tokens can be guessed."""
+"""Sign-ins, and the limit on guesses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from gateway.api.auth import Principal
 from gateway.config import load
 from gateway.console import sessions
-from gateway.console.sessions import GUESSES, LASTS, MAX_ADDRESSES, WINDOW, Throttle
+from gateway.console.sessions import GUESSES, MAX_ADDRESSES, MAX_AGE, WINDOW, Throttle
 
 CONFIG = load(Path(__file__).parents[3] / "config")
 NOW = 1_795_000_000.0
@@ -22,9 +22,9 @@ def test_a_session_remembers_who_it_is(principal: Principal) -> None:
     """Until somebody signs out."""
     storage: dict[str, Any] = {}
     sessions.sign_in(storage, principal, NOW)
-    assert sessions.who(storage, CONFIG, NOW + 1) == principal
+    assert sessions.principal(storage, CONFIG, NOW + 1) == principal
     sessions.sign_out(storage)
-    assert sessions.who(storage, CONFIG, NOW + 1) is None
+    assert sessions.principal(storage, CONFIG, NOW + 1) is None
     assert storage == {}
 
 
@@ -32,24 +32,24 @@ def test_a_session_ends() -> None:
     """After 30 days, or when the startup is gone."""
     storage: dict[str, Any] = {}
     sessions.sign_in(storage, Principal("acme"), NOW)
-    assert sessions.who(storage, CONFIG, NOW + LASTS + 1) is None
+    assert sessions.principal(storage, CONFIG, NOW + MAX_AGE + 1) is None
     sessions.sign_in(storage, Principal("gone"), NOW)
-    assert sessions.who(storage, CONFIG, NOW) is None
+    assert sessions.principal(storage, CONFIG, NOW) is None
 
 
 @pytest.mark.parametrize(
     "storage", [{}, {"who": "operator"}, {"who": 1, "until": NOW * 2}, {"who": "acme", "until": "x"}]
 )
-def test_a_storage_that_is_not_ours_lets_nobody_in(storage: dict[str, Any]) -> None:
+def test_foreign_storage_lets_nobody_in(storage: dict[str, Any]) -> None:
     """Whatever stands in the file."""
-    assert sessions.who(storage, CONFIG, NOW) is None
+    assert sessions.principal(storage, CONFIG, NOW) is None
 
 
-def test_a_startup_named_operator_is_no_operator() -> None:
+def test_a_startup_named_operator_is_not_an_operator() -> None:
     """The two cannot be confused."""
     storage: dict[str, Any] = {}
     sessions.sign_in(storage, Principal("operator"), NOW)
-    assert sessions.who(storage, CONFIG, NOW) is None
+    assert sessions.principal(storage, CONFIG, NOW) is None
 
 
 def test_a_token_opens_its_page() -> None:
@@ -58,7 +58,7 @@ def test_a_token_opens_its_page() -> None:
     assert sessions.home(Principal(None)) == "/operator"
 
 
-def test_wrong_tokens_are_heard_ten_times_a_minute() -> None:
+def test_ten_wrong_tokens_a_minute_are_checked() -> None:
     """From one address; others do not suffer, and the oldest failure makes room first."""
     throttle = Throttle()
     for second in range(GUESSES):
@@ -78,8 +78,12 @@ def test_addresses_are_forgotten() -> None:
 
 
 def test_files_of_old_sessions_are_removed(tmp_path: Path) -> None:
-    """Nobody can use them any more."""
-    for name, age in (("storage-user-old.json", LASTS + 10), ("storage-user-new.json", 10), ("other.json", LASTS * 2)):
+    """Nobody can use them any longer."""
+    for name, age in (
+        ("storage-user-old.json", MAX_AGE + 10),
+        ("storage-user-new.json", 10),
+        ("other.json", MAX_AGE * 2),
+    ):
         (tmp_path / name).write_text("{}")
         os.utime(tmp_path / name, (NOW - age, NOW - age))
     sessions.forget_old(tmp_path, NOW)

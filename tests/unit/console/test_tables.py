@@ -26,7 +26,7 @@ DEVICES = [device("a", 12), device("b", 1, 1), device("c", 400)]
 
 
 def test_a_device_has_its_state_in_a_word() -> None:
-    """ok, rejected or silent, with when it was seen and what came of it."""
+    """ok, rejected or silent, with when it was seen and its counts."""
     rows = tables.device_rows(ACME, DEVICES, NOW_NS)
     assert [row["cells"]["state"][0] for row in rows] == ["ok", "rejected", "silent"]
     assert [row["cells"]["seen"][0] for row in rows] == ["12 s ago", "just now", "6 min ago"]
@@ -67,7 +67,7 @@ def test_states_are_counted_in_words() -> None:
 
 
 def test_an_operator_sees_whether_a_startup_balances() -> None:
-    """In green or red, with what is wrong in words; a store that fails is told too."""
+    """In green or red, with what is wrong in words; a failing store is shown too."""
     acme = CONFIG.by_slug["acme"]
     good = tables.startup_row(acme, Counts(3, 2, 1, 2), Rates(received=1.25), {"ok": 2}, "")
     assert good["cells"]["balanced"] == ("balanced", "good")

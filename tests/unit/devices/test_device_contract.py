@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from devices.faults import FAULTS, Fault
-from devices.fleet import SPOILED, TRADES, Share, Unit, build
+from devices.fleet import FACTORIES, SPOILED, Share, Unit, build
 from devices.telemetry import Device, Telemetry, encode
 
 SAMPLES = Path(__file__).parents[3] / "config" / "startups"
@@ -31,7 +31,7 @@ def topics(startup: str) -> dict[str, Any]:
         return dict(YAML(typ="safe").load(file)["topics"])
 
 
-RULES = {startup: topics(startup) for startup in TRADES}
+RULES = {startup: topics(startup) for startup in FACTORIES}
 
 
 def rule_for(startup: str, topic: str) -> Any:
@@ -108,17 +108,17 @@ def _seconds(text: str) -> float:
 
 
 def fleet(misbehaving: Share | None = None, seed: str = "test") -> list[Unit]:
-    return build(TRADES, devices=8, misbehaving=misbehaving or Share(), seed=seed)
+    return build(FACTORIES, devices=8, misbehaving=misbehaving or Share(), seed=seed)
 
 
 def everything_measured(startup: str, hours: int = 30) -> list[tuple[float, Telemetry]]:
     """What eight devices of a startup measure, one look every 20 s."""
-    devices: list[Device] = [TRADES[startup](number, "test") for number in range(1, 9)]
+    devices: list[Device] = [FACTORIES[startup](number, "test") for number in range(1, 9)]
     looks = (NOW + place * 20 for place in range(hours * 180))
     return [(now, telemetry) for now in looks for device in devices for telemetry in device.measure(now)]
 
 
-@pytest.mark.parametrize("startup", TRADES)
+@pytest.mark.parametrize("startup", FACTORIES)
 def test_good_payloads_obey_the_rules(startup: str) -> None:
     """All that a well-behaved device sends in more than a day fits the sample configuration."""
     seen = set()
@@ -129,7 +129,7 @@ def test_good_payloads_obey_the_rules(startup: str) -> None:
     assert seen == {rule["topic"] for rule in RULES[startup].values()}
 
 
-@pytest.mark.parametrize("startup", TRADES)
+@pytest.mark.parametrize("startup", FACTORIES)
 def test_optional_fields_are_sent_too(startup: str) -> None:
     """Every field of every rule is sent by some device."""
     sent: set[tuple[str, str]] = set()
@@ -157,7 +157,7 @@ def test_moisture_jumps_when_the_pump_of_the_bed_runs() -> None:
     """The pump's report and the probes' moisture are one story: after each run the soil is wetter."""
     flows: dict[float, bool] = {}
     moisture: dict[float, float] = {}
-    pump, probe = TRADES["greenbed"](2, "test"), TRADES["greenbed"](1, "test")
+    pump, probe = FACTORIES["greenbed"](2, "test"), FACTORIES["greenbed"](1, "test")
     for now in (NOW + second for second in range(1800)):
         flows[now] = any(record["on"] for record in _records(pump, now))
         moisture |= {record["at"]: record["moisture"] for record in _records(probe, now)}
@@ -176,7 +176,7 @@ def test_each_fault_breaks_a_rule(fault: Fault) -> None:
     """Wherever a fault applies, what it makes of a good payload is refused; it applies somewhere."""
     rng = Random(1)
     spoiled = 0
-    for startup in TRADES:
+    for startup in FACTORIES:
         for now, telemetry in everything_measured(startup, hours=1):
             if fault.applies(telemetry.channel):
                 payload = fault.spoil(telemetry, now, rng)
@@ -219,7 +219,7 @@ def test_misbehaving_devices_do_it_now_and_then() -> None:
 )
 def test_share_of_misbehaving_devices(share: Share, expected: int) -> None:
     """A fraction is at least one device, a count at most all of them, and nothing is nothing."""
-    for startup in TRADES:
+    for startup in FACTORIES:
         assert sum(unit.misbehaving for unit in fleet(share) if unit.startup == startup) == expected
 
 

@@ -130,7 +130,7 @@ async def test_program_says_that_the_broker_is_away() -> None:
 
 
 async def test_devices_survive_a_restart_of_the_broker(tmp_path: Path) -> None:
-    """When the broker comes back, every device does, and sends what it has measured meanwhile."""
+    """When the broker comes back, every device does, and sends what it has measured in the meantime."""
     async with Mosquitto(tmp_path) as server, running(Fleet(server.url)) as fleet:
         await eventually(lambda: fleet.all_connected() and fleet.totals.acknowledged > 30)
         await server.stop()
@@ -180,7 +180,7 @@ async def test_feedback_is_received(server: Server) -> None:
         await eventually(lambda: fleet.clients[0].counters.feedback == 2)
     assert fleet.clients[0].counters.newest_feedback == b"[red]newest"
     assert fleet.totals.feedback == 2
-    assert str(table(fleet.clients, server.url).caption) == "acme-air-01 was told: [red]newest"
+    assert str(table(fleet.clients, server.url).caption) == "feedback to acme-air-01: [red]newest"
 
 
 async def test_mqtt_5(tmp_path: Path) -> None:
@@ -196,12 +196,12 @@ async def test_mqtt_5(tmp_path: Path) -> None:
         assert "p5" in server.log
 
 
-async def test_refused_password_is_explained(tmp_path: Path) -> None:
+async def test_rejected_password_is_explained(tmp_path: Path) -> None:
     """A broker that wants a password is not called unreachable: the devices say that it refused them."""
     async with Mosquitto(tmp_path, conf="allow_anonymous false") as server:
         async with running(Fleet(server.url, devices=1, grace=0)) as fleet:
             await eventually(lambda: bool(fleet.heard))
-        assert "refused the connection" in fleet.heard[0]
+        assert "rejected the connection" in fleet.heard[0]
         assert "DEVICES_PASSWORD" in fleet.heard[0]
 
 
@@ -231,7 +231,7 @@ def test_notices_do_not_repeat_themselves(capsys: pytest.CaptureFixture[str]) ->
     """The same sentence from many devices is printed once, another one as well."""
     notices = Notices()
     for sentence in ("a", "b", "a", "b", "a"):
-        notices.tell(sentence)
+        notices.show(sentence)
     assert capsys.readouterr().err == "devices: a\ndevices: b\n"
 
 

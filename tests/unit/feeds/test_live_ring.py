@@ -1,4 +1,4 @@
-"""The live feeds: one ring a startup, listeners are places in it."""
+"""The live feeds: one ring a startup, followers are places in it."""
 
 from __future__ import annotations
 
@@ -20,60 +20,60 @@ def numbers(chunk: Chunk) -> list[object]:
     return [event.of.fields["n"] for event in chunk.events if isinstance(event.of, Reading)]
 
 
-async def take(listener: AsyncGenerator[Chunk]) -> Chunk:
+async def take(follower: AsyncGenerator[Chunk]) -> Chunk:
     async with asyncio.timeout(2):
-        return await anext(listener)
+        return await anext(follower)
 
 
-async def test_a_listener_gets_what_comes_after_it_came() -> None:
-    """A new listener sees events from now on, several at once where several came."""
+async def test_a_new_follower_gets_later_events() -> None:
+    """A new follower sees events from now on, several at once where several arrived."""
     feed = LiveRing(10, FIRST)
     feed.publish([reading(1)])
-    listener = feed.follow()
-    first = asyncio.ensure_future(take(listener))
+    follower = feed.follow()
+    first = asyncio.ensure_future(take(follower))
     await asyncio.sleep(0)
     feed.publish([reading(2), reading(3)])
     assert numbers(await first) == [2, 3]
     feed.publish([reading(4)])
-    assert numbers(await take(listener)) == [4]
-    await listener.aclose()
+    assert numbers(await take(follower)) == [4]
+    await follower.aclose()
 
 
-async def test_who_comes_back_goes_on_after_its_last_event() -> None:
-    """With the id of its last event a listener misses nothing that is still kept."""
+async def test_a_returning_follower_goes_on_after_its_last_event() -> None:
+    """With the id of its last event a follower misses nothing that is still kept."""
     feed = LiveRing(10, FIRST)
     feed.publish([reading(n) for n in range(5)])
-    listener = feed.follow(after=feed.recent()[1].id)
-    chunk = await take(listener)
+    follower = feed.follow(after=feed.recent()[1].id)
+    chunk = await take(follower)
     assert (chunk.missed, numbers(chunk)) == (0, [2, 3, 4])
-    await listener.aclose()
+    await follower.aclose()
 
 
-async def test_a_slow_listener_loses_its_oldest_events_and_is_told() -> None:
-    """A listener that falls behind the ring gets the newest events and the number of those it lost."""
+async def test_a_slow_follower_loses_its_oldest_events_and_learns_how_many() -> None:
+    """A follower that falls behind the ring gets the newest events and the number of lost ones."""
     feed = LiveRing(3, FIRST)
     feed.publish([reading(0)])
-    listener = feed.follow(after=FIRST - 1)
-    assert numbers(await take(listener)) == [0]
+    follower = feed.follow(after=FIRST - 1)
+    assert numbers(await take(follower)) == [0]
     feed.publish([reading(n) for n in range(1, 9)])
-    chunk = await take(listener)
+    chunk = await take(follower)
     assert (chunk.missed, numbers(chunk)) == (5, [6, 7, 8])
-    await listener.aclose()
+    await follower.aclose()
 
 
-async def test_an_id_of_an_earlier_run_is_told_as_a_gap() -> None:
-    """Who comes back after a restart is told that events may be missing, then gets what is kept."""
+async def test_an_id_of_an_earlier_run_is_a_gap() -> None:
+    """A follower that returns after a restart learns that events may be missing, then gets those kept."""
     feed = LiveRing(3, FIRST)
     feed.publish([reading(0)])
     for stranger in (5, FIRST + 500):
-        listener = feed.follow(after=stranger)
-        assert (await take(listener)).missed is None
-        assert numbers(await take(listener)) == [0]
-        await listener.aclose()
+        follower = feed.follow(after=stranger)
+        assert (await take(follower)).missed is None
+        assert numbers(await take(follower)) == [0]
+        await follower.aclose()
 
 
-async def test_listeners_do_not_share_their_places() -> None:
-    """A listener that waits long takes nothing from another."""
+async def test_followers_do_not_share_their_places() -> None:
+    """A follower that waits long takes nothing from another."""
     feed = LiveRing(100, FIRST)
     quick, slow = feed.follow(after=FIRST - 1), feed.follow(after=FIRST - 1)
     seen: list[object] = []
@@ -82,17 +82,18 @@ async def test_listeners_do_not_share_their_places() -> None:
         seen += numbers(await take(quick))
     assert seen == list(range(10))
     assert numbers(await take(slow)) == list(range(10))
-    assert feed.listeners == 2
+    assert feed.followers == 2
     await quick.aclose()
     await slow.aclose()
-    assert feed.listeners == 0
+    assert feed.followers == 0
 
 
 def test_outcomes_go_to_the_feed_of_their_startup() -> None:
     """Readings and rejections appear in their own startup's feed alone, as JSON of one form."""
     live = LiveFeeds(10)
     rejection = Rejection("voltwise", "v", "t", b"x", 5, (Reason(Code.MISSING, "/t", "a number", "nothing"),))
-    live.publish({"acme": [reading(1)]}, [rejection])
+    live.accepted({"acme": [reading(1)]})
+    live.rejected([rejection])
     (event,) = live.feed("acme").recent()
     assert json.loads(event.json)["time"] == "1970-01-01T00:00:00.000000001Z"
     (refused,) = live.feed("voltwise").recent()
@@ -103,11 +104,11 @@ def test_outcomes_go_to_the_feed_of_their_startup() -> None:
 
 
 def test_the_feed_keeps_no_large_payloads() -> None:
-    """Of a large payload the ring keeps the beginning, and its size as it came: memory is bounded whatever comes."""
+    """The ring keeps the beginning of a large payload, and its whole size: memory is bounded."""
     live = LiveFeeds(10)
     reason = Reason(Code.TOO_LARGE, "payload", "at most 65,536 bytes", "5,000,000 bytes")
     large = Rejection("acme", "th-1", "t", b"x" * 5_000_000, 5, (reason,))
-    live.publish_rejections([large])
+    live.rejected([large])
     (event,) = live.feed("acme").recent()
     assert isinstance(event.of, Rejection)
     assert len(event.of.payload) == KEPT_BYTES

@@ -1,4 +1,4 @@
-"""The MQTT feed: which topic an event goes to, and what has none."""
+"""The MQTT feed: the topic of each event, and events without one."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def rejection(device: str, startup: str = "acme") -> Rejection:
 
 
 def feedback(*rejections: Rejection) -> list[str]:
-    """The topics that feedback on these goes to."""
+    """Return the topics of the feedback on these."""
     session: Any = Published()
-    MqttFeed(session, Metrics(), readings=True).publish_rejections(rejections)
+    MqttFeed(session, Metrics(), readings=True).rejected(rejections)
     topics: list[str] = session.topics
     return topics
 
@@ -47,11 +47,11 @@ def test_feedback_goes_to_the_device(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", ["", "a+b", "a#", "a/b", "a\0b", "d" * (LONGEST + 1), "é" * (LONGEST // 2 + 1)])
-def test_what_has_no_topic_gets_no_feedback(device: str) -> None:
-    """A name that makes no topic, or one that is longer than MQTT allows, is passed over; the feed goes on."""
+def test_devices_without_a_topic_get_no_feedback(device: str) -> None:
+    """A name that makes no topic, or one that is longer than MQTT allows, is skipped; the feed goes on."""
     assert feedback(rejection(device), rejection("th-1")) == ["feedback/acme/th-1"]
 
 
 def test_a_message_of_no_startup_gets_no_feedback() -> None:
-    """There is nobody to tell."""
+    """Messages on a topic of no startup have no device that could hear feedback."""
     assert feedback(rejection("x", UNROUTED)) == []

@@ -26,17 +26,19 @@ async def counted(store: SqliteStore, startup: str) -> list[tuple[dict[str, str]
 
 
 async def test_codes_are_counted_by_device_and_startup(tmp_path: Path) -> None:
-    """Each startup gets the counts of its own devices alone, by code; a device that cannot be one is not named."""
+    """Each startup gets the counts of its own devices alone, by code; an invalid device is not named."""
     store = SqliteStore(tmp_path)
     await store.open()
     counter = RejectionCounter(
         store, lambda _startup, device: len(device) == 1, lambda topic: "climate" if topic else ""
     )
-    counter.add(
+    counter.rejected(
         [rejection("acme", "a", Code.MISSING, Code.MISSING, Code.BAD_TIME), rejection("acme", "a", Code.MISSING)]
     )
-    counter.add([rejection("acme", "no name", Code.BAD_DEVICE), rejection("birch", "b", Code.MISSING, records=(1, 4))])
-    counter.add([rejection(UNROUTED, "x", Code.NO_RULE)])
+    counter.rejected(
+        [rejection("acme", "no name", Code.BAD_DEVICE), rejection("birch", "b", Code.MISSING, records=(1, 4))]
+    )
+    counter.rejected([rejection(UNROUTED, "x", Code.NO_RULE)])
     await counter.write()
     await counter.write()
     assert sorted(await counted(store, "acme"), key=str) == [
@@ -49,19 +51,23 @@ async def test_codes_are_counted_by_device_and_startup(tmp_path: Path) -> None:
 
 
 async def test_counts_wait_while_the_store_is_away(tmp_path: Path) -> None:
-    """What could not be written is written with the next, added up."""
-    store = SqliteStore(tmp_path)
-    await store.open()
+    """Counts that could not be written are written with the next, added up."""
 
     class Away(SqliteStore):
-        async def write(self, startup: str, lines: object) -> None:
-            raise StoreUnavailable("away")
+        is_away = True
 
-    counter = RejectionCounter(Away(tmp_path), lambda _startup, _device: True, lambda _topic: "")
-    counter.add([rejection("acme", "a", Code.MISSING)])
+        async def write(self, startup: str, lines: Sequence[bytes]) -> None:
+            if self.is_away:
+                raise StoreUnavailable("away")
+            await super().write(startup, lines)
+
+    store = Away(tmp_path)
+    await store.open()
+    counter = RejectionCounter(store, lambda _startup, _device: True, lambda _topic: "")
+    counter.rejected([rejection("acme", "a", Code.MISSING)])
     await counter.write()
-    counter.add([rejection("acme", "a", Code.MISSING)])
-    counter._store = store
+    counter.rejected([rejection("acme", "a", Code.MISSING)])
+    store.is_away = False
     await counter.write()
     assert await counted(store, "acme") == [({"code": "missing", "device": "a"}, 2)]
     await store.close()
@@ -79,7 +85,7 @@ async def test_no_startup_waits_for_anothers_store(tmp_path: Path) -> None:
     store = Hanging(tmp_path)
     await store.open()
     counter = RejectionCounter(store, lambda _startup, _device: True, lambda _topic: "")
-    counter.add([rejection("acme", "a", Code.MISSING), rejection("birch", "b", Code.MISSING)])
+    counter.rejected([rejection("acme", "a", Code.MISSING), rejection("birch", "b", Code.MISSING)])
     writing = asyncio.create_task(counter.write())
 
     async def is_counted() -> bool:

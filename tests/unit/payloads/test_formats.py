@@ -1,4 +1,4 @@
-"""What every payload format keeps to, and how a format is found, named and refused."""
+"""What every payload format keeps to, and how a format is found, named and rejected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway import payloads
 from gateway.config import StartupFile, TopicRule, load
-from gateway.errors import ConfigError
+from gateway.errors import ConfigInvalid
 from gateway.model import Reason
 from gateway.payloads import FORMATS, Records
 from gateway.rules.reader import Reader
@@ -37,7 +37,7 @@ def test_a_format_is_its_file() -> None:
 def test_unknown_format(tmp_path: Path) -> None:
     """A format that nobody knows is reported on its line, with those that there are."""
     wrong = STARTUP.replace("    fields:", "    payload: xml\n    fields:")
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigInvalid) as error:
         load(write_config(tmp_path, acme=wrong))
     (problem,) = error.value.problems
     assert (problem.line, problem.where, problem.got) == (5, "topics.climate.payload", "'xml'")
@@ -64,7 +64,7 @@ def test_every_format_is_in_the_reference() -> None:
 @pytest.mark.parametrize("kind", ["float", "int", "bool", "string"])
 @given(payload=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_any_bytes(name: str, kind: str, payload: bytes) -> None:
-    """Whatever the bytes, there are records or a reason; the fast way takes no more and no less than the slow one."""
+    """Any bytes become records or a reason, and the fast decoder takes no more and no less than the full path."""
     made = of(name, kind)
     found = made.format.records(payload, made.context)
     assert isinstance(found, Records | Reason)

@@ -1,4 +1,4 @@
-"""A payload that is one number, boolean or string: what it is taken for, and why it is refused."""
+"""A payload that is one number, boolean or string: what it is taken for, and why it is rejected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import TopicRule, load
-from gateway.errors import ConfigError
+from gateway.errors import ConfigInvalid
 from gateway.ingest.pipeline import Evaluation, Outcome
 from gateway.model import Code, Reason, Rejection
 from gateway.rules.example import example
@@ -27,7 +27,7 @@ def of(kind: str, **settings: Any) -> TopicRule:
 
 
 def read(kind: str, payload: bytes | str, **settings: Any) -> Any:
-    """What the fast way makes of a payload, which the slow way has to confirm; else the reasons."""
+    """What the fast decoder makes of a payload, which the full path must confirm; else the reasons."""
     reader = Reader(of(kind, **settings))
     raw = payload.encode() if isinstance(payload, str) else payload
     found = reader.explain(raw, NOW)
@@ -92,7 +92,7 @@ def test_values(kind: str, payload: str, value: object) -> None:
     "payload", ["+5", "007", "-01", ".5", "5.", "0x1F", "1_000", "1,5", "21.5 C", "- 5", "٥", "1e", "True"]
 )
 def test_texts_that_only_look_like_numbers(payload: str) -> None:
-    """What JSON does not take for a number is a string, and refused for a field that is a number."""
+    """What JSON does not take for a number is a string, and rejected for a field that is a number."""
     assert reason("float", payload) == Reason(
         Code.WRONG_TYPE, "/value", "a number", json.dumps(payload, ensure_ascii=False)
     )
@@ -121,7 +121,7 @@ def test_texts_that_only_look_like_numbers(payload: str) -> None:
     ],
 )
 def test_wrong_values(kind: str, payload: str, code: Code, expected: str, got: str) -> None:
-    """A value of another type, or out of its range, is refused as a member of a JSON object would be."""
+    """A value of another type, or out of its range, is rejected as a member of a JSON object would be."""
     settings = {"min": -40, "max": 125, "unit": "celsius"} if kind == "float" else {}
     assert reason(kind, payload, **settings) == Reason(code, "/value", expected, got)
 
@@ -132,14 +132,14 @@ def test_wrong_values(kind: str, payload: str, code: Code, expected: str, got: s
     [
         (b"", Code.EMPTY, "a number, a boolean or a string", "an empty payload"),
         (b" \r\n", Code.EMPTY, "a number, a boolean or a string", r"3 bytes, ' \r\n'"),
-        (b"21.5\0", Code.BAD_TEXT, "a text without NUL", r"5 bytes, '21.5\x00'"),
+        (b"21.5\0", Code.BAD_TEXT, "a string without NUL", r"5 bytes, '21.5\x00'"),
         (b"\xff\xfe5", Code.BAD_TEXT, "a number, a boolean or a string, in UTF-8", r"3 bytes, '\\xff\\xfe5'"),
         (b'"open', Code.BAD_TEXT, "a number, a boolean or a string, in UTF-8", "5 bytes, '\"open'"),
         (b'"open" x', Code.BAD_TEXT, "a number, a boolean or a string, in UTF-8", "8 bytes, '\"open\" x'"),
     ],
 )
 def test_payloads_that_are_no_value(kind: str, payload: bytes, code: Code, expected: str, got: str) -> None:
-    """Nothing, NUL, what is not UTF-8, and quotes that do not match are refused for every type, with what was sent."""
+    """Nothing, NUL, what is not UTF-8, and quotes that do not match are rejected for every type, with what was sent."""
     found = reason(kind, payload)
     assert (found.code, found.where, found.expected, found.got) == (code, "payload", expected, got)
     assert found.hint or code is Code.EMPTY
@@ -147,7 +147,7 @@ def test_payloads_that_are_no_value(kind: str, payload: bytes, code: Code, expec
 
 @pytest.mark.parametrize("digits", [308, 309, 4299, 4300, 4301, 9000])
 def test_numbers_without_end(digits: int) -> None:
-    """Integers longer than any type, and than Python reads, are refused with a reason."""
+    """Integers longer than any type, and than Python reads, are rejected with a reason."""
     for sign in ("", "-"):
         assert reason("int", sign + "9" * digits).code in (Code.OUT_OF_RANGE, Code.BAD_TEXT)
         found = read("float", sign + "9" * digits)
@@ -161,7 +161,7 @@ def test_numbers_without_end(digits: int) -> None:
 
 @pytest.mark.parametrize(("kind", "payload"), [("float", "-12.5e+10"), ("bool", "false"), ("string", '"a \\u00e9 é"')])
 def test_truncated_at_every_byte(kind: str, payload: str) -> None:
-    """A payload that is cut anywhere is a shorter value or refused with a reason; a string in quotes is refused."""
+    """A payload that is cut anywhere is a shorter value or refused with a reason; a string in quotes is rejected."""
     whole = payload.encode()
     for end in range(len(whole)):
         found = read(kind, whole[:end])
@@ -199,7 +199,7 @@ def door(**settings: Any) -> Any:
 
 
 def test_messages() -> None:
-    """Values become readings of the field that the rule names, on the fast path as on the whole way."""
+    """Values become readings of the field that the rule names, on the fast path as on the full path."""
     made = pipeline(door())
     outcomes: list[Outcome] = [made.process(batch(message(payload, TOPIC))) for payload in ("true", "false", "ON")]
     assert [one.lines.get("acme") for one in outcomes] == [
@@ -259,7 +259,7 @@ def test_rules_that_pick_something_else(
 ) -> None:
     """A rule that picks other members, tags or a time from a lone value is reported on its line."""
     head = STARTUP.partition("    fields:")[0] + f"    payload: value\n    {rest}"
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigInvalid) as error:
         load(write_config(tmp_path, acme=head))
     (problem,) = error.value.problems
     assert (problem.line, problem.where, problem.got) == (line, f"topics.climate.{where}", got)

@@ -2,7 +2,7 @@
 
 It is strict where Grafana is: a server admin's basic auth for organisations and users, `X-Grafana-Org-Id` for
 everything inside one (main organisation without it), membership and roles, 409 or 412 for what is taken, versions of
-dashboards, provenance of alert rules, secrets that are never told. `major` 13 differs from 11 as the sources do: 409
+dashboards, provenance of alert rules, secrets that are never shown. `major` 13 differs from 11 as the sources do: 409
 for a dashboard that exists, and a search that lists only what was there at the last `index()`.
 """
 
@@ -64,7 +64,7 @@ class Organisation:
 
 
 class FakeGrafana:
-    """`url` while it runs. `breaks` is asked before each writing request: a text makes it fail with that, once told."""
+    """A Grafana at `url`. `breaks` is called before each writing request: what it returns is an error, if anything."""
 
     def __init__(self, major: int = 11, *, auto_assign_org: bool = True) -> None:
         self.major = major
@@ -182,10 +182,10 @@ class FakeGrafana:
         except Refused as error:
             return web.json_response({"message": str(error)}, status=error.status)
 
-    def _note(self, told: str) -> None:
-        if broken := self.breaks(told, len(self.writes)):
+    def _note(self, request: str) -> None:
+        if broken := self.breaks(request, len(self.writes)):
             raise Refused(500, broken)
-        self.writes.append(told)
+        self.writes.append(request)
 
     def _signed_in(self, request: web.Request) -> Account:
         kind, _, text = request.headers.get("Authorization", "").partition(" ")
@@ -303,8 +303,8 @@ class FakeGrafana:
         account = self._find_account(request.query["loginOrEmail"])
         if account is None:
             raise Refused(404, "user not found")
-        told = {"id": account.id, "login": account.login, "email": account.email, "name": account.name}
-        return web.json_response(told)
+        user = {"id": account.id, "login": account.login, "email": account.email, "name": account.name}
+        return web.json_response(user)
 
     async def _orgs_of_user(self, request: web.Request) -> web.Response:
         account = self._account_of(request)

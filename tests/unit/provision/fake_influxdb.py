@@ -1,6 +1,6 @@
 """An InfluxDB that keeps state and answers as InfluxDB 2.9 does, for the admin API that provisioning uses.
 
-Seen on a real 2.9.1: a token is told by its creation alone, a name that is taken is 422, a retention below the shard
+Seen on a real 2.9.1: only its creation shows a token, a name that is taken is 422, a retention below the shard
 group 422, an authorization without permissions 400, an unknown organisation 404, any other than the admin's token 401.
 Buckets come in pages, authorizations all at once, those of a deleted bucket among them.
 """
@@ -189,8 +189,8 @@ class FakeInfluxDB:
     def make_token(self, description: str, permissions: list[Json]) -> Json:
         ident = _ident()
         self.secrets[ident] = secrets.token_urlsafe(16)
-        told = {"id": ident, "token": "", "status": "active", "description": description, "org": ORG}
-        self.authorizations[ident] = {**told, "orgID": self.org_id, "permissions": permissions}
+        made = {"id": ident, "token": "", "status": "active", "description": description, "org": ORG}
+        self.authorizations[ident] = {**made, "orgID": self.org_id, "permissions": permissions}
         return self.authorizations[ident]
 
     def _check_org(self, request: web.Request) -> None:

@@ -31,8 +31,8 @@ async def remove(grafana: FakeGrafana, before: Config, slug: str) -> Plan:
     return found
 
 
-async def test_who_left_the_team_before_loses_access_with_it(grafana: FakeGrafana) -> None:
-    """Somebody who is in the team no more, and was not pruned, does not stay in an organisation that stays."""
+async def test_former_team_members_lose_access_with_it(grafana: FakeGrafana) -> None:
+    """A former member of the team who was not pruned does not stay in an organisation that stays."""
     await apply(grafana, config(acme(team=["ana@acme.example", "zoe@acme.example"]), startup("bolt")))
     grafana.edit_dashboard(ACME, "acme-climate", "ana@acme.example", title="Ours")
     await remove(grafana, config(acme(team=["ana@acme.example"]), startup("bolt")), "acme")
@@ -51,24 +51,24 @@ async def test_newer_dashboards_beside_edited_ones_go_with_it(grafana: FakeGrafa
     assert set(grafana.org(ACME).dashboards) == {"acme-climate"}
 
 
-async def test_an_organisation_that_stays_is_told_with_what_it_holds(grafana: FakeGrafana) -> None:
+async def test_an_organisation_that_stays_is_listed_with_its_contents(grafana: FakeGrafana) -> None:
     """When the startup leaves, and in each plan until somebody has deleted it."""
     both = config(acme(), startup("bolt"))
     await apply(grafana, both)
     grafana.edit_dashboard(ACME, "acme-climate", "acme", title="Ours")
-    told = "stays: grafana organisation acme, which holds the dashboard 'Ours'"
+    line = "stays: grafana organisation acme, which holds the dashboard 'Ours'"
     left = await remove(grafana, both, "acme")
     later = await plan(grafana, config(startup("bolt")), prune=True)
     for one in (left, later):
         with (out := console()).capture() as shown:
             out.print(rendering.plan(one), soft_wrap=True)
-        assert told in shown.get()
+        assert line in shown.get()
         assert rendering.plan_json(one)["stays"] == [
             {"server": "grafana", "kind": "organisation", "name": "acme", "holds": ["the dashboard 'Ours'"]}
         ]
     with (out := console()).capture() as shown:
         out.print(rendering.applied(left, run.Applied(left.steps, ())), soft_wrap=True)
-    assert told in shown.get()
+    assert line in shown.get()
     assert later.is_done
     grafana.org(ACME).dashboards.clear()
     assert (await plan(grafana, config(startup("bolt")))).stays == ()

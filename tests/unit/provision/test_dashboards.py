@@ -54,8 +54,8 @@ def test_a_panel_for_each_field_then_what_concerns_devices() -> None:
         ("locked", "state-timeline"),
         ("state", "state-timeline"),
         ("Last seen: charging", "table"),
-        ("Refused, by reason", "timeseries"),
-        ("Refused, by device", "table"),
+        ("Rejected, by reason", "timeseries"),
+        ("Rejected, by device", "table"),
     ]
 
 
@@ -63,8 +63,8 @@ def test_the_overview_has_every_measurement_and_all_rejections() -> None:
     """One table a measurement, since each has its own columns."""
     greenbed = samples().by_slug["greenbed"]
     assert [one["title"] for one in dashboards.overview(greenbed)["panels"]] == [
-        "Refused, by reason",
-        "Refused, by device",
+        "Rejected, by reason",
+        "Rejected, by device",
         "Last seen: soil",
         "Last seen: pump",
     ]
@@ -114,13 +114,13 @@ def test_a_number_has_its_unit_and_its_range_drawn_but_a_free_axis() -> None:
     assert defaults("ph")["custom"]["thresholdsStyle"] == {"mode": "off"}
 
 
-def test_a_truth_is_shown_in_words() -> None:
+def test_a_boolean_is_shown_in_words() -> None:
     """As yes and no, in the strip and in the table."""
     (mapping,) = defaults("locked")["mappings"]
     assert {key: value["text"] for key, value in mapping["options"].items()} == {"true": "yes", "false": "no"}
 
 
-def test_the_table_tells_when_each_device_was_last_seen_with_units_and_ranges() -> None:
+def test_the_table_shows_when_each_device_was_last_seen_with_units_and_ranges() -> None:
     """It looks further back than the dashboard, orders its columns and sorts by age."""
     table = panel("Last seen: charging")
     overrides = {

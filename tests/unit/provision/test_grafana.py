@@ -125,7 +125,7 @@ async def test_applied_once_nothing_is_left_to_do(grafana: FakeGrafana) -> None:
     assert len(grafana.writes) == writes
 
 
-async def test_each_step_may_be_done_twice(grafana: FakeGrafana) -> None:
+async def test_each_step_may_be_repeated(grafana: FakeGrafana) -> None:
     """A step whose answer was lost does no harm when it is done again."""
     wanted = config(acme(topics=with_range(5)))
     async with server(grafana) as made:
@@ -146,7 +146,7 @@ async def test_below_a_path(fake: FakeGrafana) -> None:
 # ------------------------------------------------------------------ data source
 
 
-async def test_the_data_source_sends_the_startups_token_and_tells_only_a_fingerprint(grafana: FakeGrafana) -> None:
+async def test_the_data_source_sends_the_startups_token_and_shows_only_a_fingerprint(grafana: FakeGrafana) -> None:
     """What isolates is the token; what is compared is a hash."""
     await apply(grafana, config(acme()))
     org = grafana.org(ACME)
@@ -183,7 +183,7 @@ async def test_without_a_token_it_says_to_provision_influxdb_first(grafana: Fake
 
 
 async def test_after_a_failure_at_any_request_the_next_run_completes(fake: FakeGrafana) -> None:
-    """And everybody who was made has a password that was told."""
+    """And the password of every new account was shown."""
     wanted = config(acme(team=["ana@acme.example"], topics=with_range(5)))
     for write in range(20):
         grafana = FakeGrafana(fake.major)
@@ -220,14 +220,14 @@ async def test_an_account_that_a_crash_left_without_its_role_gets_a_new_password
 # ------------------------------------------------------------------ errors
 
 
-async def test_a_wrong_password_is_told_as_one(grafana: FakeGrafana) -> None:
-    """The text says what to check, and what Grafana said."""
+async def test_wrong_password_is_reported_as_such(grafana: FakeGrafana) -> None:
+    """The error says what to check, and what Grafana answered."""
     async with server(grafana, password="wrong") as made:
         with pytest.raises(AdminRefused, match=r"Invalid username or password.*check the Grafana admin's user"):
             await made.actual(config(acme()))
 
 
-async def test_an_account_that_is_no_server_admin_is_told(grafana: FakeGrafana) -> None:
+async def test_account_that_is_not_a_server_admin_is_reported(grafana: FakeGrafana) -> None:
     """An organisation's Admin is not enough."""
     grafana.account(ADMIN).is_admin = False
     async with server(grafana) as made:
@@ -235,7 +235,7 @@ async def test_an_account_that_is_no_server_admin_is_told(grafana: FakeGrafana) 
             await made.actual(config(acme()))
 
 
-async def test_a_server_that_is_down_is_told_with_its_address(fake: FakeGrafana) -> None:
+async def test_unreachable_server_is_reported_with_its_address(fake: FakeGrafana) -> None:
     """And what to check."""
     fake.url = f"http://127.0.0.1:{free_port()}"
     async with server(fake) as made:
@@ -244,7 +244,7 @@ async def test_a_server_that_is_down_is_told_with_its_address(fake: FakeGrafana)
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json"])
-async def test_another_server_at_the_address_is_told(fake: FakeGrafana, kind: str) -> None:
+async def test_another_server_at_the_address_is_reported(fake: FakeGrafana, kind: str) -> None:
     """A page that is no answer of Grafana's does not end in a traceback."""
 
     async def page(_request: web.Request) -> web.Response:
@@ -257,7 +257,7 @@ async def test_another_server_at_the_address_is_told(fake: FakeGrafana, kind: st
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     async with server(fake) as made:
-        with pytest.raises(ProvisionError, match="is no Grafana"):
+        with pytest.raises(ProvisionError, match="is not Grafana"):
             await made.actual(config(acme()))
     await runner.cleanup()
 

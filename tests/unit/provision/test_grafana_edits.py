@@ -85,7 +85,7 @@ async def test_edited_between_plan_and_apply_it_is_kept(grafana: FakeGrafana) ->
 
 
 async def test_edited_in_the_very_moment_of_the_save_it_is_kept(grafana: FakeGrafana) -> None:
-    """A save never overwrites: what it replaces is named, and refused when it is not that any more."""
+    """A save never overwrites: it names what it replaces, and is rejected if that has changed."""
     await apply(grafana, config(acme(topics=with_range(5))))
     saves = []
 

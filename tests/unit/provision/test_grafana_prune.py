@@ -26,7 +26,7 @@ async def grafana(fake: FakeGrafana) -> AsyncIterator[FakeGrafana]:
 
 
 async def test_nothing_is_removed_without_prune(grafana: FakeGrafana) -> None:
-    """What is no longer wanted is told as left over."""
+    """What is no longer wanted is listed as left over."""
     await apply(grafana, config(acme(), startup("bolt")))
     found = await plan(grafana, config(acme()))
     assert found.steps == ()
@@ -131,7 +131,7 @@ async def test_edited_or_filled_between_plan_and_prune_it_stays(grafana: FakeGra
         grafana.edit_dashboard(BOLT, "bolt-climate", by="bolt", title="Ours")
         by_name = {(step.resource.kind, step.resource.name): step for step in steps}
         for kind, name, told_as in (
-            ("dashboard", "bolt/bolt-climate", "was edited by bolt meanwhile and stays"),
+            ("dashboard", "bolt/bolt-climate", "was edited by bolt in the meantime and stays"),
             ("folder", "bolt", "also holds the dashboard 'Ours'"),
             ("organisation", "bolt", "also holds the dashboard 'Ours'"),
         ):

@@ -307,8 +307,8 @@ async def ask(http: aiohttp.ClientSession, influxd: Influxd, query: str) -> list
 
 def line(measurement: str, fields: Mapping[str, Any], tags: str, at_ns: int) -> str:
     values = {"float": "1.5", "int": "2i", "bool": "true", "string": '"on"'}
-    told = ",".join(f"{name}={values[each.type]}" for name, each in fields.items())
-    return f"{measurement},{tags} {told} {at_ns}"
+    text = ",".join(f"{name}={values[each.type]}" for name, each in fields.items())
+    return f"{measurement},{tags} {text} {at_ns}"
 
 
 def points(one: Startup, now_ns: int) -> str:
@@ -316,8 +316,8 @@ def points(one: Startup, now_ns: int) -> str:
     lines = [f"{REJECTIONS},device=d-1,code=out_of_range,measurement=x count=1i {now_ns - 60 * NS}"]
     for name, each in one.topics.items():
         tags = {"device": "d-1"} | dict.fromkeys((*each.template.captures, *each.tags), "x") | {"device": "d-1"}
-        told = ",".join(f"{key}={value}" for key, value in tags.items())
-        lines += [line(name, each.fields, told, now_ns - minutes * 60 * NS) for minutes in (1, 2)]
+        pairs = ",".join(f"{key}={value}" for key, value in tags.items())
+        lines += [line(name, each.fields, pairs, now_ns - minutes * 60 * NS) for minutes in (1, 2)]
     return "\n".join(lines)
 
 
@@ -353,7 +353,7 @@ async def test_a_device_is_silent_when_nothing_came_for_long_enough(tmp_path: Pa
         await post(http, f"{influxd.url}/write", params={"db": "b"}, data="\n".join(lines))
 
         async def heard(each: Any, within_s: float) -> dict[str, float]:
-            query = filled_in(influxql.heard("m", each, within_s), now_ns, 7 * 86_400)
+            query = filled_in(influxql.received("m", each, within_s), now_ns, 7 * 86_400)
             return {series["tags"]["device"]: series["values"][0][1] for series in await ask(http, influxd, query)}
 
         assert await heard(first, 900) == {"sends": 15, "stopped": 0}

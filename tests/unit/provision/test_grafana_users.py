@@ -35,8 +35,8 @@ async def test_startups_share_no_organisation_user_or_data_source(grafana: FakeG
     assert set(grafana.org(BOLT).sources) == {"testbed-bolt"}
 
 
-async def test_a_new_user_signs_in_with_the_password_that_was_told(grafana: FakeGrafana) -> None:
-    """The credential is the account's, strong, and told once."""
+async def test_a_new_user_signs_in_with_the_password_that_was_shown(grafana: FakeGrafana) -> None:
+    """The credential is the account's, strong, and shown once."""
     (credential,) = await apply(grafana, config(acme(team=["ana@acme.example"])))
     assert credential[:3] == ("acme", "Grafana", "ana@acme.example")
     assert grafana.account("ana@acme.example").password == credential.secret
@@ -72,7 +72,7 @@ async def test_an_account_of_the_slugs_name_that_is_somebody_elses_is_a_conflict
     grafana.add_account("acme", "Adam Acme")
     for _ in range(2):
         found = await plan(grafana, config(acme()))
-        assert ["grafana has a user 'acme/acme' already" in str(one) for one in found.conflicts] == [True]
+        assert ["grafana already has a user 'acme/acme'" in str(one) for one in found.conflicts] == [True]
         await apply(grafana, config(acme()))
     assert grafana.orgs_of("acme") == set()
 
@@ -93,7 +93,7 @@ async def test_a_new_display_name_renames_the_organisation(grafana: FakeGrafana)
 async def test_an_organisation_of_that_name_with_other_things_in_it_is_left_alone(
     grafana: FakeGrafana, name: str
 ) -> None:
-    """It is told as a conflict, and nothing is planned in it."""
+    """It is reported as a conflict, and nothing is planned in it."""
     grafana.add_org(name).folders["theirs"] = "Theirs"
     found = await plan(grafana, config(acme()), prune=True)
     assert [str(one.resource.key.name) for one in found.conflicts] == ["acme"]
@@ -107,7 +107,7 @@ async def test_an_empty_organisation_of_that_name_is_taken(grafana: FakeGrafana)
     assert (await plan(grafana, config(acme()))).is_done
 
 
-async def test_two_organisations_of_one_slug_are_told(grafana: FakeGrafana) -> None:
+async def test_two_organisations_of_one_slug_are_reported(grafana: FakeGrafana) -> None:
     """Which of them is the startup's cannot be known."""
     grafana.add_org(ACME)
     grafana.add_org("Old (acme)")
@@ -118,7 +118,7 @@ async def test_two_organisations_of_one_slug_are_told(grafana: FakeGrafana) -> N
 async def test_an_organisation_without_the_admin_says_what_to_do(grafana: FakeGrafana) -> None:
     """Grafana's server admins see into no organisation that they are no member of."""
     grafana.add_org(ACME).roles.clear()
-    with pytest.raises(AdminRefused, match="'admin' is no Admin of Grafana's organisation"):
+    with pytest.raises(AdminRefused, match="'admin' is not an Admin of Grafana's organisation"):
         await plan(grafana, config(acme()))
 
 

@@ -1,4 +1,4 @@
-"""The page that a startup is handed: all that it needs, nothing of others, and an example that works."""
+"""Hand-outs: all that a startup needs, nothing of others, and an example that works."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_nothing_of_another_startup_is_on_it() -> None:
 def test_where_nothing_was_made_it_says_so() -> None:
     """Without credentials, token, Grafana, cohort and end date the page says so, or leaves it out."""
     text = handout(startup("cedar"), CREDENTIALS, Endpoints("mqtt://broker", "http://bed", ""), NOW)
-    assert "nothing new was made" in text
+    assert "no new account" in text
     assert "| Grafana | not set up |" in text
     assert "HTTP API token" not in text
     assert "ends on" not in text
@@ -170,7 +170,7 @@ def test_a_rule_that_accepts_nothing_has_no_example() -> None:
     assert text.endswith("| `testbed/acme/{device}/climate` | `/t` int |\n")
 
 
-def test_the_gateways_own_https_stands_on_it() -> None:
+def test_the_gateways_own_https_is_on_it() -> None:
     """Where no address is set the page names the gateway's own, with `https` where it has a certificate."""
     settings = Settings(http=Http(listen="bed.example:8443", cert_file=Path("cert.pem"), key_file=Path("key.pem")))
     endpoints = _endpoints(Config(settings=settings, startups=()), ProvisionSettings())

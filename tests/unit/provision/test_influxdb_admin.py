@@ -13,8 +13,8 @@ from gateway.config import Config
 from gateway.config.models import InfluxDB
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
 from gateway.provision import cohorts, run
-from gateway.provision.influxdb import MARK, InfluxDBServer
-from gateway.provision.plan import Plan
+from gateway.provision.influxdb import InfluxDBServer
+from gateway.provision.plan import MARK, Plan
 from gateway.provision.run import Applied
 from gateway.provision.secret_files import SecretFiles
 from tests.builders import config, startup
@@ -27,7 +27,7 @@ BOTH = {"read tb-acme", "write tb-acme", "read tb-bolt", "write tb-bolt"}
 
 
 class Site:
-    """A fake InfluxDB, and the vault of who provisions it."""
+    """A fake InfluxDB, and the secret files of its provisioning."""
 
     def __init__(self, influxdb: FakeInfluxDB, secret_files: SecretFiles) -> None:
         self.influxdb = influxdb
@@ -78,7 +78,7 @@ def lines(plan: Plan) -> list[str]:
 
 async def test_from_nothing(site: Site) -> None:
     """A bucket a startup with its retention, one token that reads and writes all, and a token a startup that reads its
-    own bucket alone; the tokens are in the vault and told to nobody."""
+    own bucket alone; the tokens are in secret files and shown to nobody."""
     assert await site.apply() == [
         "+ influxdb bucket tb-acme",
         "+ influxdb bucket tb-bolt",
@@ -93,7 +93,7 @@ async def test_from_nothing(site: Site) -> None:
     assert await site.rights("read-bolt") == {"read tb-bolt"}
 
 
-async def test_a_plan_tells_and_changes_nothing(site: Site) -> None:
+async def test_a_plan_shows_and_changes_nothing(site: Site) -> None:
     """A plan says what a bucket and a token will be, and asks the server only questions."""
     plan = await site.plan()
     assert plan.steps[0].changes == (f"retention_s: {90 * DAY}",)
@@ -101,7 +101,7 @@ async def test_a_plan_tells_and_changes_nothing(site: Site) -> None:
     assert {method for method, _ in site.influxdb.calls} == {"GET"}
 
 
-async def test_again_there_is_no_step(site: Site) -> None:
+async def test_applied_again_there_are_no_steps(site: Site) -> None:
     """What was applied is not planned again, and applying it again changes nothing."""
     await site.apply()
     before = await site.secret("gateway")
@@ -112,7 +112,7 @@ async def test_again_there_is_no_step(site: Site) -> None:
 
 @pytest.mark.parametrize(("retention", "seconds"), [("1d", DAY), ("1h", HOUR), ("180d", 180 * DAY), ("1y", 365 * DAY)])
 async def test_a_changed_retention_is_one_update(site: Site, retention: str, seconds: int) -> None:
-    """Another retention, be it shorter than the shards of the old one, changes the bucket and nothing else."""
+    """Another retention, even shorter than the shards of the old one, changes the bucket and nothing else."""
     await site.apply(ONE)
     ident = site.influxdb.bucket("tb-acme")["id"]
     shorter = config(startup("acme", retention=retention))
@@ -135,7 +135,7 @@ async def test_shards_fit_a_changed_retention(site: Site, retention: str, hours:
 
 
 async def test_a_new_startup_widens_the_gateways_token(site: Site) -> None:
-    """For one startup more the gateway's token is made anew with the wider permissions, and the old one is gone; the
+    """For another startup the gateway's token is replaced by one with wider permissions, and the old one is gone; the
     other startup's read token stays."""
     await site.apply(ONE)
     old, read = await site.secret("gateway"), await site.secret("read-acme")
@@ -151,14 +151,14 @@ async def test_a_new_startup_widens_the_gateways_token(site: Site) -> None:
 
 
 class FullVault(SecretFiles):
-    """A vault on a full disk."""
+    """Secret files on a full disk."""
 
     def write(self, name: str, secret: str) -> None:
         raise ProvisionError("the disk is full")
 
 
 async def test_the_old_token_ends_after_the_new_one_is_kept(site: Site) -> None:
-    """Where the new token cannot be kept the old one still works and the failure is told; once it can, the next run
+    """Where the new token cannot be kept the old one still works and the failure is reported; once it can, the next run
     goes on and leaves one token."""
     await site.apply(ONE)
     old = await site.secret("gateway")
@@ -175,7 +175,7 @@ async def test_the_old_token_ends_after_the_new_one_is_kept(site: Site) -> None:
 
 
 @pytest.mark.parametrize("is_listed_first", [True, False])
-async def test_a_token_left_from_a_broken_run_is_told(site: Site, is_listed_first: bool) -> None:
+async def test_a_token_left_from_a_broken_run_is_reported(site: Site, is_listed_first: bool) -> None:
     """A token of ours beside the one that is kept, wherever the server lists it, is a leftover; --prune removes it and
     keeps the good one."""
     await site.apply()
@@ -192,7 +192,7 @@ async def test_a_token_left_from_a_broken_run_is_told(site: Site, is_listed_firs
 
 
 async def test_a_token_made_anew_takes_the_stale_ones_with_it(site: Site) -> None:
-    """Where a token has to be made anew and a stale one is pruned in the same run, one token is left."""
+    """Where a token must be replaced and a stale one is pruned in the same run, one token is left."""
     await site.apply(ONE)
     site.influxdb.make_token(f"{MARK}: gateway", [])
     await site.apply(prune=True)
@@ -201,8 +201,8 @@ async def test_a_token_made_anew_takes_the_stale_ones_with_it(site: Site) -> Non
 
 
 @pytest.mark.parametrize("name", ["gateway", "read-acme"])
-async def test_a_lost_file_is_made_anew(site: Site, name: str) -> None:
-    """A token whose file is gone from the vault shows in the plan; the apply makes another, and ends the lost one."""
+async def test_a_lost_file_is_replaced(site: Site, name: str) -> None:
+    """A token whose secret file is gone shows in the plan; apply makes another, and deletes the lost one."""
     await site.apply()
     lost = await site.secret(name)
     await asyncio.to_thread(site.secret_files.forget, f"influxdb-{name}")
@@ -215,15 +215,15 @@ async def test_a_lost_file_is_made_anew(site: Site, name: str) -> None:
     assert (await site.plan(prune=True)).is_done
 
 
-async def test_a_file_with_another_secret_is_made_anew(site: Site) -> None:
-    """A file in the vault that does not hold the token that the server has shows as well."""
+async def test_a_file_with_another_secret_is_replaced(site: Site) -> None:
+    """A secret file that does not hold the token of the server shows as well."""
     await site.apply()
     await asyncio.to_thread(site.secret_files.write, "influxdb-read-acme", "something else")
     assert await site.apply() == ["~ influxdb token read-acme"]
     assert await site.rights("read-acme") == {"read tb-acme"}
 
 
-async def test_a_token_deleted_behind_our_back_is_made_anew(site: Site) -> None:
+async def test_a_token_deleted_behind_our_back_is_replaced(site: Site) -> None:
     """A token that somebody deleted on the server is planned and made, though its file is still there."""
     await site.apply()
     (ident,) = site.influxdb.described(": read-bolt #")
@@ -233,7 +233,7 @@ async def test_a_token_deleted_behind_our_back_is_made_anew(site: Site) -> None:
     assert (await site.plan()).is_done
 
 
-async def test_a_token_switched_off_behind_our_back_is_made_anew(site: Site) -> None:
+async def test_a_token_switched_off_behind_our_back_is_replaced(site: Site) -> None:
     """An inactive token shows in the plan, and an active one takes its place."""
     await site.apply()
     (ident,) = site.influxdb.described(": read-bolt #")
@@ -245,11 +245,11 @@ async def test_a_token_switched_off_behind_our_back_is_made_anew(site: Site) -> 
 
 
 async def test_a_bucket_that_others_made_is_a_conflict(site: Site) -> None:
-    """A bucket of a wanted name without our mark is told and left as it is."""
+    """A bucket of a wanted name without our mark is reported and left as it is."""
     site.influxdb.make_bucket("tb-acme", DAY, description="somebody's")
     plan = await site.plan()
     (conflict,) = plan.conflicts
-    assert "influxdb has a bucket 'tb-acme' already" in str(conflict)
+    assert "influxdb already has a bucket 'tb-acme'" in str(conflict)
     assert not plan.is_done
     assert "+ influxdb bucket tb-acme" not in lines(plan)
     assert site.influxdb.retention("tb-acme") == DAY
@@ -271,7 +271,7 @@ async def test_no_token_opens_a_bucket_that_others_made(site: Site) -> None:
 
 
 async def test_a_bucket_that_became_somebody_elses_is_opened_no_more(site: Site) -> None:
-    """A right that the gateway has already is taken away."""
+    """A permission that the gateway already has is revoked."""
     await site.apply()
     old = await site.secret("gateway")
     site.influxdb.bucket("tb-acme")["description"] = "somebody's now"
@@ -280,7 +280,7 @@ async def test_a_bucket_that_became_somebody_elses_is_opened_no_more(site: Site)
     assert site.influxdb.rights(old) == set()
 
 
-async def test_a_bucket_that_is_called_like_a_token_is_no_conflict(site: Site) -> None:
+async def test_a_bucket_with_the_name_of_a_token_is_not_a_conflict(site: Site) -> None:
     """Names are compared among what is of one kind."""
     site.influxdb.make_bucket("gateway", description="of nobody here")
     await site.apply()
@@ -354,7 +354,7 @@ async def test_what_has_ended_and_has_no_data_is_nothing(site: Site) -> None:
     assert await site.apply(Config(settings=TWO.settings, startups=(), ended=TWO.startups)) == []
 
 
-async def test_what_vanishes_before_its_removal_is_no_failure(site: Site) -> None:
+async def test_what_vanishes_before_its_removal_is_not_a_failure(site: Site) -> None:
     """A bucket and a token that somebody deletes between plan and apply are as gone as they should be."""
     await site.apply()
     async with site.server() as server:
@@ -375,14 +375,14 @@ async def test_the_last_startup_goes(site: Site) -> None:
     assert (await site.plan(nobody)).is_done
 
 
-async def test_a_wrong_admin_token_is_told(site: Site) -> None:
+async def test_wrong_admin_token_is_reported(site: Site) -> None:
     """The error says that the admin token was refused, and where."""
     async with site.server(token="wrong") as server:
-        with pytest.raises(AdminRefused, match=f"{site.influxdb.url} refused the admin token .401 unauthorized"):
+        with pytest.raises(AdminRefused, match=f"{site.influxdb.url} rejected the admin token .401 unauthorized"):
             await server.actual(TWO)
 
 
-async def test_an_influxdb_that_is_not_there_is_told(site: Site) -> None:
+async def test_unreachable_influxdb_is_reported(site: Site) -> None:
     """The error says where nobody answered."""
     url = f"http://127.0.0.1:{free_port()}"
     async with site.server(url=url) as server:
@@ -390,14 +390,14 @@ async def test_an_influxdb_that_is_not_there_is_told(site: Site) -> None:
             await server.actual(TWO)
 
 
-async def test_an_unknown_organisation_is_told(site: Site) -> None:
+async def test_an_unknown_organisation_is_reported(site: Site) -> None:
     """The error names the organisation and the setting that names it."""
     async with site.server(org="nobody") as server:
         with pytest.raises(ProvisionError, match="no organisation 'nobody': set store.influxdb.org"):
             await server.actual(TWO)
 
 
-async def test_what_influxdb_refuses_is_told(site: Site) -> None:
+async def test_what_influxdb_rejects_is_reported(site: Site) -> None:
     """A bucket that somebody made since the plan: the error carries InfluxDB's own words."""
     async with site.server() as server:
         plan = await run.plan(ONE, [server], prune=False)
@@ -429,7 +429,7 @@ async def test_it_goes_on_after_a_failure_half_way(site: Site, failing: tuple[st
 
 
 async def test_an_old_token_that_cannot_be_deleted_is_left_over(site: Site) -> None:
-    """Where the old token's deletion fails the new one is in use, and the old one is told until it is pruned."""
+    """Where the old token's deletion fails the new one is in use, and the old one is reported until it is pruned."""
     await site.apply(ONE)
     site.influxdb.fail_once.append(("DELETE", "/api/v2/authorizations"))
     failed = await site.try_to_apply()

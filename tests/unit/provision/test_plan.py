@@ -27,7 +27,7 @@ def test_what_is_not_there_is_made_in_the_wanted_order() -> None:
 
 
 def test_what_is_as_wanted_needs_nothing() -> None:
-    """Nothing to do, and nothing in the way: done, in whatever order the server tells."""
+    """Nothing to do, and no conflict: done, in whatever order the server answers."""
     plan = diff([A, B], [B, A])
     assert plan.steps == ()
     assert plan.is_done
@@ -41,7 +41,7 @@ def test_makes_and_changes_keep_the_wanted_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "listed"),
     [
         ({"retention_s": 60}, {"retention_s": 90}, ["retention_s: 60 → 90"]),
         ({"name": "Old"}, {"name": "New"}, ["name: Old → New"]),
@@ -53,20 +53,20 @@ def test_makes_and_changes_keep_the_wanted_order() -> None:
         ({"acls": "x"}, {"acls": ["x"]}, ["acls has changed"]),
     ],
 )
-def test_a_change_reads_well(before: dict[str, Any], after: dict[str, Any], told: list[str]) -> None:
+def test_a_change_reads_well(before: dict[str, Any], after: dict[str, Any], listed: list[str]) -> None:
     """An update says what was and what will be; of lists what goes and what comes; of the rest that it changes."""
     resource = Resource("grafana", "thing", "one", after)
     (step,) = diff([resource], [Resource("grafana", "thing", "one", before)]).steps
-    assert step == Step("update", resource, tuple(told))
+    assert step == Step("update", resource, tuple(listed))
 
 
-def test_what_the_server_has_beside_the_wanted_is_no_change() -> None:
-    """A server may tell more of a resource than is wanted of it."""
+def test_what_the_server_has_beside_the_wanted_is_not_a_change() -> None:
+    """A server may return more of a resource than is wanted of it."""
     assert diff([A], [role("a", "read a", told_by_the_server="more")]).is_done
 
 
-def test_a_making_tells_what_will_be() -> None:
-    """Texts, numbers and lists are told; what is always so, or empty, is not."""
+def test_a_creation_shows_what_will_be() -> None:
+    """Strings, numbers and lists are listed; what is always so, or empty, is not."""
     wanted = Resource("x", "y", "z", {"retention_s": 60, "roles": ["a", "b"], "kept": True, "note": "", "deep": {}})
     assert diff([wanted], []).steps[0].changes == ("retention_s: 60", "roles: a", "roles: b")
 
@@ -81,13 +81,13 @@ FOLLOWING = source("old", follows={"token": TOKEN})
 
 
 def test_what_follows_from_something_made_anew_is_changed_with_it() -> None:
-    """Its value is not known yet when the plan is made: it looks alike, or like another, and is told as made anew."""
+    """Its value is not known yet when the plan is made: whether it looks alike or not, it is listed as replaced."""
     for there in (source("old"), source("older")):
-        (step,) = diff([FOLLOWING], [there], anew={TOKEN}).steps
-        assert step == Step("update", FOLLOWING, ("token: made anew",))
-    (step,) = diff([FOLLOWING], [], anew={TOKEN}).steps
+        (step,) = diff([FOLLOWING], [there], renewed={TOKEN}).steps
+        assert step == Step("update", FOLLOWING, ("token: replaced",))
+    (step,) = diff([FOLLOWING], [], renewed={TOKEN}).steps
     assert step == Step("create", FOLLOWING, ("url: there",))
-    assert diff([FOLLOWING], [source("old")], anew={Key("influxdb", "token", "read-bolt")}).is_done
+    assert diff([FOLLOWING], [source("old")], renewed={Key("influxdb", "token", "read-bolt")}).is_done
 
 
 def test_what_needs_something_in_conflict_waits() -> None:
@@ -99,20 +99,20 @@ def test_what_needs_something_in_conflict_waits() -> None:
     first = diff([bucket, token, A], [replace(bucket, is_ours=False)])
     assert [step.resource for step in first.steps] == [A]
     there = [source("older"), rule]
-    second = diff([FOLLOWING, rule, B], there, waiting=first.waiting, anew={A.key}, prune=True)
+    second = diff([FOLLOWING, rule, B], there, waiting=first.waiting, renewed={A.key}, prune=True)
     assert [step.resource for step in second.steps] == [B]
     assert (second.conflicts, second.leftover) == ((), ())
 
 
 def test_what_a_server_says_to_leave_alone_is_left_alone() -> None:
-    """Nothing is done to it, whatever is wanted of it and whatever is made anew."""
+    """Nothing is done to it, whatever is wanted of it and whatever is replaced."""
     for there in (FOLLOWING, source("older")):
-        plan = diff([FOLLOWING], [replace(there, is_left_alone=True)], anew={TOKEN}, prune=True)
+        plan = diff([FOLLOWING], [replace(there, is_left_alone=True)], renewed={TOKEN}, prune=True)
         assert (plan.steps, plan.leftover) == ((), ())
 
 
 def test_what_others_made_is_a_conflict() -> None:
-    """A wanted name that is taken by what is not ours: no step, not even where it looks alike, and a text that says
+    """A wanted name that is taken by what is not ours: no step, not even where it looks alike, and a message that says
     what to do."""
     theirs = role("a", "read a", ours=False)
     plan = diff([A, B], [theirs, B], prune=True)
@@ -120,12 +120,12 @@ def test_what_others_made_is_a_conflict() -> None:
     assert plan.conflicts == (Conflict(theirs),)
     assert not plan.is_done
     assert str(plan.conflicts[0]) == (
-        "mosquitto has a role 'a' already, which provisioning did not make: rename or remove it there, then plan again"
+        "mosquitto already has a role 'a', which provisioning did not make: rename or remove it there, then plan again"
     )
 
 
-def test_without_prune_leftovers_are_told_and_kept() -> None:
-    """What is ours and not wanted any more is told; it does not make a plan undone."""
+def test_without_prune_leftovers_are_listed_and_kept() -> None:
+    """What is ours and no longer wanted is listed; the plan is done nevertheless."""
     plan = diff([A], [A, B, role("theirs", ours=False)])
     assert plan.steps == ()
     assert plan.leftover == (B,)
@@ -133,7 +133,7 @@ def test_without_prune_leftovers_are_told_and_kept() -> None:
 
 
 def test_prune_removes_ours_in_reverse_order_after_the_rest() -> None:
-    """What a server tells in the order of making goes in the reverse, after all makings; what others made stays."""
+    """What a server lists in the order of creation is removed in reverse, after all creations; the rest stays."""
     plan = diff([role("new")], [A, B, C, role("theirs", ours=False)], prune=True)
     assert [str(step) for step in plan.steps] == [
         "+ mosquitto role new",
@@ -154,9 +154,9 @@ def test_names_are_of_a_server_and_a_kind() -> None:
 def test_the_json_form() -> None:
     """A plan as JSON has the steps with their changes, the conflicts in words, and what is left over."""
     plan = diff([A, B], [role("b", "old"), role("gone")])
-    told = json.loads(json.dumps(rendering.plan_json(plan)))
+    shown = json.loads(json.dumps(rendering.plan_json(plan)))
     base = {"server": "mosquitto", "kind": "role"}
-    assert told == {
+    assert shown == {
         "steps": [
             {"action": "create", **base, "name": "a", "startup": "a", "changes": ["acls: read a"]},
             {"action": "update", **base, "name": "b", "startup": "b", "changes": ["- acls: old", "+ acls: read b"]},

@@ -67,23 +67,23 @@ def test_a_failed_write_leaves_the_old_secret(secret_files: SecretFiles, monkeyp
     assert [path.name for path in secret_files.directory.iterdir()] == ["gateway.token"]
 
 
-def test_an_empty_file_is_no_secret(secret_files: SecretFiles) -> None:
+def test_an_empty_file_is_not_a_secret(secret_files: SecretFiles) -> None:
     """A file without anything in it counts as none."""
     secret_files.write("gateway", "")
     assert secret_files.read("gateway") is None
 
 
-def test_what_cannot_be_read_is_told(secret_files: SecretFiles) -> None:
-    """A secret that is a directory, or no text, is told with its path: it is not taken for a lost one."""
+def test_unreadable_secret_is_reported(secret_files: SecretFiles) -> None:
+    """A secret that is a directory, or not text, is reported with its path: it is not taken for a lost one."""
     secret_files.path("gateway").mkdir(parents=True)
     with pytest.raises(ProvisionError, match=r"gateway\.token: expected a readable secret; Is a directory"):
         secret_files.read("gateway")
     secret_files.path("binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(ProvisionError, match=r"binary\.token: expected a readable secret; it is not text"):
+    with pytest.raises(ProvisionError, match=r"binary\.token: expected a readable secret; it is not valid UTF-8"):
         secret_files.read("binary")
 
 
-def test_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
+def test_unwritable_directory_is_reported(tmp_path: Path) -> None:
     """The error names the directory."""
     (tmp_path / "secrets").write_text("a file")
     with pytest.raises(ProvisionError, match="secrets: cannot keep a secret there; File exists"):
@@ -98,7 +98,7 @@ def test_a_forgotten_secret_is_gone(secret_files: SecretFiles) -> None:
     assert secret_files.read("gateway") is None
 
 
-def test_a_fingerprint_tells_secrets_apart() -> None:
+def test_a_fingerprint_distinguishes_secrets() -> None:
     """The same secret has the same fingerprint, another one another; without a secret it is empty."""
     assert fingerprint("a") == fingerprint("a") != fingerprint("b")
     assert len(fingerprint("a")) == 12

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import ConfigError, SecretMissing
+from gateway.errors import ConfigInvalid, SecretMissing
 from gateway.provision.settings import FILE_NAME, load_provision, secret
 from tests.builders import write_config
 
@@ -71,20 +71,20 @@ def test_the_brokers_address(tmp_path: Path, url: str, host: str, port: int) -> 
         ("mosquitto:\n  url: mqtt://host\n  password: x\n", 3, "mosquitto.password", ""),
     ],
 )
-def test_what_is_wrong_is_told_with_file_and_line(
+def test_errors_are_reported_with_file_and_line(
     tmp_path: Path, text: str, line: int, where: str, expected: str
 ) -> None:
-    """A wrong, missing or unknown setting is told with its file, line and what was expected."""
-    with pytest.raises(ConfigError) as caught:
+    """An invalid, missing or unknown setting is reported with its file, line and what was expected."""
+    with pytest.raises(ConfigInvalid) as caught:
         load_provision(written(tmp_path, text))
     (problem,) = caught.value.problems
     assert (problem.file, problem.line, problem.where) == (str(tmp_path / FILE_NAME), line, where)
     assert expected in problem.expected
 
 
-def test_broken_yaml_is_told_with_its_line(tmp_path: Path) -> None:
-    """A file that is no YAML is told in one problem."""
-    with pytest.raises(ConfigError) as caught:
+def test_broken_yaml_is_reported_with_its_line(tmp_path: Path) -> None:
+    """A file that is not YAML is reported as one problem."""
+    with pytest.raises(ConfigInvalid) as caught:
         load_provision(written(tmp_path, "mosquitto:\n  url: [\n"))
     (problem,) = caught.value.problems
     assert problem.file == str(tmp_path / FILE_NAME)
@@ -101,15 +101,15 @@ def test_a_secret_from_a_file_goes_before_the_environment(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_secret_that_is_nowhere_is_told(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_secret_is_reported(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what is missing, and both places where it may be."""
     if value is not None:
         monkeypatch.setenv(VARIABLE, value)
-    with pytest.raises(SecretMissing, match=rf"needs the password: name its file in {FILE_NAME}, or set {VARIABLE}"):
+    with pytest.raises(SecretMissing, match=rf"requires the password: name its file in {FILE_NAME}, or set {VARIABLE}"):
         secret(None, VARIABLE, "the password")
 
 
-def test_a_named_file_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_secret_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is named and missing is an error, whatever the environment has."""
     monkeypatch.setenv(VARIABLE, "from the environment")
     with pytest.raises(SecretMissing, match="nothing-here: expected a file with one secret"):

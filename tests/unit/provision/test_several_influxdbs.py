@@ -165,7 +165,7 @@ async def test_grafana_looks_where_a_startups_store_is(site: Site) -> None:
         assert org.secrets[f"testbed-{slug}"] == {"httpHeaderValue1": f"Token {site.token(kept)}"}
 
 
-async def test_grafana_reaches_a_store_as_provisioning_does_unless_told_otherwise(site: Site) -> None:
+async def test_grafana_reaches_a_store_as_provisioning_does_unless_set(site: Site) -> None:
     """Without `grafana_url` the address of the store's entry counts."""
     await site.apply()
     assert site.grafana.org("Acme Air (birch)").sources["testbed-birch"]["url"] == site.east.url
@@ -173,7 +173,7 @@ async def test_grafana_reaches_a_store_as_provisioning_does_unless_told_otherwis
 
 async def test_a_startup_moves_to_another_instance(site: Site) -> None:
     """It gets a bucket there, both of the gateway's tokens follow, Grafana too; its old bucket and token are left over,
-    told with their instance, until they are pruned there."""
+    shown with their instance, until they are pruned there."""
     await site.apply()
     site.write_gateway(acme="east")
     plan = await site.plan()
@@ -183,9 +183,9 @@ async def test_a_startup_moves_to_another_instance(site: Site) -> None:
         "~ influxdb.east token gateway",
         "+ influxdb.east token read-acme",
     ]
-    with (out := console()).capture() as told:
+    with (out := console()).capture() as shown:
         out.print(rendering.plan(plan), soft_wrap=True)
-    assert "only with --prune: influxdb bucket acme, influxdb token read-acme" in told.get()
+    assert "only with --prune: influxdb bucket acme, influxdb token read-acme" in shown.get()
     await site.apply()
     assert site.default.bucket("acme")
     assert site.grafana.org("Acme Air (acme)").sources["testbed-acme"]["url"] == site.east.url
@@ -250,7 +250,7 @@ async def test_a_read_token_that_is_made_anew_reaches_grafana_in_the_same_run(
     plan = await site.plan()
     token, source = plan.steps
     assert token.resource.key == (server, "token", name)
-    assert (str(source), source.changes) == (f"~ grafana data source {slug}", ("token: made anew",))
+    assert (str(source), source.changes) == (f"~ grafana data source {slug}", ("token: replaced",))
     await site.apply()
     assert (await site.plan(prune=True)).steps == ()
     sent = {"httpHeaderValue1": f"Token {site.token(f'{server}-{name}')}"}
@@ -297,23 +297,23 @@ async def test_a_startup_that_moved_loses_its_access_on_both_instances(site: Sit
     assert site.default.described("read-bolt")
 
 
-async def test_two_stores_of_one_instance_are_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_stores_of_one_instance_are_rejected(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would take the other's buckets for left over, and --prune delete them: nothing is planned."""
     monkeypatch.setenv("GATEWAY_PROVISION_INFLUXDB_TOKEN_EAST", TOKEN)
     site.write_provision({"east": {"url": site.default.url.replace("127.0.0.1", "localhost")}})
-    with pytest.raises(ProvisionError, match=r"influxdb and influxdb\.east are one organisation of one InfluxDB"):
+    with pytest.raises(ProvisionError, match=r"influxdb and influxdb\.east are the same organisation of one InfluxDB"):
         await site.plan()
 
 
-async def test_a_store_that_gateway_yaml_does_not_have_is_told(site: Site) -> None:
-    """A misspelt name in provision.yaml makes no buckets anywhere; it is told with the names there are."""
+async def test_a_store_that_gateway_yaml_does_not_have_is_reported(site: Site) -> None:
+    """A misspelt name in provision.yaml makes no buckets anywhere; it is reported with the names that exist."""
     site.write_provision({"eest": {"url": site.east.url}})
     with pytest.raises(ProvisionError, match=r"names under stores in gateway\.yaml \(east\); got eest"):
         await site.plan()
 
 
 async def test_each_instance_has_an_admin_token_of_its_own(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default store's admin token is not sent to another instance; what is missing is told with its variable."""
+    """The default store's admin token is not sent to other instances; a missing one is reported with its variable."""
     monkeypatch.delenv("GATEWAY_PROVISION_INFLUXDB_TOKEN_EAST")
     with pytest.raises(SecretMissing, match=r"InfluxDB \(stores\.east\).*GATEWAY_PROVISION_INFLUXDB_TOKEN_EAST"):
         await site.plan()
@@ -327,8 +327,8 @@ async def test_an_instance_that_is_not_provisioned_is_left_alone(site: Site) -> 
     assert site.east.calls == []
 
 
-async def test_what_is_missing_there_is_told_with_its_setting(site: Site) -> None:
-    """An organisation that the further instance does not have is told with that store's own setting."""
+async def test_what_is_missing_there_is_reported_with_its_setting(site: Site) -> None:
+    """An organisation that the further instance does not have is reported with that store's own setting."""
     path = site.directory / "gateway.yaml"
     path.write_text(path.read_text().replace('"bucket": "e-{startup}"', '"org": "nobody"'))
     with pytest.raises(ProvisionError, match=r"'nobody': set stores\.east\.influxdb\.org"):

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config import Config, load
 from gateway.errors import ProvisionError
-from gateway.provision.startup_files import add, add_device, edit, set_until
+from gateway.provision.startup_files import NewStartup, add, add_device, edit, set_until
 
 HASH = "ab" * 32
 EDITED = """\
@@ -75,7 +75,7 @@ def loaded(path: Path) -> Config:
 def test_a_written_file_loads(tmp_path: Path, name: str) -> None:
     """Whatever a startup, its cohort and its people are called, the file loads and says just that, and all else is as
     the template has it."""
-    path = add(tmp_path, "acme-air", name, token_sha256=HASH, cohort=name, until=date(2026, 12, 18))
+    path = add(tmp_path, NewStartup("acme-air", name, cohort=name, until=date(2026, 12, 18)), HASH)
     (startup,) = loaded(path).startups
     assert (startup.slug, startup.name, startup.cohort) == ("acme-air", name, name)
     assert startup.until == date(2026, 12, 18)
@@ -88,7 +88,7 @@ def test_a_written_file_with_everything(tmp_path: Path) -> None:
     """Team and devices stand in it, nasty ones as well."""
     team = ["o'hara+x@example.com", "#1:a@example.com", '"q"@example.com']
     devices = ["th-1", "7", "null", "a:b", "é", "true"]
-    path = add(tmp_path, "acme", "Acme", token_sha256=HASH, team=team, devices=devices)
+    path = add(tmp_path, NewStartup("acme", "Acme", team=team, devices=devices), HASH)
     (startup,) = loaded(path).startups
     assert list(startup.team) == team
     assert list(startup.devices) == devices
@@ -96,7 +96,7 @@ def test_a_written_file_with_everything(tmp_path: Path) -> None:
 
 def test_a_written_file_with_nothing(tmp_path: Path) -> None:
     """Without cohort, end, team and devices it has none of them, and a comment that says how to add a device."""
-    path = add(tmp_path, "acme", "Acme", token_sha256=HASH)
+    path = add(tmp_path, NewStartup("acme", "Acme"), HASH)
     (startup,) = loaded(path).startups
     assert (startup.cohort, startup.until, startup.team, startup.devices) == ("", None, (), ())
     assert startup.store is None
@@ -106,36 +106,36 @@ def test_a_written_file_with_nothing(tmp_path: Path) -> None:
 def test_a_written_file_names_its_store(tmp_path: Path) -> None:
     """A startup that is added for a store of gateway.yaml is in that store."""
     (tmp_path / "gateway.yaml").write_text("stores: {hall-2: {kind: influxdb}}")
-    path = add(tmp_path, "acme", "Acme", token_sha256=HASH, store="hall-2")
+    path = add(tmp_path, NewStartup("acme", "Acme", store="hall-2"), HASH)
     (startup,) = loaded(path).startups
     assert startup.store == "hall-2"
 
 
 @pytest.mark.parametrize("slug", ["Acme", "a", "", "7up", "acme_air", "acme air", "../acme", "a/b", "é" * 3, "a" * 32])
-def test_a_wrong_slug_is_told(tmp_path: Path, slug: str) -> None:
+def test_invalid_slug_is_reported(tmp_path: Path, slug: str) -> None:
     """What is no slug is refused in words, and nothing is written."""
     with pytest.raises(ProvisionError, match=re.escape(f"such as acme-air; got {slug!r}")):
-        add(tmp_path, slug, "Acme", token_sha256=HASH)
+        add(tmp_path, NewStartup(slug, "Acme"), HASH)
     assert list(tmp_path.rglob("*.yaml")) == []
 
 
 @pytest.mark.parametrize("taken", ["acme.yaml", "Acme.yaml", "ACME.yml", "acme.md"])
-def test_a_slug_that_is_taken_is_told(tmp_path: Path, taken: str) -> None:
-    """A file of that name, in another case of letters as well, is told and left as it is: some disks do not tell the
-    cases apart."""
+def test_taken_slug_is_reported(tmp_path: Path, taken: str) -> None:
+    """A file of that name, in another case of letters as well, is reported and left as it is: some file systems do not
+    distinguish the cases."""
     (tmp_path / "startups").mkdir()
     (tmp_path / "startups" / taken).write_text("precious")
-    with pytest.raises(ProvisionError, match=f"{taken} is there already: choose another slug"):
-        add(tmp_path, "acme", "Acme", token_sha256=HASH)
+    with pytest.raises(ProvisionError, match=f"{taken} already exists: choose another slug"):
+        add(tmp_path, NewStartup("acme", "Acme"), HASH)
     assert [path.name for path in (tmp_path / "startups").iterdir()] == [taken]
     assert (tmp_path / "startups" / taken).read_text() == "precious"
 
 
-def test_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
+def test_unwritable_directory_is_reported(tmp_path: Path) -> None:
     """The error names the file."""
     (tmp_path / "startups").write_text("a file where the directory should be")
     with pytest.raises(ProvisionError, match=r"acme\.yaml: cannot be written"):
-        add(tmp_path, "acme", "Acme", token_sha256=HASH)
+        add(tmp_path, NewStartup("acme", "Acme"), HASH)
 
 
 def test_a_device_is_added_and_all_else_kept(acme: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_device_is_added_once(acme: Path) -> None:
 
 def test_a_device_is_added_to_a_written_file(tmp_path: Path) -> None:
     """The template's empty list takes devices, and keeps the comments around it."""
-    path = add(tmp_path, "acme", "Acme", token_sha256=HASH)
+    path = add(tmp_path, NewStartup("acme", "Acme"), HASH)
     before = comments(path.read_text(encoding="utf-8"))
     for device in ("th-1", "null", "7"):
         add_device(path, device)
@@ -198,7 +198,7 @@ def test_a_device_is_added_where_there_is_no_list(acme: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["", "a/b", "+", "#", "a b", "-x", "x" * 65, "{device}"])
-def test_a_wrong_device_name_is_told(acme: Path, device: str) -> None:
+def test_invalid_device_name_is_reported(acme: Path, device: str) -> None:
     """What can be no device's name is refused in words, and the file stays as it is."""
     with pytest.raises(ProvisionError, match=re.escape(f"got {device!r}")):
         add_device(acme, device)
@@ -215,7 +215,7 @@ def test_the_end_is_set_and_all_else_kept(acme: Path) -> None:
 @pytest.mark.parametrize("until", [None, date(2026, 12, 18)])
 def test_the_end_of_a_written_file_is_set(tmp_path: Path, until: date | None) -> None:
     """Whether or not it had one, and no matter how often."""
-    path = add(tmp_path, "acme", "Acme", token_sha256=HASH, until=until)
+    path = add(tmp_path, NewStartup("acme", "Acme", until=until), HASH)
     before = comments(path.read_text(encoding="utf-8"))
     for end in (date(2027, 3, 31), date(2028, 1, 1)):
         set_until(path, end)
@@ -223,9 +223,9 @@ def test_the_end_of_a_written_file_is_set(tmp_path: Path, until: date | None) ->
     assert comments(path.read_text(encoding="utf-8")) == before
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     """The error names the file, and says where to look."""
-    with pytest.raises(ProvisionError, match=r"there is no .*acme\.yaml: see `gateway startups list`"):
+    with pytest.raises(ProvisionError, match=r"acme\.yaml does not exist: see `gateway startups list`"):
         set_until(tmp_path / "acme.yaml", date(2027, 3, 31))
 
 

@@ -1,4 +1,4 @@
-"""Every option of a rule has an effect on the fast path as on the whole way, and shares no schema that it changes.
+"""Every option of a rule has an effect on the fast path as on the full path, and shares no schema that it changes.
 
 Whoever adds an option adds a line to `OPTIONS` here, or a test fails.
 """
@@ -128,8 +128,8 @@ def as_outcome(evaluation: Evaluation) -> Outcome:
 
 
 @options
-def test_an_option_counts_on_both_ways(option: str) -> None:
-    """Another value of an option changes what becomes of some message, the same on the fast path and the whole way."""
+def test_an_option_counts_on_both_paths(option: str) -> None:
+    """Another value of an option changes what becomes of some message, the same on the fast path and the full path."""
     payload = OPTIONS[option][1]
     outcomes = []
     for settings in (RULE, changed(option)):
@@ -172,7 +172,7 @@ def test_an_added_option_shares_no_schema() -> None:
 
 
 def test_an_added_step_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that is added for an option is taken on both ways, also for a rule that is plain without it."""
+    """A step that is added for an option is taken on both paths, also for a rule that is plain without it."""
 
     class Scale(Step):
         def apply(self, values: Values, now_ns: int) -> bool:

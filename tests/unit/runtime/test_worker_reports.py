@@ -1,4 +1,4 @@
-"""What several workers report, put together."""
+"""The reports of several workers, combined."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ def problems(one: Health) -> dict[str, str]:
     return {part.name: part.problem for part in one.parts if part.problem}
 
 
-def test_all_is_well_when_all_are() -> None:
-    """Two workers without a problem are a gateway without one."""
-    crew = WorkerReports()
-    crew.report(0, health(acme=""), [])
-    crew.report(1, health(acme=""), [])
-    found = crew.health({0: "", 1: ""})
+def test_workers_without_problems() -> None:
+    """Two workers without a problem make a gateway without one."""
+    reports = WorkerReports()
+    reports.report(0, health(acme=""), [])
+    reports.report(1, health(acme=""), [])
+    found = reports.health({0: "", 1: ""})
     assert found.is_ready
     assert [part.name for part in found.parts] == ["workers", "broker", "disk", "journal"]
     assert found.stores == {"acme": Part("store")}
 
 
-def test_a_problem_says_whose_it_is() -> None:
-    """What one has is told with its number, what several have once."""
-    crew = WorkerReports()
-    crew.report(0, health(journal=FULL, config="line 3", acme="away"), [])
-    crew.report(1, health(journal=FULL, broker="refused", acme=""), [])
-    found = crew.health({0: "", 1: ""})
+def test_a_problem_names_its_workers() -> None:
+    """A problem has the numbers of its workers; one that several have stands once."""
+    reports = WorkerReports()
+    reports.report(0, health(journal=FULL, config="line 3", acme="away"), [])
+    reports.report(1, health(journal=FULL, broker="refused", acme=""), [])
+    found = reports.health({0: "", 1: ""})
     assert problems(found) == {"broker": "worker 1: refused", "journal": "worker 0, 1: it is full"}
     assert found.stores["acme"].problem == "worker 0: away"
     assert found.config.problem == "worker 0: line 3"
     assert not found.is_ready
 
 
-def test_a_worker_that_is_lost() -> None:
-    """It is told under `workers`; what it had said of its parts does not count any more."""
-    crew = WorkerReports()
-    crew.report(0, health(), [])
-    crew.report(1, health(broker="refused"), [])
-    crew.lost(1)
-    assert problems(crew.health({0: "", 1: "it ended"})) == {"workers": "1: it ended"}
+def test_a_lost_worker() -> None:
+    """A lost worker is reported under `workers`; its last report no longer counts."""
+    reports = WorkerReports()
+    reports.report(0, health(), [])
+    reports.report(1, health(broker="refused"), [])
+    reports.lost(1)
+    assert problems(reports.health({0: "", 1: "it ended"})) == {"workers": "1: it ended"}
 
 
 def test_a_device_of_several_workers_is_one() -> None:

@@ -13,7 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from gateway.errors import StateUnavailable, Stopped
+from gateway.errors import StateClosed, StateUnavailable
 from gateway.model import Counts
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME, FORMAT, Database, _commit, read_only
@@ -33,7 +33,7 @@ def keys(connection: sqlite3.Connection) -> list[str]:
 
 
 async def test_write_returns_what_the_work_returns(tmp_path: Path) -> None:
-    """What a piece of work returns is what its caller gets, and what it wrote can be read."""
+    """The caller gets what its work returns, and what it wrote can be read."""
     async with database(tmp_path / FILE_NAME) as state:
         assert await state.write(put("a")) == "a"
         assert await state.read(keys) == ["a"]
@@ -52,7 +52,7 @@ async def test_the_state_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert found == {"state": "0o700"} | dict.fromkeys((FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"), "0o600")
 
 
-async def test_what_is_there_keeps_its_mode(tmp_path: Path) -> None:
+async def test_an_existing_directory_keeps_its_mode(tmp_path: Path) -> None:
     """An operator may let a group read it."""
     tmp_path.chmod(0o750)
     (tmp_path / FILE_NAME).touch()
@@ -62,15 +62,15 @@ async def test_what_is_there_keeps_its_mode(tmp_path: Path) -> None:
         assert set((await asyncio.to_thread(modes, tmp_path)).values()) == {"0o750", "0o640"}
 
 
-def test_a_state_of_another_account_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks with an account that may not look into the directory is told which one to use."""
+def test_state_of_another_account_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account without access to the directory gets a message with the account to use."""
     monkeypatch.setattr(Path, "exists", Mock(side_effect=PermissionError(13, "Permission denied")))
     with pytest.raises(StateUnavailable, match="Permission denied; use the account that the gateway runs as"):
         read_only(tmp_path / FILE_NAME, keys)
 
 
 async def test_many_writes_share_a_commit(tmp_path: Path) -> None:
-    """Writes that come while a commit runs are in the next one together, and all of them are on disk."""
+    """Writes submitted during one commit are in the next one together, and all of them are on disk."""
     async with database(tmp_path / FILE_NAME) as state:
         begun, go_on = threading.Event(), threading.Event()
         transactions: list[str] = []
@@ -91,7 +91,7 @@ async def test_many_writes_share_a_commit(tmp_path: Path) -> None:
 
 
 async def test_failing_work_is_rolled_back_alone(tmp_path: Path) -> None:
-    """Of a group, work that raises is undone and its caller told; the others are written."""
+    """In a group, work that raises is undone and its caller gets the error; the others are written."""
 
     def fails(connection: sqlite3.Connection) -> None:
         put("lost")(connection)
@@ -114,7 +114,7 @@ async def test_failing_work_is_rolled_back_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("database or disk is full"), KeyError("disk is full")])
 async def test_disk_that_cannot_be_written(tmp_path: Path, error: Exception) -> None:
-    """Where the transaction itself cannot go on, every caller is told, nothing is written, and later writes work."""
+    """Where the transaction itself fails, every caller gets an error, nothing is written, and later writes work."""
 
     def full(connection: sqlite3.Connection) -> None:
         put("lost")(connection)
@@ -132,7 +132,7 @@ async def test_disk_that_cannot_be_written(tmp_path: Path, error: Exception) -> 
 
 
 def test_disk_that_cannot_even_roll_back() -> None:
-    """Where the disk fails in a rollback too, the callers are told, and the writer does not die of it."""
+    """Where the disk fails in a rollback too, the callers get an error, and the writer survives."""
 
     class Failing:
         in_transaction = True
@@ -157,7 +157,7 @@ async def test_cancelled_caller_harms_nobody(tmp_path: Path) -> None:
 
 
 async def test_reopen(tmp_path: Path) -> None:
-    """What was written is there after a restart; the directory is made where there is none."""
+    """Written data is there after a restart; a missing directory is made."""
     path = tmp_path / "deep/down" / FILE_NAME
     async with database(path) as state:
         await state.write(put("a"))
@@ -166,7 +166,7 @@ async def test_reopen(tmp_path: Path) -> None:
 
 
 async def test_close_finishes_what_was_submitted(tmp_path: Path) -> None:
-    """Work that was submitted before `close` is written, and its caller told."""
+    """Work submitted before `close` is written, and its caller gets the result."""
     state = Database(tmp_path / FILE_NAME)
     await state.open()
     writes = [asyncio.create_task(state.write(put(f"{i:02}"))) for i in range(50)]
@@ -177,18 +177,18 @@ async def test_close_finishes_what_was_submitted(tmp_path: Path) -> None:
 
 
 async def test_nothing_after_close(tmp_path: Path) -> None:
-    """From the moment that it closes, the database takes nothing more: nobody waits for ever. Closing twice is fine."""
+    """From `close` on, the database takes no more work: nobody waits for ever. Closing twice is fine."""
     state = Database(tmp_path / FILE_NAME)
     await state.open()
     closing = asyncio.create_task(state.close())
     await asyncio.sleep(0)
-    with pytest.raises(Stopped):
+    with pytest.raises(StateClosed):
         await asyncio.wait_for(state.write(put("late")), 5)
-    with pytest.raises(Stopped):
+    with pytest.raises(StateClosed):
         await asyncio.wait_for(state.read(keys), 5)
     await closing
     await state.close()
-    with pytest.raises(Stopped):
+    with pytest.raises(StateClosed):
         await state.read(keys)
 
 
@@ -213,7 +213,7 @@ async def test_close_waits_for_a_read(tmp_path: Path) -> None:
 
 
 async def test_newer_format(tmp_path: Path) -> None:
-    """State that a newer gateway wrote is left alone."""
+    """State written by a newer gateway is left alone."""
     path = tmp_path / FILE_NAME
     async with database(path):
         pass
@@ -225,7 +225,7 @@ async def test_newer_format(tmp_path: Path) -> None:
 
 
 async def test_no_state_file(tmp_path: Path) -> None:
-    """What is no SQLite file, or lies where no directory can be, is told in words."""
+    """A file that is not SQLite, or a path below a file, is reported in words."""
     (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 100)
     with pytest.raises(StateUnavailable, match="expected a state file of the gateway"):
         await Database(tmp_path / FILE_NAME).open()
@@ -236,7 +236,7 @@ async def test_no_state_file(tmp_path: Path) -> None:
 
 
 async def test_read_only_beside_a_running_gateway(tmp_path: Path) -> None:
-    """The command line can look into the state of a gateway that runs, and of one that does not."""
+    """The command line can read the state of a gateway, whether it runs or not."""
     path = tmp_path / FILE_NAME
     async with database(path) as state:
         await state.write(put("a"))
@@ -252,7 +252,7 @@ def test_read_only_without_a_file(tmp_path: Path) -> None:
 
 
 def test_read_only_of_something_else(tmp_path: Path) -> None:
-    """A file that is no state of ours is told in words."""
+    """A file that is not a gateway's state is reported in words."""
     (tmp_path / "text").write_bytes(b"no database at all" * 100)
     with pytest.raises(StateUnavailable, match="cannot be read: file is not a database"):
         read_only(tmp_path / "text", keys)
@@ -262,7 +262,7 @@ def test_read_only_of_something_else(tmp_path: Path) -> None:
 
 
 async def test_reading_cannot_write(tmp_path: Path) -> None:
-    """What a reader changes is not kept."""
+    """Changes of a reader are not kept."""
     async with database(tmp_path / FILE_NAME) as state:
         await state.read(put("a"))
         assert await state.read(keys) == []
@@ -292,7 +292,7 @@ async def test_ledger_adds_up(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_read_keeps_the_connection_until_it_ends(tmp_path: Path) -> None:
-    """Who stops waiting for a read does not let the next one, or the closing, at the connection while it still runs."""
+    """A cancelled read keeps the connection while it runs: the next read, or the closing, waits for it."""
     database = Database(tmp_path / "state.db")
     await database.open()
     began, may_end = threading.Event(), threading.Event()

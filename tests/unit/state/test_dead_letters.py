@@ -52,7 +52,7 @@ def test_raw_bytes_are_kept(connection: sqlite3.Connection, payload: bytes) -> N
 
 
 def test_as_json() -> None:
-    """A letter's JSON tells all of it; bytes that are no text are escaped."""
+    """A dead letter's JSON holds all of it; bytes that are not UTF-8 are escaped."""
     letter = DeadLetter(7, rejection(b"\xff{", records=(2,)))
     assert letter.as_json() == {
         "id": 7,
@@ -76,7 +76,7 @@ def test_refused_line() -> None:
 
 
 def test_pages(connection: sqlite3.Connection) -> None:
-    """Pages go from the newest to the oldest, of all or of one startup, each from where the last ended."""
+    """Pages go from the newest to the oldest, of all startups or one, each from the end of the last."""
     insert(connection, [rejection(str(i).encode(), "acme" if i % 2 else "beta") for i in range(7)], PLENTY)
     first = page(connection, limit=3)
     assert payloads(first) == [b"6", b"5", b"4"]
@@ -89,47 +89,47 @@ def test_pages(connection: sqlite3.Connection) -> None:
 
 
 def test_deleted_once(connection: sqlite3.Connection) -> None:
-    """A letter can be forgotten once: whoever comes second is told, and the totals are right."""
+    """A dead letter can be deleted once: a second try returns False, and the totals are right."""
     insert(connection, [rejection(b"abc"), rejection(b"de")], PLENTY)
     old, new = reversed(page(connection))
     assert delete(connection, old)
     assert not delete(connection, old)
     assert get(connection, old.id) is None
     assert page(connection) == [new]
-    assert totals(connection) == {"acme": Totals(letters=1, bytes=2)}
+    assert totals(connection) == {"acme": Totals(kept=1, bytes=2)}
 
 
 def test_bound_of_count(connection: sqlite3.Connection) -> None:
-    """Beyond the bound the oldest letters go, and how many went is told."""
+    """Beyond the bound the oldest dead letters are dropped, and counted."""
     bounds = DeadLetterSettings(max_count=5)
     for i in range(12):
         insert(connection, [rejection(str(i).encode())], bounds)
     assert payloads(page(connection)) == [b"11", b"10", b"9", b"8", b"7"]
-    assert totals(connection) == {"acme": Totals(letters=5, bytes=7, dropped=7)}
+    assert totals(connection) == {"acme": Totals(kept=5, bytes=7, dropped=7)}
 
 
 def test_bound_of_bytes(connection: sqlite3.Connection) -> None:
-    """The bound of bytes holds as well: large letters push out as many as they need."""
+    """The bound of bytes holds as well: large dead letters push out as many as they need."""
     bounds = DeadLetterSettings.model_validate({"max_size": "100B"})
     insert(connection, [rejection(b"x" * 10) for _ in range(10)], bounds)
-    assert totals(connection)["acme"].letters == 10
+    assert totals(connection)["acme"].kept == 10
     insert(connection, [rejection(b"y" * 75)], bounds)
     assert payloads(page(connection)) == [b"y" * 75, b"x" * 10, b"x" * 10]
-    assert totals(connection) == {"acme": Totals(letters=3, bytes=95, dropped=8)}
+    assert totals(connection) == {"acme": Totals(kept=3, bytes=95, dropped=8)}
     insert(connection, [rejection(b"z" * 101)], bounds)
-    assert totals(connection) == {"acme": Totals(letters=0, bytes=0, dropped=12)}
+    assert totals(connection) == {"acme": Totals(kept=0, bytes=0, dropped=12)}
 
 
 def test_many_go_at_once(connection: sqlite3.Connection) -> None:
-    """Of many letters a tenth goes at once, so that it is seldom done; never more than that for one too many."""
+    """A tenth of many dead letters is dropped at once, so that it is seldom done; never more for one too many."""
     bounds = DeadLetterSettings(max_count=100)
     insert(connection, [rejection() for _ in range(100)], bounds)
     insert(connection, [rejection()], bounds)
-    assert totals(connection)["acme"] == Totals(letters=91, bytes=91, dropped=10)
+    assert totals(connection)["acme"] == Totals(kept=91, bytes=91, dropped=10)
 
 
 def test_bounds_are_of_each_startup(connection: sqlite3.Connection) -> None:
-    """A startup that sends garbage pushes out its own letters only."""
+    """A startup that sends garbage pushes out only its own dead letters."""
     bounds = DeadLetterSettings(max_count=2)
     insert(connection, [rejection(b"mine", "beta"), rejection(b"nobody's", UNROUTED)], bounds)
     insert(connection, [rejection(str(i).encode()) for i in range(9)], bounds)
@@ -139,7 +139,7 @@ def test_bounds_are_of_each_startup(connection: sqlite3.Connection) -> None:
 
 
 def test_ids_are_never_used_again(connection: sqlite3.Connection) -> None:
-    """The id of a letter that is gone stays gone: nobody replays another by mistake."""
+    """The id of a deleted dead letter is not used again: nobody replays another by mistake."""
     insert(connection, [rejection()], PLENTY)
     (letter,) = page(connection)
     delete(connection, letter)
@@ -148,7 +148,7 @@ def test_ids_are_never_used_again(connection: sqlite3.Connection) -> None:
 
 
 async def test_seen_from_outside(tmp_path: Path) -> None:
-    """What the gateway keeps, the command line finds in its file."""
+    """The command line finds the gateway's dead letters in its file."""
     async with database(tmp_path / FILE_NAME) as state:
         await state.write(lambda connection: dead_letters.insert(connection, [rejection(b"seen")], PLENTY))
     assert payloads(await asyncio.to_thread(read_only, tmp_path / FILE_NAME, page)) == [b"seen"]

@@ -1,4 +1,4 @@
-"""Devices and series: what is remembered, how long, and how many."""
+"""Devices and series: which are kept, how long, and how many."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_devices_are_remembered(tmp_path: Path) -> None:
 
 
 async def test_series_are_remembered(tmp_path: Path) -> None:
-    """Series are handed over once after a restart; one that comes twice is one."""
+    """Series are handed over once after a restart; a repeated one is one."""
     async with database(tmp_path / FILE_NAME) as state:
         registry = await reopened(state)
         registry.saw_series("acme", ["a", "b"])
@@ -69,8 +69,8 @@ async def test_series_are_remembered(tmp_path: Path) -> None:
         assert set(again.series("acme")) == set()
 
 
-async def test_save_that_failed_is_tried_again(tmp_path: Path) -> None:
-    """What could not be written is not forgotten: the next save writes it, with what came meanwhile."""
+async def test_a_failed_save_is_tried_again(tmp_path: Path) -> None:
+    """A failed save loses nothing: the next one writes the same, with the changes since."""
     async with database(tmp_path / FILE_NAME) as state:
         registry = await reopened(state)
         saw(registry, "acme", "th-1", NOW, 1, 0)
@@ -102,7 +102,7 @@ async def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
 
 
 async def test_limits(tmp_path: Path) -> None:
-    """Names beyond the quota, of nobody's startup, or that cannot be a device's, are not remembered."""
+    """Names beyond the quota, of unknown startups, or invalid as a device's are not kept."""
     async with database(tmp_path / FILE_NAME) as state:
         registry = await reopened(state)
         for name in ("th-1", "bad name", "", "x" * 65, "th-2", "th-3", "th-4"):

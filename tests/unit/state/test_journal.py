@@ -1,4 +1,4 @@
-"""The journal: order, bounds, waking, and what a restart finds."""
+"""The journal: order, bounds, waking, and restarts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def lines(*texts: str) -> list[bytes]:
 
 
 async def arrive(journal: Journal, state: Database, **several: list[bytes]) -> None:
-    """A commit of these lines; nobody has sorted it yet."""
+    """Commit these lines, without sorting them."""
     blocks = {startup: Block(len(lines), SEPARATOR.join(lines)) for startup, lines in several.items()}
     await state.write(lambda connection: journal.append(connection, blocks))
     journal.appended(blocks)
 
 
 async def append(journal: Journal, state: Database, **several: list[bytes]) -> None:
-    """A commit of these lines that was sorted."""
+    """Commit these lines and sort them."""
     await arrive(journal, state, **several)
     await journal.sort()
 
@@ -44,7 +44,7 @@ async def opened(state: Database, **bounds: object) -> Journal:
 
 
 async def test_taken_in_order_until_removed(tmp_path: Path) -> None:
-    """What was appended is taken, the oldest first, as often as asked, until it is removed."""
+    """Appended readings are taken, the oldest first, on every call, until they are removed."""
     async with database(tmp_path / FILE_NAME) as state:
         journal = await opened(state)
         await append(journal, state, acme=lines("a 1", "b\n2"), beta=lines("other"))
@@ -69,7 +69,7 @@ async def test_take_up_to_a_limit(tmp_path: Path, limit: int, entries: int) -> N
         assert len(await journal.take("acme", limit)) == entries
 
 
-async def test_what_came_apart_is_sorted_together(tmp_path: Path) -> None:
+async def test_several_commits_are_sorted_together(tmp_path: Path) -> None:
     """Several commits become one entry of each startup, in the order of arrival; before, there is nothing to take."""
     async with database(tmp_path / FILE_NAME) as state:
         journal = await opened(state)
@@ -84,8 +84,8 @@ async def test_what_came_apart_is_sorted_together(tmp_path: Path) -> None:
         assert (journal.readings, journal.bytes) == (6, len(b"a\0b\0c") + len(b"x\0y\n\0z"))
 
 
-async def test_what_nobody_sorted_is_sorted_after_a_restart(tmp_path: Path) -> None:
-    """The intake that a killed gateway left is there for the lanes of the next one, and counted."""
+async def test_an_unsorted_intake_is_sorted_after_a_restart(tmp_path: Path) -> None:
+    """The intake of a killed gateway reaches the lanes of the next one, and is counted."""
     async with database(tmp_path / FILE_NAME) as state:
         await arrive(await opened(state), state, acme=lines("a"))
     async with database(tmp_path / FILE_NAME) as state:
@@ -95,7 +95,7 @@ async def test_what_nobody_sorted_is_sorted_after_a_restart(tmp_path: Path) -> N
 
 
 async def test_the_intake_is_in_the_ledger(tmp_path: Path) -> None:
-    """What is on disk and not sorted is received, accepted and journaled; sorting changes no count."""
+    """Unsorted readings on disk are received, accepted and journaled; sorting changes no count."""
     async with database(tmp_path / FILE_NAME) as state:
         journal = await opened(state)
         await arrive(journal, state, beta=lines("x"), acme=lines("a", "b"))
@@ -110,7 +110,7 @@ async def test_the_intake_is_in_the_ledger(tmp_path: Path) -> None:
 
 
 async def test_a_large_intake_is_sorted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much has gathered, one transaction holds a part of it in memory; all of it is sorted, in order."""
+    """Of any amount, one transaction holds only a part in memory; all of it is sorted, in order."""
     monkeypatch.setattr("gateway.state.journal.SORT_AT_ONCE", 4)
     async with database(tmp_path / FILE_NAME) as state:
         journal = await opened(state)
@@ -137,7 +137,7 @@ async def test_counts(tmp_path: Path) -> None:
 
 
 async def test_reopen(tmp_path: Path) -> None:
-    """After a restart everything that was not removed is there, in order, and new entries come after it."""
+    """After a restart all entries that were not removed are there, in order, and new ones follow them."""
     async with database(tmp_path / FILE_NAME) as state:
         journal = await opened(state)
         await append(journal, state, acme=lines("a"))
@@ -153,7 +153,7 @@ async def test_reopen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bounds", [{"max_readings": 4}, {"max_size": "6B"}])
 async def test_full_until_there_is_room(tmp_path: Path, bounds: dict[str, object]) -> None:
-    """At its bounds the journal is full: who asks for room waits, until enough is removed."""
+    """At its bounds the journal is full: `room` waits until enough is removed."""
     async with database(tmp_path / FILE_NAME) as state:
         journal = await opened(state, **bounds)
         await append(journal, state, acme=lines("a", "b"))
@@ -182,7 +182,7 @@ async def test_full_journal_is_full_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_waiting_for_something_to_drain(tmp_path: Path) -> None:
-    """A lane waits until its own startup has something, then goes on at once; what comes meanwhile wakes it again."""
+    """A lane waits until its own startup has readings, then goes on at once; later ones wake it again."""
     async with database(tmp_path / FILE_NAME) as state:
         journal = await opened(state)
         lane = asyncio.create_task(journal.filled("acme"))

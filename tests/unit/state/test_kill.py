@@ -1,4 +1,4 @@
-"""What a killed process has said is on disk is on disk."""
+"""Writes that a killed process has reported are on disk."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_killed_while_writing(tmp_path: Path, commits: int) -> None:
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     with process, process.stdout as output:
-        told = [output.readline() for _ in range(commits)]
+        reported = [output.readline() for _ in range(commits)]
         process.kill()
-        told += [line for line in output if line.endswith("\n")]
+        reported += [line for line in output if line.endswith("\n")]
     rows = read_only(path, lambda connection: connection.execute("SELECT data FROM intake ORDER BY id").fetchall())
     blocks = [block.split(b"\0") for (block,) in rows]
     assert all(len(block) == 3 and len(set(block)) == 1 for block in blocks)
     kept = [block[0].decode() for block in blocks]
-    assert {line.strip() for line in told} <= set(kept)
+    assert {line.strip() for line in reported} <= set(kept)
     for writer in range(8):
         mine = [line for line in kept if line.startswith(f"{writer} ")]
         assert mine == [f"{writer} {i}" for i in range(len(mine))]

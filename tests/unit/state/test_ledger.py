@@ -24,7 +24,7 @@ def test_balanced(counts: Counts, balanced: bool) -> None:
 
 
 def test_total() -> None:
-    """The total of all startups is their sum, column by column; of none it is nothing."""
+    """The total of all startups is their sum, column by column; without startups it is zero."""
     a = Counts(received=5, accepted=4, rejected=1, stored=2, journaled=1, refused=1)
     b = Counts(received=2, rejected=2)
     assert Counts.total({"a": a, "b": b}) == Counts(7, 4, 3, 2, 1, 1)

@@ -19,39 +19,39 @@ from tests.builders import NOW, database
 
 
 def keep(state_dir: Path, worker: int, *moments: int) -> None:
-    """A worker's state: a dead letter of acme at each of these moments, and as many in the ledger."""
+    """Make a worker's state: a dead letter of acme at each of these moments, and as many in the ledger."""
     asyncio.run(_keep(state_dir, worker, *moments))
 
 
 async def _keep(state_dir: Path, worker: int, *moments: int) -> None:
     directory = home(state_dir, worker)
-    letters = [Rejection("acme", "d", "t", b"%d" % moment, NOW + moment, ()) for moment in moments]
+    rejections = [Rejection("acme", "d", "t", b"%d" % moment, NOW + moment, ()) for moment in moments]
     async with database(directory / FILE_NAME) as state:
-        await state.write(lambda connection: dead_letters.insert(connection, letters, DeadLetterSettings()))
-        counts = {"acme": Counts(received=len(letters), rejected=len(letters))}
+        await state.write(lambda connection: dead_letters.insert(connection, rejections, DeadLetterSettings()))
+        counts = {"acme": Counts(received=len(rejections), rejected=len(rejections))}
         await state.write(lambda connection: ledger.add(connection, counts))
 
 
-def moments(letters: list[DeadLetter]) -> list[int]:
-    return [letter.rejection.arrived_ns - NOW for letter in letters]
+def moments(dead_letters: list[DeadLetter]) -> list[int]:
+    return [one.rejection.arrived_ns - NOW for one in dead_letters]
 
 
 def test_one_process_has_its_own_ids(tmp_path: Path) -> None:
     """Without workers the ids are those of the one database."""
     keep(tmp_path, 0, 1, 2)
     state = StateReader(tmp_path)
-    assert [letter.id for letter in state.letters()] == [2, 1]
+    assert [one.id for one in state.dead_letters()] == [2, 1]
     assert state.place(2) == (0, 2)
     assert workers(tmp_path) == []
 
 
 def test_ledgers_are_added_up(tmp_path: Path) -> None:
-    """The balance and the totals are those of all workers together."""
+    """The balance and the totals cover all workers together."""
     keep(tmp_path, 0, 1, 2)
     keep(tmp_path, 3, 4)
     state = StateReader(tmp_path)
     assert state.balance() == {"acme": Counts(received=3, rejected=3)}
-    assert state.totals() == {"acme": Totals(letters=3, bytes=3)}
+    assert state.totals() == {"acme": Totals(kept=3, bytes=3)}
     assert workers(tmp_path) == [3]
 
 
@@ -62,29 +62,29 @@ def test_pages_over_all_workers(tmp_path: Path, limit: int) -> None:
     keep(tmp_path, 1, 2, 5, 9)
     keep(tmp_path, 2, 3, 5)
     state, place, seen = StateReader(tmp_path), NEWEST, []
-    while page := state.letters("acme", before=place, limit=limit):
+    while page := state.dead_letters("acme", before=place, limit=limit):
         assert len(page) <= limit
         seen += page
         place = page[-1].place
     assert moments(seen) == [9, 9, 6, 5, 5, 5, 3, 2, 1]
-    assert len({letter.id for letter in seen}) == 9
-    assert state.letters("nobody") == []
+    assert len({one.id for one in seen}) == 9
+    assert state.dead_letters("nobody") == []
 
 
-def test_a_letter_is_found_where_its_id_says(tmp_path: Path) -> None:
+def test_a_dead_letter_is_found_where_its_id_says(tmp_path: Path) -> None:
     """The id says which worker keeps it, and there it is; or it is gone."""
     keep(tmp_path, 0, 1)
     keep(tmp_path, 2, 7)
     state = StateReader(tmp_path)
-    (newest, _) = state.letters()
+    (newest, _) = state.dead_letters()
     assert (newest.id, state.place(newest.id)) == (1002, (2, 1))
-    assert state.letter(newest.id) == newest
-    assert state.letter(2002) is None
-    assert state.letter(1005) is None
+    assert state.dead_letter(newest.id) == newest
+    assert state.dead_letter(2002) is None
+    assert state.dead_letter(1005) is None
 
 
-def test_who_has_to_leave(tmp_path: Path) -> None:
-    """Workers beyond the number that runs, until they have left."""
+def test_retiring_workers(tmp_path: Path) -> None:
+    """Workers beyond the number that runs retire, until they have."""
     for worker in (0, 1, 2, 3):
         keep(tmp_path, worker)
     assert retiring(tmp_path, 2) == [2, 3]
@@ -93,7 +93,7 @@ def test_who_has_to_leave(tmp_path: Path) -> None:
     assert retiring(tmp_path, 4) == []
 
 
-def test_where_nothing_was_kept_yet(tmp_path: Path) -> None:
+def test_without_state(tmp_path: Path) -> None:
     """The error says how to start a gateway."""
     with pytest.raises(StateUnavailable, match="gateway run"):
         StateReader(tmp_path).balance()

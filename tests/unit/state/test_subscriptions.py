@@ -1,4 +1,4 @@
-"""What the session at the broker may be subscribed to, over restarts."""
+"""The filters that the session at the broker may have, over restarts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gateway.errors import StateUnavailable
 from gateway.state.subscriptions import SubscriptionFile
 
 
-def test_what_an_earlier_run_had_is_dropped(tmp_path: Path) -> None:
-    """Each filter that was ever subscribed to and is not wanted now; one that is wanted again is no more among them."""
+def test_unwanted_filters_of_an_earlier_run_are_dropped(tmp_path: Path) -> None:
+    """The unwanted filters are all that were ever subscribed to, without those that are wanted now."""
     path = tmp_path / "subscribed.json"
     assert SubscriptionFile(path).change(["a/#", "b"]) == []
     assert SubscriptionFile(path).change(["$share/g/a/#"]) == ["a/#", "b"]
@@ -22,14 +22,14 @@ def test_what_an_earlier_run_had_is_dropped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "[", "null"])
 def test_a_broken_file_is_none(tmp_path: Path, text: str) -> None:
-    """It is written anew."""
+    """A broken file counts as empty, and is written anew."""
     path = tmp_path / "subscribed.json"
     path.write_text(text)
     assert SubscriptionFile(path).change(["a"]) == []
     assert SubscriptionFile(path).change([]) == ["a"]
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    """With its name."""
+def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    """The error names the file."""
     with pytest.raises(StateUnavailable, match=r"subscribed\.json"):
         SubscriptionFile(tmp_path / "none" / "subscribed.json").change(["a"])
