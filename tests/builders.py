@@ -41,36 +41,36 @@ def write_config(directory: Path, gateway: str | None = None, **startups: str) -
 
 
 def samples() -> Config:
-    """The configuration that the repository ships."""
+    """Return the configuration that the repository ships."""
     return load(SAMPLES)
 
 
 def rule(fields: Mapping[str, Any] | None = None, **settings: Any) -> TopicRule:
-    """A topic rule; without fields it has one, `value`, a float."""
+    """Make a topic rule; without fields it has one, `value`, a float."""
     whole = {"topic": "testbed/acme/{device}/climate", "fields": fields or {"value": {"type": "float"}}, **settings}
     return TopicRule.model_validate(whole)
 
 
 def startup(slug: str = "acme", topics: Mapping[str, Any] | None = None, **settings: Any) -> Startup:
-    """A startup; without topics it has one rule, `climate`, of one float `value`."""
+    """Make a startup; without topics it has one rule, `climate`, of one float `value`."""
     template = f"testbed/{slug}/{{device}}/climate"
     rules = topics or {"climate": {"topic": template, "fields": {"value": {"type": "float"}}}}
     return Startup.model_validate({"slug": slug, "name": slug.title(), "topics": rules, **settings})
 
 
 def config(*startups: Startup) -> Config:
-    """A configuration of these startups, else of one, with default settings."""
+    """Make a configuration of these startups, else of one, with default settings."""
     return Config(settings=Settings(), startups=startups or (startup(),))
 
 
 def pipeline(*startups: Startup) -> Pipeline:
-    """A pipeline over `config`, nothing used yet."""
+    """Make a pipeline over `config`, nothing used yet."""
     made = config(*startups)
     return Pipeline(made, unused(made.startups))
 
 
 def message(payload: bytes | str = b'{"value": 1}', topic: str = "testbed/acme/th-1/climate", **more: Any) -> Message:
-    """A message to the rule that `startup` makes."""
+    """Make a message to the rule that `startup` makes."""
     return Message(topic, payload.encode() if isinstance(payload, str) else payload, **more)
 
 
@@ -81,14 +81,14 @@ def batch(*messages: Message, arrived_ns: int = NOW) -> Batch:
 def rejection(
     payload: bytes = b"{", startup: str = "acme", records: Sequence[int] = (), topic: str = "testbed/acme/th-1/climate"
 ) -> Rejection:
-    """A rejection for one reason."""
+    """Make a rejection for one reason."""
     reasons = (Reason(Code.NOT_JSON, "payload", "a JSON object", "a brace", "close it"),)
     return Rejection(startup, "th-1", topic, payload, NOW, reasons, tuple(records))
 
 
 @asynccontextmanager
 async def database(path: Path) -> AsyncIterator[Database]:
-    """An open state database, closed in the end."""
+    """Open a state database, and close it in the end."""
     opened = Database(path)
     await opened.open()
     try:

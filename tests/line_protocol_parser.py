@@ -22,7 +22,7 @@ BOOLEANS = {
 
 
 class NotLineProtocol(Exception):
-    """What is wrong, and at which character."""
+    """Invalid line protocol: what is wrong, and at which character."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Point:
 
 
 def parse(body: str) -> list[Point]:
-    """All points of a body; lines that are empty or begin with # are passed over."""
+    """Return all points of a body; lines that are empty or begin with # are passed over."""
     return _Parser(body).body()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,9 @@ from gateway.runtime.gateway import Gateway
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME
 from gateway.state.reader import StateReader
-from tests.servers import eventually
+from tests.servers import WITHIN, eventually
+from tests.servers.children import lives
+from tests.servers.commands import kill_group
 
 OPERATOR = "operator-token"
 TOKENS = {"acme": "acme-token", "voltwise": "voltwise-token"}
@@ -60,7 +62,7 @@ def write_config(directory: Path, broker: str, **settings: Any) -> Path:
 
 
 def climate(t: float, ts_ms: int, seq: int | None = None) -> bytes:
-    """A good payload of `climate`."""
+    """Return a valid payload of `climate`."""
     more = "" if seq is None else f',"seq":{seq}'
     return f'{{"ts":{ts_ms},"t":{t}{more}}}'.encode()
 
@@ -74,18 +76,18 @@ class Running:
 
     def client(self, token: str | None = OPERATOR) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20)
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=WITHIN)
 
     async def counts(self, startup: str = "acme") -> Counts:
         return (await self.gateway.engine.state.database.read(ledger.balance)).get(startup, Counts())
 
-    async def stored(self, records: int, startup: str = "acme", within: float = 20) -> Counts:
+    async def stored(self, records: int, startup: str = "acme") -> Counts:
         """Wait until so many records are in the store."""
 
         async def enough() -> bool:
             return (await self.counts(startup)).stored >= records
 
-        await eventually(enough, within=within, says=f"{records} records of {startup} are stored")
+        await eventually(enough, says=f"{records} records of {startup} are stored")
         return await self.counts(startup)
 
 
@@ -133,6 +135,7 @@ class GatewayProcess:
                 *options,
                 stderr=log,
                 stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
                 env=os.environ | {"GATEWAY_OPERATOR_TOKEN": OPERATOR},
             )
 
@@ -141,30 +144,48 @@ class GatewayProcess:
         return self._log.read_text()
 
     async def kill(self) -> None:
-        """kill -9."""
+        """Kill -9."""
         await self._end(signal.SIGKILL)
 
     async def terminate(self) -> int:
-        """SIGTERM; the exit status."""
+        """Send SIGTERM; return the exit status."""
         return await self._end(signal.SIGTERM)
 
     def workers(self) -> dict[int, int]:
-        """The process ids of the workers that run, by their number."""
+        """Return the process ids of the workers that run, by their number."""
         assert self._process is not None
         front = self._process.pid
         found = {}
         for child in Path(f"/proc/{front}/task/{front}/children").read_text().split():
-            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            if b"gateway.runtime.worker" in words:
-                found[int(words[5])] = int(child)
+            with suppress(OSError):  # it has just ended
+                words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+                if b"gateway.runtime.worker" in words and lives(int(child)):
+                    found[int(words[5])] = int(child)
         return found
+
+    async def worker(self, number: int, *, other_than: Collection[int] = ()) -> int:
+        """Wait until a worker runs; return its process id. One that has ended is started again after a pause."""
+
+        def runs() -> int:
+            pid = self.workers().get(number, 0)
+            return 0 if pid in other_than else pid
+
+        return await eventually(runs, says=f"worker {number} runs")
+
+    async def kill_worker(self, number: int, *, other_than: Collection[int] = ()) -> int:
+        """Wait until a worker runs, kill -9; return its process id."""
+        while True:
+            pid = await self.worker(number, other_than=other_than)
+            with suppress(ProcessLookupError):  # it ended by itself: the next one, then
+                os.kill(pid, signal.SIGKILL)
+                return pid
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
 
     async def counts(self, startup: str = "acme") -> Counts:
-        """The ledger of a startup as it is on disk."""
+        """Return the ledger of a startup as it is on disk."""
         return await asyncio.to_thread(self._counts, startup)
 
     def _counts(self, startup: str) -> Counts:
@@ -173,17 +194,23 @@ class GatewayProcess:
         return Counts()
 
     async def _end(self, number: signal.Signals) -> int:
-        process, self._process = self._process, None
-        assert process is not None
+        assert self._process is not None
         with suppress(ProcessLookupError):
-            process.send_signal(number)
-        async with asyncio.timeout(30):
-            return await process.wait()
+            self._process.send_signal(number)
+        try:
+            async with asyncio.timeout(WITHIN):
+                return await self._process.wait()
+        except TimeoutError:
+            raise AssertionError(f"the gateway does not end at {number.name}\n{self.log[-2000:]}") from None
+        finally:
+            await self.end()
 
     async def end(self) -> None:
-        """Kill it, if it still runs."""
-        if self._process is not None:
-            await self.kill()
+        """Kill it, if it still runs, and whatever it has started in its group; workers end by themselves then."""
+        process, self._process = self._process, None
+        if process is not None:
+            kill_group(process)
+            await process.wait()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -17,6 +17,7 @@ from gateway.config.notations import (
     Duration,
     Name,
     PathField,
+    PayloadFormat,
     Pointer,
     PointerField,
     Rate,
@@ -27,6 +28,7 @@ from gateway.config.notations import (
     expected,
     matching,
 )
+from gateway.payloads import FORMATS, Context, Format, Member
 from gateway.topics import Template
 
 
@@ -74,7 +76,7 @@ class TopicRule(_Model):
     """A topic rule: what an operator writes for one measurement, whose name is its key."""
 
     topic: TemplateField
-    payload: Literal["json"] = "json"
+    payload: PayloadFormat = "json"
     time: TimeRule | None = None
     fields: Annotated[dict[Name, FieldRule], Field(min_length=1)]
     tags: dict[Name, PointerField] = {}
@@ -90,9 +92,31 @@ class TopicRule(_Model):
             raise expected(f"a different name for each field and tag{taken}", f"{doubled!r} twice", ["fields"])
         return self
 
+    @model_validator(mode="after")
+    def _fits_its_format(self) -> TopicRule:
+        if misfit := self.format.misfit(self.context):
+            raise expected(misfit.expected, misfit.got, misfit.setting)
+        return self
+
     @property
     def template(self) -> Template:
         return self.topic
+
+    @property
+    def format(self) -> Format:
+        return FORMATS[self.payload]
+
+    @property
+    def context(self) -> Context:
+        """Members that the rule picks, for the payload format."""
+        members = [
+            Member(("fields", name, *(["from"] if field.from_ else [])), self.pointer(name).tokens, field.type)
+            for name, field in self.fields.items()
+        ]
+        members += [Member(("tags", name), pointer.tokens, "tag") for name, pointer in self.tags.items()]
+        if self.time:
+            members.append(Member(("time", "from"), self.time.from_.tokens, "time"))
+        return Context(tuple(members))
 
     def pointer(self, field: str) -> Pointer:
         """Return the place of a field: its `from`, or the member of its own name."""

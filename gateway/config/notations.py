@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from gateway.errors import TemplateInvalid
+from gateway.payloads import FORMATS
 from gateway.topics import DEVICE_RULE, Template, device_is_legal
 
 MAX_PORT = 65_535
@@ -143,6 +144,12 @@ def _device(value: str) -> str:
     return value
 
 
+def _payload_format(value: str) -> str:
+    if value not in FORMATS:
+        raise expected(f"a payload format: {', '.join(FORMATS)}")
+    return value
+
+
 PathField = Annotated[Path, AfterValidator(_from_directory)]
 Duration = Annotated[float, BeforeValidator(parse_duration), _string_schema(f"^{_DURATION.pattern}$", "90d", "5m")]
 Size = Annotated[int, BeforeValidator(parse_size), _string_schema(f"^{_SIZE.pattern}$", "64KiB")]
@@ -152,6 +159,9 @@ PointerField = Annotated[
 ]
 TemplateField = Annotated[
     InstanceOf[Template], BeforeValidator(parse_template), _string_schema("", "testbed/acme/{device}/climate")
+]
+PayloadFormat = Annotated[
+    str, AfterValidator(_payload_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})
 ]
 DeviceName = Annotated[str, AfterValidator(_device)]
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]

@@ -1,7 +1,8 @@
 """A batch of messages -> readings, lines and rejections, in one synchronous pass. No I/O.
 
-A good message of one record takes the fast path: one call decodes and validates it, and a format makes its line.
-Everything else takes the whole way, `evaluate`, which gives the same for a good message, and every reason for another.
+A valid message of one record takes the fast path: one call decodes and validates it, and a format string makes its
+line. Everything else takes the full path, `evaluate`, which gives the same for a valid message, and every reason for
+another.
 """
 
 from __future__ import annotations
@@ -11,24 +12,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from gateway.config import Config, Startup
 from gateway.ingest.quota import QuotaMeter
 from gateway.ingest.topic_routes import Route, Routes, Rule
 from gateway.line_protocol import reading_key, series_key
 from gateway.model import Batch, Code, Counts, Publish, Reading, Reason, Rejection
-from gateway.payloads import json_format
-from gateway.rules.validator import Validator, Values
+from gateway.rules.finishing import Values
+from gateway.rules.reader import MAX_REASONS, Read
 from gateway.timestamps import NS
-
-MAX_REASONS = 100
 
 _NEW = tuple.__new__
 
 
 class Evaluation(NamedTuple):
-    """What one message became. `lines` are the readings in line protocol, in the same order."""
+    """Result of one message. `lines` are the readings in line protocol, in the same order."""
 
     readings: Sequence[Reading] = ()
     lines: Sequence[str] = ()
@@ -36,7 +33,7 @@ class Evaluation(NamedTuple):
 
     @property
     def records(self) -> int:
-        """What the ledger counts."""
+        """Number of records, as the ledger counts them."""
         return len(self.readings) + (self.rejection.count if self.rejection else 0)
 
 
@@ -57,27 +54,24 @@ class Outcome:
             self.rejections.append(evaluation.rejection)
 
     def forget_empty(self) -> None:
-        """Leave out the startups of which nothing was accepted."""
+        """Remove the startups without an accepted reading."""
         for startup in [startup for startup, lines in self.lines.items() if not lines]:
             del self.lines[startup], self.readings[startup]
 
     def rejected(self) -> dict[str, Counts]:
-        """What the ledger has to add for the rejections; the journal does it for the readings."""
+        """Return the counts of the rejections for the ledger; the journal counts the readings."""
         found: Counter[str] = Counter()
         for rejection in self.rejections:
             found[rejection.startup] += rejection.count
         return {startup: Counts(received=count, rejected=count) for startup, count in found.items()}
 
 
-class _Group(NamedTuple):
-    """Where a batch's readings of one startup go."""
-
-    readings: list[Reading]
-    lines: list[str]
+_Group = tuple[list[Reading], list[str]]
+"""Readings of one startup in a batch, and their lines."""
 
 
 class Pipeline:
-    """The rules of all startups, ready to use."""
+    """Rules of all startups, ready to use."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         self.meters = meters
@@ -99,7 +93,7 @@ class Pipeline:
             stamp_ns = self._next_ns
         for message in batch.messages:
             route = known(message.topic) or learn(message.topic)
-            group = groups.get(route.startup) or _begin(groups, outcome, route, stamp_ns)
+            group = groups.get(route.startup) or _begin(groups, outcome, route, batch.arrived_ns)
             if _fast_path(route, message, stamp_ns, group):
                 stamp_ns += 1
                 continue
@@ -113,7 +107,7 @@ class Pipeline:
     def evaluate(
         self, message: Publish, stamp_ns: int, only: Sequence[int] = (), *, metered: bool = True
     ) -> Evaluation:
-        """One message's readings, and what of it is rejected. `only` picks records of an array.
+        """Return the readings of one message, and its rejection. `only` picks records of an array.
 
         A dry run and a replay are not `metered`: they use up no quota of messages.
         """
@@ -122,7 +116,7 @@ class Pipeline:
         if rule is None:
             return _refused(route, message, stamp_ns, route.reasons)
         reason = _refused_whole(rule, message, stamp_ns, metered)
-        records = reason or _records(rule.validator, message.payload, stamp_ns)
+        records = reason or rule.reader.read(message.payload, stamp_ns)
         if isinstance(records, Reason):
             return _refused(route, message, stamp_ns, (*route.reasons, records))
         evaluation = _sort(route, rule, message, stamp_ns, records, only)
@@ -132,84 +126,51 @@ class Pipeline:
 
 
 def _begin(groups: dict[str, _Group], outcome: Outcome, route: Route, now_ns: int) -> _Group:
-    """The first message of a startup in a batch: a place for its readings, and its quota up to date."""
+    """Make a place for a startup's readings in this batch, and refill its quota."""
     if route.rule is not None:
         route.rule.meter.refill(now_ns)
     slug = route.startup
-    group = groups[slug] = _Group([], [])
-    outcome.readings[slug], outcome.lines[slug] = group
+    group: _Group = ([], [])
+    groups[slug] = outcome.readings[slug], outcome.lines[slug] = group
     return group
 
 
 def _fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool:
-    """The way of a good message of one record and a known series: one reading and its line go into the group. False
-    where it is anything else, and nothing has happened."""
+    """Add the reading of a valid message of one record and a known series, and its line, to the group.
+
+    Return False for any other message, with nothing changed.
+    """
     rule, payload = route.rule, message.payload
-    if (
-        rule is None
-        or message.retain
-        or payload[:1] != b"{"
-        or len(payload) > rule.limit
-        or rule.meter.left < 1
-        or stamp_ns >= rule.ends_ns
-    ):
+    if rule is None or message.retain or len(payload) > rule.limit or stamp_ns >= rule.ends_ns:
         return False
+    meter = rule.meter
+    if meter.left < 1 or (payload[:1] != rule.begins and rule.begins):
+        return False  # decoding it would be in vain
     try:
-        fields = rule.validate_json(payload)
-    except ValidationError:
+        fields = rule.decode_one(payload)
+    except ValueError:
         return False
-    key, tags, time_ns, is_admitted = route.key, route.tags, stamp_ns, route.is_admitted
+    key, tags, time_ns = route.key, route.tags, stamp_ns
     if not rule.is_plain:
-        values = rule.validator.finish(fields, stamp_ns)
+        values = rule.finish(fields, stamp_ns)
         if values is None:
             return False
+        fields = values.fields
         if values.tags:
             tags = {**tags, **values.tags}
             key = series_key(rule.measurement, (("device", route.device), *tags.items())) if key else ""
-            is_admitted = False
         if values.time_ns is not None:
             time_ns = values.time_ns
-    if not is_admitted:
-        if key not in rule.meter.series:
-            return False
-        route.is_admitted = key is route.key
-    rule.meter.left -= 1
-    group.readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
-    group.lines.append(f"{key} {rule.write(fields)} {time_ns}")
+    if not meter.admit_known(key):
+        return False
+    readings, lines = group
+    readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
+    lines.append(f"{key} {rule.write(fields)} {time_ns}")
     return True
 
 
-def _records(validator: Validator, payload: bytes, now_ns: int) -> Sequence[Values | list[Reason]] | Reason:
-    """What each record says, or the reasons against it; one Reason where there are no records at all."""
-    try:
-        valid = json_format.validated(payload, validator.one, validator.many)
-        finished = [validator.finish(record, now_ns) for record in valid]
-    except ValidationError:
-        finished = [None]
-    if None not in finished:
-        return finished  # type: ignore[return-value]  # no None is left
-    records = json_format.records(payload)
-    if isinstance(records, Reason):
-        return records
-    at = "/{}" if payload.lstrip()[:1] == b"[" else ""
-    return _explained(validator, records, now_ns, at)
-
-
-def _explained(validator: Validator, records: Sequence[object], now_ns: int, at: str) -> list[Values | list[Reason]]:
-    """What each record says, or the reasons against it; once enough is told, just that there are some."""
-    found: list[Values | list[Reason]] = []
-    told = 0
-    for i, record in enumerate(records):
-        one: Values | list[Reason] | None = validator.validate(record, now_ns)
-        if one is None:
-            one = validator.explain(record, now_ns, at.format(i)) if told <= MAX_REASONS else []
-            told += len(one)
-        found.append(one)
-    return found
-
-
 def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> Reason | None:
-    """What is refused before the payload is looked at: programme over, too large, without any time, over quota."""
+    """Return why a message is rejected unread: programme over, too large, without any time, or over quota."""
     if now_ns >= rule.ends_ns:
         return Reason(
             Code.ENDED,
@@ -220,7 +181,7 @@ def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> 
         )
     if len(message.payload) > rule.limit:
         return Reason(Code.TOO_LARGE, "payload", f"at most {rule.limit:,} bytes", f"{len(message.payload):,} bytes")
-    if message.retain and rule.validator.rule.time is None:
+    if message.retain and rule.reader.rule.time is None:
         return Reason(
             Code.BAD_TIME,
             "topic",
@@ -228,7 +189,7 @@ def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> 
             "a retained copy of an older message",
             "publish without the retain flag, or send a time",
         )
-    return rule.meter.message(now_ns) if metered else None
+    return rule.meter.take() if metered else None
 
 
 def _sort(
@@ -236,10 +197,10 @@ def _sort(
     rule: Rule,
     message: Publish,
     stamp_ns: int,
-    records: Sequence[Values | list[Reason]],
+    records: Read,
     only: Sequence[int],
 ) -> Evaluation:
-    """The good records as readings, the others as one rejection with all reasons."""
+    """Return the valid records as readings, the others as one rejection with all reasons."""
     readings: list[Reading] = []
     lines: list[str] = []
     refused: list[int] = []
@@ -278,12 +239,12 @@ def _refused(route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reaso
 def _rejection(
     route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...], records: tuple[int, ...] = ()
 ) -> Rejection:
-    if len(reasons) > MAX_REASONS:  # whoever sends garbage must not fill the disk with its description
-        last = replace(reasons[MAX_REASONS - 1], hint=f"and more: the first {MAX_REASONS} reasons are told")
+    if len(reasons) > MAX_REASONS:
+        last = replace(reasons[MAX_REASONS - 1], hint=f"and more: the first {MAX_REASONS} reasons are listed")
         reasons = (*reasons[: MAX_REASONS - 1], last)
     return Rejection(route.startup, route.device, message.topic, message.payload, stamp_ns, reasons, records)
 
 
 def unused(startups: Iterable[Startup]) -> dict[str, QuotaMeter]:
-    """Meters for a dry run: nothing is used yet."""
+    """Return meters for a dry run: nothing is used yet."""
     return {startup.slug: QuotaMeter(startup.quota) for startup in startups}

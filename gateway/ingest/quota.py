@@ -1,4 +1,4 @@
-"""What one startup may use: messages a second, devices, series. In memory, pure; the caller keeps the clock."""
+"""Quota of one startup: messages per second, devices, series. In memory, pure; the caller keeps the clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.model import Code, Reason
 
 
 class QuotaMeter:
-    """Counts one startup's use against its quota.
+    """Counts one startup's use against its quota. It decides, the pipeline asks.
 
     The messages are a token bucket: `burst` at once, refilled at `messages` a second, so that a device that
     comes back with a backlog is not punished for it.
@@ -23,18 +23,27 @@ class QuotaMeter:
         self.series = set(series)
         self._new_series: list[str] = []
         self.left = float(quota.burst)
-        """Messages that may still come; whoever takes one without asking `message` lowers it."""
+        """Messages left in the bucket. Read it, but change it only by the methods."""
         self._refilled_ns = 0
 
     def refill(self, now_ns: int) -> None:
-        """Add what the time since the last refill gives."""
+        """Add the messages of the time since the last refill; once per batch is enough."""
         elapsed = max(0, now_ns - self._refilled_ns) / 1e9  # nothing where the clock was set back
         self.left = min(self.quota.burst, self.left + elapsed * self.quota.messages)
         self._refilled_ns = now_ns
 
-    def message(self, now_ns: int) -> Reason | None:
-        """Take one message from the bucket, or say why not."""
-        self.refill(now_ns)
+    def admit_known(self, key: str) -> bool:
+        """Take one message of a series that is already admitted.
+
+        Return False, with nothing taken, if the bucket is empty or the series new: `take` and `admit` then decide.
+        """
+        if self.left < 1 or key not in self.series:
+            return False
+        self.left -= 1
+        return True
+
+    def take(self) -> Reason | None:
+        """Take one message from the bucket, or return why not."""
         if self.left >= 1:
             self.left -= 1
             return None
@@ -47,12 +56,15 @@ class QuotaMeter:
         )
 
     def charge(self, messages: int) -> None:
-        """Take more from the bucket, below nothing if need be: an array costs as much as that many messages of one
-        record, so that no startup can keep the others waiting by sending arrays."""
+        """Take more from the bucket, below zero if need be.
+
+        An array costs as much as that many messages of one record, so that no startup can keep the others waiting by
+        sending arrays.
+        """
         self.left -= messages
 
     def admit(self, device: str, key: str) -> Reason | None:
-        """Count a series key and its device, the first time that they are seen, or say why not."""
+        """Count a series key and its device when they are first seen, or return why not."""
         if key in self.series:
             return None
         if device not in self.devices and len(self.devices) >= self.quota.devices:
@@ -77,6 +89,6 @@ class QuotaMeter:
         return None
 
     def take_new_series(self) -> list[str]:
-        """The series admitted since the last call, to be remembered."""
+        """Return the series admitted since the last call, to be remembered."""
         new, self._new_series = self._new_series, []
         return new

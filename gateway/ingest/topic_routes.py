@@ -1,18 +1,19 @@
-"""What a topic stands for: its rule, device and tags, found once and remembered."""
+"""Meaning of a topic: its rule, device and tags, found once and remembered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from gateway.config import Config, Startup
 from gateway.ingest.quota import QuotaMeter
 from gateway.line_protocol import FieldWriter, series_key
 from gateway.model import UNROUTED, Code, Reason
+from gateway.payloads import Record
+from gateway.rules.finishing import Values, tag_text
+from gateway.rules.reader import Reader
 from gateway.rules.schema import MAX_TAG, PYTHON_TYPES
-from gateway.rules.validator import Validator, tag_text
 from gateway.topics import DEVICE_RULE, ROOT, Router, Template, device_is_legal
 
 ROUTES_KEPT = 65_536
@@ -24,13 +25,19 @@ NEVER_NS = 1 << 63
 
 @dataclass(slots=True, eq=False)
 class Rule:
-    """A topic rule, compiled, with whom it belongs to. `ends_ns` is when the programme of its startup is over."""
+    """A topic rule, compiled, with whom it belongs to.
+
+    The fast path needs `begins`, `decode_one`, `is_plain` and `finish` for every message; they are the reader's.
+    `ends_ns` is when the programme of its startup is over.
+    """
 
     startup: Startup
     measurement: str
-    validator: Validator
-    validate_json: Callable[[bytes], dict[str, Any]]
+    reader: Reader
+    begins: bytes
+    decode_one: Callable[[bytes], Record]
     is_plain: bool
+    finish: Callable[[Record, int], Values | None]
     write: FieldWriter
     meter: QuotaMeter
     limit: int
@@ -39,22 +46,28 @@ class Rule:
     @classmethod
     def of(cls, startup: Startup, measurement: str, meter: QuotaMeter) -> Rule:
         rule = startup.topics[measurement]
-        types = {name: PYTHON_TYPES[field.type] for name, field in rule.fields.items()}
-        ends_ns = NEVER_NS if startup.ends_ns is None else startup.ends_ns
-        validator = Validator(rule)
-        validate = validator.one.validator.validate_json  # without the adapter's own call around it
-        limit = startup.quota.payload
+        reader = Reader(rule)
         return cls(
-            startup, measurement, validator, validate, validator.is_plain, FieldWriter.of(types), meter, limit, ends_ns
+            startup=startup,
+            measurement=measurement,
+            reader=reader,
+            begins=reader.begins,
+            decode_one=reader.decode_one,
+            is_plain=reader.is_plain,
+            finish=reader.finish,
+            write=FieldWriter.of({name: PYTHON_TYPES[field.type] for name, field in rule.fields.items()}),
+            meter=meter,
+            limit=startup.quota.payload,
+            ends_ns=NEVER_NS if startup.ends_ns is None else startup.ends_ns,
         )
 
 
 @dataclass(slots=True, eq=False)
 class Route:
-    """What a topic stands for.
+    """Meaning of a topic.
 
     `reasons` is what is wrong with the topic itself; `rule` None: no rule matches. `key` is the series key of readings
-    whose payload adds no tags, and empty where there are reasons; `is_admitted` once the quota has let it in.
+    whose payload adds no tags, and empty where there are reasons.
     """
 
     rule: Rule | None
@@ -63,11 +76,10 @@ class Route:
     tags: Mapping[str, str]
     key: str = ""
     reasons: tuple[Reason, ...] = ()
-    is_admitted: bool = False
 
 
 class Routes:
-    """The rules of all startups. `find` is what to call; who asks for every message looks into `known` first."""
+    """Routes of all startups. `find` is what to call; a caller in a hurry looks into `known` first."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         self._config = config
@@ -80,12 +92,14 @@ class Routes:
         self.known: dict[str, Route] = {}
 
     def find(self, topic: str) -> Route:
-        """What a topic stands for."""
+        """Return what a topic stands for."""
         return self.known.get(topic) or self.learn(topic)
 
     def learn(self, topic: str) -> Route:
-        """What a topic stands for that is not among `known`; it is from now on, where a rule matches it and it is not
-        very long."""
+        """Return what a topic that is not among `known` stands for.
+
+        It is among them from now on, if a rule matches it and it is not very long.
+        """
         route = self._find(topic)
         if route.rule is not None and len(topic) <= REMEMBERED:
             if len(self.known) >= ROUTES_KEPT:  # forget the older half
@@ -121,7 +135,7 @@ class Routes:
 
 
 def _quoted(text: str) -> str:
-    """A name or topic as a reason shows it: its beginning, where it is long."""
+    """Return a name or topic as a reason shows it: its beginning, if it is long."""
     return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}… ({len(text):,} characters)"
 
 

@@ -1,7 +1,7 @@
-"""Which session speaks with a broker: `mqtt.protocol` says it, or a look at how the broker answers MQTT 5.
+"""The session that a broker needs, as `mqtt.protocol` or the broker's own answer to MQTT 5 says.
 
 A broker that knows only 3.1.1 answers the CONNECT of MQTT 5 with its own CONNACK and return code 1 (MQTT 3.1.1, section
-3.2.2.3), closes the connection, or says nothing. The look is a connection of its own, without a session.
+3.2.2.3), closes the connection, or says nothing. The probe is a connection of its own, without a session.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from collections.abc import AsyncIterator, Sequence
 
 import mqtt5
 
-from gateway.backoff import pauses
 from gateway.config import Mqtt
 from gateway.errors import SessionError
-from gateway.logs import get_logger
 from gateway.model import Batch
 from gateway.mqtt.broker import Broker
+from gateway.mqtt.link import BrokerLink
 from gateway.mqtt.mqtt5 import Mqtt5Session
 from gateway.mqtt.mqtt311 import PahoSession
-from gateway.mqtt.session import Session, SessionState, now_state
+from gateway.mqtt.session import Session, SessionState
 
-LOOK_WITHIN = 5.0
+PROBE_WITHIN = 5.0
 _CONNACK = 0x20
 _OLD_CONNACK_LENGTH = 2
 """A CONNACK of 3.1.1 is two bytes long; that of MQTT 5 is longer, since it has properties."""
@@ -29,11 +28,9 @@ _OLD_CONNECT = bytes.fromhex("100c00044d515454 04 02 003c 0000")
 """CONNECT of 3.1.1: a clean session, 60 s, no name."""
 _DISCONNECT = b"\xe0\x00"
 
-log = get_logger(__name__)
-
 
 def make_session(settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str] = ()) -> Session:
-    """The session that the settings ask for. `unwanted` are filters that an earlier one may have had: it drops them."""
+    """Return the session that the settings require. It drops `unwanted` filters, which an earlier one may have had."""
     match settings.protocol:
         case "5":
             return Mqtt5Session(settings, filters, unwanted)
@@ -44,30 +41,28 @@ def make_session(settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str]
 
 
 class AutoSession:
-    """Looks at the broker once, then is the session that it needs. Implements `gateway.mqtt.session.Session`."""
+    """Probes the broker once, then is the session that it needs. Implements `gateway.mqtt.session.Session`."""
 
     def __init__(self, settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str] = ()) -> None:
-        self._unwanted = tuple(unwanted)
         self._settings = settings
-        self._broker = Broker.of(settings)
         self._filters = tuple(filters)
+        self._unwanted = tuple(unwanted)
+        self._link = BrokerLink(Broker.of(settings), "5 or 3.1.1")
         self._chosen: Session | None = None
         self._is_chosen = asyncio.Event()
-        self._state = now_state(connected=False, problem="not connected yet")
 
     @property
     def state(self) -> SessionState:
-        return self._chosen.state if self._chosen else self._state
+        return self._chosen.state if self._chosen else self._link.state
 
     async def run(self) -> None:
-        """Look until the broker answers, then run the session; see the contract."""
-        waits = pauses()
+        """Probe until the broker answers, then run the session; see the contract."""
         while self._chosen is None:
             try:
-                make = Mqtt5Session if await _speaks_5(self._broker) else PahoSession
+                make = Mqtt5Session if await _speaks_5(self._link.broker) else PahoSession
             except SessionError as error:
-                self._note_problem(str(error))
-                await asyncio.sleep(next(waits))
+                self._link.failed(error)
+                await self._link.pause()
             else:
                 self._chosen = make(self._settings, self._filters, self._unwanted)
                 self._is_chosen.set()
@@ -106,14 +101,9 @@ class AutoSession:
             self._chosen.stop()
         self._is_chosen.set()
 
-    def _note_problem(self, problem: str) -> None:
-        if problem != self._state.problem:
-            log.warning("broker not connected", problem=problem, next="trying again, with growing pauses")
-        self._state = now_state(connected=False, problem=problem)
-
 
 async def _speaks_5(broker: Broker) -> bool:
-    """Whether the broker answers MQTT 5 in its own terms, be it by refusing us; False where it knows 3.1.1 alone.
+    """Return whether the broker answers MQTT 5 in its own terms, even to refuse us; False where it knows only 3.1.1.
 
     Raises:
         BrokerUnreachable: nobody answers at the address, or not as a broker does.
@@ -122,26 +112,26 @@ async def _speaks_5(broker: Broker) -> bool:
     if head and head[0] == _CONNACK:
         return head[1] > _OLD_CONNACK_LENGTH
     if (await _answer(broker, _OLD_CONNECT))[:1] != bytes([_CONNACK]):
-        raise broker.closed(", or says nothing, to MQTT 5 and to 3.1.1", "5 or 3.1.1")
+        raise broker.closed(", or said nothing, in answer to MQTT 5 and to 3.1.1", "5 or 3.1.1")
     return False
 
 
 async def _answer(broker: Broker, connect: bytes) -> bytes:
-    """The first two bytes of the answer to a CONNECT; empty where there is none.
+    """Return the first two bytes of the answer to a CONNECT, or nothing where there is none.
 
     Raises:
         BrokerUnreachable: nobody answers at the address.
     """
     try:
-        async with asyncio.timeout(LOOK_WITHIN):
+        async with asyncio.timeout(PROBE_WITHIN):
             reader, writer = await asyncio.open_connection(broker.host, broker.port, ssl=broker.tls)
     except TimeoutError:
-        raise broker.silent("", LOOK_WITHIN, "5") from None
+        raise broker.silent("to the connection", PROBE_WITHIN, "5 or 3.1.1") from None
     except (OSError, ValueError) as error:
         raise broker.unreachable(error) from error
     try:
         writer.write(connect)
-        async with asyncio.timeout(LOOK_WITHIN):
+        async with asyncio.timeout(PROBE_WITHIN):
             head = await reader.readexactly(2)
         writer.write(_DISCONNECT)
     except (TimeoutError, asyncio.IncompleteReadError, OSError):

@@ -1,21 +1,22 @@
-"""The broker's address, how to speak TLS with it, and what to tell an operator when it cannot be reached."""
+"""The broker's address, how to speak TLS with it, and what an operator should do when it cannot be reached."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway.config import Mqtt
 from gateway.config.credentials import mqtt_password
-from gateway.errors import BrokerUnreachable, SecretMissing, SessionError
+from gateway.errors import BrokerRefused, BrokerUnreachable, SecretMissing, SessionError
 
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where the broker is; `tls` None: no TLS."""
+    """Address of the broker; `tls` None: no TLS."""
 
     host: str
     port: int
@@ -23,7 +24,7 @@ class Broker:
 
     @classmethod
     def of(cls, settings: Mqtt) -> Broker:
-        """The one that the settings name.
+        """Return the broker that the settings name.
 
         Raises:
             SessionError: a certificate, key or authority cannot be read.
@@ -36,7 +37,7 @@ class Broker:
         return f"{self.host}:{self.port}"
 
     def unreachable(self, error: Exception) -> BrokerUnreachable:
-        """What an error of opening the connection means."""
+        """Explain an error of opening the connection."""
         if isinstance(error, ssl.SSLError):
             return BrokerUnreachable(
                 f"no TLS with the broker at {self}: {error}; does it speak TLS on this port, under "
@@ -45,22 +46,30 @@ class Broker:
         return BrokerUnreachable(f"no MQTT broker at {self}: {error}; is it running, and is mqtt.url right?")
 
     def closed(self, how: str, protocol: str) -> BrokerUnreachable:
-        """What it means that the broker closed the connection before it answered."""
+        """Explain a connection that the broker closed before it answered."""
         advice = f"does it speak MQTT {protocol} (mqtt.protocol), and without TLS (mqtts:// in mqtt.url)?"
         if self.tls is not None:
-            advice = "does it ask for a certificate that it trusts (mqtt.cert_file, mqtt.key_file)?"
+            advice = "does it require a certificate from an authority that it trusts (mqtt.cert_file, mqtt.key_file)?"
         return BrokerUnreachable(f"the broker at {self} closed the connection{how}; {advice}")
 
     def silent(self, to_what: str, seconds: float, protocol: str) -> BrokerUnreachable:
-        """What it means that no answer came in time."""
+        """Explain an answer that did not arrive in time."""
         return BrokerUnreachable(
             f"the broker at {self} did not answer {to_what} within {seconds:g} s; "
             f"does it speak MQTT {protocol} (mqtt.protocol)?"
         )
 
+    def refused(self, code: str) -> BrokerRefused:
+        """Explain a CONNACK that says no; `code` is its reason in words."""
+        return BrokerRefused(f"the broker at {self} refused the gateway: {code}; {_advice(code)}")
+
+    def lost(self, why: object) -> BrokerUnreachable:
+        """Explain a connection that was lost; `why` may be empty."""
+        return BrokerUnreachable(f"the connection to {self} was lost{f': {why}' if why else ''}")
+
 
 def read_password(settings: Mqtt) -> str | None:
-    """The gateway's password as it is now: provisioning may have made it anew since the last connection.
+    """Return the gateway's password as it is now: provisioning may have renewed it since the last connection.
 
     Raises:
         SessionError: its file cannot be read.
@@ -71,19 +80,18 @@ def read_password(settings: Mqtt) -> str | None:
         raise SessionError(str(error)) from error
 
 
-def refusal_advice(code: str) -> str:
-    """What to do about a reason code of the broker's, given as its words."""
-    text = code.lower().replace("_", " ")
-    if "user name" in text or "authorized" in text:
+def rejected_subscription(filters: Sequence[str]) -> str:
+    """Explain rejected subscriptions."""
+    return f"the broker rejected the subscription to {', '.join(filters)}; may the gateway's account read it?"
+
+
+def _advice(code: str) -> str:
+    words = code.lower().replace("_", " ")
+    if "user name" in words or "authorized" in words:
         return "check mqtt.username and its password (mqtt.password_file or GATEWAY_MQTT_PASSWORD)"
-    if "protocol" in text:
+    if "protocol" in words:
         return "set mqtt.protocol to 3.1.1"
     return "see the broker's log"
-
-
-def refused_subscription(filters: list[str]) -> str:
-    """What it means that the broker grants some filters not."""
-    return f"the broker refused the subscription to {', '.join(filters)}; may the gateway's account read it?"
 
 
 def _tls(settings: Mqtt) -> ssl.SSLContext:
@@ -94,6 +102,6 @@ def _tls(settings: Mqtt) -> ssl.SSLContext:
     except OSError as error:  # ssl.SSLError is one
         raise SessionError(
             f"mqtt.ca_file {settings.ca_file}, mqtt.cert_file {settings.cert_file}, mqtt.key_file {settings.key_file}: "
-            f"expected readable files in PEM, the key that of the certificate; {error.strerror or error}"
+            f"expected readable PEM files, the key being that of the certificate; {error.strerror or error}"
         ) from error
     return context

@@ -1,7 +1,7 @@
-"""The embedded broker of the demo: amqtt, in this very process. For a first look and for tests, on loopback.
+"""The embedded broker of the demo: amqtt, in this process. For a first look and for tests, on loopback.
 
 MQTT 3.1.1 only, a few thousand messages a second, everything in memory: production uses Mosquitto or a cluster.
-Sessions are held by giving no plugin that marks them as anonymous: amqtt forgets the queue of an anonymous session.
+Without a plugin that marks sessions as anonymous amqtt keeps their queues; it forgets those of anonymous ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLOSE_WITHIN = 3.0
 
 
 class EmbeddedBroker:
-    """`async with EmbeddedBroker() as broker: … broker.url`. Everybody on this machine may do everything."""
+    """`async with EmbeddedBroker() as broker: … broker.url`. Anybody on this machine may do anything."""
 
     def __init__(self, port: int = 0) -> None:
         self.port = port or _free_port()
@@ -30,7 +30,11 @@ class EmbeddedBroker:
         return f"mqtt://{LOOPBACK}:{self.port}"
 
     async def start(self) -> None:
-        """Listen. amqtt's own BrokerError where the port is taken."""
+        """Listen.
+
+        Raises:
+            amqtt.errors.BrokerError: the port is taken.
+        """
         for noisy in ("amqtt", "transitions"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         self._broker = Broker(

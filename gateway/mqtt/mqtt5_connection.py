@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 from sys import byteorder
 from typing import cast
 
-from gateway.errors import BrokerUnreachable, PacketMalformed, SessionError
+from gateway.errors import PacketMalformed, SessionError
+from gateway.mqtt.broker import Broker
+from gateway.mqtt.link import retrieved
 from gateway.mqtt.mqtt5_decoder import Decoder, Packet
 
 WRITE_HIGH = 1 << 20
@@ -18,7 +20,7 @@ _PUBACK = 0x4002_0000
 
 
 def pubacks(packet_ids: Iterable[int]) -> bytes:
-    """A PUBACK with reason 0 for each id, four bytes each: 40 02, then the id (MQTT 5.0, section 3.4)."""
+    """Return a PUBACK with reason 0 for each id, four bytes each: 40 02, then the id (MQTT 5.0, section 3.4)."""
     packets = array("I", [_PUBACK | ident for ident in packet_ids])
     if byteorder == "little":
         packets.byteswap()
@@ -26,10 +28,9 @@ def pubacks(packet_ids: Iterable[int]) -> bytes:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Calls `take` with what each read brought; `broker` is what to call the other side. `lost` is done, with the
-    reason, when nothing more can come."""
+    """Calls `take` with what each read brought. `lost` is done, with the reason, when nothing more can arrive."""
 
-    def __init__(self, take: Callable[[list[Packet]], None], broker: str) -> None:
+    def __init__(self, take: Callable[[list[Packet]], None], broker: Broker) -> None:
         self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._take = take
@@ -38,7 +39,7 @@ class Connection(asyncio.BufferedProtocol):
         self._out: list[bytes] = []
         self._is_flushing = False
         self.lost: asyncio.Future[None] = self._loop.create_future()
-        self.lost.add_done_callback(_seen)
+        self.lost.add_done_callback(retrieved)
         self.closed = asyncio.Event()
         self.heard = self._loop.time()
         self.is_congested = False
@@ -51,13 +52,14 @@ class Connection(asyncio.BufferedProtocol):
             self._loop.call_soon(self._flush)
 
     def pause(self) -> None:
-        """Read no more, so that the broker holds the rest."""
+        """Stop reading, so that the broker holds the rest."""
         if self._transport.is_reading():
             self._transport.pause_reading()
 
     def resume(self) -> None:
+        """Read again."""
         if not self._transport.is_reading() and not self._transport.is_closing():
-            self.heard = self._loop.time()  # while nothing was read nothing could be heard
+            self.heard = self._loop.time()  # silence counts only while something is read
             self._transport.resume_reading()
 
     @property
@@ -65,7 +67,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._transport.is_reading()
 
     def end(self, problem: SessionError) -> None:
-        """Nothing more can come, and why; the first reason counts."""
+        """Give the connection up; of several reasons the first counts."""
         if not self.lost.done():
             self.lost.set_exception(problem)
 
@@ -75,7 +77,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.close()
 
     def abort(self) -> None:
-        """Close without waiting for what is still to be sent."""
+        """Close without sending what waits."""
         self._transport.abort()
 
     def _flush(self) -> None:
@@ -105,8 +107,7 @@ class Connection(asyncio.BufferedProtocol):
             self._take(packets)
 
     def connection_lost(self, error: Exception | None) -> None:
-        how = f": {error}" if error else ""
-        self.end(BrokerUnreachable(f"the connection to {self._broker} was lost{how}"))
+        self.end(self._broker.lost(error or ""))
         self.closed.set()
 
     def pause_writing(self) -> None:
@@ -114,9 +115,3 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self.is_congested = False
-
-
-def _seen(lost: asyncio.Future[None]) -> None:
-    """A connection that is lost while nobody asks for it is no error of its own."""
-    if not lost.cancelled():
-        lost.exception()

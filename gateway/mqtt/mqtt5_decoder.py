@@ -1,10 +1,10 @@
 """Bytes off the socket -> MQTT 5 packets. Pure; the codec is mqtt5's, source: MQTT 5.0, sections 2.1 and 3.3.
 
 Invariants:
-- However the bytes are cut into reads, the packets are the same, and no byte is looked at more often than it takes
-  to see that a packet is not whole yet.
-- A PUBLISH that the codec cannot read, for whatever a device put into its properties or topic, is a message all the
-  same: the gateway must be able to acknowledge it, or the broker would deliver it for ever.
+- However the bytes are cut into reads, the packets are the same, and no byte is read more often than it takes to see
+  that a packet is still incomplete.
+- A PUBLISH that the codec cannot read, whatever a device put into its properties or topic, is a message all the same:
+  the gateway must be able to acknowledge it, or the broker would deliver it for ever.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Salvaged:
 
 
 class Decoder:
-    """The socket writes into `buffer`, `wrote` gives the packets that are whole then. One buffer for all reads: a new
-    one for each costs more than reading it."""
+    """Decoder of one connection: the socket writes into `buffer`, `wrote` returns the packets that are complete then.
+    One buffer for all reads: a new one for each costs more than reading it."""
 
     def __init__(self) -> None:
         self._bytes = bytearray(BUFFER)
@@ -47,11 +47,11 @@ class Decoder:
 
     @property
     def buffer(self) -> memoryview:
-        """Where the next bytes belong; never empty."""
+        """Room for the next bytes; never empty."""
         return self._view[self._end :]
 
     def wrote(self, size: int) -> list[Packet]:
-        """The packets that the `size` bytes complete that were written into `buffer`, in order.
+        """Return the packets that `size` more bytes in `buffer` complete, in order.
 
         Raises:
             PacketMalformed: no packet can start like this.
@@ -68,7 +68,7 @@ class Decoder:
         return packets
 
     def feed(self, data: bytes) -> list[Packet]:
-        """The packets that `data` completes, for who has no socket."""
+        """Return the packets that `data` completes, for callers without a socket."""
         packets = []
         while data:
             part = data[: len(self.buffer)]
@@ -78,7 +78,7 @@ class Decoder:
         return packets
 
     def _make_room(self, size: int) -> None:
-        """A packet that is larger than the buffer gets a larger one, until it has come."""
+        """Make a larger buffer for a packet that needs it, until it has arrived."""
         wanted = max(BUFFER, size)
         if len(self._bytes) != wanted:
             self._bytes = bytearray(wanted)
@@ -86,7 +86,7 @@ class Decoder:
 
 
 def _read_all(view: memoryview) -> tuple[list[Packet], int]:
-    """The whole packets in `view`, and where the first that is not whole begins."""
+    """Return the complete packets in `view`, and where the first incomplete one begins."""
     packets: list[Packet] = []
     end, problem = _read(view, 0, packets)
     while problem:
@@ -98,7 +98,7 @@ def _read_all(view: memoryview) -> tuple[list[Packet], int]:
 
 
 def _read(view: memoryview, end: int, packets: list[Packet]) -> tuple[int, str]:
-    """Read on from `end`, as far as the codec can; where it stopped, and why if it was not for want of bytes."""
+    """Read on from `end`, as far as the codec can. Return where it stopped, and why if it was not for want of bytes."""
     length, read, keep = len(view), mqtt5.read, packets.append
     try:
         while end < length:
@@ -109,18 +109,18 @@ def _read(view: memoryview, end: int, packets: list[Packet]) -> tuple[int, str]:
         pass
     except ValueError as error:
         return end, str(error)
-    except BaseException as error:  # pyo3's panic is no Exception: mqtt5 0.8 panics on a topic that is no UTF-8
+    except BaseException as error:  # pyo3's panic is not an Exception: mqtt5 0.8 panics on a topic that is not UTF-8
         if type(error).__name__ != _PANIC:
             raise
-        return end, "the topic is no UTF-8"
+        return end, "the topic is not UTF-8"
     return end, ""
 
 
 def _salvage(data: memoryview, start: int, problem: str, packets: list[Packet]) -> int | None:
-    """Add the PUBLISH that begins at `start`, without its properties; its length, or None where it is not whole."""
+    """Add the PUBLISH that begins at `start`, without its properties. Return its length; None if incomplete."""
     size = _size(bytes(data[start : start + _MAX_HEADER]))
     if data[start] >> 4 != _PUBLISH or size is None:
-        raise PacketMalformed(f"the broker sent what is no MQTT 5: {problem}")
+        raise PacketMalformed(f"the broker sent something that is not MQTT 5: {problem}")
     if start + size > len(data):
         return None
     try:
@@ -146,7 +146,7 @@ def _publish(packet: bytes) -> Salvaged:
 
 
 def _size(header: bytes) -> int | None:
-    """The length of the packet that begins so, in bytes; None where more of it must come to tell."""
+    """Return the length in bytes of the packet that begins so; None where more bytes must arrive to know it."""
     try:
         length, digits = _variable(header, 1)
     except IndexError:
@@ -155,7 +155,7 @@ def _size(header: bytes) -> int | None:
 
 
 def _variable(data: bytes, at: int) -> tuple[int, int]:
-    """A variable byte integer (MQTT 5.0, section 1.5.5) and how many bytes it takes."""
+    """Return a variable byte integer (MQTT 5.0, section 1.5.5) and how many bytes it takes."""
     value = 0
     for i in range(4):
         value |= (data[at + i] & 0x7F) << (7 * i)

@@ -1,7 +1,7 @@
 """Messages of QoS 1 on their way to the broker (MQTT 5.0, sections 4.4 and 4.9). Pure.
 
-No more are under way than the broker's Receive Maximum allows; the others wait, up to a bound. On a new connection
-what was under way is sent again.
+The broker's Receive Maximum bounds how many are under way; the others wait, up to a bound of our own. On a new
+connection those that were under way are sent again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _AROUND = 16
 
 
 class Outbox:
-    """`put` what is to be sent, `ready` gives what may be sent now, `acknowledged` makes room for more."""
+    """`put` a message, send what is `ready`; `acknowledged` makes room for more."""
 
     def __init__(self) -> None:
         self.receive_maximum = _MAX_ID
@@ -28,18 +28,18 @@ class Outbox:
         self._last_id = 0
 
     def fits(self, topic: str, payload: bytes) -> bool:
-        """Whether the broker takes a packet of that size: MQTT 5.0, section 3.2.2.3.6, forbids a larger one."""
+        """Return whether the broker takes a packet of that size: MQTT 5.0, section 3.2.2.3.6, forbids a larger one."""
         return self.max_packet is None or len(topic.encode()) + len(payload) + _AROUND <= self.max_packet
 
     def put(self, topic: str, payload: bytes) -> bool:
-        """Keep a message to be sent; False where too many wait."""
+        """Keep a message to be sent. False where too many wait."""
         if len(self._waiting) >= MAX_WAITING:
             return False
         self._waiting.append((topic, payload))
         return True
 
     def ready(self) -> Iterator[bytes]:
-        """The packets that may be sent now."""
+        """Yield the packets that may be sent now."""
         while self._waiting and len(self._under_way) < self.receive_maximum:
             message = self._waiting.popleft()
             ident = self.next_id()
@@ -47,18 +47,18 @@ class Outbox:
             yield _packet(ident, message, again=False)
 
     def again(self, *, session_present: bool) -> Iterator[bytes]:
-        """The packets of the last connection that were not acknowledged, marked as such where the broker may know
-        them. What does not fit any more is dropped."""
+        """Yield the packets that the last connection left unacknowledged, marked as duplicates where the broker may
+        know them. A message that no longer fits is dropped."""
         self._under_way = {ident: message for ident, message in self._under_way.items() if self.fits(*message)}
         for ident, message in self._under_way.items():
             yield _packet(ident, message, again=session_present)
 
     def acknowledged(self, ident: int) -> tuple[str, bytes] | None:
-        """The message is the broker's now."""
+        """Forget a message, which is the broker's now, and return it."""
         return self._under_way.pop(ident, None)
 
     def next_id(self) -> int:
-        """A packet id that no message under way has."""
+        """Return a packet id that no message under way has."""
         while True:
             self._last_id = self._last_id % _MAX_ID + 1
             if self._last_id not in self._under_way:

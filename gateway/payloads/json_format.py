@@ -1,50 +1,52 @@
-"""JSON (RFC 8259): one object is one record, an array of objects is as many.
-
-`validated` is the way that good payloads take: decoded and validated in one pass by pydantic's own parser.
-`records` is the way of the others: plain values, so that every reason can be told.
-"""
+"""JSON (RFC 8259): one object is one record, an array of objects is as many."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic_core import from_json
+from typing_extensions import override
 
 from gateway.model import Code, Reason
-
-Record = dict[str, Any]
+from gateway.payloads.contract import Context, Decoder, Format, Record, Records, shown
 
 _BLANK = b" \t\n\r"
-_SHOWN_BYTES = 24
 
 
-def validated(payload: bytes, one: TypeAdapter[Record], many: TypeAdapter[list[Record]]) -> list[Record]:
-    """Decode and validate in one pass.
+class JsonFormat(Format):
+    """Valid payloads are decoded and validated in one pass by pydantic's own parser."""
 
-    Raises:
-        pydantic.ValidationError: something in it is wrong; `records` and the validator tell what.
-    """
-    if payload.lstrip(_BLANK)[:1] == b"[":
-        return many.validate_json(payload)
-    return [one.validate_json(payload)]
+    @override
+    def records(self, payload: bytes, context: Context) -> Records | Reason:
+        try:
+            value = from_json(payload, allow_inf_nan=True, cache_strings="keys")
+        except ValueError as error:
+            return Reason(Code.NOT_JSON, "payload", "a JSON object or array of objects", shown(payload), str(error))
+        if not isinstance(value, list):
+            return Records([value])
+        if not value:
+            return Reason(Code.EMPTY, "payload", "at least one object in the array", "an empty array")
+        return Records(value, "/{}")
+
+    @override
+    def write(self, record: Mapping[str, Any]) -> str:
+        return json.dumps(record)
+
+    @override
+    def decoder(self, one: TypeAdapter[Record], many: TypeAdapter[list[Record]], context: Context) -> Decoder:
+        # without the adapters' own calls around them
+        validate_one, validate_many = one.validator.validate_json, many.validator.validate_json
+
+        def decode_every(payload: bytes) -> list[Record]:
+            if payload.lstrip(_BLANK)[:1] == b"[":
+                decoded: list[Record] = validate_many(payload)
+                return decoded
+            return [validate_one(payload)]
+
+        return Decoder(b"{", validate_one, decode_every)
 
 
-def records(payload: bytes) -> list[object] | Reason:
-    """The records as plain values, or why there are none."""
-    try:
-        value = from_json(payload, allow_inf_nan=True, cache_strings="keys")
-    except ValueError as error:
-        return Reason(Code.NOT_JSON, "payload", "a JSON object or array of objects", _shown(payload), str(error))
-    if not isinstance(value, list):
-        return [value]
-    if not value:
-        return Reason(Code.EMPTY, "payload", "at least one object in the array", "an empty array")
-    return value
-
-
-def _shown(payload: bytes) -> str:
-    if not payload:
-        return "an empty payload"
-    more = "…" if len(payload) > _SHOWN_BYTES else ""
-    return f"{len(payload)} bytes, {payload[:_SHOWN_BYTES].decode(errors='backslashreplace')!r}{more}"
+FORMAT = JsonFormat()

@@ -105,7 +105,7 @@ def has_ranges(startup: Startup) -> bool:
 
 
 def _watched(rule: TopicRule) -> list[str]:
-    """Return fields of which each reading has at least one: a required one, or all."""
+    """Return fields such that each reading has at least one of them: a required one, or all."""
     required = [name for name, field in rule.fields.items() if field.required]
     return required[:1] or list(rule.fields)
 

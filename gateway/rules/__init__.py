@@ -1,3 +1,1 @@
-"""Topic rules, compiled once. In: a record as a payload format decoded it. Out: the values of a reading, or every
-reason why not.
-"""
+"""Topic rules, compiled once. In: a payload. Out: the values of its readings, or every reason why not."""

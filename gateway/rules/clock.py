@@ -1,4 +1,4 @@
-"""The time of a record, in the unit that its rule states and within the rule's bounds around now. Pure."""
+"""Time of a record, in the unit of its rule and within the rule's bounds around now. Pure."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Clock:
         self._max_future_ns = int(rule.max_future * timestamps.NS)
 
     def read(self, value: Any, now_ns: int) -> int | None:
-        """ns since 1970, or None where `value` is no time or out of bounds."""
+        """Return ns since 1970, or None if `value` is not a time or out of bounds."""
         time_ns = self._convert(value)
         if time_ns is not None and -self._max_age_ns <= time_ns - now_ns <= self._max_future_ns:
             return time_ns
         return None
 
     def takes(self, value: object) -> bool:
-        """Whether the schema would let this value through to `read`."""
+        """Return whether the schema would let this value through to `read`."""
         if self.rule.unit == "rfc3339":
             return isinstance(value, str)
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -33,7 +33,7 @@ class Clock:
         return abs(value) <= sys.float_info.max if self.rule.unit in ("s", "ms") else isinstance(value, int)
 
     def hint(self, value: Any, now_ns: int) -> str:
-        """What a device that sent this time has probably done."""
+        """Explain what a device that sent this time has probably done."""
         if isinstance(value, str):
             is_time = timestamps.from_rfc3339(value) is not None
             return "is the device's clock set?" if is_time else "RFC 3339 has a date, a time and an offset"
@@ -45,7 +45,7 @@ class Clock:
         return f"{meant}is the device's clock set?"
 
     def describe(self) -> str:
-        """What is expected, for people."""
+        """Describe the expected time, for people."""
         form = "an RFC 3339 time such as 2026-11-23T08:15:30Z"
         if self.rule.unit != "rfc3339":
             form = f"{timestamps.UNITS[self.rule.unit]} since 1970"

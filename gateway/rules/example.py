@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -37,7 +36,7 @@ def example(rule: TopicRule, now_ns: int) -> Example | None:
     for names in _choices(rule):
         record = _record(rule, names, now_ns)
         if record is not None and validator.validate(record, now_ns) is not None:
-            return Example("/".join(levels), json.dumps(record))
+            return Example("/".join(levels), rule.format.write(record))
     return None
 
 

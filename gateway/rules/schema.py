@@ -13,6 +13,7 @@ from pydantic import AliasPath, ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from gateway.config import FieldRule, Pointer, TimeRule, TopicRule
+from gateway.payloads import Record
 from gateway.rules.clock import Clock
 
 INT64 = 1 << 63
@@ -20,22 +21,25 @@ MAX_TEXT = 65_535
 MAX_TAG = 512
 TIME, TAG, PARENT = "$time", "$tag:", "$in:"
 PYTHON_TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "string": str}
-NOUN = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "a text"}
+NOUN = {"float": "a number", "int": "an integer", "bool": "true or false", "string": "a string"}
 TAG_EXPECTED = (
-    rf"a text, number or boolean of at most {MAX_TAG} characters, "
+    rf"a string, number or boolean of at most {MAX_TAG} characters, "
     r"no control character, no \ before a space or at its end"
 )
 
-
-Adapters = tuple[TypeAdapter[dict[str, Any]], TypeAdapter[list[dict[str, Any]]]]
+Adapters = tuple[TypeAdapter[Record], TypeAdapter[list[Record]]]
 COMPILED_KEPT = 1000
+WITHOUT_EFFECT = {"topic", "silent_after"}
+"""Options of a rule that its schema does not depend on. Every other option, even a future one, is part of the key."""
 _COMPILED: dict[str, Adapters] = {}
 
 
 def compile_schema(rule: TopicRule) -> Adapters:
-    """The adapters of one record, and of an array of at least one. Rules that ask for the same share them: they are
-    large, and many startups begin with the same rule."""
-    key = rule.model_dump_json(include={"fields", "time", "tags", "unknown"})
+    """Return the adapters of one record, and of an array of at least one.
+
+    Rules that differ in nothing that matters share them: they are large, and many startups begin with the same rule.
+    """
+    key = rule.model_dump_json(exclude=WITHOUT_EFFECT)
     if key not in _COMPILED:
         if len(_COMPILED) >= COMPILED_KEPT:
             _COMPILED.clear()
@@ -62,8 +66,10 @@ def _compile(rule: TopicRule) -> Adapters:
 
 
 def optional_parents(rule: TopicRule) -> tuple[str, ...]:
-    """The members of which a good record may hold nothing but themselves: `{"meter": {}}` where all of `/meter/…`
-    is optional. They have a place in the schema, or they would be unknown to it then."""
+    """Return the members that a good record may hold empty: `{"meter": {}}` where all of `/meter/…` is optional.
+
+    They have a place in the schema, or they would be unknown to it then.
+    """
     optional = {rule.pointer(name) for name, field in rule.fields.items() if not field.required}
     required = {rule.pointer(name) for name, field in rule.fields.items() if field.required}
     optional |= set(rule.tags.values())
@@ -73,7 +79,7 @@ def optional_parents(rule: TopicRule) -> tuple[str, ...]:
 
 
 def expectations(rule: TopicRule) -> dict[tuple[str | int, ...], str]:
-    """What is expected at each place that the rule picks from, for people."""
+    """Return what is expected at each place that the rule picks from, for people."""
     expected = {rule.pointer(name).tokens: _describe(field) for name, field in rule.fields.items()}
     expected |= {pointer.tokens: TAG_EXPECTED for pointer in rule.tags.values()}
     if rule.time:

@@ -240,7 +240,7 @@ class Engine:
             raise
 
     async def _expire(self) -> None:
-        """Every hour, delete what is older than its startup's retention."""
+        """Delete readings older than the retention of their startup, every hour."""
         while True:
             for startup in self.config.startups:
                 try:

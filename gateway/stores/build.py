@@ -12,10 +12,10 @@ STORE = "store"
 
 
 def make_store(config: Config) -> StoreByStartup:
-    """The stores of the configuration, each startup in its own.
+    """Return the stores of the configuration, each startup in its own.
 
     Raises:
-        SecretMissing: the token of one is nowhere.
+        SecretMissing: the token of one is missing.
     """
     settings = config.settings
     embedded = SqliteStore(config.state_dir / STORE)
@@ -36,8 +36,8 @@ def _influxdb(settings: Settings, name: str | None) -> Store:
 
 
 def forget_embedded(config: Config, slug: str) -> None:
-    """Delete a startup's readings from the embedded store, if that is its store: what it left there before it moved to
-    another one is in no export that was made since."""
+    """Delete a startup's readings from the embedded store, if that is its store now. What it left there before it moved
+    to another one stays: no later export has it."""
     if config.settings.store_named(config.by_slug[slug].store).kind != "sqlite":
         return
     for path in (config.state_dir / STORE).glob(f"{slug}.db*"):

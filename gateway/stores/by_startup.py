@@ -1,10 +1,9 @@
-"""Several stores, each startup in the one that its file names: more startups than one InfluxDB is good for.
+"""Several stores, each startup in the one that its file names: for more startups than one InfluxDB can serve.
 
-What holds:
+Invariants:
 
-- A startup whose file names another store is written there and read there from its next batch and query on. What was
-  stored before stays where it is.
-- A store that hangs holds up its own startups alone: each has writes of its own, `Store.writes_at_once` of them.
+- When a startup's file names another store, its next batch and query go there. What was stored before stays in place.
+- A store that hangs holds up only its own startups: each store has its own writes, `Store.writes_at_once` of them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from gateway.model import Reading
 from gateway.stores.contract import Columns, Query, Row, Store
 
 ASK_AGAIN = 1.0
-"""Seconds in which a store at which nobody answered is not asked again: its startups would all find the same."""
+"""Seconds until a store at which nobody answered is asked again: all of its startups would find the same."""
 
 
 class _Away(NamedTuple):
@@ -43,8 +42,8 @@ class StoreByStartup:
         self.assign(startups)
 
     def assign(self, startups: Iterable[Startup]) -> None:
-        """Send each startup to the store that it names now. One that is gone stays where it was: its journal may hold
-        something still.
+        """Send each startup to the store that it names now. A removed one keeps its store: the journal may still hold
+        readings of it.
         """
         self._names.update((startup.slug, startup.store) for startup in startups)
 
@@ -57,7 +56,7 @@ class StoreByStartup:
             self._opened = opened.pop_all()
 
     async def close(self) -> None:
-        """Close every store, whatever becomes of the others."""
+        """Close every store, even where another fails to close."""
         await self._opened.aclose()
 
     async def write(self, startup: str, lines: Sequence[bytes]) -> None:
@@ -92,7 +91,7 @@ class StoreByStartup:
                 yield chunk
 
     async def expire(self, startup: str, before_ns: int) -> None:
-        """In every store: one that the startup has left keeps its readings no longer. See `Store.expire`."""
+        """Expire them in every store, those that the startup has left too. See `Store.expire`."""
         for store in self._slots:
             await store.expire(startup, before_ns)
 
@@ -104,7 +103,7 @@ class StoreByStartup:
         name = self._names.get(startup)
         if name not in self._stores:
             raise StoreUnavailable(
-                f"the store {name!r} came into gateway.yaml after the start: restart the gateway. The readings wait"
+                f"the store {name!r} was added to gateway.yaml after the start: restart the gateway. The readings wait"
                 " meanwhile"
             )
         return self._stores[name]

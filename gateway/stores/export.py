@@ -1,4 +1,4 @@
-"""A startup's data as files that anybody can read: CSV and line protocol, compressed, a file a measurement."""
+"""A startup's data as files that anybody can read: compressed CSV and line protocol, one file per measurement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVERYTHING_FROM, EVERYTHING_TO = -(1 << 62), 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote."""
+    """Files of an export."""
 
     directory: Path
     files: tuple[Path, ...]
@@ -34,12 +34,12 @@ class Exported:
 async def export(startup: Startup, store: Store, directory: Path) -> Exported:
     """Write `MEASUREMENT.csv.gz` and `MEASUREMENT.lp.gz` for everything of a startup; a chunk in memory at a time.
 
-    The files appear when all are whole. Until then they are in `.unfinished`, which the next try throws away. Where
-    there is nothing, `no-readings.txt` says so.
+    The files appear when all are complete. Until then they are in `.unfinished`, which the next try deletes. Where
+    there are no readings, `no-readings.txt` says so.
 
     Raises:
         ExportFailed: the directory is not empty, or cannot be written.
-        StoreUnreadable: it shows nothing, though there may be something.
+        StoreUnreadable: the store shows no readings, though there may be some.
         StoreUnavailable: the store cannot be read.
     """
     try:
@@ -57,17 +57,17 @@ async def export(startup: Startup, store: Store, directory: Path) -> Exported:
 
 
 def is_exported(startup: Startup, directory: Path) -> bool:
-    """Whether all that there will ever be of a startup is exported there: whole, and after its last day."""
+    """Return whether the directory has a complete export that was made after the startup's last day."""
     if startup.ends_ns is None or not directory.is_dir() or (directory / UNFINISHED).exists():
         return False
     return any(directory.iterdir()) and directory.stat().st_mtime_ns >= startup.ends_ns
 
 
 def expect_room(directory: Path) -> None:
-    """An export needs a directory of its own.
+    """Check that a directory is free for an export.
 
     Raises:
-        ExportFailed: there is something in it, or it cannot be read.
+        ExportFailed: it has files in it, or cannot be read.
     """
     try:
         held = {path.name for path in directory.iterdir()} if directory.exists() else set()
@@ -110,7 +110,7 @@ async def _export_one(startup: Startup, store: Store, measurement: str, director
 
 
 class _Files:
-    """The two files of a measurement. Compressing takes time: its methods run in a thread."""
+    """Both files of a measurement. Compression takes time: call its methods in a thread."""
 
     def __init__(self, directory: Path, startup: str, measurement: str, names: Sequence[str]) -> None:
         self._startup = startup

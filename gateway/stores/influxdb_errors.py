@@ -1,7 +1,7 @@
-"""What InfluxDB 2 answers instead of 204 or 200, as the contract's errors. Pure.
+"""Answers of InfluxDB 2 other than 204 and 200, as the contract's errors. Pure.
 
-Only 400, 413 and 422 say that the data is at fault. A token, bucket or organisation that is not there is the
-operator's to mend: the data waits meanwhile.
+Only 400, 413 and 422 say that the data is at fault. A missing token, bucket or organisation is for the operator to
+correct: the data waits meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ THROTTLES = (429, 503)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An HTTP answer that is no success, the bucket and organisation that it is about, and the store's name."""
+    """An HTTP answer that is not a success, the bucket and organisation that it is about, and the store's name."""
 
     status: int
     headers: Mapping[str, str]
@@ -32,17 +32,17 @@ class Failure:
     store: str | None = None
 
     def of_write(self) -> StoreError:
-        """The error that a write raises."""
+        """Return the error that a write raises."""
         if self.status in DATA_FAULTS:
-            return StoreRefused(f"InfluxDB refused the data: {self._said()}")
+            return StoreRefused(f"InfluxDB refused the data: {self._message()}")
         return self.of_query()
 
     def of_query(self) -> StoreUnavailable:
-        """The error that a query raises: there is no data that could be refused."""
+        """Return the error that a query raises: there is no data that could be refused."""
         pause = self._retry_after() if self.status in THROTTLES else None
         if pause is not None:
-            return StoreThrottled(f"InfluxDB asks for a pause of {pause:g} s: {self._said()}", pause)
-        return StoreUnavailable(f"{self._problem()}: {self._said()}{self._advice()}")
+            return StoreThrottled(f"InfluxDB requests a pause of {pause:g} s: {self._message()}", pause)
+        return StoreUnavailable(f"{self._problem()}: {self._message()}{self._advice()}")
 
     def _problem(self) -> str:
         match self.status:
@@ -55,7 +55,7 @@ class Failure:
             case status if status >= 500 or status in THROTTLES:
                 return "InfluxDB cannot do it now"
             case _:
-                return "this is no answer that InfluxDB gives"
+                return "this is not an answer of InfluxDB"
 
     def _advice(self) -> str:
         settings = f"{store_setting(self.store)}.influxdb"
@@ -72,8 +72,8 @@ class Failure:
             case _:
                 return ""
 
-    def _said(self) -> str:
-        """The status, and the server's own words if it has any."""
+    def _message(self) -> str:
+        """Return the status, and the server's own words if it has any."""
         text = self.body.decode(errors="replace").strip()
         try:
             body = json.loads(text)
@@ -83,7 +83,7 @@ class Failure:
         return f"{self.status} {text[:SHOWN]}".rstrip()
 
     def _retry_after(self) -> float | None:
-        """Seconds from now; RFC 9110 allows a number or a date."""
+        """Return seconds from now; RFC 9110 allows a number or a date."""
         value = self.headers.get("Retry-After", "").strip()
         if value.isdecimal():
             return float(value)

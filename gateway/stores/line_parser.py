@@ -1,10 +1,10 @@
-r"""Line protocol -> its parts: the inverse of `gateway.line_protocol`, for exactly what that writes. Pure.
+r"""Line protocol -> its parts: the inverse of `gateway.line_protocol`, for just what that writes. Pure.
 
     climate,device=th-1,firmware=1.2 temperature=21.5,humidity=40.0 1763900000000000000
     `------------ series ----------' `---------- fields ----------' `-- time_ns -----'
 
-In measurements, tags and field names a comma, space or equals sign belongs to the text where a backslash
-stands right before it; any other backslash is plain text. In strings `\"` and `\\` are escapes.
+In measurements, tags and field names a comma, space or equals sign right after a backslash belongs to the name; any
+other backslash stands for itself. In strings `\"` and `\\` are escapes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BOOLEANS = {b"true": True, b"false": False}
 
 
 class Line(NamedTuple):
-    """One line. `series` and `names` are as written: they can be looked up without being unescaped."""
+    """One line. `series` and `names` stay escaped, as keys to look up."""
 
     series: bytes
     names: tuple[bytes, ...]
@@ -37,22 +37,22 @@ class Line(NamedTuple):
 
 
 def parse(line: bytes) -> Line:
-    """Take one line apart; it has no line break at its end.
+    """Parse one line; it has no line break at its end.
 
     Raises:
-        ValueError: it is nothing that `gateway.line_protocol` writes.
+        ValueError: `gateway.line_protocol` does not write such a thing.
     """
     try:
         return _parse(line)
     except ValueError as error:
-        raise ValueError(f"no line protocol: {line[:_SHOWN]!r}: {error}") from None
+        raise ValueError(f"not line protocol: {line[:_SHOWN]!r}: {error}") from None
 
 
 def parse_series(series: bytes) -> tuple[str, dict[str, str]]:
-    """The measurement and the tags that `Line.series` spells.
+    """Return the measurement and the tags of a `Line.series`.
 
     Raises:
-        ValueError: it is nothing that `gateway.line_protocol` writes.
+        ValueError: `gateway.line_protocol` does not write such a thing.
     """
     measurement, *tags = _COMMA.split(series)
     pairs = (_EQUALS.split(tag, 1) for tag in tags)
@@ -63,7 +63,7 @@ def parse_series(series: bytes) -> tuple[str, dict[str, str]]:
 
 
 def parse_name(name: bytes) -> str:
-    """The text of a field's name, a tag's key or a tag's value."""
+    """Unescape a field's name, a tag's key or a tag's value."""
     return _IN_KEY.sub(r"\1", name.decode())
 
 

@@ -1,12 +1,11 @@
 """The embedded store: a SQLite file for each startup, and threads to use it from the event loop.
 
-What holds:
+Invariants:
 
-- Each startup has a file and threads of its own: one that writes, a few that read. So no startup waits for
-  another.
-- Writes of a startup come one after the other. A query reads its own snapshots through its own connection:
-  it never makes a write wait, however long it takes.
-- After a fault of the file its writer is opened anew, at the next write; so it is after somebody deleted the file.
+- Each startup has a file and threads of its own: one that writes, a few that read. So no startup waits for another.
+- Writes of a startup follow one another. A query reads its own snapshots by its own connection: it never makes a write
+  wait, however long it takes.
+- After a fault of the file the next write opens it again; likewise after somebody deleted the file.
 """
 
 from __future__ import annotations
@@ -32,28 +31,28 @@ T = TypeVar("T")
 
 
 class SqliteStore:
-    """Readings in `directory`, one file a startup. A `stores.contract.Store`."""
+    """Readings in `directory`, one file per startup. A `stores.contract.Store`."""
 
     writes_at_once = 1
-    """A write computes in Python: several at once would be no faster, and keep the event loop waiting."""
+    """A write computes in Python: several at once would not be faster, and keep the event loop waiting."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lanes: dict[str, _Lane] = {}
 
     async def open(self) -> None:
-        """Make the directory; each file is made at its startup's first write.
+        """Create the directory; each file is created at its startup's first write.
 
         Raises:
-            StoreUnavailable: the directory cannot be made.
+            StoreUnavailable: the directory cannot be created.
         """
         try:
             await asyncio.to_thread(private_files.make_directory, self._directory)
         except OSError as error:
-            raise StoreUnavailable(f"{self._directory}: cannot be made: {error.strerror}") from error
+            raise StoreUnavailable(f"{self._directory}: cannot be created: {error.strerror}") from error
 
     async def close(self) -> None:
-        """Wait for the writes that are under way, then close every file."""
+        """Wait for the writes under way, then close every file."""
         lanes, self._lanes = list(self._lanes.values()), {}
         for lane in lanes:
             await lane.close()
@@ -72,7 +71,7 @@ class SqliteStore:
             return await session.call(sqlite_reader.measurements, [])
 
     async def check_readable(self, startup: str) -> None:
-        """Nothing: there are no rights. See `Store.check_readable`."""
+        """Do nothing: there are no rights. See `Store.check_readable`."""
 
     async def columns(self, startup: str, measurement: str) -> Columns:
         """See `Store.columns`."""
@@ -119,7 +118,7 @@ class _Lane:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[_Session]:
-        """A session for one query; its connection is closed at the end, however that comes."""
+        """Yield a session for one query, and close its connection in any case."""
         session = _Session(self._path, self._reading)
         try:
             yield session
@@ -142,7 +141,7 @@ class _Lane:
 
     @contextmanager
     def _open_writer(self) -> Iterator[Writer]:
-        """The writer, opened if need be; after an error of SQLite it is closed, and remembers nothing."""
+        """Yield the writer, opened if need be. After an error of SQLite it is closed, with what it remembers."""
         with _explained(self._path):
             try:
                 if (file := _identity(self._path)) is None or file != self._file:
@@ -162,7 +161,7 @@ class _Lane:
 
 
 class _Session:
-    """One connection that reads, opened at its first call; one call at a time, on the lane's threads."""
+    """One connection that reads, opened at its first call; one call at a time, in the lane's threads."""
 
     def __init__(self, path: Path, threads: ThreadPoolExecutor) -> None:
         self._path = path
@@ -171,7 +170,7 @@ class _Session:
         self._running: asyncio.Future[Any] | None = None
 
     async def call(self, read: Callable[[sqlite3.Connection], T], nothing: T) -> T:
-        """What `read` finds; `nothing` where the startup has no file yet.
+        """Return what `read` finds, or `nothing` where the startup has no file yet.
 
         Raises:
             StoreUnavailable: the file cannot be read.
@@ -181,7 +180,7 @@ class _Session:
         return await asyncio.shield(running)
 
     async def close(self) -> None:
-        """Stop what a cancelled call has left running, and close the connection."""
+        """Interrupt a call that was cancelled, and close the connection."""
         if self._running is not None:
             if self._connection is not None:
                 self._connection.interrupt()
@@ -197,7 +196,7 @@ class _Session:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is at a path now; with several workers another one may have made it anew."""
+    """Identify the file at a path: another worker may have created it again."""
     try:
         found = path.stat()
     except OSError:
@@ -207,7 +206,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """SQLite's errors as the contract's: the file's faults pass, what is too big for SQLite does not."""
+    """Translate SQLite's errors: a fault of the file is temporary, a value that is too big for SQLite is not."""
     try:
         yield
     except sqlite3.Error as error:
@@ -221,7 +220,7 @@ def _explained(path: Path) -> Iterator[None]:
 _ADVICE = {
     sqlite3.SQLITE_BUSY: "another program has it open for writing",
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
-    sqlite3.SQLITE_IOERR: "the disk did not do it: look into the system's log",
+    sqlite3.SQLITE_IOERR: "the disk failed: see the system's log",
     sqlite3.SQLITE_CANTOPEN: "does the directory exist, and may the gateway write there?",
     sqlite3.SQLITE_READONLY: "may the gateway write this file and its directory?",
     sqlite3.SQLITE_PERM: "may the gateway write this file and its directory?",

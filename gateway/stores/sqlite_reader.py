@@ -1,7 +1,7 @@
-"""Queries to the embedded store's file. Blocking: `stores.sqlite` gives them a thread.
+"""Queries to the embedded store's file. Blocking: `stores.sqlite` calls them in a thread.
 
-Every part of an answer is a query of its own that goes on where the last one ended, so that a client that
-reads slowly holds no snapshot open, behind which the write-ahead log would grow.
+Every part of an answer is a query of its own that goes on where the last one ended: a client that reads slowly must not
+hold a snapshot open, behind which the write-ahead log would grow.
 """
 
 # ruff: noqa: S608  # tables and columns are named by ids of the catalogue; all else is bound
@@ -19,7 +19,7 @@ from gateway.stores import sqlite_schema as schema
 from gateway.stores.contract import Columns, Query, Row
 
 CHUNK = 2000
-"""Rows of one part. A chunk has at least as many (but for the last) and fewer than twice as many."""
+"""Rows of one part. A chunk has at least as many (except the last) and fewer than twice as many."""
 WINDOWS = 1000
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 LONGEST = 1 << 62
@@ -53,7 +53,7 @@ class _Measurement:
         return schema.table(self.id)
 
     def values(self, row: Iterable[_Stored]) -> dict[str, FieldValue]:
-        """The fields that have a value, by name, in their own type."""
+        """Return the fields that have a value, by name, in their own type."""
         return {
             field.name: bool(value) if field.type == "bool" else value
             for field, value in zip(self.fields, row, strict=True)
@@ -62,12 +62,12 @@ class _Measurement:
 
 
 def measurements(connection: sqlite3.Connection) -> list[str]:
-    """The names of all measurements, sorted."""
+    """Return the names of all measurements, sorted."""
     return [name for (name,) in connection.execute("SELECT name FROM measurements ORDER BY name")]
 
 
 def columns(connection: sqlite3.Connection, measurement: str) -> Columns:
-    """The names of the tags and fields of a measurement."""
+    """Return the names of the tags and fields of a measurement."""
     tags = connection.execute(
         "SELECT DISTINCT key FROM measurements m JOIN series s ON s.measurement = m.id, json_each(s.tags)"
         " WHERE m.name = ? ORDER BY key",
@@ -81,7 +81,7 @@ def columns(connection: sqlite3.Connection, measurement: str) -> Columns:
 
 
 def history(connection: sqlite3.Connection, query: Query) -> Iterator[list[Row]]:
-    """The rows that the query asks for, in chunks."""
+    """Yield the rows of a query, in chunks."""
     found = connection.execute("SELECT id, name FROM measurements WHERE name = ?", (query.measurement,)).fetchone()
     if found is None:
         return
@@ -99,7 +99,7 @@ def history(connection: sqlite3.Connection, query: Query) -> Iterator[list[Row]]
 
 
 def latest(connection: sqlite3.Connection, startup: str) -> list[Reading]:
-    """The newest reading of every series."""
+    """Return the newest reading of every series."""
     readings = []
     for found in connection.execute("SELECT id, name FROM measurements ORDER BY name").fetchall():
         measurement = _measurement(connection, *found)
@@ -141,7 +141,7 @@ def _raw(
 def _downsampled(
     connection: sqlite3.Connection, measurement: _Measurement, series: _Series, query: Query
 ) -> Iterator[list[Row]]:
-    """Window after window, `WINDOWS` of them a statement, from one reading to the next over what is empty.
+    """Yield the windows, `WINDOWS` of them per statement, skipping what is empty.
 
     The windows are a table of their own, which SQLite walks in order: it has nothing to sort.
     """
@@ -165,7 +165,7 @@ def _downsampled(
 
 
 def _rows(measurement: _Measurement, series: _Series, found: Iterable[Any]) -> list[Row]:
-    """What was found, without rows whose only fields are younger than the query."""
+    """Return what was found, without rows whose only fields are newer than the query."""
     rows = (Row(time_ns, series.tags, measurement.values(row)) for time_ns, *row in found)
     return [row for row in rows if row.fields]
 
@@ -182,8 +182,8 @@ def _lay_windows(connection: sqlite3.Connection, first: int, every: int, stop: i
 
 
 def _windows_statement(measurement: _Measurement) -> str:
-    """One row for each window that has readings. `ORDER BY +start` has all of them ready before the first is
-    fetched: the computing is done in one step, during which the interpreter is free for the event loop."""
+    """Return a statement with one row for each window that has readings. `ORDER BY +start` has all rows ready before
+    the first is fetched: SQLite computes in one step, during which the interpreter is free for the event loop."""
     here = "series = :series AND time >= max(start, :start) AND time < min(start + :every, :stop)"
     means = {field.column: f"avg({field.column})" for field in measurement.fields if field.is_number}
     values = [
@@ -208,5 +208,5 @@ def _latest_statement(measurement: _Measurement) -> str:
 
 
 def _bounds(query: Query) -> tuple[int, int]:
-    """The range, cut to what 64 bits hold."""
+    """Return the range, cut to 64 bits."""
     return max(query.start_ns, LOWEST), min(query.stop_ns, HIGHEST)

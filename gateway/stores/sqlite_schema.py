@@ -1,14 +1,14 @@
-"""The embedded store's file: one SQLite database a startup, `{slug}.db`.
+"""The embedded store's file: one SQLite database per startup, `{slug}.db`.
 
     measurements (id, name)
     fields       (id, measurement, name, type)         type: float | int | bool | string
     series       (id, measurement, device, tags)       tags: JSON, sorted by key, the device among them
-    m1           (series, time, f1, f2, …)             one table a measurement, one column a field
+    m1           (series, time, f1, f2, …)             one table per measurement, one column per field
 
-Tables and columns are named by the ids of their measurement and field: SQLite takes `T` and `t` for one
-column, InfluxDB for two. `m…` is clustered by (series, time), so that a range of one series lies together on
-the disk. Its columns have no declared type, so that each value comes back exactly as it was bound: floats as
-8 bytes, whole numbers as up to 8, booleans as 0 or 1. `time` is UTC in ns since 1970.
+Tables and columns are named by the ids of their measurement and field: for SQLite `T` and `t` are one column, for
+InfluxDB two. `m…` is clustered by (series, time), so that a range of one series lies together on the disk. Its columns
+have no declared type, so that each value comes back exactly as it was bound: floats as 8 bytes, integers as up to 8,
+booleans as 0 or 1. `time` is UTC in ns since 1970.
 
 In every such file: WAL, `synchronous=FULL`: what is committed survives a power cut.
 """
@@ -49,20 +49,20 @@ COMMIT;
 
 
 def table(measurement_id: int) -> str:
-    """The table of a measurement's readings."""
+    """Name the table of a measurement's readings."""
     return f"m{measurement_id}"
 
 
 def column(field_id: int) -> str:
-    """The column of a field's values."""
+    """Name the column of a field's values."""
     return f"f{field_id}"
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """Open a startup's file, made if it is not there.
+    """Open a startup's file; create it if it does not exist.
 
     Raises:
-        sqlite3.Error: it cannot be opened, or is no database.
+        sqlite3.Error: it cannot be opened, or is not a database.
         StoreUnavailable: a later version of the gateway has written it.
     """
     private_files.make_file(path)
@@ -86,16 +86,16 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     version = _version(connection)
     if version > FORMAT:
-        raise StoreUnavailable(f"{path}: format {version} is of a later gateway, this one knows {FORMAT}: upgrade it")
+        raise StoreUnavailable(f"{path}: format {version} is newer than {FORMAT}, which this gateway knows: upgrade it")
     if version == 0:
         connection.executescript(_CREATE)
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection | None:
-    """A connection that cannot change the file; None where nothing was ever written.
+    """Return a connection that cannot change the file; None where nothing was ever written.
 
     Raises:
-        sqlite3.Error: it cannot be opened, or is no database.
+        sqlite3.Error: it cannot be opened, or is not a database.
     """
     if not path.exists():
         return None
@@ -118,7 +118,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
 
 
 def create_measurement(connection: sqlite3.Connection, name: str) -> int:
-    """Enter a measurement and make its table; its id."""
+    """Add a measurement and its table; return its id."""
     measurement_id = _inserted(connection, "INSERT INTO measurements (name) VALUES (?)", (name,))
     connection.execute(
         f"CREATE TABLE {table(measurement_id)} (series INTEGER NOT NULL, time INTEGER NOT NULL,"
@@ -128,7 +128,7 @@ def create_measurement(connection: sqlite3.Connection, name: str) -> int:
 
 
 def create_field(connection: sqlite3.Connection, measurement_id: int, name: str, type_: str) -> int:
-    """Enter a field and add its column; its id."""
+    """Add a field and its column; return its id."""
     field_id = _inserted(
         connection,
         "INSERT INTO fields (measurement, name, type) VALUES (?, ?, ?)",
@@ -139,7 +139,7 @@ def create_field(connection: sqlite3.Connection, measurement_id: int, name: str,
 
 
 def create_series(connection: sqlite3.Connection, measurement_id: int, device: str, tags: str) -> int:
-    """Enter a series; its id."""
+    """Add a series; return its id."""
     return _inserted(
         connection,
         "INSERT INTO series (measurement, device, tags) VALUES (?, ?, ?)",

@@ -1,8 +1,8 @@
-"""Lines into the embedded store's file, one transaction a batch. Blocking: `stores.sqlite` gives it a thread.
+"""Lines into the embedded store's file, one transaction per batch. Blocking: `stores.sqlite` calls it in a thread.
 
-A batch is gathered by shape (measurement, names and types of the fields) and goes in by statements of
-hundreds of rows. sqlite3 lets go of the interpreter at every statement and, while the event loop computes, may
-wait 5 ms to get it back: beside a busy loop, a statement for each row would write some hundred lines a second.
+The lines of a batch are grouped by shape (measurement, names and types of the fields) and written by statements of
+hundreds of rows. sqlite3 releases the interpreter at every statement and, while the event loop computes, may wait 5 ms
+to get it back: beside a busy loop, a statement for each row would write some hundred lines a second.
 """
 
 # ruff: noqa: S608  # tables and columns are named by ids of the catalogue; all else is bound
@@ -41,7 +41,7 @@ class _Shape(NamedTuple):
 
 
 class Writer:
-    """The one connection that writes a startup's file. What it remembers is what was committed."""
+    """Sole connection that writes a startup's file. It remembers only what was committed."""
 
     def __init__(self, path: Path) -> None:
         """Open the file.
@@ -56,7 +56,7 @@ class Writer:
         self._columns: dict[_Shape, tuple[str, ...]] = {}
 
     def expire(self, before_ns: int) -> None:
-        """Delete readings older than `before_ns`, a transaction a series, so that a write never waits long."""
+        """Delete readings older than `before_ns`, one transaction per series, so that a write never waits long."""
         found = self._connection.execute("SELECT id, measurement FROM series").fetchall()
         for series, measurement in found:
             self._connection.execute(
@@ -72,7 +72,7 @@ class Writer:
 
         Raises:
             sqlite3.Error: the file cannot be written.
-            StoreRefused: a line that is no line protocol, or a value of another type than its field has.
+            StoreRefused: a line is not line protocol, or a value has another type than its field.
         """
         self._connection.execute("BEGIN IMMEDIATE")
         try:
@@ -136,17 +136,17 @@ class Writer:
             self._columns.clear()
         return self._columns.setdefault(shape, columns)
 
-    def _find_field(self, measurement_id: int, name: str, came: str) -> int:
+    def _find_field(self, measurement_id: int, name: str, type_: str) -> int:
         found = self._connection.execute(
             "SELECT id, type FROM fields WHERE measurement = ? AND name = ?", (measurement_id, name)
         ).fetchone()
         if found is None:
-            return self._create_field(measurement_id, name, came)
+            return self._create_field(measurement_id, name, type_)
         field_id, stored = found
-        if came != stored:
+        if type_ != stored:
             raise StoreRefused(
                 f"type conflict: field {name!r} of measurement {self._name(measurement_id)!r} is stored as {stored},"
-                f" came as {came}"
+                f" got {type_}"
             )
         return int(field_id)
 

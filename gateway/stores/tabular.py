@@ -1,4 +1,4 @@
-"""Rows as a table, for CSV answers and exports: its columns, and its cells as a spreadsheet reads them."""
+"""Rows as a table, for CSV answers and exports: its columns, and cells that are safe in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.stores.contract import Row, Store
 
 
 async def columns(startup: Startup, store: Store, measurement: str) -> list[str]:
-    """What a table of a measurement has beside the time: the device, tags, fields; those of the rule first."""
+    """Return the columns of a measurement's table, without the time: device, tags, fields; those of the rule first."""
     stored = await store.columns(startup.slug, measurement)
     rule = startup.topics.get(measurement)
     captured = [name for name in rule.template.captures if name != "device"] if rule else []
@@ -22,12 +22,12 @@ async def columns(startup: Startup, store: Store, measurement: str) -> list[str]
 
 
 def csv_table(rows: Iterable[Row], names: Sequence[str]) -> bytes:
-    """Rows as CSV, without a head."""
+    """Return rows as CSV, without a header."""
     return csv_lines(_cells(row, names) for row in rows)
 
 
 def csv_lines(lines: Iterable[Iterable[object]]) -> bytes:
-    """CSV as RFC 4180 has it, in UTF-8."""
+    """Return CSV in the form of RFC 4180, in UTF-8."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerows(lines)
     return text.getvalue().encode()
@@ -42,5 +42,5 @@ def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value  # a spreadsheet must not run a device's text as a formula
+        return "'" + value  # a spreadsheet must not run a device's string as a formula
     return value

@@ -1,11 +1,16 @@
-"""What every store does, of each store: SQLite, InfluxDB (a real influxd behind InfluxDB 2's API), both by startup."""
+"""The contract of gateway/stores/contract.py, held by every store: SQLite, InfluxDB (a real influxd behind InfluxDB 2's
+API), and both by startup.
+
+Another store is one line in `STORES`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -74,7 +79,7 @@ TAGS = [
 
 @pytest.fixture(scope="module")
 def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
-    """One influxd for all tests; each has buckets of its own."""
+    """One influxd for all tests; each test has its own buckets."""
     server = Influxd(tmp_path_factory.mktemp("influxd"))
     with asyncio.Runner() as runner:
         runner.run(server.start())
@@ -82,32 +87,65 @@ def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
         runner.run(server.stop())
 
 
-@pytest.fixture(params=["sqlite", "influxdb", "by startup"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@dataclass
+class Place:
+    """An empty directory, a running server for the kinds that need one, and what must end with the test."""
+
+    directory: Path
+    server: Any
+    stack: AsyncExitStack
+
+
+async def sqlite(place: Place) -> Store:
+    return SqliteStore(place.directory / "readings")
+
+
+async def influxdb(place: Place) -> Store:
+    suffix = uuid4().hex
+    front = InfluxV2Front(place.server, [f"acme-{suffix}", f"birch-{suffix}"])
+    await place.stack.enter_async_context(front)
+    return InfluxDBStore(InfluxDB(url=front.url, org=front.org, bucket=f"{{startup}}-{suffix}"), front.token)
+
+
+async def by_startup(place: Place) -> Store:
+    """Return a store that has acme in InfluxDB and birch in SQLite."""
+    stores = {None: await sqlite(place), "east": await influxdb(place)}
+    return StoreByStartup(stores, [startup("acme", store="east"), startup("birch")])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to make a store, and the fixture with the server that it needs."""
+
+    make: Callable[[Place], Awaitable[Store]]
+    server: str | None = None
+
+
+STORES = {
+    "sqlite": Kind(sqlite),
+    "influxdb": Kind(influxdb, server="influxd"),
+    "by startup": Kind(by_startup, server="influxd"),
+}
+
+
+@pytest.fixture(params=STORES)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return STORES[request.param]
 
 
 @pytest.fixture
-def server(kind: str, request: pytest.FixtureRequest) -> Influxd | None:
-    """What the store needs to be there."""
-    return None if kind == "sqlite" else request.getfixturevalue("influxd")
+def server(kind: Kind, request: pytest.FixtureRequest) -> Any:
+    """The server of this kind of store, if any."""
+    return request.getfixturevalue(kind.server) if kind.server else None
 
 
 @pytest.fixture
-async def store(kind: str, server: Influxd | None, tmp_path: Path) -> AsyncIterator[Store]:
-    """An empty, open store for the startups acme and birch. By startup: acme in InfluxDB, birch in SQLite."""
-    async with AsyncExitStack() as opened:
-        store: Store = SqliteStore(tmp_path / "readings")
-        if server is not None:
-            suffix = uuid4().hex
-            front = InfluxV2Front(server, [f"acme-{suffix}", f"birch-{suffix}"])
-            await opened.enter_async_context(front)
-            settings = InfluxDB(url=front.url, org=front.org, bucket=f"{{startup}}-{suffix}")
-            influxdb = InfluxDBStore(settings, front.token)
-            both = StoreByStartup({None: store, "east": influxdb}, [startup("acme", store="east"), startup("birch")])
-            store = influxdb if kind == "influxdb" else both
+async def store(kind: Kind, server: Any, tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty, open store for the startups acme and birch."""
+    async with AsyncExitStack() as stack:
+        store = await kind.make(Place(tmp_path, server, stack))
         await store.open()
-        opened.push_async_callback(store.close)
+        stack.push_async_callback(store.close)
         yield store
 
 
@@ -133,13 +171,13 @@ async def rows(store: Store, startup: str = "acme", measurement: str = "climate"
 
 
 def exactly(values: Mapping[str, FieldValue]) -> dict[str, tuple[type, FieldValue]]:
-    """With the types: 21 == 21.0 == True must not pass."""
+    """Add the types: 21 == 21.0 == True must not pass."""
     return {name: (type(value), value) for name, value in values.items()}
 
 
 @pytest.mark.parametrize("values", [FLOATS, INTS, [True, False], STRINGS], ids=["float", "int", "bool", "string"])
-async def test_values_come_back_as_they_were(store: Store, values: list[FieldValue]) -> None:
-    """Every value comes back the same, in its own type."""
+async def test_values_are_read_as_written(store: Store, values: list[FieldValue]) -> None:
+    """Every value is read back the same, in its own type."""
     written = [reading({"value": value}, NOW + at) for at, value in enumerate(values)]
     await write(store, *written)
     assert [exactly(row.fields) for row in await rows(store)] == [exactly(each.fields) for each in written]
@@ -153,8 +191,8 @@ async def test_all_types_in_one_point(store: Store) -> None:
     assert (row.time_ns, row.tags, exactly(row.fields)) == (NOW, {"device": "th-1"}, exactly(fields))
 
 
-async def test_tags_come_back_as_they_were(store: Store) -> None:
-    """Every tag comes back the same, whatever line protocol had to do to carry it."""
+async def test_tags_are_read_as_written(store: Store) -> None:
+    """Every tag is read back the same, however line protocol must escape it."""
     written = [reading({"v": 1.0}, NOW + at, tags={"place": tag, "zone": "z"}) for at, tag in enumerate(TAGS)]
     await write(store, *written)
     found = sorted(await rows(store))
@@ -169,7 +207,7 @@ async def test_names_that_differ_in_case_are_different(store: Store) -> None:
 
 
 async def test_names_may_be_words_of_the_query_language(store: Store) -> None:
-    """A measurement or field may be called as a keyword, or as something of the store's own."""
+    """A measurement or field may have the name of a keyword, or of something of the store's own."""
     fields: dict[str, FieldValue] = {"select": 1.0, "value": 2.0, "series": 3.0, "group": "x"}
     for name in ("select", "measurements", "series", "windows", "m1", "from"):
         await write(store, reading(fields, measurement=name))
@@ -180,7 +218,7 @@ async def test_names_may_be_words_of_the_query_language(store: Store) -> None:
 
 
 async def test_writing_twice_changes_nothing(store: Store) -> None:
-    """A batch that is written again leaves what the first write left."""
+    """A batch that is written again leaves the same readings as the first write."""
     written = [reading({"t": 20.0 + at, "n": at}, NOW + at, tags={"zone": f"z{at % 3}"}) for at in range(100)]
     await write(store, *written)
     once = await rows(store)
@@ -189,21 +227,21 @@ async def test_writing_twice_changes_nothing(store: Store) -> None:
     assert len(once) == 100
 
 
-async def test_a_later_write_merges_fields(store: Store) -> None:
-    """A point that exists gains new fields, and takes the later value of those that it has."""
+async def test_later_write_merges_fields(store: Store) -> None:
+    """An existing point gains new fields, and the later value of those that it has."""
     await write(store, reading({"t": 20.0, "h": 40.0}))
     await write(store, reading({"t": 21.0, "note": "calibrated"}))
     assert [row.fields for row in await rows(store)] == [{"t": 21.0, "h": 40.0, "note": "calibrated"}]
 
 
-async def test_the_last_line_of_a_batch_wins(store: Store) -> None:
-    """Lines of one point merge in their order, also where their fields differ."""
+async def test_last_line_of_a_batch_wins(store: Store) -> None:
+    """Lines of one point merge in their order, even where their fields differ."""
     await write(store, reading({"t": 1.0}), reading({"t": 2.0, "h": 2.0}), reading({"t": 3.0}))
     assert [row.fields for row in await rows(store)] == [{"t": 3.0, "h": 2.0}]
 
 
 async def test_startups_never_see_each_other(store: Store) -> None:
-    """The same measurement, device and time in two startups are two points, of two types if need be."""
+    """The same measurement, device and time in two startups are two points, whose types may differ."""
     await write(store, reading({"t": 1.0}))
     await write(store, reading({"t": "one"}), startup="birch")
     await write(store, reading({"v": 1}, measurement="only_birch"), startup="birch")
@@ -215,19 +253,19 @@ async def test_startups_never_see_each_other(store: Store) -> None:
     assert {each.startup for each in await store.latest("birch")} == {"birch"}
 
 
-@pytest.mark.parametrize(("stored", "came"), [(1.0, 1), (1, 1.0), (1.0, True), (True, "true"), ("1", 1.0)])
-async def test_a_type_conflict_is_refused(store: Store, stored: FieldValue, came: FieldValue) -> None:
-    """A field keeps the type that it had first; another one is refused, and the refusal names both."""
+@pytest.mark.parametrize(("stored", "received"), [(1.0, 1), (1, 1.0), (1.0, True), (True, "true"), ("1", 1.0)])
+async def test_type_conflict_is_refused(store: Store, stored: FieldValue, received: FieldValue) -> None:
+    """A field keeps its first type; another one is refused, and the error names both."""
     await write(store, reading({"t": stored}))
     with pytest.raises(StoreRefused) as refused:
-        await write(store, reading({"t": came}, NOW + 1))
+        await write(store, reading({"t": received}, NOW + 1))
     assert {"climate", "t"} <= set(re.findall(r"\w+", str(refused.value)))
     assert len(re.findall(r"\b(float|int|integer|bool|boolean|string)\b", str(refused.value))) == 2
     assert [exactly(row.fields) for row in await rows(store)] == [exactly({"t": stored})]
 
 
-async def test_a_store_goes_on_after_a_refusal(store: Store) -> None:
-    """What comes after a refused batch is stored, the good lines of that batch among it."""
+async def test_refused_batch_holds_up_nothing(store: Store) -> None:
+    """After a refused batch others are stored, and so are the good lines of that batch."""
     good = reading({"t": 1.0, "new": True}, device="good")
     await write(store, reading({"t": 0.0}))
     with pytest.raises(StoreRefused):
@@ -236,23 +274,23 @@ async def test_a_store_goes_on_after_a_refusal(store: Store) -> None:
     assert [row.fields for row in await rows(store, device="good")] == [good.fields]
 
 
-async def test_the_range_is_half_open(store: Store) -> None:
-    """A range has its start and not its stop."""
+async def test_range_is_half_open(store: Store) -> None:
+    """A range includes its start and excludes its stop."""
     await write(store, *(reading({"n": at}, NOW + at) for at in range(5)))
     found = await rows(store, start_ns=NOW + 1, stop_ns=NOW + 3)
     assert [row.fields["n"] for row in found] == [1, 2]
     assert await rows(store, start_ns=NOW + 2, stop_ns=NOW + 2) == []
 
 
-async def test_a_range_may_be_longer_than_time(store: Store) -> None:
-    """Bounds beyond 64 bits are bounds like others; times before 1970 are times."""
+async def test_range_may_exceed_64_bits(store: Store) -> None:
+    """Bounds beyond 64 bits are valid; so are times before 1970."""
     await write(store, reading({"n": 1}, -1), reading({"n": 2}, NOW))
     found = await rows(store, start_ns=-(1 << 70), stop_ns=1 << 70)
     assert [row.time_ns for row in found] == [-1, NOW]
 
 
 async def test_history_of_one_device(store: Store) -> None:
-    """A query for a device has all its series and no other's, however the device is spelled."""
+    """A query for a device returns all its series and no other's, whatever characters its name has."""
     for device in ("a", "a'b", 'a"b', "a b", "a\\b"):
         await write(store, reading({"n": 1}, device=device), reading({"n": 2}, device=device, tags={"z": "1"}))
     for device in ("a", "a'b", 'a"b', "a b", "a\\b"):
@@ -262,7 +300,7 @@ async def test_history_of_one_device(store: Store) -> None:
     assert await rows(store, device="unheard-of") == []
 
 
-async def test_series_after_series_each_by_time(store: Store) -> None:
+async def test_rows_are_sorted_by_series_and_time(store: Store) -> None:
     """The rows of a series follow each other, by time, in whatever order they were written."""
     times = [NOW + (at * 7) % 50 for at in range(50)]
     for device in ("b", "a"):
@@ -274,8 +312,8 @@ async def test_series_after_series_each_by_time(store: Store) -> None:
         assert [row.time_ns for row in part] == sorted(times)
 
 
-async def test_windows_hold_means_and_lasts(store: Store) -> None:
-    """A window has the mean of each number and the last of each text and boolean that came in it."""
+async def test_windows_have_means_and_last_values(store: Store) -> None:
+    """A window has the mean of each number and the last value of each string and boolean."""
     await write(
         store,
         reading({"t": 1.0, "n": 1, "on": True, "text": "a"}, 0),
@@ -294,7 +332,7 @@ async def test_windows_hold_means_and_lasts(store: Store) -> None:
 
 
 async def test_windows_are_aligned_to_1970(store: Store) -> None:
-    """Windows begin at multiples of their length, before 1970 too, wherever the range begins."""
+    """Windows begin at multiples of their length, even before 1970, wherever the range begins."""
     await write(store, *(reading({"n": at}, at * SECOND) for at in (-11, -10, -1, 0, 9, 10)))
     found = await rows(store, every_ns=10 * SECOND, start_ns=-11 * SECOND)
     expected = [(-20, -11.0), (-10, -5.5), (0, 4.5), (10, 10.0)]
@@ -302,7 +340,7 @@ async def test_windows_are_aligned_to_1970(store: Store) -> None:
 
 
 async def test_windows_keep_to_the_range(store: Store) -> None:
-    """The first and the last window have only what lies in the range."""
+    """The first and the last window have only readings of the range."""
     await write(store, *(reading({"n": at, "text": str(at)}, at * SECOND) for at in range(30)))
     found = await rows(store, every_ns=10 * SECOND, start_ns=5 * SECOND, stop_ns=22 * SECOND)
     assert [(row.time_ns // SECOND, row.fields["n"], row.fields["text"]) for row in found] == [
@@ -312,8 +350,8 @@ async def test_windows_keep_to_the_range(store: Store) -> None:
     ]
 
 
-async def test_windows_of_each_series(store: Store) -> None:
-    """Series are not mixed in a window."""
+async def test_windows_keep_series_apart(store: Store) -> None:
+    """A window has readings of one series only."""
     await write(
         store,
         reading({"t": 1.0}, 0, tags={"zone": "a"}),
@@ -326,7 +364,7 @@ async def test_windows_of_each_series(store: Store) -> None:
 
 @pytest.mark.parametrize("days", [30, 107, 365, 36_500])
 async def test_long_windows(store: Store, days: int) -> None:
-    """Windows of months, years, a century: each has its mean."""
+    """A window may last months, years or a century."""
     await write(store, reading({"t": 1.0}, NOW), reading({"t": 3.0}, NOW + SECOND))
     window = days * 86_400 * SECOND
     found = await rows(store, every_ns=window, start_ns=NOW - window, stop_ns=NOW + 60 * SECOND)
@@ -334,14 +372,14 @@ async def test_long_windows(store: Store, days: int) -> None:
 
 
 async def test_windows_over_a_long_silence(store: Store) -> None:
-    """Empty windows are left out, millions of them too."""
+    """Empty windows are left out, even millions of them."""
     year = 365 * 86_400 * SECOND
     await write(store, reading({"t": 1.0}, NOW - year), reading({"t": 2.0}, NOW))
     found = await rows(store, every_ns=SECOND, start_ns=NOW - 2 * year, stop_ns=NOW + year)
     assert [(row.time_ns, row.fields["t"]) for row in found] == [(NOW - year, 1.0), (NOW, 2.0)]
 
 
-async def test_an_empty_store_has_nothing(store: Store) -> None:
+async def test_empty_store_has_nothing(store: Store) -> None:
     """A startup that never wrote has no measurements, no rows and no newest readings."""
     assert await store.measurements("acme") == []
     await store.check_readable("acme")
@@ -350,7 +388,7 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await store.latest("acme") == []
 
 
-async def test_an_unknown_measurement_has_no_rows(store: Store) -> None:
+async def test_unknown_measurement_has_no_rows(store: Store) -> None:
     """A measurement that nobody wrote has no rows, plain or downsampled."""
     await write(store, reading({"t": 1.0}))
     assert await rows(store, measurement="unheard_of") == []
@@ -358,14 +396,14 @@ async def test_an_unknown_measurement_has_no_rows(store: Store) -> None:
 
 
 async def test_measurements_are_sorted(store: Store) -> None:
-    """The measurements are named once each, in order."""
+    """Each measurement is listed once, in order."""
     for name in ("wind", "air", "soil", "air"):
         await write(store, reading({"v": 1.0}, measurement=name))
     assert await store.measurements("acme") == ["air", "soil", "wind"]
 
 
 async def test_latest_has_the_newest_of_every_series(store: Store) -> None:
-    """Each series has one newest reading; a field that is a number here and a text there stays both."""
+    """Each series has one newest reading; a field may be a number in one measurement and a string in another."""
     old = [reading({"v": 1.0, "n": 1}, NOW - at, device=device) for at in (1, 2) for device in ("a", "b")]
     newest = [
         reading({"v": 21.0}, NOW, device="a"),
@@ -386,8 +424,8 @@ async def test_latest_has_the_newest_of_every_series(store: Store) -> None:
     assert all(type(each.fields["v"]) is float for each in found if each.measurement == "climate")
 
 
-async def test_a_long_history_comes_in_chunks(store: Store) -> None:
-    """A history has chunks of a few thousand rows, and no row is lost or doubled between them."""
+async def test_long_history_is_chunked(store: Store) -> None:
+    """A history has chunks of a few thousand rows; no row is lost or repeated between them."""
     count = 12_345
     await write(store, *(reading({"n": at}, NOW + at) for at in range(count)))
     chunks = [chunk async for chunk in store.history("acme", Query("climate", *EVER))]
@@ -396,15 +434,15 @@ async def test_a_long_history_comes_in_chunks(store: Store) -> None:
     assert max(map(len, chunks)) < 5000
 
 
-async def test_many_short_series_come_together(store: Store) -> None:
-    """Short series share a chunk."""
+async def test_short_series_share_a_chunk(store: Store) -> None:
+    """The rows of many short series are one chunk."""
     await write(store, *(reading({"n": at}, NOW + at, device=f"d{at % 500}") for at in range(1000)))
     chunks = [chunk async for chunk in store.history("acme", Query("climate", *EVER))]
     assert [len(chunk) for chunk in chunks] == [1000]
 
 
-async def test_many_windows_come_in_chunks(store: Store) -> None:
-    """A downsampled history has chunks too, none lost or doubled between them."""
+async def test_windows_are_chunked(store: Store) -> None:
+    """A downsampled history has chunks too; no window is lost or repeated between them."""
     count = 5000
     await write(store, *(reading({"n": at}, at * SECOND // 2) for at in range(2 * count)))
     chunks = [chunk async for chunk in store.history("acme", Query("climate", *EVER, every_ns=SECOND))]
@@ -413,15 +451,15 @@ async def test_many_windows_come_in_chunks(store: Store) -> None:
     assert len(chunks) > 1
 
 
-async def test_long_texts_fit_in_a_chunk(store: Store) -> None:
-    """A chunk may have megabytes of text."""
-    texts = [f"{at:03}{'x' * 20_000}" for at in range(300)]
-    await write(store, *(reading({"text": text}, NOW + at) for at, text in enumerate(texts)))
-    assert [row.fields["text"] for row in await rows(store)] == texts
+async def test_long_strings_fit_in_a_chunk(store: Store) -> None:
+    """A chunk may have megabytes of strings."""
+    strings = [f"{at:03}{'x' * 20_000}" for at in range(300)]
+    await write(store, *(reading({"text": string}, NOW + at) for at, string in enumerate(strings)))
+    assert [row.fields["text"] for row in await rows(store)] == strings
 
 
-async def test_a_history_can_be_left_half_way(store: Store) -> None:
-    """Who stops reading leaves nothing behind that holds up the next write or query."""
+async def test_history_can_be_left_half_way(store: Store) -> None:
+    """A reader that stops half-way leaves nothing behind that holds up the next write or query."""
     await write(store, *(reading({"n": at}, NOW + at) for at in range(9000)))
     async with aclosing(store.history("acme", Query("climate", *EVER))) as chunks:
         async for chunk in chunks:
@@ -432,8 +470,8 @@ async def test_a_history_can_be_left_half_way(store: Store) -> None:
     assert len(await rows(store)) == 9001
 
 
-async def test_a_history_under_way_does_not_hold_up_writes(store: Store) -> None:
-    """A batch goes in while somebody is half-way through a history."""
+async def test_history_under_way_does_not_hold_up_writes(store: Store) -> None:
+    """A batch is stored while somebody is half-way through a history."""
     await write(store, *(reading({"n": at}, NOW + at) for at in range(9000)))
     async with aclosing(store.history("acme", Query("climate", *EVER))) as chunks:
         found = await anext(chunks)
@@ -442,8 +480,8 @@ async def test_a_history_under_way_does_not_hold_up_writes(store: Store) -> None
     assert [row.fields["n"] for row in found] == list(range(9000))
 
 
-async def test_the_columns_of_a_measurement(store: Store) -> None:
-    """All tags and fields that its rows may hold are known, sorted; of another there are none."""
+async def test_columns_of_a_measurement(store: Store) -> None:
+    """Its tags and fields are listed, sorted; an unknown measurement has none."""
     await write(store, reading({"t": 1.0}), reading({"b": True, "a": "x"}, device="th-2", tags={"room": "lab"}))
     assert await store.columns("acme", "climate") == Columns(("device", "room"), ("a", "b", "t"))
     assert await store.columns("acme", "nothing") == Columns((), ())

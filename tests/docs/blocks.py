@@ -53,12 +53,12 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """The marker up to its colon: `run`, `prints`, `try`, …"""
+        """Part of the marker up to its colon: `run`, `prints`, `try`, …"""
         return self.marker.partition(":")[0]
 
     @property
     def argument(self) -> str:
-        """The marker behind its colon."""
+        """Part of the marker behind its colon."""
         return self.marker.partition(":")[2].strip()
 
 
@@ -71,12 +71,12 @@ class Command:
 
 
 def documents() -> list[Path]:
-    """README.md, that of bench/, and all of docs/, in a fixed order."""
+    """Return README.md, that of bench/, and all of docs/, in a fixed order."""
     return [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def name(document: Path) -> str:
-    """How a document is called in the report of a test."""
+    """Return the name of a document in the report of a test."""
     return str(document.relative_to(ROOT))
 
 
@@ -85,7 +85,7 @@ def blocks(document: Path) -> list[Block]:
 
 
 def all_blocks(kind: str) -> list[Block]:
-    """The blocks of one kind, of all documents."""
+    """Return the blocks of one kind, of all documents."""
     return [block for document in documents() for block in blocks(document) if block.kind == kind]
 
 
@@ -105,7 +105,7 @@ def _blocks(document: Path) -> Iterator[Block]:
 
 
 def commands(block: Block) -> list[Command]:
-    """The commands of a block: each one of a `console` block, a `sh` block as a whole."""
+    """Return the commands of a block: each one of a `console` block, a `sh` block as a whole."""
     if block.language != "console":
         return [Command(block.text)]
     found: list[Command] = []

@@ -1,4 +1,4 @@
-"""What a document says is printed, against what was printed.
+"""Comparison of the output that a document shows with the output that was printed.
 
 Times, ids of events and times in ns match each other, whatever they are; so do the rules of tables, however long. `…`
 stands for anything within a line, and alone on a line for any lines. In JSON the text "…" stands for any value, and for
@@ -19,12 +19,12 @@ _PATTERNS = {"time": _TIME, "number": r"\d{16,19}", "rule": "─+", "any": ".*"}
 
 
 def plain(text: str) -> str:
-    """Without colours, blanks at the ends of lines, and empty lines around it."""
+    """Return a text without colours, blanks at the ends of lines, and empty lines around it."""
     return "\n".join(line.rstrip() for line in _ANSI.sub("", text).splitlines()).strip("\n")
 
 
 def prints(expected: str, actual: str, language: str = "text") -> bool:
-    """Whether `actual` is what `expected` says."""
+    """Return whether `actual` is what `expected` says."""
     if language == "json":
         try:
             return same(json.loads(expected), json.loads(actual))
@@ -35,7 +35,7 @@ def prints(expected: str, actual: str, language: str = "text") -> bool:
 
 
 def same(expected: Any, actual: Any) -> bool:
-    """Whether two values of JSON are the same, as this module understands it."""
+    """Return whether two values of JSON are the same, as this module understands it."""
     if expected == ANYTHING:
         return True
     if isinstance(expected, dict) and isinstance(actual, dict):
@@ -50,7 +50,7 @@ def same(expected: Any, actual: Any) -> bool:
 
 
 def _line(text: str) -> str:
-    """A pattern for one line."""
+    """Return a pattern for one line."""
     parts = []
     end = 0
     for match in _VARYING.finditer(text):

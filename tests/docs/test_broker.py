@@ -12,7 +12,8 @@ import aiomqtt
 import pytest
 
 from tests.docs.blocks import ROOT, blocks
-from tests.servers import Mosquitto, find, need
+from tests.servers import WITHIN, Mosquitto, find, need
+from tests.servers.mqtt_clients import connect
 
 GUIDE = ROOT / "docs" / "operators-guide.md"
 
@@ -38,11 +39,11 @@ async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 
 
 def account(broker: Mosquitto, name: str) -> aiomqtt.Client:
-    return aiomqtt.Client("127.0.0.1", broker.port, username=name, password=name, timeout=5)
+    return connect(broker, username=name, password=name)
 
 
 async def first_topic(client: aiomqtt.Client) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WITHIN):
         return str((await anext(client.messages)).topic)
 
 
@@ -85,5 +86,5 @@ async def test_nobody_without_an_account_gets_in(broker: Mosquitto) -> None:
     """A client without a name, or with a wrong password, is refused."""
     for name, password in ((None, None), ("acme", "wrong")):
         with pytest.raises(aiomqtt.MqttError):
-            async with aiomqtt.Client("127.0.0.1", broker.port, username=name, password=password, timeout=5):
+            async with connect(broker, username=name, password=password):
                 pass

@@ -85,10 +85,10 @@ class Reader:
                 pytest.fail(f"{says}\nThe document says:\n{expected.text}")
             raise AssertionError(f"{says}\nThe document says:\n{expected.text}")
 
-        await eventually(printed, within=10, every=0.2, says=str(expected))
+        await eventually(printed, every=0.2, says=str(expected))
 
     async def _background_prints(self, block: Block) -> None:
-        """What ran since the start is done again until it is printed: nothing tells when a listener listens. So what
+        """What ran since the start is done again until it is printed: nothing shows when a listener listens. So what
         a document says below must not depend on how often that was."""
         background = self._background
         assert background is not None, f"{block}: nothing runs in the background"
@@ -101,15 +101,15 @@ class Reader:
                 for start in range(len(lines) - count + 1)
             )
 
-        for _ in range(10):
+        async def printed_in_a_while() -> bool:
             try:
-                await eventually(printed, within=2)
+                return await eventually(printed, within=2)
             except AssertionError:
                 for again in self._since:
                     await self._world.run(again.text)
-            else:
-                return
-        pytest.fail(f"{block}: expected\n{block.text}\ngot\n{plain(background.printed())}")
+                raise AssertionError(f"expected\n{block.text}\ngot\n{plain(background.printed())}") from None
+
+        await eventually(printed_in_a_while, says=str(block))
 
 
 def _printed_below(after: Sequence[Block]) -> Block | None:
@@ -118,7 +118,7 @@ def _printed_below(after: Sequence[Block]) -> Block | None:
 
 @pytest.mark.parametrize("document", with_commands(), ids=name)
 async def test_every_command_does_what_the_document_says(document: Path, tmp_path: Path) -> None:
-    """Who follows the document from top to end sees what it says; the gateway ends with status 0."""
+    """A reader who follows the document from top to end sees what it says; the gateway ends with status 0."""
     need("mosquitto", "mosquitto_pub", "curl")
     several = blocks(document)
     broker = SecureMosquitto if document.stem == "provisioning" else Mosquitto

@@ -1,4 +1,4 @@
-"""What the documentation says of the product is what the product has: commands, routes, settings, metrics, tests."""
+"""The documentation names what the product has, and nothing else: commands, routes, settings, metrics, tests."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_python_in_the_documentation_is_python() -> None:
 
 
 def command_names() -> dict[str, click.Command]:
-    """All commands by their full name, `dead-letters list` among them."""
+    """Return all commands by their full name, `dead-letters list` among them."""
     return dict(_commands(typer.main.get_command(app), ""))
 
 
@@ -109,7 +109,7 @@ def test_commands_and_options_that_are_named_exist() -> None:
 
 
 def _code() -> Iterator[str]:
-    """All code: blocks of commands, and what stands between backticks."""
+    """Yield all code: blocks of commands, and what stands between backticks."""
     for document in documents():
         for block in blocks(document):
             if block.language in ("sh", "console", "ini"):
@@ -133,7 +133,7 @@ def test_every_route_is_documented() -> None:
 
 
 def _no_services() -> Any:
-    """The API is only asked for its schema."""
+    """Stand for the services: only the schema of the API is read."""
     return None
 
 
@@ -163,7 +163,7 @@ def test_environment_variables_exist() -> None:
 
 
 def settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The dotted names of a model's settings."""
+    """Yield the dotted names of a model's settings."""
     for field_name, field in model.model_fields.items():
         full = prefix + (field.alias or field_name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -345,7 +345,7 @@ def _without_blocks(document: Path) -> str:
 
 
 def _anchors(document: Path) -> set[str]:
-    """The names that GitHub gives to headings."""
+    """Return the names that GitHub gives to headings."""
     headings = re.findall(r"^#+ (.+)$", _without_blocks(document), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

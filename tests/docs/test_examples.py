@@ -41,7 +41,7 @@ STARTUP: Mapping[str, Any] = {
 
 
 def evaluate(block: Block) -> Evaluation:
-    """What the gateway with the sample configuration makes of the payload of a `try` block."""
+    """Evaluate the payload of a `try` block with the sample configuration."""
     config = load(ROOT / "config")
     if ended := re.fullmatch(r"try with the end (\S+)", block.kind):
         until = date.fromisoformat(ended[1])
@@ -60,7 +60,7 @@ def evaluate(block: Block) -> Evaluation:
     return pipeline.evaluate(message, NOW_NS, metered=False)
 
 
-def told(reason: Reason) -> str:
+def code_and_place(reason: Reason) -> str:
     return f"{reason.code.value} {reason.where}"
 
 
@@ -73,11 +73,11 @@ def test_a_payload_gives_what_the_guide_says(block: Block) -> None:
     count = int(accepted[0].removeprefix("accepted") or 1) if accepted else 0
     assert len(result.readings) == count
     reasons = result.rejection.reasons if result.rejection else ()
-    assert [told(reason) for reason in reasons] == [item for item in wanted if item not in accepted]
+    assert [code_and_place(reason) for reason in reasons] == [item for item in wanted if item not in accepted]
 
 
 def answered() -> list[tuple[Block, Block]]:
-    """Each `answers` block, and the payload before it."""
+    """Return each `answers` block, and the payload before it."""
     found = []
     last: Block | None = None
     for block in blocks(GUIDE):

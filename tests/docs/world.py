@@ -1,8 +1,7 @@
-"""Where the commands of one document run: a scratch copy of config/, Mosquitto, and the gateway.
+"""The surroundings in which the commands of one document run: a scratch copy of config/, Mosquitto, and the gateway.
 
 Commands run as they stand. Only the ports differ: a configuration that names none, or `localhost:1883`, gets those of
-this test; curl and the Mosquitto clients are told through their own configuration files where `localhost:8080` and port
-1883 are.
+this test; curl and the Mosquitto clients find `localhost:8080` and port 1883 through their own configuration files.
 The environment and the directory go on from command to command, as in one terminal.
 """
 
@@ -15,6 +14,7 @@ import shlex
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,9 +23,9 @@ import httpx
 from ruamel.yaml import YAML
 
 from tests.docs.blocks import ROOT
-from tests.servers import Mosquitto, eventually, free_port
+from tests.servers import WITHIN, Mosquitto, eventually, free_port
+from tests.servers.commands import kill_group
 
-WITHIN = 40.0
 TOKENS = {
     "GATEWAY_OPERATOR_TOKEN": "operator-token",
     "GATEWAY_TOKEN_ACME": "acme-token",
@@ -45,15 +45,18 @@ class Background:
         return self._output.read_text(encoding="utf-8")
 
     async def end(self) -> int:
-        """Ctrl-C; the exit status."""
+        """End it by Ctrl-C, by force when that takes too long; return the exit status."""
         if self.process.returncode is None:
             os.killpg(self.process.pid, signal.SIGINT)
-        async with asyncio.timeout(WITHIN):
-            return await self.process.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WITHIN):
+                await self.process.wait()
+        kill_group(self.process)
+        return await self.process.wait()
 
 
 class World:
-    """`async with World(tmp_path, broker) as world: await world.run(...)`. It starts the broker, and stops it.."""
+    """`async with World(tmp_path, broker) as world: await world.run(...)`. It starts the broker, and stops it."""
 
     def __init__(self, tmp_path: Path, broker: Mosquitto) -> None:
         self.home = tmp_path / "home"
@@ -83,22 +86,29 @@ class World:
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        for command, one in reversed(self._running):
-            self.statuses[command] = await one.end()
-        await self._broker.stop()
+        try:
+            for command, one in reversed(self._running):
+                self.statuses[command] = await one.end()
+        finally:
+            for _, one in self._running:
+                kill_group(one.process)
+            await self._broker.stop()
 
     @property
     def here(self) -> Path:
-        """The directory in which the next command runs."""
+        """Return the directory in which the next command runs."""
         found = re.findall(r"^cd (.+)$", self._environment.read_text(), re.MULTILINE)
         return Path(shlex.split(found[-1])[0])
 
     async def run(self, command: str) -> tuple[int, str]:
-        """Run to its end; the exit status, and what it printed on either stream."""
+        """Run a command to its end; return the exit status, and what it printed on either stream."""
         keep = f'{{ export -p; echo cd $(printf %q "$PWD"); }} > {shlex.quote(str(self._environment))}'
         process = await self._spawn(f"{command}\n{keep}", asyncio.subprocess.PIPE)
-        async with asyncio.timeout(WITHIN):
-            output, _ = await process.communicate()
+        try:
+            async with asyncio.timeout(WITHIN):
+                output, _ = await process.communicate()
+        finally:
+            kill_group(process)
         assert process.returncode is not None
         return process.returncode, self._usual_ports(output.decode())
 
@@ -126,7 +136,7 @@ class World:
             except httpx.TransportError:
                 return False
 
-        await eventually(ready, within=WITHIN, says="the gateway takes messages in")
+        await eventually(ready, says="the gateway takes messages in")
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the document."""

@@ -17,7 +17,8 @@ import pytest
 from playwright.async_api import Locator, Page, async_playwright, expect
 
 from tests.running import OPERATOR, GatewayProcess
-from tests.servers import Mosquitto, eventually, find, free_port, need
+from tests.servers import WITHIN, Mosquitto, eventually, find, free_port, need
+from tests.servers.mqtt_clients import connect
 
 pytestmark = pytest.mark.e2e
 
@@ -99,9 +100,9 @@ async def testbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     async with Mosquitto(tmp_path / "mosquitto") as broker:
         settings = {"mqtt": {"url": broker.url}, "http": {"listen": f"127.0.0.1:{port}"}, "state_dir": "../state"}
         (config / "gateway.yaml").write_text(json.dumps(settings))
-        async with GatewayProcess(config) as gateway, aiomqtt.Client("127.0.0.1", broker.port) as device:
+        async with GatewayProcess(config) as gateway, connect(broker) as device:
             bed = TestBed(f"http://127.0.0.1:{port}", device)
-            await eventually(bed.is_ready, within=30, every=0.1, says="the gateway is ready")
+            await eventually(bed.is_ready, every=0.1, says="the gateway is ready")
             yield bed
             await gateway.terminate()
 
@@ -111,8 +112,8 @@ async def visit(url: str) -> AsyncIterator[Visit]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=find("chromium"), args=CHROMIUM)
         one = Visit(await browser.new_page(), url)
-        one.page.set_default_timeout(15_000)
-        expect.set_options(timeout=15_000)
+        one.page.set_default_timeout(WITHIN * 1000)
+        expect.set_options(timeout=WITHIN * 1000)
         one.watch()
         try:
             yield one
@@ -151,7 +152,7 @@ async def test_a_startup_sees_its_own_data_live(testbed: TestBed) -> None:
         await rejections.get_by_text("testbed/acme/th-1/climate").click()
         await expect(rejections.locator("pre")).to_contain_text('"t": 999')
 
-        await eventually(lambda: _stored(page, 2), within=15, every=0.2, says="both readings are stored")
+        await eventually(lambda: _stored(page, 2), every=0.2, says="both readings are stored")
         await page.reload()
         await expect(temperature.locator(".chart-now")).to_have_text("23")
         await expect(rejections).to_contain_text("A value is out of range")

@@ -14,7 +14,8 @@ import pytest
 
 from gateway.errors import GatewayError, StateUnavailable
 from tests.running import Running, climate, running, write_config
-from tests.servers import Mosquitto, eventually
+from tests.servers import WITHIN, Mosquitto, eventually
+from tests.servers.mqtt_clients import connect
 
 
 def now_ms() -> int:
@@ -40,12 +41,12 @@ async def gateway(config: Path) -> AsyncIterator[Running]:
 
 @pytest.fixture
 async def device(broker: Mosquitto) -> AsyncIterator[aiomqtt.Client]:
-    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+    async with connect(broker) as client:
         yield client
 
 
 async def next_json(client: aiomqtt.Client) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN):
         message = await anext(client.messages)
     assert isinstance(message.payload, bytes)
     body: dict[str, Any] = json.loads(message.payload)
@@ -148,7 +149,7 @@ async def test_points_that_the_store_refuses_do_not_hold_up_the_others(
     config: Path, broker: Mosquitto, device: aiomqtt.Client
 ) -> None:
     """After a field's type was changed, the store refuses just the points that conflict: they are dead letters that
-    can be found, the device is told, everything else is stored."""
+    can be found, the device gets feedback, everything else is stored."""
     async with running(config) as first:
         await device.publish("testbed/acme/th-1/climate", climate(20, now_ms(), 1), qos=1)
         await first.stored(1)
@@ -223,14 +224,14 @@ async def test_a_measurement_that_does_not_exist(gateway: Running) -> None:
         ("colour=red", "colour"),
     ],
 )
-async def test_wrong_parameters_are_told(gateway: Running, query: str, says: str) -> None:
+async def test_invalid_parameters_are_reported(gateway: Running, query: str, says: str) -> None:
     """422 that names the parameter, what was expected and what came."""
     answer = await get(gateway, f"/v1/startups/acme/telemetry?measurement=climate&{query}")
     assert answer.status_code == 422
     assert says in answer.json()["detail"]
 
 
-async def test_ids_that_no_dead_letter_has_are_told(gateway: Running) -> None:
+async def test_impossible_ids_of_dead_letters_are_reported(gateway: Running) -> None:
     """422 for what is no id, however large."""
     answer = await get(gateway, f"/v1/startups/acme/rejections?before={10**30}")
     assert answer.status_code == 422
@@ -290,7 +291,7 @@ async def test_not_ready_while_the_broker_is_away(gateway: Running, broker: Mosq
     problem = (await get(gateway, "/readyz", None)).json()["parts"]["broker"]["problem"]
     assert str(broker.port) in problem
     await broker.start()
-    await eventually(lambda: is_now(ready, 200), within=30)
+    await eventually(lambda: is_now(ready, 200))
 
 
 async def is_now(ask: Any, expected: int) -> bool:
@@ -304,7 +305,7 @@ async def test_two_gateways_do_not_share_a_state_directory(gateway: Running, con
             pass
 
 
-async def test_a_taken_http_port_is_told(gateway: Running, broker: Mosquitto, tmp_path: Path) -> None:
+async def test_a_taken_http_port_is_reported(gateway: Running, broker: Mosquitto, tmp_path: Path) -> None:
     """A gateway whose HTTP address is taken says which setting to look at."""
     listen = gateway.url.removeprefix("http://")
     other = write_config(tmp_path / "other" / "config", broker.url, http={"listen": listen, "console": False})

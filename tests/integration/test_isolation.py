@@ -21,8 +21,9 @@ from gateway.provision import cohorts, run
 from gateway.provision.mosquitto import GATEWAY_PASSWORD, MosquittoServer
 from gateway.provision.plan import Credential, Plan
 from gateway.provision.secret_files import SecretFiles
-from tests.servers import Mosquitto, eventually, free_port
+from tests.servers import WITHIN, Mosquitto, eventually, free_port
 from tests.servers.dynsec import ADMIN, ADMIN_PASSWORD, SecureMosquitto
+from tests.servers.mqtt_clients import connect
 
 SLUGS = ("acme", "voltwise", "greenbed")
 REFUSED = 128
@@ -55,7 +56,7 @@ class Stack:
     @asynccontextmanager
     async def client(self, user: str) -> AsyncIterator[aiomqtt.Client]:
         password = ADMIN_PASSWORD if user == ADMIN else self.passwords[user]
-        async with aiomqtt.Client("127.0.0.1", self.broker.port, username=user, password=password) as client:
+        async with connect(self.broker, username=user, password=password) as client:
             yield client
 
     async def attempt(self, user: str, topic: str, payload: bytes) -> None:
@@ -112,7 +113,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[SecureMosquitto]:
 
 
 def filters_into(other: str) -> list[str]:
-    """Every way to ask for a part of another startup's topics."""
+    """Return every filter that requests a part of another startup's topics."""
     plain = [
         f"testbed/{other}/d1/climate", f"testbed/{other}/#", f"testbed/{other}/+/climate", "testbed/+/d1/climate",
         "testbed/#", "testbed/+/+/climate", "+/+/+/climate", f"+/{other}/#", f"feeds/{other}/#", "feeds/#", "feeds/+/#",
@@ -159,7 +160,7 @@ async def test_no_message_gets_into_another_startup(stack: Stack, own: str, othe
                 await stack.attempt(user, topic, user.encode())
         async with stack.client(f"{other}.d1") as honest:
             await honest.publish(f"testbed/{other}/d1/climate", b"last", qos=1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             assert (await anext(gateway.messages)).payload == b"last"
             await eventually(lambda: heard)
         assert set(heard) == {b"last"}
@@ -167,7 +168,7 @@ async def test_no_message_gets_into_another_startup(stack: Stack, own: str, othe
 
 @asynccontextmanager
 async def listening_everywhere(stack: Stack, slug: str) -> AsyncIterator[list[object]]:
-    """All that a startup's own account can hear."""
+    """Collect all that a startup's own account receives."""
     heard: list[object] = []
 
     async def listen(client: aiomqtt.Client) -> None:
@@ -197,7 +198,7 @@ async def test_nobody_is_the_gateway_or_the_admin(stack: Stack, slug: str) -> No
                 assert await refused_subscriptions(client, ["$CONTROL/#", "$SYS/#"]) == {"$CONTROL/#", "$SYS/#"}
         async with stack.client("gateway") as gateway:  # it is still there, and it alone may write
             await gateway.publish(f"feeds/{slug}/d1/climate", b"from the gateway", qos=1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             assert (await anext(listener.messages)).payload == b"from the gateway"
 
 
@@ -206,9 +207,8 @@ async def session(stack: Stack, user: str) -> AsyncIterator[aiomqtt.Client]:
     """A persistent session of a name that everybody may know, as the gateway keeps one."""
     lasting: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # of paho
     lasting.SessionExpiryInterval = 3600
-    async with aiomqtt.Client(
-        "127.0.0.1",
-        stack.broker.port,
+    async with connect(
+        stack.broker,
         identifier="testbed-gateway",
         username=user,
         password=stack.passwords[user],
@@ -220,9 +220,9 @@ async def session(stack: Stack, user: str) -> AsyncIterator[aiomqtt.Client]:
 
 
 @pytest.mark.parametrize(("own", "other"), PAIRS)
-async def test_a_session_taken_over_tells_nothing(stack: Stack, own: str, other: str) -> None:
-    """Who connects with the client id of the gateway gets its session, and nothing that others have published: neither
-    what waited in it, nor what comes."""
+async def test_a_session_taken_over_reveals_nothing(stack: Stack, own: str, other: str) -> None:
+    """A client that connects with the client id of the gateway gets its session, and nothing that others have
+    published: neither what waited in it, nor what comes."""
     async with session(stack, "gateway") as gateway:
         await gateway.subscribe("testbed/#", qos=1)
     async with stack.client(f"{other}.d1") as device:
@@ -231,7 +231,7 @@ async def test_a_session_taken_over_tells_nothing(stack: Stack, own: str, other:
             await device.publish(f"testbed/{other}/d1/climate", b"now", qos=1)
             async with stack.client(f"{own}.d1") as mine:
                 await mine.publish(f"testbed/{own}/d1/climate", b"its own", qos=1)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WITHIN):
                 assert (await anext(thief.messages)).payload == b"its own"
 
 
@@ -248,13 +248,13 @@ async def test_everybody_may_do_their_own(stack: Stack, slug: str) -> None:
         await stack.attempt(device, f"testbed/{slug}/d2/climate", b"not mine")
         await client.publish(f"testbed/{slug}/d1/climate", b"mine", qos=1)
         await client.publish(f"lora/{slug}/d1/7/up", b"mine too", qos=1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             got = {(await anext(gateway.messages)).payload for _ in range(2)}
     assert got == {b"mine", b"mine too"}
 
 
 async def test_a_second_plan_has_no_step(broker: SecureMosquitto) -> None:
-    """What was applied is not planned again; each account's credentials are told once."""
+    """What was applied is not planned again; each account's credentials are reported once."""
     first = await planned(broker)
     *made, last = first.steps
     assert {step.action for step in made} == {"create"}
@@ -287,24 +287,20 @@ async def test_a_new_device_is_one_role_and_one_client(broker: SecureMosquitto) 
 
 
 async def test_only_prune_removes_and_only_ours(broker: SecureMosquitto) -> None:
-    """A startup that is gone is a leftover that is told; --prune removes it, and leaves what others made."""
-    server = admin(broker)
-    await server._ask([{"command": "createRole", "rolename": "somebody-elses"}])
-    await server.close()
+    """A startup that is gone is reported as left over; --prune removes it, and leaves what others made."""
+    await broker.control({"command": "createRole", "rolename": "somebody-elses"})
     await provision(broker)
     fewer = configuration(*CONFIG.startups[:2])
     plan = await planned(broker, fewer)
     assert {resource.name for resource in plan.leftover} == {"greenbed", "greenbed.d1", "greenbed.d2"}
     assert "remove" not in {step.action for step in plan.steps}
     await provision(broker, fewer, prune=True)
-    left = admin(broker)
-    roles = (await left._ask([{"command": "listRoles"}]))[0]["data"]["roles"]
-    await left.close()
+    roles = (await broker.control({"command": "listRoles"}))["roles"]
     assert "somebody-elses" in roles
     assert not {"greenbed", "greenbed.d1"} & set(roles)
 
 
-async def test_who_leaves_leaves_nothing_behind(broker: SecureMosquitto) -> None:
+async def test_a_startup_that_leaves_leaves_nothing_behind(broker: SecureMosquitto) -> None:
     """With a startup goes all that it ever got, also the account of a device that its file names no more; and nothing
     of another startup, whatever of that is left over."""
     await provision(broker)
@@ -318,10 +314,8 @@ async def test_who_leaves_leaves_nothing_behind(broker: SecureMosquitto) -> None
 
 
 async def test_what_others_made_is_a_conflict(broker: SecureMosquitto) -> None:
-    """A role of a wanted name that provisioning did not make is told and left alone."""
-    server = admin(broker)
-    await server._ask([{"command": "createRole", "rolename": "acme"}])
-    await server.close()
+    """A role of a wanted name that provisioning did not make is reported and left alone."""
+    await broker.control({"command": "createRole", "rolename": "acme"})
     plan = await planned(broker)
     assert [conflict.resource.name for conflict in plan.conflicts] == ["acme"]
     assert "rename or remove it" in str(plan.conflicts[0])
@@ -330,10 +324,8 @@ async def test_what_others_made_is_a_conflict(broker: SecureMosquitto) -> None:
 async def test_nobody_gets_a_role_that_others_made(broker: SecureMosquitto) -> None:
     """A startup that is called like a role of somebody else gets no account that holds it. Mosquitto 2.1 itself makes
     some, `super-admin` among them."""
-    server = admin(broker)
     wide = {"acltype": "publishClientSend", "topic": "#", "allow": True}
-    await server._ask([{"command": "createRole", "rolename": "super-admin", "acls": [wide]}])
-    await server.close()
+    await broker.control({"command": "createRole", "rolename": "super-admin", "acls": [wide]})
     config = configuration(startup("super-admin"), *CONFIG.startups)
     assert {one.startup for one in await provision(broker, config)} == set(SLUGS)
     plan = await planned(broker, config)
@@ -344,18 +336,15 @@ async def test_nobody_gets_a_role_that_others_made(broker: SecureMosquitto) -> N
 async def test_what_was_changed_behind_our_back_is_put_right(broker: SecureMosquitto) -> None:
     """An ACL that somebody added to a role of ours shows in the plan as a change, and is gone after the apply."""
     await provision(broker)
-    server = admin(broker)
     wide = {"acltype": "subscribePattern", "topic": "#", "allow": True, "priority": 0}
-    await server._ask([{"command": "addRoleACL", "rolename": "acme", **wide}])
-    plan = await run.plan(CONFIG, [server])
-    await server.close()
-    (step,) = plan.steps
+    await broker.control({"command": "addRoleACL", "rolename": "acme", **wide})
+    (step,) = (await planned(broker)).steps
     assert step.changes == ("- acls: subscribePattern #",)
     await provision(broker)
     assert (await planned(broker)).is_done
 
 
-async def test_a_wrong_admin_password_is_told(broker: SecureMosquitto) -> None:
+async def test_a_wrong_admin_password_is_reported(broker: SecureMosquitto) -> None:
     """The error says whose password to check."""
     server = admin(broker, "wrong")
     with pytest.raises(AdminRefused, match="check the admin's name and password"):
@@ -376,11 +365,11 @@ async def test_a_stale_password_of_the_gateway_is_made_anew(broker: SecureMosqui
     assert str(step) == "~ mosquitto client gateway"
     assert await provision(broker) == []
     password = await asyncio.to_thread(secret_files(broker).read, GATEWAY_PASSWORD)
-    async with aiomqtt.Client("127.0.0.1", broker.port, username="gateway", password=password):
+    async with connect(broker, username="gateway", password=password):
         assert (await planned(broker)).is_done
 
 
-async def test_a_broker_that_is_not_there_is_told(tmp_path: Path) -> None:
+async def test_an_unreachable_broker_is_reported(tmp_path: Path) -> None:
     """The error says where nobody answered."""
     port = free_port()
     server = MosquittoServer("127.0.0.1", port, ADMIN, "x", SecretFiles(tmp_path))
@@ -389,7 +378,7 @@ async def test_a_broker_that_is_not_there_is_told(tmp_path: Path) -> None:
     await server.close()
 
 
-async def test_a_broker_without_the_plugin_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broker_without_the_plugin_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Mosquitto that does not load the plugin answers nothing: the error says what to look at."""
     monkeypatch.setattr("gateway.provision.mosquitto.ANSWER_WITHIN", 0.3)
     async with Mosquitto(tmp_path) as plain:

@@ -17,6 +17,7 @@ from gateway.feeds.live_ring import reading_json, rejection_json
 from gateway.model import Readings, Rejection
 from tests.running import Running, running, write_config
 from tests.servers import Mosquitto, eventually
+from tests.servers.mqtt_clients import connect
 
 TOPIC = "testbed/acme/th-1/climate"
 
@@ -81,7 +82,7 @@ async def gateway(tmp_path: Path, broker: Mosquitto, sink: Path) -> AsyncIterato
 
 @pytest.fixture
 async def device(broker: Mosquitto) -> AsyncIterator[aiomqtt.Client]:
-    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+    async with connect(broker) as client:
         yield client
 
 

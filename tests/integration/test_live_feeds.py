@@ -18,14 +18,14 @@ from gateway.api.auth import Tokens
 from gateway.model import Reading, Rejection
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from tests.running import Running, running, write_config
-from tests.servers import eventually
+from tests.servers import WITHIN, eventually, free_port
 
 URL = "/v1/startups/acme/live"
 
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[Running]:
-    async with EmbeddedBroker() as broker:
+    async with EmbeddedBroker(free_port()) as broker:
         mqtt = {"url": broker.url, "protocol": "3.1.1"}
         config = write_config(tmp_path / "config", broker.url, mqtt=mqtt, feeds={"kept": 10})
         async with running(config) as one:
@@ -44,16 +44,16 @@ class Stream:
         self._lines = lines
 
     async def comment(self) -> str:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN):
             async for line in self._lines:
                 if line.startswith(":"):
                     return line
         raise AssertionError("the stream ended")
 
     async def event(self) -> dict[str, Any]:
-        """The next event as id, event and data."""
+        """Return the next event as id, event and data."""
         event: dict[str, Any] = {}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN):
             async for line in self._lines:
                 name, _, value = line.partition(": ")
                 if name in ("id", "event", "data"):
@@ -92,7 +92,7 @@ async def test_events_arrive_and_resume(gateway: Running) -> None:
         assert (await again.event())["data"]["fields"]["n"] == 4
 
 
-async def test_a_listener_that_was_away_too_long_is_told_how_many_it_missed(gateway: Running) -> None:
+async def test_a_listener_that_was_away_too_long_learns_how_many_it_missed(gateway: Running) -> None:
     """More events than are kept: first the number of those lost, then the kept ones."""
     async with listening(gateway) as stream:
         publish(gateway, 0)
@@ -105,7 +105,7 @@ async def test_a_listener_that_was_away_too_long_is_told_how_many_it_missed(gate
         assert (await again.event())["data"]["fields"]["n"] == 21
 
 
-async def test_a_token_that_ended_hears_nothing_more(gateway: Running) -> None:
+async def test_an_expired_token_receives_nothing_more(gateway: Running) -> None:
     """An open stream and an open WebSocket end with the token that opened them."""
     url = gateway.url.replace("http", "ws") + f"{URL}/ws"
     async with (
@@ -143,7 +143,7 @@ async def test_a_silent_stream_is_kept_open(gateway: Running, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("ident", ["soon", "9" * 5000])
-async def test_a_wrong_event_id_is_told(gateway: Running, ident: str) -> None:
+async def test_an_invalid_event_id_is_reported(gateway: Running, ident: str) -> None:
     """An id that is none: 422 and what was expected, over HTTP and before a WebSocket opens."""
     url = gateway.url.replace("http", "ws") + f"{URL}/ws?after={ident}"
     with pytest.raises(websockets.InvalidStatus) as refused:
@@ -164,7 +164,7 @@ async def test_the_websocket_sends_the_same_events(gateway: Running) -> None:
         await eventually(lambda: gateway.gateway.live.feed("acme").followers == 1)
         publish(gateway, 1)
         gateway.gateway.live.rejected([Rejection("acme", "d", "t", b"", 1, ())])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN):
             events = [json.loads(await socket.recv()) for _ in range(2)]
     assert [event["event"] for event in events] == ["reading", "rejection"]
     assert events[0]["data"]["fields"] == {"n": 1}
@@ -190,7 +190,7 @@ async def test_the_websocket_refuses_others(gateway: Running, token: str, path: 
 
 async def test_the_gateway_stops_while_listeners_listen(tmp_path: Path) -> None:
     """Open streams do not keep the gateway from stopping."""
-    async with EmbeddedBroker() as broker:
+    async with EmbeddedBroker(free_port()) as broker:
         mqtt = {"url": broker.url, "protocol": "3.1.1"}
         config = write_config(tmp_path / "config", broker.url, mqtt=mqtt)
         async with (
@@ -200,5 +200,5 @@ async def test_the_gateway_stops_while_listeners_listen(tmp_path: Path) -> None:
         ):
             gateway.gateway.stop()
             with suppress(httpx.HTTPError):  # cut off, or ended: both are an end
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(WITHIN):
                     await answer.aread()

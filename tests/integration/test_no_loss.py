@@ -1,4 +1,4 @@
-"""What is promised under faults: nothing acknowledged is lost, and the ledger balances. Real servers, real kills."""
+"""The promises under faults: nothing acknowledged is lost, and the ledger balances. Real servers, real kills."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiomqtt
 import pytest
 
 from gateway.state import dead_letters
@@ -19,6 +18,7 @@ from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from tests.running import GatewayProcess, climate, write_config
 from tests.servers import Influxd, InfluxV2Front, Mosquitto, eventually
+from tests.servers.mqtt_clients import connect
 
 BIG_QUEUES = "max_queued_messages 0\nmax_inflight_messages 1000\n"
 
@@ -27,15 +27,15 @@ class Publisher:
     """Publishes numbered readings with QoS 1; every tenth is out of range. `acknowledged` are the numbers that the
     broker has acknowledged."""
 
-    def __init__(self, port: int, rate: float) -> None:
+    def __init__(self, broker: Mosquitto, rate: float) -> None:
         self.acknowledged: list[int] = []
         self.stopped = False
-        self._port = port
+        self._broker = broker
         self._pause = 1 / rate
         self._base_ms = time.time_ns() // 1_000_000 - 3_600_000
 
     async def run(self) -> None:
-        async with aiomqtt.Client("127.0.0.1", self._port, identifier="publisher") as client:
+        async with connect(self._broker, identifier="publisher") as client:
             number = 0
             while not self.stopped:  # a flag: on Python 3.11 aiomqtt can swallow a cancellation
                 device = f"d{number % 7}"
@@ -49,7 +49,7 @@ class Publisher:
 
     async def reaches(self, count: int) -> None:
         """Wait until so many messages are acknowledged."""
-        await eventually(lambda: len(self.acknowledged) >= count, within=30)
+        await eventually(lambda: len(self.acknowledged) >= count)
 
     @staticmethod
     def is_bad(number: int) -> bool:
@@ -57,8 +57,8 @@ class Publisher:
 
 
 @asynccontextmanager
-async def publishing(port: int, rate: float = 500) -> AsyncIterator[Publisher]:
-    publisher = Publisher(port, rate)
+async def publishing(broker: Mosquitto, rate: float = 500) -> AsyncIterator[Publisher]:
+    publisher = Publisher(broker, rate)
     task = asyncio.create_task(publisher.run())
     try:
         yield publisher
@@ -68,7 +68,7 @@ async def publishing(port: int, rate: float = 500) -> AsyncIterator[Publisher]:
 
 
 async def sqlite_numbers(directory: Path) -> set[int]:
-    """The sequence numbers in the embedded store."""
+    """Return the sequence numbers in the embedded store."""
     store = SqliteStore(directory)
     await store.open()
     everything = Query("climate", 0, 1 << 62)
@@ -87,6 +87,11 @@ async def drained(gateway: GatewayProcess, at_least: int) -> bool:
     return counts.journaled == 0 and counts.received >= at_least
 
 
+async def waiting(gateway: GatewayProcess, until: float) -> bool:
+    """Return whether it is that late, and more than 1,000 readings wait for their store."""
+    return time.monotonic() > until and (await gateway.counts()).journaled > 1000
+
+
 async def journaled_below(gateway: GatewayProcess, bound: int) -> bool:
     return (await gateway.counts()).journaled < bound
 
@@ -100,14 +105,14 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
         chance = random.Random(7)
         await gateway.start()
         await eventually(lambda: "broker connected" in gateway.log, says="the gateway is connected")
-        async with publishing(broker.port) as publisher:
+        async with publishing(broker) as publisher:
             for _ in range(4):
                 await publisher.reaches(len(publisher.acknowledged) + chance.randint(200, 600))
                 await gateway.kill()
                 await gateway.start()
             await publisher.reaches(len(publisher.acknowledged) + 200)
         acknowledged = set(publisher.acknowledged)
-        await eventually(lambda: drained(gateway, len(acknowledged)), within=30, says="everything is drained")
+        await eventually(lambda: drained(gateway, len(acknowledged)), says="everything is drained")
         assert await gateway.terminate() == 0
         stored = await sqlite_numbers(tmp_path / "state" / "store")
         dead = await asyncio.to_thread(dead_numbers, gateway.database)
@@ -118,7 +123,6 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_influxdb_down_for_30_seconds_costs_nothing_but_delay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,18 +136,16 @@ async def test_influxdb_down_for_30_seconds_costs_nothing_but_delay(
         store = {"kind": "influxdb", "influxdb": {"url": front.url, "org": front.org, "timeout": "5s"}}
         async with GatewayProcess(write_config(tmp_path / "config", broker.url, store=store)) as gateway:
             await eventually(lambda: "broker connected" in gateway.log, says="the gateway is connected")
-            async with publishing(broker.port) as publisher:
+            async with publishing(broker) as publisher:
                 await eventually(lambda: front.counts["acme"].lines > 200, says="readings arrive in InfluxDB")
                 await influxd.kill()
                 down = time.monotonic()
-                await eventually(lambda: time.monotonic() - down > 30, within=40, every=0.5)
-                waiting = await gateway.counts()
-                assert waiting.journaled > 1000
-                assert waiting.balanced
+                await eventually(lambda: waiting(gateway, down + 30), every=0.5)
+                assert (await gateway.counts()).balanced
                 await influxd.start()
-                await eventually(lambda: journaled_below(gateway, 500), within=60, says="it drains")
+                await eventually(lambda: journaled_below(gateway, 500), says="it drains")
             good = {number for number in publisher.acknowledged if not Publisher.is_bad(number)}
-            await eventually(lambda: drained(gateway, len(publisher.acknowledged)), within=60)
+            await eventually(lambda: drained(gateway, len(publisher.acknowledged)))
             assert await gateway.terminate() == 0
             counts = await gateway.counts()
         rows = await influxd.rows("acme", "SELECT seq FROM climate")
@@ -159,7 +161,7 @@ async def test_sigterm_drains_and_exits_0(tmp_path: Path) -> None:
         gateway = GatewayProcess(write_config(tmp_path / "config", broker.url))
         await gateway.start()
         await eventually(lambda: "broker connected" in gateway.log, says="the gateway is connected")
-        async with publishing(broker.port) as publisher:
+        async with publishing(broker) as publisher:
             await eventually(lambda: len(publisher.acknowledged) > 300)
             assert await gateway.terminate() == 0
             counts = await gateway.counts()
@@ -167,7 +169,7 @@ async def test_sigterm_drains_and_exits_0(tmp_path: Path) -> None:
             assert counts.journaled == 0
             await gateway.start()
             await eventually(lambda: gateway.log.count("broker connected") == 2)
-        await eventually(lambda: drained(gateway, len(publisher.acknowledged)), within=30)
+        await eventually(lambda: drained(gateway, len(publisher.acknowledged)))
         assert await gateway.terminate() == 0
         stored = await sqlite_numbers(tmp_path / "state" / "store")
         assert {n for n in publisher.acknowledged if not Publisher.is_bad(n)} <= stored

@@ -10,7 +10,6 @@ import signal
 import stat
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,15 @@ from gateway.api.auth import token_hash
 from gateway.provision import startup_files
 from gateway.stores.sqlite import SqliteStore
 from tests.running import OPERATOR, GatewayProcess, write_config
-from tests.servers import FlakyProxy, Influxd, InfluxV2Front, eventually
-from tests.servers.dynsec import ADMIN, ADMIN_PASSWORD, SecureMosquitto
+from tests.servers import WITHIN, FlakyProxy, Influxd, InfluxV2Front, commands, eventually
+from tests.servers.dynsec import ADMIN_PASSWORD, SecureMosquitto
+from tests.servers.mqtt_clients import connect
 
 Gateway = Callable[..., Awaitable["Finished"]]
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A command that has ended. `out` is what it printed, `err` what it told beside."""
-
-    code: int
-    out: str
-    err: str
+class Finished(commands.Finished):
+    """A provisioning command that has ended."""
 
     @property
     def json(self) -> Any:
@@ -65,35 +60,32 @@ def gateway(config: Path) -> Gateway:
     """`await gateway("provision", "plan")`."""
 
     async def run(*arguments: object, password: str = ADMIN_PASSWORD, columns: int = 200) -> Finished:
-        environment = {"GATEWAY_PROVISION_MQTT_PASSWORD": password, "NO_COLOR": "1", "TERM": "dumb"}
-        environment["COLUMNS"] = str(columns)
+        environment = {"GATEWAY_PROVISION_MQTT_PASSWORD": password, "COLUMNS": str(columns)}
         command = [sys.executable, "-m", "gateway", *map(str, arguments), "--config", str(config)]
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*command, env=os.environ | environment, stdout=pipe, stderr=pipe)
-        out, err = await asyncio.wait_for(process.communicate(), 60)
-        assert "Traceback" not in err.decode()
-        return Finished(process.returncode or 0, out.decode(), err.decode())
+        finished = await commands.run(*command, env=os.environ | environment)
+        assert "Traceback" not in finished.err
+        return Finished(finished.code, finished.out, finished.err)
 
     return run
 
 
 async def signs_in(broker: SecureMosquitto, user: str, password: str) -> bool:
     try:
-        async with aiomqtt.Client("127.0.0.1", broker.port, username=user, password=password):
+        async with connect(broker, username=user, password=password):
             return True
     except aiomqtt.MqttError:
         return False
 
 
 async def client(running: GatewayProcess, token: str) -> httpx.AsyncClient:
-    """The API of a gateway that has started."""
+    """Return a client of the API of a gateway that has started."""
     (url,) = await eventually(lambda: re.findall(r'"http": ?"([^"]+)"', running.log))
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=20)
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=WITHIN)
 
 
 async def test_plan_apply_plan(gateway: Gateway) -> None:
-    """The plan lists the steps, the apply does them and tells the credentials, and then there is nothing to do."""
+    """The plan lists the steps, the apply does them and prints the credentials, and then there is nothing to do."""
     plan = await gateway("provision", "plan")
     assert plan.code == 0
     assert "+ mosquitto role acme" in plan.out
@@ -125,7 +117,7 @@ async def test_a_startup_joins_and_its_device_is_heard(
     assert token not in written
     async with GatewayProcess(config) as running:
         await eventually(lambda: "broker connected" in running.log)
-        async with aiomqtt.Client("127.0.0.1", broker.port, username="birch.b-1", password=password) as device:
+        async with connect(broker, username="birch.b-1", password=password) as device:
             await device.publish("testbed/birch/b-1/climate", b'{"temperature": 21.5}', qos=1)
 
         async def stored() -> bool:
@@ -180,7 +172,7 @@ async def test_a_startup_leaves(gateway: Gateway, config: Path, broker: SecureMo
 async def test_a_device_that_left_before_its_startup_is_shut_out_with_it(
     gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path
 ) -> None:
-    """A device that is in the file no more keeps its account until --prune, and not beyond its startup."""
+    """A device that is no longer in the file keeps its account until --prune, and not beyond its startup."""
     added = await gateway("devices", "add", "acme", "d-1", "d-2", "--json")
     file = config / "startups" / "acme.yaml"
     file.write_text(re.sub(r"(?m)^devices:.*(\n *- .*)*\n", "devices: [d-2]\n", file.read_text()))
@@ -239,7 +231,8 @@ async def test_a_cohort_is_deleted_only_as_it_was_exported(gateway: Gateway, con
 async def test_what_a_startup_left_in_the_embedded_store_is_not_deleted(
     gateway: Gateway, config: Path, tmp_path: Path
 ) -> None:
-    """Who moved to an InfluxDB is exported from there: --delete-data leaves the older readings, which no export has."""
+    """A startup that moved to an InfluxDB is exported from there: --delete-data leaves the older readings, which no
+    export has."""
     path = config / "gateway.yaml"
     settings = YAML(typ="safe").load(path)
     await gateway("cohort", "open", "spring", "--until", "2099-01-31", "birch")
@@ -258,8 +251,8 @@ async def test_what_a_startup_left_in_the_embedded_store_is_not_deleted(
 
 
 async def test_nothing_that_is_shown_once_is_lost(gateway: Gateway, tmp_path: Path) -> None:
-    """Where the hand-out cannot be written the secrets are told all the same, and names too long for the terminal are
-    folded. The text tells all that stands in the hand-out."""
+    """Where the hand-out cannot be written the secrets are printed all the same, and names too long for the terminal
+    are folded. The output has all that stands in the hand-out."""
     (tmp_path / "file").write_text("")
     device = "d" * 64
     made = await gateway(
@@ -269,8 +262,8 @@ async def test_nothing_that_is_shown_once_is_lost(gateway: Gateway, tmp_path: Pa
     assert "birch.md: the hand-out cannot be written" in made.err
     assert "…" not in made.out
     assert made.out.count("d") >= len(device)
-    for told in ("mqtt://", "testbed/birch/{device}/climate", "feedback/birch/{device}", "feeds/birch/", "http://"):
-        assert told in made.out
+    for part in ("mqtt://", "testbed/birch/{device}/climate", "feedback/birch/{device}", "feeds/birch/", "http://"):
+        assert part in made.out
 
 
 async def test_a_hand_out_is_for_its_owner_alone(gateway: Gateway, tmp_path: Path) -> None:
@@ -284,8 +277,8 @@ async def test_a_hand_out_is_for_its_owner_alone(gateway: Gateway, tmp_path: Pat
 
 
 @pytest.mark.parametrize("command", [("startups", "add", "birch", "--name", "x"), ("cohort", "open", "x", "birch")])
-async def test_a_last_day_that_is_over_is_told(gateway: Gateway, config: Path, command: tuple[str, ...]) -> None:
-    """Nobody joins who has left already: no file is written."""
+async def test_a_last_day_that_is_over_is_reported(gateway: Gateway, config: Path, command: tuple[str, ...]) -> None:
+    """A startup whose last day is over does not join: no file is written."""
     wrong = await gateway(*command, "--until", "2020-01-31")
     assert wrong.code == 2
     assert "expected today or a later day" in wrong.err
@@ -318,7 +311,7 @@ async def test_a_last_day_that_is_over_is_told(gateway: Gateway, config: Path, c
         (("cohort", "close", "autumn", "--export-to", "x"), "cohort 'autumn' has no startups"),
     ],
 )
-async def test_mistakes_are_told(gateway: Gateway, config: Path, arguments: tuple[str, ...], says: str) -> None:
+async def test_mistakes_are_reported(gateway: Gateway, config: Path, arguments: tuple[str, ...], says: str) -> None:
     """A mistake is answered in words with exit status 1, and leaves no file behind."""
     before = sorted((config / "startups").iterdir())
     wrong = await gateway(*arguments)
@@ -343,7 +336,8 @@ async def test_a_wrong_password_and_a_server_that_is_down(gateway: Gateway, brok
 async def test_a_startup_joins_while_the_broker_is_down(
     gateway: Gateway, config: Path, broker: SecureMosquitto
 ) -> None:
-    """Its file is written and its API token told, since nobody could tell it later; the next apply makes the rest."""
+    """Its file is written and its API token printed, since nobody could print it later; the next apply makes the
+    rest."""
     await broker.stop()
     joined = await gateway("startups", "add", "birch", "--name", "Birch", "--device", "b-1", "--json")
     assert joined.code == 1
@@ -356,19 +350,19 @@ async def test_a_startup_joins_while_the_broker_is_down(
     assert await signs_in(broker, "birch.b-1", applied.secret("birch.b-1"))
 
 
-class Breaking(FlakyProxy):
-    """A network that breaks for good after the answer to the first role that is made."""
+class Watched(FlakyProxy):
+    """A network that does something when a word passes for the nth time: `network.at(3, b"word", network.cut)`."""
 
-    named = 0
+    def at(self, count: int, word: bytes, act: Callable[[], object]) -> None:
+        self._left, self._word, self._act = count, word, act
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65_536):
-            self.named += data.count(b'"createRole"')
-            if self.named > 2:  # asked, answered, asked again
-                return self.cut()
+            before, self._left = self._left, self._left - data.count(self._word)
+            if self._left <= 0 < before:
+                self._act()
             sink.write(data)
             await sink.drain()
-        return None
 
 
 @pytest.mark.slow
@@ -376,7 +370,8 @@ async def test_it_goes_on_after_a_failure_half_way(gateway: Gateway, config: Pat
     """A run that loses the broker half-way says which step failed and how far it came; the next plan shows the rest,
     and the next run does it."""
     steps = (await gateway("provision", "plan", "--json")).json["steps"]
-    async with Breaking.before(broker) as network:
+    async with Watched.before(broker) as network:
+        network.at(3, b'"createRole"', network.cut)  # asked, answered, asked again
         YAML().dump({"mosquitto": {"url": network.url}}, config / "provision.yaml")
         broken = await gateway("provision", "apply")
     assert broken.code == 1
@@ -391,34 +386,32 @@ async def test_it_goes_on_after_a_failure_half_way(gateway: Gateway, config: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_who_is_interrupted_tells_what_was_made(
+async def test_an_interrupted_apply_reports_what_was_made(
     gateway: Gateway, config: Path, broker: SecureMosquitto, number: signal.Signals
 ) -> None:
-    """A signal ends the run after the step under way: each account that was made until then is told with its password,
-    and the next run makes and tells the others."""
+    """A signal ends the run after the step under way: each account that was made until then is reported with its
+    password, and the next run makes and reports the others."""
     devices = [f"d-{one}" for one in range(40)]
     for name in devices:
         await asyncio.to_thread(startup_files.add_device, config / "startups" / "acme.yaml", name)
     environment = os.environ | {"GATEWAY_PROVISION_MQTT_PASSWORD": ADMIN_PASSWORD}
     command = [sys.executable, "-m", "gateway", "provision", "apply", "--json", "--config", str(config)]
-    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
-    file = broker.directory.parent / "dynamic-security.json"
-
-    async def some_are_made() -> bool:
-        return (await asyncio.to_thread(file.read_text)).count('"username"') > 5
-
-    await eventually(some_are_made)
-    process.send_signal(number)
-    told = json.loads((await asyncio.wait_for(process.communicate(), 30))[0])
-    assert process.returncode == 1
-    assert told["failed"]["problem"] == "interrupted"
+    async with Watched.before(broker) as network:
+        YAML().dump({"mosquitto": {"url": network.url}}, config / "provision.yaml")
+        async with commands.started(*command, env=environment) as process:
+            network.at(12, b'"createClient"', lambda: process.send_signal(number))  # six are asked for and answered
+            interrupted = await commands.output(process)
+    YAML().dump({"mosquitto": {"url": broker.url}}, config / "provision.yaml")
+    assert interrupted.code == 1
+    first = json.loads(interrupted.out)
+    assert first["failed"]["problem"] == "interrupted"
     rest = await gateway("provision", "apply", "--json")
-    names = [one["name"] for one in (*told["credentials"], *rest.json["credentials"])]
+    names = [one["name"] for one in (*first["credentials"], *rest.json["credentials"])]
     assert sorted(names) == sorted(["acme", "voltwise", *(f"acme.{name}" for name in devices)])
     assert rest.json["credentials"]
 
 
-async def test_a_running_gateway_refuses_whom_a_cohort_was_closed_for(
+async def test_a_running_gateway_refuses_a_closed_cohort(
     gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path
 ) -> None:
     """As soon as a cohort is closed the running gateway refuses its messages as `ended`, whoever still sends them."""
@@ -429,21 +422,17 @@ async def test_a_running_gateway_refuses_whom_a_cohort_was_closed_for(
         assert (await gateway("cohort", "close", "spring", "--export-to", tmp_path / "export")).code == 0
 
         async def refused() -> bool:
-            async with aiomqtt.Client("127.0.0.1", broker.port, username="anyone", password="anyone") as device:
+            async with connect(broker, username="anyone", password="anyone") as device:
                 await device.publish("testbed/birch/b-1/climate", b'{"temperature": 21.5}', qos=1)
             letters = (await operator.get("/v1/startups/birch/rejections")).json()
             return '"ended"' in json.dumps(letters)
 
-        await eventually(refused, within=20, every=0.2)
+        await eventually(refused, every=0.2)
         assert await running.terminate() == 0
 
 
 async def let_publish(broker: SecureMosquitto, user: str) -> None:
-    """An account that somebody made by hand; it may publish everything."""
+    """Make an account by hand; it may publish everything."""
     acl = {"acltype": "publishClientSend", "topic": "testbed/#", "allow": True}
-    commands = [
-        {"command": "createRole", "rolename": user, "acls": [acl]},
-        {"command": "createClient", "username": user, "password": user, "roles": [{"rolename": user}]},
-    ]
-    async with aiomqtt.Client("127.0.0.1", broker.port, username=ADMIN, password=ADMIN_PASSWORD) as admin:
-        await admin.publish("$CONTROL/dynamic-security/v1", json.dumps({"commands": commands}), qos=1)
+    await broker.control({"command": "createRole", "rolename": user, "acls": [acl]})
+    await broker.control({"command": "createClient", "username": user, "password": user, "roles": [{"rolename": user}]})

@@ -14,7 +14,17 @@ import aiomqtt
 import pytest
 
 from gateway.mqtt.embedded_broker import EmbeddedBroker
-from tests.servers import FlakyProxy, Influxd, InfluxV2Front, Mosquitto, ServerFailed, eventually, need
+from tests.servers import (
+    WITHIN,
+    FlakyProxy,
+    Influxd,
+    InfluxV2Front,
+    Mosquitto,
+    ServerFailed,
+    eventually,
+    free_port,
+    need,
+)
 from tests.servers.mqtt_clients import client, leave_session, publish, queued
 
 TOPIC = "testbed/acme/d1/climate"
@@ -84,13 +94,17 @@ async def test_a_missing_server_skips_a_test_and_fails_it_in_ci(monkeypatch: pyt
         need("no-such-server")
 
 
-async def test_amqtt_keeps_the_queue_of_a_session_that_is_away() -> None:
+async def test_amqtt_keeps_the_queue_of_a_session_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
     """The embedded broker delivers what came while a session was away, on the same port after a restart."""
-    async with EmbeddedBroker() as broker:
+    caplog.set_level("DEBUG", logger="amqtt.broker")
+    async with EmbeddedBroker(free_port()) as broker:
         await broker.stop()
         await broker.start()
         await leave_session(broker, "gateway", TOPIC)
-        await asyncio.sleep(1.2)  # its session monitor, which drops anonymous sessions, runs each second
+        async with client(broker, "passing", clean=True):
+            pass
+        # clean sessions are dropped when anonymous ones are
+        await eventually(lambda: "Expired 1 sessions" in caplog.text, says="amqtt has dropped what it does not keep")
         await publish(broker, TOPIC, b"1", b"2")
         assert await queued(broker, "gateway", 2) == [b"1", b"2"]
 
@@ -145,7 +159,7 @@ async def test_queries_are_refused_as_influxdb_2(tmp_path: Path) -> None:
             assert (await answer.json())["results"][0]["error"] == "database not found: zz"
 
 
-async def test_the_front_throttles_as_it_is_told(tmp_path: Path) -> None:
+async def test_the_front_throttles_as_planned(tmp_path: Path) -> None:
     """The next writes are answered as planned, with Retry-After, write nothing, and then all is well."""
     async with influx(tmp_path) as (influxd, front, http):
         front.answer_next(1, 429, retry_after=3)
@@ -205,7 +219,7 @@ async def test_a_stall_holds_bytes_up_and_loses_none(tmp_path: Path) -> None:
         client(network, "device", clean=True) as device,
     ):
         network.stall()
-        publishing = asyncio.create_task(device.publish(TOPIC, b"1", qos=1, timeout=10))
+        publishing = asyncio.create_task(device.publish(TOPIC, b"1", qos=1, timeout=WITHIN))
         done, _ = await asyncio.wait([publishing], timeout=0.3)
         assert not done
         network.heal()

@@ -1,4 +1,4 @@
-"""What `make test-stack` does to servers on which a gateway works already: it leaves them as they were."""
+"""`make test-stack` leaves servers on which a gateway works already as they were."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.provision.settings import InfluxDBAdmin, MosquittoAdmin, ProvisionS
 from tests.builders import config, startup
 from tests.servers.dynsec import ADMIN, ADMIN_PASSWORD, SecureMosquitto
 from tests.stack.conftest import Servers
-from tests.stack.test_stack import _stack
+from tests.stack.stack import make_stack
 from tests.unit.provision.fake_influxdb import ORG, TOKEN, FakeInfluxDB
 
 CONFIG = config(startup("acme", devices=["d1"])).model_copy(
@@ -63,7 +63,7 @@ async def test_the_suite_leaves_a_test_bed_as_it_was(tmp_path: Path) -> None:
         kept = await asyncio.to_thread(bed.gateways_secrets)
         assert all(kept)
         url = f"mqtt://{ADMIN}:{ADMIN_PASSWORD}@127.0.0.1:{broker.port}"
-        suite = await asyncio.to_thread(_stack, Servers(url, influxdb.url, TOKEN, ORG, "", "", ""), tmp_path)
+        suite = await asyncio.to_thread(make_stack, Servers(url, influxdb.url, TOKEN, ORG, "", "", ""), tmp_path)
         assert (await suite.apply()).problem == ""
         assert (await suite.plan()).is_done
         assert {step.action for step in (await bed.plan()).steps} == {"remove"}

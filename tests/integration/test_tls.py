@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -22,9 +21,10 @@ from gateway.provision import run
 from gateway.provision.mosquitto import MosquittoServer
 from gateway.provision.secret_files import SecretFiles
 from tests.running import OPERATOR, Running, running, write_config
-from tests.servers import Mosquitto, eventually, free_port
+from tests.servers import WITHIN, Mosquitto, eventually, free_port
 from tests.servers.certificates import Authority, Certificate
 from tests.servers.dynsec import ADMIN, ADMIN_PASSWORD, SecureMosquitto
+from tests.servers.mqtt_clients import connect
 
 REFUSED = 128
 # paho-mqtt drops a socket whose handshake failed without closing it; it is closed as it is collected, at once
@@ -48,14 +48,14 @@ def server(authority: Authority) -> Certificate:
 
 
 def listener(authority: Authority, server: Certificate, *more: str) -> str:
-    """The lines of mosquitto.conf that make a listener speak TLS."""
+    """Return the lines of mosquitto.conf that make a listener speak TLS."""
     lines = (f"cafile {authority.cert}", f"certfile {server.cert}", f"keyfile {server.key}", *more)
     return "\n".join(lines) + "\n"
 
 
 @asynccontextmanager
 async def session(broker: Mosquitto, **settings: object) -> AsyncIterator[Session]:
-    """The gateway's session with a broker, by the name that is in the broker's certificate."""
+    """Run the gateway's session with a broker, by the name that is in the broker's certificate."""
     wanted = Mqtt.model_validate({"url": f"mqtts://localhost:{broker.port}", **settings})
     one = make_session(wanted, ["testbed/#"])
     task = asyncio.create_task(one.run())
@@ -68,7 +68,7 @@ async def session(broker: Mosquitto, **settings: object) -> AsyncIterator[Sessio
 
 
 async def problem(broker: Mosquitto, **settings: object) -> str:
-    """What the session says after its first try; it must not have been let in."""
+    """Return what the session reports after its first try; it must not have been let in."""
     async with session(broker, **settings) as one:
         await eventually(lambda: one.state.problem != "not connected yet", says="the session has tried")
         assert not one.state.connected
@@ -86,7 +86,7 @@ async def broker(tmp_path: Path, authority: Authority, server: Certificate) -> A
 
 @pytest.fixture
 async def strict(tmp_path: Path, authority: Authority, server: Certificate) -> AsyncIterator[Mosquitto]:
-    """A broker that asks everybody for a certificate."""
+    """A broker that requires a certificate of everybody."""
     async with Mosquitto(tmp_path, conf=listener(authority, server, "require_certificate true")) as made:
         yield made
 
@@ -97,9 +97,9 @@ async def test_the_gateway_connects_over_mqtts(broker: Mosquitto, authority: Aut
     async with session(broker, ca_file=authority.cert, protocol=protocol) as one:
         await eventually(lambda: one.state.connected)
         trusting = ssl.create_default_context(cafile=authority.cert)
-        async with aiomqtt.Client("localhost", broker.port, tls_context=trusting) as device:
+        async with connect(broker, host="localhost", tls_context=trusting) as device:
             await device.publish("testbed/acme/d1/climate", b"{}", qos=1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             batch = await anext(one.batches())
     assert [message.payload for message in batch.messages] == [b"{}"]
 
@@ -107,10 +107,10 @@ async def test_the_gateway_connects_over_mqtts(broker: Mosquitto, authority: Aut
 async def test_many_messages_arrive_over_tls(broker: Mosquitto, authority: Authority) -> None:
     """A burst arrives whole: what TLS has decrypted and no selector reports is read as well."""
     sizes: list[int] = []
-    async with session(broker, ca_file=authority.cert) as one, asyncio.timeout(30):
+    async with session(broker, ca_file=authority.cert) as one, asyncio.timeout(WITHIN):
         await eventually(lambda: one.state.connected)
         trusting = ssl.create_default_context(cafile=authority.cert)
-        async with aiomqtt.Client("localhost", broker.port, tls_context=trusting) as device:
+        async with connect(broker, host="localhost", tls_context=trusting) as device:
             await asyncio.gather(*(device.publish("testbed/acme/d1/x", b"x" * 100, qos=1) for _ in range(2000)))
         async for batch in one.batches():
             sizes.append(len(batch.messages))
@@ -121,33 +121,33 @@ async def test_many_messages_arrive_over_tls(broker: Mosquitto, authority: Autho
 
 
 @HANDSHAKE
-async def test_an_authority_that_is_not_the_brokers_is_told(broker: Mosquitto, stranger: Authority) -> None:
+async def test_an_authority_that_is_not_the_brokers_is_reported(broker: Mosquitto, stranger: Authority) -> None:
     """With another authority in mqtt.ca_file, or none, nobody is let in, and the state says that trust is missing."""
     for settings in ({"ca_file": stranger.cert}, {}):
         assert "certificate verify failed" in await problem(broker, **settings)
 
 
 @HANDSHAKE
-async def test_a_broker_under_another_name_is_told(tmp_path: Path, authority: Authority) -> None:
+async def test_a_broker_under_another_name_is_reported(tmp_path: Path, authority: Authority) -> None:
     """The name in mqtt.url must be one of the names in the broker's certificate."""
     other = authority.server("broker.example")
     async with Mosquitto(tmp_path, conf=listener(authority, other)) as made:
         assert "not valid for 'localhost'" in await problem(made, ca_file=authority.cert)
 
 
-async def test_plain_mqtt_to_a_tls_port_is_told(broker: Mosquitto) -> None:
+async def test_plain_mqtt_to_a_tls_port_is_reported(broker: Mosquitto) -> None:
     """mqtt:// where the broker speaks TLS ends in a problem that names the broker, and not in silence."""
     assert f"127.0.0.1:{broker.port}" in await problem(broker, url=broker.url)
 
 
-async def test_a_broker_that_asks_for_a_certificate_gets_the_gateways(strict: Mosquitto, authority: Authority) -> None:
+async def test_a_broker_that_requires_a_certificate_gets_the_gateways(strict: Mosquitto, authority: Authority) -> None:
     """With mqtt.cert_file and mqtt.key_file of the broker's authority the session connects."""
     own = authority.client("gateway")
     async with session(strict, ca_file=authority.cert, cert_file=own.cert, key_file=own.key) as one:
         await eventually(lambda: one.state.connected)
 
 
-async def test_a_broker_that_asks_for_a_certificate_is_told_apart(
+async def test_a_missing_or_strange_client_certificate_is_reported(
     strict: Mosquitto, authority: Authority, stranger: Authority
 ) -> None:
     """Without a certificate, and with one of a strange authority, the broker ends the connection, and the state says
@@ -194,19 +194,8 @@ class Field:
         assert applied.problem == ""
         self._gateways = await asyncio.to_thread(self._secret_files.read, "mqtt-gateway")
 
-    async def admin(self, command: dict[str, str]) -> None:
-        """One command to the dynamic security plugin."""
-        topic = "$CONTROL/dynamic-security/v1"
-        async with aiomqtt.Client("127.0.0.1", self.broker.port, username=ADMIN, password=ADMIN_PASSWORD) as client:
-            await client.subscribe(f"{topic}/response")
-            await client.publish(topic, json.dumps({"commands": [command]}), qos=1)
-            async with asyncio.timeout(10):
-                answer = await anext(client.messages)
-        assert isinstance(answer.payload, bytes)
-        assert "error" not in json.loads(answer.payload)["responses"][0]
-
     def gateway(self) -> aiomqtt.Client:
-        return aiomqtt.Client("127.0.0.1", self.broker.port, username="gateway", password=self._gateways)
+        return connect(self.broker, username="gateway", password=self._gateways)
 
     def device(
         self, certificate: Certificate, username: str | None = None, password: str | None = None
@@ -214,9 +203,7 @@ class Field:
         """A device with its certificate, and mostly nothing else."""
         trust = ssl.create_default_context(cafile=self._authority.cert)
         trust.load_cert_chain(certificate.cert, certificate.key)
-        return aiomqtt.Client(
-            "localhost", self.port, username=username, password=password, tls_context=trust, timeout=5
-        )
+        return connect(self, host="localhost", username=username, password=password, tls_context=trust)
 
     async def attempt(
         self, certificate: Certificate, topic: str, username: str | None = None, password: str | None = None
@@ -227,10 +214,10 @@ class Field:
                 await client.publish(topic, b"forbidden", qos=1)
 
     async def arrives_first(self, gateway: aiomqtt.Client, certificate: Certificate) -> bytes:
-        """What the gateway gets first, after the device has sent `mine` on its own topic."""
+        """Return what the gateway gets first, after the device has sent `mine` on its own topic."""
         async with self.device(certificate) as client:
             await client.publish("testbed/acme/d1/climate", b"mine", qos=1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             payload = (await anext(gateway.messages)).payload
         assert isinstance(payload, bytes)
         return payload
@@ -273,7 +260,7 @@ async def test_a_device_reads_its_own_feedback_by_its_certificate(field: Field, 
             assert await refused(client, other)
 
 
-async def test_a_certificate_is_no_way_to_another_name(field: Field, d1: Certificate) -> None:
+async def test_a_certificate_does_not_lead_to_another_name(field: Field, d1: Certificate) -> None:
     """The CN counts, whatever name and password are sent with it."""
     async with field.gateway() as gateway:
         await gateway.subscribe("testbed/#", qos=1)
@@ -301,13 +288,13 @@ async def test_a_deleted_account_locks_its_certificate_out(
     field = Field(tmp_path, authority, server)
     async with field.broker:
         await field.provision()
-        await field.admin({"command": "deleteClient", "username": "acme.d1"})
+        await field.broker.control({"command": "deleteClient", "username": "acme.d1"})
         d2 = authority.client("acme.d2")
         async with field.gateway() as gateway, field.device(d2) as neighbour:
             await gateway.subscribe("testbed/#", qos=1)
             await field.attempt(d1, "testbed/acme/d1/climate")
             await neighbour.publish("testbed/acme/d2/climate", b"of d2", qos=1)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WITHIN):
                 assert (await anext(gateway.messages)).payload == b"of d2"
 
 
@@ -358,7 +345,7 @@ async def test_the_gateway_serves_https_by_itself(https: tuple[Path, Running], a
 
 
 async def test_https_is_all_there_is(https: tuple[Path, Running]) -> None:
-    """Who does not trust the certificate gets no answer, and plain HTTP gets none on that port."""
+    """A client that does not trust the certificate gets no answer, and plain HTTP gets none on that port."""
     _, gateway = https
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):

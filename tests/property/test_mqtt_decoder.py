@@ -1,4 +1,4 @@
-"""MQTT 5 packets come off the socket the same, however the bytes are cut, and no bytes crash the decoder."""
+"""MQTT 5 packets are decoded the same however the bytes are cut, and no bytes crash the decoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.errors import PacketMalformed
 from gateway.mqtt.mqtt5_decoder import Decoder, Salvaged
 
-# mqtt5 0.8 panics on a text that is no UTF-8; the decoder goes on, but Python notes the error that it left behind.
+# mqtt5 0.8 panics on a string that is not UTF-8; the decoder goes on, but Python reports the error that it left behind.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 TEXTS = st.characters(codec="utf-8")
@@ -37,27 +37,28 @@ PACKETS = st.lists(PUBLISHES | OTHERS, max_size=8)
 
 
 def publish(topic: bytes, payload: bytes = b"{}", properties: bytes = b"", first: int = 0x32) -> bytes:
-    """A PUBLISH of QoS 1 with packet id 7, made by hand."""
+    """Build a PUBLISH of QoS 1 with packet id 7, byte by byte."""
     body = len(topic).to_bytes(2) + topic + b"\0\7" + bytes([len(properties)]) + properties + payload
     return bytes([first, len(body)]) + body
 
 
-def told(packets: list[Any]) -> list[str]:
+def printed(packets: list[Any]) -> list[str]:
+    """Return the packets in a form that compares by value."""
     return [repr(packet) for packet in packets]
 
 
 @given(packets=PACKETS, cuts=st.lists(st.integers(0, 3000)))
-def test_any_cut_gives_the_same_packets(packets: list[Any], cuts: list[int]) -> None:
-    """The packets are those that were sent, wherever the stream is cut."""
+def test_packets_are_the_same_wherever_the_stream_is_cut(packets: list[Any], cuts: list[int]) -> None:
+    """Decoding any pieces of a stream gives the packets that were sent."""
     stream = b"".join(packet.write() for packet in packets)
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     decoder = Decoder()
-    came = [packet for start, stop in pairwise(places) for packet in decoder.feed(stream[start:stop])]
-    assert told(came) == told(packets)
+    decoded = [packet for start, stop in pairwise(places) for packet in decoder.feed(stream[start:stop])]
+    assert printed(decoded) == printed(packets)
 
 
-def test_cut_at_every_byte() -> None:
-    """A stream of several kinds of packets, one byte a read: each comes with its last byte, not before or after."""
+def test_each_packet_is_complete_with_its_last_byte() -> None:
+    """In a stream of several kinds of packets, read byte by byte, none is decoded before or after its last byte."""
     packets: list[Any] = [
         mqtt5.ConnAckPacket(session_present=True, reason_str="hello"),
         mqtt5.PublishPacket("a/b", b"x" * 200, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=9),
@@ -73,8 +74,8 @@ def test_cut_at_every_byte() -> None:
 
 
 @given(pieces=st.lists(st.binary(max_size=200), max_size=6))
-def test_no_bytes_crash_it(pieces: list[bytes]) -> None:
-    """Any bytes at all are packets, not whole yet, or `PacketMalformed`: nothing else is raised."""
+def test_arbitrary_bytes_do_not_crash_it(pieces: list[bytes]) -> None:
+    """Any bytes at all are packets, incomplete, or `PacketMalformed`: nothing else is raised."""
     decoder = Decoder()
     with suppress(PacketMalformed):
         for piece in pieces:
@@ -84,8 +85,8 @@ def test_no_bytes_crash_it(pieces: list[bytes]) -> None:
 @given(
     packets=st.lists(PUBLISHES, min_size=1, max_size=4), flips=st.lists(st.tuples(st.integers(0), st.integers(0, 255)))
 )
-def test_no_damage_crashes_it(packets: list[Any], flips: list[tuple[int, int]]) -> None:
-    """Good packets with some bytes changed give messages or `PacketMalformed`."""
+def test_damaged_packets_do_not_crash_it(packets: list[Any], flips: list[tuple[int, int]]) -> None:
+    """Good packets with some bytes changed are messages or `PacketMalformed`."""
     stream = bytearray(b"".join(packet.write() for packet in packets))
     for place, value in flips:
         stream[place % len(stream)] = value
@@ -104,15 +105,15 @@ def test_no_damage_crashes_it(packets: list[Any], flips: list[tuple[int, int]]) 
     ],
     ids=["topic", "unknown property", "user property"],
 )
-def test_a_message_that_the_codec_cannot_read_is_one_all_the_same(packet: bytes, topic: str) -> None:
-    """What a device put into topic or properties does not end the connection: its message comes, with the packet id to
-    acknowledge, and so do those around it."""
+def test_message_that_the_codec_cannot_read_is_salvaged(packet: bytes, topic: str) -> None:
+    """Whatever a device put into topic or properties, its message arrives, with the packet id to acknowledge, and so do
+    those around it."""
     good = publish(b"a/b", b"good")
     decoder = Decoder()
-    came = [one for byte in good + packet * 2 + good for one in decoder.feed(bytes([byte]))]
-    assert len(came) == 4
-    assert [came[0].payload, came[3].payload] == [b"good", b"good"]
-    for salvaged in came[1:3]:
+    decoded = [one for byte in good + packet * 2 + good for one in decoder.feed(bytes([byte]))]
+    assert len(decoded) == 4
+    assert [decoded[0].payload, decoded[3].payload] == [b"good", b"good"]
+    for salvaged in decoded[1:3]:
         assert (salvaged.packet_id, salvaged.topic, salvaged.payload) == (7, topic, b"{}")
     assert len(Decoder().feed(good + packet * 2 + good)) == 4
 
@@ -120,7 +121,7 @@ def test_a_message_that_the_codec_cannot_read_is_one_all_the_same(packet: bytes,
 @pytest.mark.parametrize(
     "stream", [b"\x20\x02\x00\x01", b"\x00\x00", b"\x36\x05\0\1a\0\1", b"\x32\x03\0\x09a", b"\x30\xff\xff\xff\xff\x01"]
 )
-def test_what_is_no_mqtt_5_is_told(stream: bytes) -> None:
-    """A packet of an older version, an unknown type, QoS 3, a topic longer than its packet, an endless length."""
+def test_bytes_that_are_not_mqtt_5_are_malformed(stream: bytes) -> None:
+    """For example a packet of an older version, an unknown type, QoS 3, a topic longer than its packet."""
     with pytest.raises(PacketMalformed, match="the broker sent"):
         Decoder().feed(stream)

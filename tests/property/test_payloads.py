@@ -1,4 +1,4 @@
-"""Whatever bytes come: readings or reasons, never an exception; and both ways of validating agree."""
+"""Whatever bytes come: readings or reasons, never an exception; and both paths of validating agree."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
+from gateway.config import TopicRule
 from gateway.ingest.pipeline import Pipeline, unused
 from gateway.line_protocol import encode
 from gateway.model import Reason
-from gateway.payloads import json_format as payloads
-from gateway.rules.validator import Validator, Values
+from gateway.rules.finishing import Values
+from gateway.rules.reader import Reader
+from gateway.rules.validator import Validator
 from gateway.timestamps import NS
 from tests.builders import NOW, batch, message, rule, samples
 
@@ -93,7 +94,7 @@ def check(name: str, payload: bytes) -> None:
         assert result.rejection.payload == payload
 
 
-def short_and_whole_way(name: str, payload: bytes) -> None:
+def fast_and_full_path(name: str, payload: bytes) -> None:
     """What `process` makes of a message of a known series is what `evaluate` makes of it: readings, lines, reasons."""
     now_ns = next(MOMENTS)
     PIPELINE.process(batch(message(PAYLOADS[name], TOPICS[name]), arrived_ns=now_ns))
@@ -105,32 +106,28 @@ def short_and_whole_way(name: str, payload: bytes) -> None:
     assert outcome.rejections == ([] if whole.rejection is None else [whole.rejection])
 
 
-def fast(validator: Validator, payload: bytes) -> list[Values] | None:
+def fast(rule: TopicRule, payload: bytes) -> list[Values] | None:
     """What the way of the good payloads makes of it; None where it leaves it to the other."""
-    try:
-        finished = [validator.finish(one, NOW) for one in payloads.validated(payload, validator.one, validator.many)]
-    except ValidationError:
-        return None
-    good = [one for one in finished if one is not None]
-    return good if len(good) == len(finished) else None
+    return Reader(rule).read_good(payload, NOW)
 
 
-def slow(validator: Validator, payload: bytes) -> list[Values] | None:
-    """What the way that tells reasons makes of it; None where it has some."""
-    found = payloads.records(payload)
+def slow(rule: TopicRule, payload: bytes) -> list[Values] | None:
+    """What the way that gives reasons makes of it; None where it has some."""
+    found = rule.format.records(payload, rule.context)
     if isinstance(found, Reason):
         return None
-    explained = [validator.explain(one, NOW) for one in found]
+    validator = Validator(rule)
+    explained = [validator.explain(one, NOW) for one in found.values]
     assert all(explained)
     good = [one for one in explained if isinstance(one, Values)]
     return good if len(good) == len(explained) else None
 
 
-def agree(validator: Validator, payload: bytes) -> None:
+def agree(rule: TopicRule, payload: bytes) -> None:
     """Both ways accept the same payloads, with the very same values."""
-    if validator.rule.unknown == "keep":
+    if rule.unknown == "keep":
         return  # it has the slow way only
-    assert repr(fast(validator, payload)) == repr(slow(validator, payload))
+    assert repr(fast(rule, payload)) == repr(slow(rule, payload))
 
 
 @names
@@ -150,18 +147,18 @@ def test_any_json(name: str, document: Any) -> None:
 @names
 @given(data=st.data())
 def test_nearly_good_json(name: str, data: st.DataObject) -> None:
-    """A good payload with a few members changed is accepted or told; both ways of validating agree on it."""
+    """A good payload with a few members changed is accepted or explained; both paths of validating agree on it."""
     payload = data.draw(mutated(name))
     check(name, payload)
-    agree(Validator(RULES[name]), payload)
-    short_and_whole_way(name, payload)
+    agree(RULES[name], payload)
+    fast_and_full_path(name, payload)
 
 
 @pytest.mark.parametrize("name", list(EXTRA))
 @given(document=documents)
 def test_both_ways_agree(name: str, document: Any) -> None:
     """The fast and the slow way agree on arbitrary JSON, for rules with nested, optional and doubled members."""
-    agree(Validator(EXTRA[name]), json.dumps(document).encode())
+    agree(EXTRA[name], json.dumps(document).encode())
 
 
 @names
@@ -175,7 +172,7 @@ def test_good_payload_is_accepted(name: str) -> None:
 @names
 @pytest.mark.parametrize("digits", [308, 309, 4299, 4300, 4301, 9000])
 def test_numbers_without_end(name: str, digits: int) -> None:
-    """Numbers longer than any type, and than Python reads, are told like anything else."""
+    """Numbers longer than any type, and than Python reads, are explained like anything else."""
     for number in ("1" * digits, "-" + "9" * digits, "0." + "1" * digits, "1" * digits + ".5", f"1e{digits}"):
         for key in ("t", "ts", "at", "fw", "bed", "on", "rpm", "co2"):
             check(name, f'{{"{key}": {number}}}'.encode())
@@ -195,9 +192,9 @@ def test_truncated_at_every_byte(name: str) -> None:
 @names
 @given(at=st.integers(0, 400), byte=st.integers(0, 255))
 def test_one_byte_changed(name: str, at: int, byte: int) -> None:
-    """A good payload with any one byte changed is accepted or told; both ways of validating agree on it."""
+    """A good payload with any one byte changed is accepted or explained; both paths of validating agree on it."""
     payload = bytearray(PAYLOADS[name])
     payload[at % len(payload)] = byte
     check(name, bytes(payload))
-    agree(Validator(RULES[name]), bytes(payload))
-    short_and_whole_way(name, bytes(payload))
+    agree(RULES[name], bytes(payload))
+    fast_and_full_path(name, bytes(payload))

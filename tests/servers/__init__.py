@@ -15,9 +15,10 @@ from tests.servers.influx_v2_front import InfluxV2Front
 from tests.servers.influxd import Influxd
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.processes import ServerFailed, ServerProcess, find, free_port, need
-from tests.servers.waiting import eventually
+from tests.servers.waiting import WITHIN, eventually
 
 __all__ = [
+    "WITHIN",
     "FlakyProxy",
     "InfluxV2Front",
     "Influxd",

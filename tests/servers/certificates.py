@@ -1,4 +1,4 @@
-"""Certificates of one day, made by the `openssl` program as docs/tls.md tells operators to make theirs."""
+"""Certificates of one day, made by the `openssl` program as operators make theirs by docs/tls.md."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class Authority:
 
     @property
     def cert(self) -> Path:
-        """What others trust this authority by."""
+        """Certificate by which others trust this authority."""
         return self._own.cert
 
     def server(self, name: str = "localhost") -> Certificate:
-        """For a server of that name; localhost is also 127.0.0.1."""
+        """Issue one for a server of that name; localhost is also 127.0.0.1."""
         more = ",IP:127.0.0.1" if name == "localhost" else ""
         return self._issue(name, f"{SERVER}DNS:{name}{more}\n")
 
     def client(self, name: str) -> Certificate:
-        """For a client; `name` is its CN."""
+        """Issue one for a client; `name` is its CN."""
         return self._issue(name, CLIENT)
 
     def _issue(self, name: str, extensions: str) -> Certificate:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests.servers.mosquitto import Mosquitto
+from tests.servers.mqtt_clients import connect
 from tests.servers.processes import need
+from tests.servers.waiting import WITHIN
 
 ADMIN, ADMIN_PASSWORD = "admin", "admin-password"
+TOPIC = "$CONTROL/dynamic-security/v1"
 
 
 def plugin() -> Path:
-    """Where Debian keeps the plugin; architectures differ."""
+    """Return where Debian keeps the plugin; architectures differ."""
     found = [*Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), *Path("/usr/lib").glob("mosquitto_dynamic*.so")]
     return found[0] if found else Path("mosquitto_dynamic_security.so")
 
@@ -29,3 +35,16 @@ class SecureMosquitto(Mosquitto):
         )
         secured = f"allow_anonymous false\nplugin {plugin()}\nplugin_opt_config_file {file}\n"
         super().__init__(tmp_path, conf=secured + conf)
+
+    async def control(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Give the plugin a command, as its admin; return the data of its answer. AssertionError when it refuses."""
+        async with connect(self, username=ADMIN, password=ADMIN_PASSWORD) as admin:
+            await admin.subscribe(f"{TOPIC}/response")
+            await admin.publish(TOPIC, json.dumps({"commands": [command]}), qos=1)
+            async with asyncio.timeout(WITHIN):
+                answer = await anext(admin.messages)
+        assert isinstance(answer.payload, bytes)
+        (response,) = json.loads(answer.payload)["responses"]
+        assert "error" not in response, response
+        data: dict[str, Any] = response.get("data", {})
+        return data

@@ -43,12 +43,12 @@ class FlakyProxy:
 
     @classmethod
     def before(cls, server: Listening) -> Self:
-        """A proxy in front of a server of this package, with the scheme of the server's URL."""
+        """Make a proxy in front of a server of this package, with the scheme of the server's URL."""
         return cls(LOOPBACK, server.port, scheme=server.url.partition("://")[0])
 
     @property
     def url(self) -> str:
-        """Where the proxy listens: scheme, host and port, no slash at the end."""
+        """Address at which the proxy listens: scheme, host and port, no slash at the end."""
         return f"{self._scheme}://{LOOPBACK}:{self.port}"
 
     def cut(self) -> None:
@@ -117,8 +117,8 @@ class FlakyProxy:
         await self._flowing.wait()
         far_reader, far_writer = self._own(await asyncio.open_connection(*self._target), opened)
         async with asyncio.TaskGroup() as pumps:
-            pumps.create_task(self._pump(reader, far_writer))
-            pumps.create_task(self._pump(far_reader, writer))
+            pumps.create_task(self.pump(reader, far_writer))
+            pumps.create_task(self.pump(far_reader, writer))
         for each in (writer, far_writer):
             each.close()
             await each.wait_closed()
@@ -131,7 +131,7 @@ class FlakyProxy:
         opened.callback(writer.transport.abort)
         return stream
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         """Forward until the source ends, then end the sink: what was in flight still arrives."""
         while data := await source.read(CHUNK):
             await self._flowing.wait()

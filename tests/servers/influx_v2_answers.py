@@ -1,4 +1,4 @@
-"""How InfluxDB 2 words what influxd 1.6.7 answers: status, code, message, or no answer at all."""
+"""Answers of influxd 1.6.7 in the words of InfluxDB 2: status, code, message, or no answer at all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Unanswered(Exception):
 
 
 def as_v2(status: int, error: str) -> Refused:
-    """What InfluxDB 2 answers where influxd 1.6.7 answered a write with `status` and `error`.
+    """Return what InfluxDB 2 answers where influxd 1.6.7 answered a write with `status` and `error`.
 
     influxd says 400 to all of these, seen by running it:
     "unable to parse 'bad': missing fields"                                  no good line in the body

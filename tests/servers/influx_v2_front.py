@@ -34,7 +34,7 @@ QUERY_PARAMETERS = ("db", "rp", "q", "epoch", "chunked", "chunk_size", "pretty",
 
 @dataclass(slots=True)
 class BucketCounts:
-    """What came to one bucket: writes asked for, writes answered 204, and the lines in the latter."""
+    """Counts of one bucket: writes requested, writes answered 204, and the lines in the latter."""
 
     asked: int = 0
     writes: int = 0
@@ -138,7 +138,7 @@ class InfluxV2Front:
                 raise refused
 
     def _write_parameters(self, request: web.Request) -> tuple[str, str]:
-        """The bucket and the engine's name of the precision, checked in the order that InfluxDB 2 checks."""
+        """Return the bucket and the engine's name of the precision, checked in the order that InfluxDB 2 checks."""
         precision = ENGINE_PRECISION.get(request.query.get("precision", "") or "ns")
         if precision is None:
             raise Refused(400, "invalid precision; valid precision units are ns, us, ms, and s")

@@ -52,9 +52,9 @@ class Influxd(ServerProcess):
         return ["-config", str(path)]
 
     async def rows(self, database: str, query: str) -> list[list[Any]]:
-        """What InfluxQL finds: the values of all series, one after the other, times in ns; [] for nothing.
+        """Return what InfluxQL finds: the values of all series, one after the other, times in ns; [] for nothing.
 
-        It asks the engine itself, past any front or proxy. ServerFailed when the query is refused.
+        The query goes to the engine itself, past any front or proxy. ServerFailed when the query is refused.
         """
         asked = {"db": database, "q": query, "epoch": "ns"}
         async with aiohttp.ClientSession() as http, http.post(f"{self.url}/query", data=asked) as answer:

@@ -12,24 +12,27 @@ What holds for every server here:
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import random
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from abc import ABC, abstractmethod
+from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import IO, ClassVar, Self
 
 import pytest
+
+from tests.servers.waiting import WITHIN
 
 LOOPBACK = "127.0.0.1"
 MORE_PATHS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 PORTS = range(18_000, 32_000)
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
 
 _given: set[int] = set()
 
@@ -39,7 +42,7 @@ class ServerFailed(Exception):
 
 
 def find(binary: str) -> str | None:
-    """The path of a program, looked up in PATH and where Debian keeps servers; None when it is absent."""
+    """Return the path of a program, looked up in PATH and where Debian keeps servers; None when it is absent."""
     return shutil.which(binary, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *MORE_PATHS]))
 
 
@@ -55,15 +58,30 @@ def need(*binaries: str) -> None:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at 127.0.0.1; never the same one twice in a process.
+    """Return a TCP port that nobody listens on at 127.0.0.1; never one that was given before, also to tests that run
+    at the same time: while its server is down, nobody else gets it.
 
-    Picked by the system's randomness: Hypothesis seeds `random`, and parallel runs would then collide.
+    Picked by the system's randomness: Hypothesis seeds `random`, and parallel runs would then try the same ones.
     """
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        if port not in _given and _is_free(port):
+        if port not in _given and _is_free(port) and _is_reserved(port):
             _given.add(port)
             return port
     raise ServerFailed(f"no free port between {PORTS.start} and {PORTS.stop}")
+
+
+def _is_reserved(port: int) -> bool:
+    """Lock the port's byte of a file for as long as this process lives; False where another one has it."""
+    try:
+        fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _reservations() -> IO[bytes]:
+    return (Path(tempfile.gettempdir()) / f"testbed-gateway-ports-{os.getuid()}").open("ab")
 
 
 def _is_free(port: int) -> bool:
@@ -99,24 +117,24 @@ class ServerProcess(ABC):
 
     @property
     def url(self) -> str:
-        """Where it listens: scheme, host and port, no slash at the end."""
+        """Address at which it listens: scheme, host and port, no slash at the end."""
         return f"{self.scheme}://{self.host}:{self.port}"
 
     @property
     def running(self) -> bool:
-        """Whether the process lives."""
+        """True while the process lives."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """The process id; ServerFailed when it was never started."""
+        """Process id; ServerFailed when it was never started."""
         if self._process is None:
             raise ServerFailed(f"{self.binary} was not started")
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """What the server wrote on stderr, over all its starts."""
+        """Output of the server on stderr, over all its starts."""
         path = self.directory / "stderr.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
@@ -124,7 +142,7 @@ class ServerProcess(ABC):
         """Start it and return when it accepts connections; ServerFailed when it exits or takes too long."""
         if self.running:
             raise ServerFailed(f"{self.binary} is already running")
-        self._process = await asyncio.to_thread(self._spawn)
+        self._process = self._spawn()  # not in a thread: whoever is cancelled meanwhile would not know of it
         try:
             await self._accepts_connections()
         except BaseException:
@@ -135,14 +153,14 @@ class ServerProcess(ABC):
         """End it in good order (SIGTERM), by force when that takes too long; nothing when it is down."""
         if self._process is not None:
             self._process.terminate()
-            if not await self._exited(STOP_SECONDS):
+            if not await self._exited():
                 await self.kill()
 
     async def kill(self) -> None:
         """End it at once (SIGKILL), as a crash would; nothing when it is down."""
         if self._process is not None:
             self._process.kill()
-            if not await self._exited(STOP_SECONDS):
+            if not await self._exited():
                 raise ServerFailed(f"{self.binary} (pid {self._process.pid}) survives SIGKILL")
 
     async def __aenter__(self) -> Self:
@@ -164,20 +182,21 @@ class ServerProcess(ABC):
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
+                start_new_session=True,  # Ctrl-C is for the tests, which stop it in order
             )
 
     async def _accepts_connections(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + WITHIN
         while time.monotonic() < deadline:
             if not self.running:
                 raise ServerFailed(f"{self.binary} exited at its start\n{self.log[-2000:]}")
             if await _connects(self.host, self.port):
                 return
             await asyncio.sleep(0.01)
-        raise ServerFailed(f"{self.binary} does not listen after {START_SECONDS} s\n{self.log[-2000:]}")
+        raise ServerFailed(f"{self.binary} does not listen after {WITHIN:g} s\n{self.log[-2000:]}")
 
-    async def _exited(self, within: float) -> bool:
-        deadline = time.monotonic() + within
+    async def _exited(self) -> bool:
+        deadline = time.monotonic() + WITHIN
         while self.running and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         return not self.running
@@ -185,7 +204,7 @@ class ServerProcess(ABC):
 
 async def _connects(host: str, port: int) -> bool:
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 1.0)
+        _, writer = await asyncio.open_connection(host, port)
     except OSError:
         return False
     writer.transport.abort()

@@ -1,4 +1,7 @@
-"""Waiting for something to become true, with a bound and a message that helps."""
+"""Waiting for something to become true, with a bound and a message that helps.
+
+Bounds are for hangs. They are far above what a busy machine needs, and no test measures by them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar, overload
 
 T = TypeVar("T")
+
+WITHIN = 120.0
+"""Seconds until something counts as a hang; below pytest's own time-out, so that a message says what did not happen."""
 
 
 @overload
@@ -19,7 +25,7 @@ async def eventually(condition: Callable[[], T], *, within: float = ..., every: 
 async def eventually(
     condition: Callable[[], T | Awaitable[T]],
     *,
-    within: float = 10.0,
+    within: float = WITHIN,
     every: float = 0.02,
     says: str = "the condition holds",
 ) -> T:

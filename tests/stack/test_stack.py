@@ -7,157 +7,31 @@ has an account and a token of a name of its own, so that a gateway which works o
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import aiomqtt
 import httpx
 import pytest
 
-from gateway.config import Config, load
-from gateway.provision import cohorts, influxdb, run
-from gateway.provision.mosquitto import GATEWAY_PASSWORD, account
-from gateway.provision.plan import Credential, Plan, Resource, Server, Step
-from gateway.provision.run import Applied
-from gateway.provision.secret_files import SecretFiles
-from gateway.provision.settings import GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings
 from gateway.stores.influxdb import InfluxDBStore
-from tests.running import NO_LIMITS, Running, running
-from tests.servers import eventually
+from tests.running import Running, running
+from tests.servers import WITHIN, eventually
 from tests.stack.conftest import Servers
-
-_RULE = """
-topics:
-  climate:
-    topic: testbed/{slug}/{{device}}/climate
-    time: {{from: /ts, unit: ms}}
-    fields:
-      temperature: {{from: /t, type: float, unit: celsius, min: -40, max: 125}}
-      running: {{type: bool, required: false}}
-"""
-
-
-@dataclass
-class Stack:
-    """The provisioned stack: two startups with a device `d1` each."""
-
-    servers: Servers
-    settings: ProvisionSettings
-    config: Config
-    directory: Path
-    slugs: tuple[str, str]
-    gateway: str
-    credentials: list[Credential] = field(default_factory=list)
-    made: list[Resource] = field(default_factory=list)
-
-    @property
-    def secret_files(self) -> SecretFiles:
-        return SecretFiles(self.settings.secrets_dir)
-
-    def secret_of(self, name: str) -> str:
-        return next(one.secret for one in self.credentials if one.name == name)
-
-    def device(self, slug: str) -> aiomqtt.Client:
-        user = account(slug, "d1")
-        signed: dict[str, Any] = {"username": user, "password": self.secret_of(user)} if self.servers.mqtt_admin else {}
-        return aiomqtt.Client(self.servers.mqtt_host, self.servers.mqtt_port, **signed)
-
-    @asynccontextmanager
-    async def provisioning(self) -> AsyncIterator[list[Server]]:
-        """The servers, with the name of this stack's gateway. For InfluxDB that is no setting: two gateways in one
-        organisation would take each other's buckets for left over."""
-        with pytest.MonkeyPatch.context() as name:
-            name.setattr(influxdb, "GATEWAY", self.gateway)
-            async with run.servers(self.config, self.settings) as several:
-                yield several
-
-    async def plan(self) -> Plan:
-        async with self.provisioning() as several:
-            return await run.plan(self.config, several)
-
-    async def apply(self) -> Applied:
-        async with self.provisioning() as several:
-            applied = await run.apply(await run.plan(self.config, several), several, lambda _step: None)
-        self.made += [step.resource for step in applied.done if step.action == "create"]
-        self.credentials += applied.credentials
-        return applied
-
-    async def remove_all(self) -> None:
-        """Take away everything of the two startups, and what was made here for the gateway."""
-        nobody = Config(settings=self.config.settings, startups=())
-        gateways = tuple(Step("remove", resource) for resource in reversed(self.made) if not resource.startup)
-        async with self.provisioning() as several:
-            plan = await cohorts.revocation(self.config, nobody, self.slugs, several, delete_data=True)
-            applied = await run.apply(Plan((*plan.steps, *gateways)), several, lambda _step: None)
-        assert applied.problem == ""
+from tests.stack.stack import Stack, make_stack
 
 
 @pytest.fixture(scope="module")
 def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     directory = tmp_path_factory.mktemp("stack")
     with asyncio.Runner() as runner, ExitStack() as cleanup:
-        made = _stack(servers, directory)
+        made = make_stack(servers, directory)
         cleanup.callback(lambda: runner.run(made.remove_all()))
         applied = runner.run(made.apply())
         assert applied.problem == "", applied.problem
         yield made
-
-
-def _stack(servers: Servers, directory: Path) -> Stack:
-    slugs = (f"stack-a{secrets.token_hex(3)}", f"stack-b{secrets.token_hex(3)}")
-    gateway = f"stack-g{secrets.token_hex(3)}"
-    settings = _settings(servers, directory, gateway)
-    config = directory / "config"
-    (config / "startups").mkdir(parents=True)
-    for slug in slugs:
-        head = f"name: {slug.title()}\ndevices: [d1]\nquota: {{messages: {NO_LIMITS['messages']}}}\n"
-        (config / "startups" / f"{slug}.yaml").write_text(head + _RULE.format(slug=slug))
-    signed = f"\n  username: {gateway}\n  password_file: {settings.secrets_dir}/{GATEWAY_PASSWORD}.token"
-    (config / "gateway.yaml").write_text(f"""
-state_dir: {directory}/state
-mqtt:
-  url: {servers.mqtt_address}
-  client_id: {gateway}{signed if servers.mqtt_admin else ""}
-store:
-  kind: influxdb
-  influxdb:
-    url: {servers.influxdb_url}
-    org: {servers.influxdb_org}
-    token_file: {settings.secrets_dir}/influxdb-{gateway}.token
-http: {{listen: "127.0.0.1:0", console: false}}
-drain: {{interval: 50ms}}
-""")
-    return Stack(servers, settings, load(config), config, slugs, gateway)
-
-
-def _settings(servers: Servers, directory: Path, gateway: str) -> ProvisionSettings:
-    """Every server that is named, with its admin's secret in a file."""
-
-    def kept(name: str, secret: str) -> Path:
-        path = directory / name
-        path.write_text(secret)
-        return path
-
-    mosquitto = grafana = None
-    if servers.mqtt_admin:
-        user, password = servers.mqtt_admin
-        file = kept("mqtt-admin", password)
-        mosquitto = MosquittoAdmin(url=servers.mqtt_address, username=user, password_file=file, gateway_user=gateway)
-    if servers.grafana_url:
-        file = kept("grafana-admin", servers.grafana_password)
-        grafana = GrafanaAdmin(
-            url=servers.grafana_url,
-            username=servers.grafana_user,
-            password_file=file,
-            influxdb_url=servers.influxdb_url,
-        )
-    influxdb = InfluxDBAdmin(url=servers.influxdb_url, token_file=kept("influxdb-admin", servers.influxdb_token))
-    return ProvisionSettings(secrets_dir=directory / "secrets", mosquitto=mosquitto, influxdb=influxdb, grafana=grafana)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +127,7 @@ class GrafanaUser:
         login, secret = next(
             (one.name, one.secret) for one in stack.credentials if one.startup == slug and "Grafana" in one.whose
         )
-        self.client = httpx.AsyncClient(base_url=stack.servers.grafana_url, auth=(login, secret), timeout=20)
+        self.client = httpx.AsyncClient(base_url=stack.servers.grafana_url, auth=(login, secret), timeout=WITHIN)
 
     async def query(self, source: str) -> httpx.Response:
         query = {
@@ -269,7 +143,7 @@ class GrafanaUser:
             answer: list[dict[str, Any]] = await self.may("GET", "/api/search", params={"type": "dash-db"})
             return answer
 
-        return await eventually(found, within=100, every=1, says="Grafana lists dashboards")
+        return await eventually(found, every=1, says="Grafana lists dashboards")
 
     async def may(self, method: str, path: str, **more: Any) -> Any:
         """What Grafana answers to what the user may do. With its cache of permissions on, some versions refuse an
@@ -280,7 +154,7 @@ class GrafanaUser:
             assert answer.status_code != 403, answer.text
             return answer
 
-        answer = await eventually(answered, within=100, every=1, says=f"Grafana allows {method} {path}")
+        answer = await eventually(answered, every=1, says=f"Grafana allows {method} {path}")
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -295,7 +169,7 @@ async def test_each_team_sees_its_own_data_in_grafana(stack: Stack, sent: dict[s
                 answer = await user.query(f"testbed-{own}")
                 return answer.status_code == 200 and str(sent[own]) in answer.text
 
-            await eventually(arrived, within=30, every=0.5, says="the reading shows in Grafana")
+            await eventually(arrived, every=0.5, says="the reading shows in Grafana")
             refused = await user.query(f"testbed-{other}")
             assert refused.status_code >= 400 or str(sent[other]) not in refused.text
             sources = (await user.client.get("/api/datasources")).json()
@@ -303,7 +177,6 @@ async def test_each_team_sees_its_own_data_in_grafana(stack: Stack, sent: dict[s
                 assert {one["uid"] for one in sources} <= {f"testbed-{own}"}
 
 
-@pytest.mark.timeout(300)
 async def test_each_team_has_its_dashboards(stack: Stack, grafana: Servers) -> None:
     """A team finds a generated dashboard of each of its measurements, and none of another startup."""
     for own, other in (stack.slugs, stack.slugs[::-1]):
@@ -326,7 +199,6 @@ async def test_a_team_is_editor_of_its_own_organisation_alone(stack: Stack, graf
             assert (await client.get("/api/orgs")).status_code in (401, 403)
 
 
-@pytest.mark.timeout(300)
 async def test_an_edited_dashboard_is_not_overwritten(stack: Stack, grafana: Servers) -> None:
     """After a team has edited a generated dashboard, provisioning leaves it as the team left it."""
     user = GrafanaUser(stack, stack.slugs[0])
@@ -346,7 +218,7 @@ async def test_an_edited_dashboard_is_not_overwritten(stack: Stack, grafana: Ser
 
 async def test_everything_that_was_made_is_removed(servers: Servers, tmp_path: Path) -> None:
     """A stack of its own is provisioned and removed: the next plan wants everything anew, and nothing is left over."""
-    other = await asyncio.to_thread(_stack, servers, tmp_path)
+    other = await asyncio.to_thread(make_stack, servers, tmp_path)
     try:
         assert (await other.apply()).problem == ""
     finally:

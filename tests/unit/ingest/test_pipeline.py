@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.config import Startup
-from gateway.ingest.pipeline import MAX_REASONS, Evaluation
+from gateway.ingest.pipeline import Evaluation
 from gateway.model import UNROUTED, Code, Counts, Reading, Rejection
+from gateway.rules.reader import MAX_REASONS
 from gateway.timestamps import NS
 from tests.builders import NOW, batch, config, message, pipeline, samples, startup
 
@@ -101,7 +102,7 @@ ANY = {"value": {"type": "string"}}
     "topic", ["sensors/th-1", "testbed", "testbed/", "testbed/beta/th-1/climate", "Testbed/acme/x"]
 )
 def test_topic_of_nobody(topic: str) -> None:
-    """A topic of no startup belongs to nobody, and is told which there are."""
+    """A topic of no startup belongs to nobody; the reason lists the startups."""
     rejection = refuse(pipeline(startup("acme"), startup("gamma")).evaluate(message(topic=topic), NOW))
     assert (rejection.startup, rejection.device) == (UNROUTED, "")
     assert codes(rejection) == [Code.NO_RULE]
@@ -119,7 +120,7 @@ def test_topic_of_nobody(topic: str) -> None:
     ],
 )
 def test_topic_without_a_rule(topic: str, device: str, hint: str) -> None:
-    """A topic of a startup that no rule matches is told which rules there are, and a slash too much."""
+    """For a topic that no rule of its startup matches the reason lists the rules, and hints at a slash too much."""
     rejection = refuse(pipeline().evaluate(message(topic=topic), NOW))
     assert (rejection.startup, rejection.device) == ("acme", device)
     assert codes(rejection) == [Code.NO_RULE]
@@ -129,7 +130,7 @@ def test_topic_without_a_rule(topic: str, device: str, hint: str) -> None:
 
 @pytest.mark.parametrize("device", ["th 1", "", "-1", "a,b", "ü\u2028", "x" * 65])
 def test_bad_device_name(device: str) -> None:
-    """A bad device name rejects every record, and the payload's own reasons are told beside it."""
+    """A bad device name rejects every record, and the payload's own reasons stand beside it."""
     topic = f"testbed/acme/{device}/climate"
     assert codes(refuse(pipeline().evaluate(message(topic=topic), NOW))) == [Code.BAD_DEVICE]
     both = refuse(pipeline().evaluate(message(json.dumps([GOOD, BAD]), topic), NOW))
@@ -143,7 +144,7 @@ def test_bad_device_name(device: str) -> None:
 
 @pytest.mark.parametrize("room", ["", "a\\", "a\x07", "x" * 513])
 def test_bad_captured_tag(room: str) -> None:
-    """A captured level that can be no tag is told by its name."""
+    """A captured level that cannot be a tag is reported by its name."""
     rejection = refuse(pipeline(rooms()).evaluate(message(topic=f"testbed/acme/th-1/{room}/climate"), NOW))
     assert codes(rejection) == [Code.BAD_TAG]
     assert "{room}" in rejection.reasons[0].expected
@@ -194,7 +195,7 @@ def test_active_startups() -> None:
 
 
 def test_reasons_are_bounded() -> None:
-    """A message with thousands of things wrong is told the first, and that there are more; all records are counted."""
+    """Of thousands of reasons the first are listed, with a hint that there are more; all records are counted."""
     records = [BAD] * 3000 + [GOOD]
     result = pipeline().evaluate(message(json.dumps(records)), NOW)
     assert len(result.readings) == 1
@@ -202,14 +203,14 @@ def test_reasons_are_bounded() -> None:
     assert result.rejection.count == 3000
     assert len(result.rejection.reasons) == MAX_REASONS
     assert result.rejection.reasons[-1].where == f"/{MAX_REASONS - 1}/value"
-    assert result.rejection.reasons[-1].hint == f"and more: the first {MAX_REASONS} reasons are told"
+    assert result.rejection.reasons[-1].hint == f"and more: the first {MAX_REASONS} reasons are listed"
     exactly = refuse(pipeline().evaluate(message(json.dumps([BAD] * MAX_REASONS)), NOW))
     assert len(exactly.reasons) == MAX_REASONS
     assert exactly.reasons[-1].hint == ""
 
 
 def test_counts() -> None:
-    """The ledger is told the rejected records of each startup, the journal its readings."""
+    """The ledger gets the rejected records of each startup, the journal its readings."""
     made = pipeline(startup("acme"), startup("beta"))
     outcome = made.process(
         batch(

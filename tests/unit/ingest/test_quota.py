@@ -14,7 +14,8 @@ def meter(**quota: object) -> QuotaMeter:
 
 
 def let_in(one: QuotaMeter, now_ns: int, tries: int = 100) -> int:
-    return sum(one.message(now_ns) is None for _ in range(tries))
+    one.refill(now_ns)
+    return sum(one.take() is None for _ in range(tries))
 
 
 def test_burst_then_refill() -> None:
@@ -59,6 +60,18 @@ def test_what_is_known_already() -> None:
     assert series is not None
     assert (device.code, device.where) == (Code.OVER_QUOTA, "topic")
     assert (series.code, series.where) == (Code.OVER_QUOTA, "payload")
+
+
+def test_known_series_is_admitted_in_one_go() -> None:
+    """A message of a known series costs one of the bucket; of an unknown series, or when it is empty, nothing."""
+    one = meter(burst=2)
+    assert one.admit("th-1", "climate,device=th-1") is None
+    assert not one.admit_known("climate,device=th-2")
+    assert one.left == 2
+    assert one.admit_known("climate,device=th-1")
+    assert one.admit_known("climate,device=th-1")
+    assert not one.admit_known("climate,device=th-1")
+    assert one.left == 0
 
 
 def test_refused_device_takes_no_place() -> None:

@@ -1,4 +1,4 @@
-"""A broker of MQTT 5 that does what a test tells it: no sessions, no routing, just packets in and packets out."""
+"""A broker of MQTT 5 that does what a test says: no sessions, no routing, just packets in and packets out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.mqtt.mqtt5_decoder import Decoder
 class FakeBroker:
     """`async with FakeBroker() as broker`: answers CONNECT, SUBSCRIBE and PINGREQ; the rest is the test's.
 
-    `came` holds every packet of every connection, `reads` the bytes of each read after the handshake.
+    `packets` holds those of every connection, `reads` the bytes of each read.
     """
 
     def __init__(self) -> None:
@@ -22,9 +22,8 @@ class FakeBroker:
         self.suback = mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
         self.pongs = True
         self.answers = True
-        self.came: list[Any] = []
+        self.packets: list[Any] = []
         self.reads: list[bytes] = []
-        self.connections = 0
         self._writer: asyncio.StreamWriter | None = None
 
     @property
@@ -32,8 +31,8 @@ class FakeBroker:
         return f"mqtt://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def of(self, kind: type) -> list[Any]:
-        """What came of one kind of packet."""
-        return [packet for packet in self.came if isinstance(packet, kind)]
+        """Return the packets of one kind."""
+        return [packet for packet in self.packets if isinstance(packet, kind)]
 
     def send(self, *packets: Any) -> None:
         """Send packets, or bytes as they are, in one write."""
@@ -47,12 +46,11 @@ class FakeBroker:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self.connections += 1
         decoder = Decoder()
         while data := await reader.read(65_536):
             self.reads.append(data)
             for packet in decoder.feed(data):
-                self.came.append(packet)
+                self.packets.append(packet)
                 self._answer(packet)
         writer.close()
 

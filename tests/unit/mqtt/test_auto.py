@@ -1,83 +1,100 @@
-"""`mqtt.protocol: auto` takes the session that the broker needs."""
+"""`mqtt.protocol: auto` uses the session that the broker needs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
+import mqtt5
 import pytest
 
 from gateway.config import Mqtt
-from gateway.mqtt.auto import AutoSession
+from gateway.mqtt.auto import AutoSession, make_session
 from tests.servers import eventually
 from tests.unit.mqtt.fake_broker import FakeBroker
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Answer = Callable[[int, asyncio.StreamWriter], None]
+"""What an old broker does with a CONNECT of this protocol level, 4 for MQTT 3.1.1 and 5 for MQTT 5."""
+CLIENT_ID = "gateway-of-the-test"
 
 
-async def refuse_as_3_1_1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """CONNACK of MQTT 3.1.1 with return code 1, unacceptable protocol version, to 5; code 0 to itself."""
-    packet = await reader.read(1000)
-    is_5 = packet[8] == 5
-    writer.write(b"\x20\x02\x00\x01" if is_5 else b"\x20\x02\x00\x00")
-    while not is_5 and await reader.read(1000):
-        pass
-    writer.close()
-
-
-async def close_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """What some old brokers do with a version that they do not know."""
-    packet = await reader.read(1000)
-    if packet[8] == 4:
-        writer.write(b"\x20\x02\x00\x00")
-        while await reader.read(1000):
-            pass
-    writer.close()
-
-
-@pytest.mark.parametrize("serve", [refuse_as_3_1_1, close_at_once])
-async def test_a_broker_of_3_1_1_gets_the_session_for_it(serve: Serve) -> None:
-    """Whether it refuses MQTT 5 or just closes the connection."""
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        url = f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        session = AutoSession(Mqtt(url=url), ["testbed/#"])
-        running = asyncio.create_task(session.run())
-        await eventually(lambda: type(session._chosen).__name__ == "PahoSession", within=10)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_who_does_not_answer_as_a_broker_is_asked_again() -> None:
-    """A port that accepts and closes, as a proxy does whose broker is not up yet, decides nothing."""
-    tries: list[int] = []
-
-    async def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tries.append(1)
+def refuse_5(level: int, writer: asyncio.StreamWriter) -> None:
+    """Send the CONNACK of MQTT 3.1.1, to MQTT 5 with return code 1, unacceptable protocol version."""
+    writer.write(b"\x20\x02\x00\x01" if level == 5 else b"\x20\x02\x00\x00")
+    if level == 5:
         writer.close()
 
-    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
-        session = AutoSession(Mqtt(url=f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"), ["testbed/#"])
-        running = asyncio.create_task(session.run())
-        await eventually(lambda: len(tries) >= 4, within=10)
+
+def close_5(level: int, writer: asyncio.StreamWriter) -> None:
+    """Close at once, as some old brokers do with a version that they do not know."""
+    if level == 4:
+        writer.write(b"\x20\x02\x00\x00")
+    else:
+        writer.close()
+
+
+def close_all(_level: int, writer: asyncio.StreamWriter) -> None:
+    """Close at once, as a proxy does whose broker is not up yet."""
+    writer.close()
+
+
+@asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server of that answer: its URL, and every CONNECT that it gets."""
+    connects: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if packet := await reader.read(1000):
+            connects.append(packet)
+            answer(packet[8], writer)
+            while await reader.read(1000):
+                pass
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}", connects
+
+
+@asynccontextmanager
+async def running(url: str) -> AsyncIterator[AutoSession]:
+    session = AutoSession(Mqtt(url=url, client_id=CLIENT_ID), ["testbed/#"])
+    task = asyncio.create_task(session.run())
+    try:
+        yield session
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def levels_of_session(connects: list[bytes]) -> list[int]:
+    """The protocol levels of the CONNECTs that ask for the gateway's own session: a probe has no client id."""
+    return [packet[8] for packet in connects if CLIENT_ID.encode() in packet]
+
+
+@pytest.mark.parametrize("answer", [refuse_5, close_5])
+async def test_broker_of_3_1_1_gets_a_session_of_3_1_1(answer: Answer) -> None:
+    """Whether it refuses MQTT 5 or just closes the connection."""
+    async with serving(answer) as (url, connects), running(url):
+        await eventually(lambda: levels_of_session(connects) == [4])
+
+
+async def test_server_that_is_not_a_broker_is_probed_again() -> None:
+    """A port that accepts and closes, as a proxy does whose broker is not up yet, decides nothing."""
+    async with serving(close_all) as (url, connects), running(url) as session:
+        await eventually(lambda: len(connects) >= 4)
         assert "closed the connection" in session.state.problem
-        assert session._chosen is None
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        assert levels_of_session(connects) == []
 
 
-async def test_a_broker_of_5_gets_the_session_for_it() -> None:
-    """Also the filters that came while it looked."""
-    async with FakeBroker() as broker:
-        session = AutoSession(Mqtt(url=broker.url), ["testbed/#"])
+async def test_broker_of_5_gets_a_session_of_5() -> None:
+    """It subscribes to the filters that were set while it was probed, too."""
+    async with FakeBroker() as broker, running(broker.url) as session:
         session.subscribe(["testbed/#", "zigbee/+"])
-        running = asyncio.create_task(session.run())
         await eventually(lambda: session.state.connected)
-        assert type(session._chosen).__name__ == "Mqtt5Session"
-        (subscribe,) = [one for one in broker.came if type(one).__name__ == "SubscribePacket"]
+        assert broker.of(mqtt5.ConnectPacket)[-1].client_id == CLIENT_ID
+        (subscribe,) = broker.of(mqtt5.SubscribePacket)
         assert [one.pattern for one in subscribe.topic_filters] == ["testbed/#", "zigbee/+"]
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_stopped_before_it_knows_there_are_no_batches() -> None:
@@ -86,3 +103,15 @@ async def test_stopped_before_it_knows_there_are_no_batches() -> None:
     session.stop()
     async with asyncio.timeout(5):
         assert [batch async for batch in session.batches()] == []
+
+
+@pytest.mark.parametrize(("protocol", "level"), [("5", 5), ("3.1.1", 4)])
+async def test_protocol_that_is_set_is_not_probed(protocol: str, level: int) -> None:
+    """`mqtt.protocol` decides: the first CONNECT is that of the session."""
+    async with serving(close_all) as (url, connects):
+        settings = Mqtt.model_validate({"url": url, "client_id": CLIENT_ID, "protocol": protocol})
+        task = asyncio.create_task(make_session(settings, ["testbed/#"]).run())
+        await eventually(lambda: connects)
+        assert levels_of_session(connects[:1]) == [level]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

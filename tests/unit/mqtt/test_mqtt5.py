@@ -1,4 +1,4 @@
-"""What the MQTT 5 session says to a broker, and what it makes of what a broker says: packet by packet."""
+"""The MQTT 5 session packet by packet: what it sends to a broker, and what it does with what a broker sends."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def message(ident: int, payload: bytes = b"{}") -> mqtt5.PublishPacket:
     return mqtt5.PublishPacket("testbed/acme/a/x", payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=ident)
 
 
-async def test_it_asks_for_a_persistent_bounded_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CONNECT has the session's name, its expiry, no clean start, the bound, and the account; SUBSCRIBE asks for QoS 1
-    at most, and for the retain flag only on copies that were kept."""
+async def test_it_requests_a_persistent_bounded_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CONNECT has the session's name, its expiry, no clean start, the bound, and the account; SUBSCRIBE requests QoS 1
+    at most, and the retain flag only on retained copies."""
     monkeypatch.setenv("GATEWAY_MQTT_PASSWORD", "secret")
     settings = {"client_id": "one", "in_flight": 77, "session_expiry": "2h", "username": "gateway"}
     async with FakeBroker() as broker, connected(broker, **settings):
@@ -59,7 +59,7 @@ async def test_it_asks_for_a_persistent_bounded_session(monkeypatch: pytest.Monk
 
 
 async def test_one_read_is_one_batch_and_its_acknowledgements_one_write() -> None:
-    """Messages that come together are one batch; all of them are acknowledged by one write, those of QoS 0 not."""
+    """Messages that arrive together are one batch; one write acknowledges all of QoS 1 and none of QoS 0."""
     async with FakeBroker() as broker, connected(broker) as session:
         at_most_once = mqtt5.PublishPacket("testbed/acme/a/x", b"0")
         broker.send(message(3), at_most_once, message(500), mqtt5.PingRespPacket(), message(65_535))
@@ -73,7 +73,7 @@ async def test_one_read_is_one_batch_and_its_acknowledgements_one_write() -> Non
 
 
 @pytest.mark.parametrize("ident", [1, 255, 256, 65_535])
-def test_an_acknowledgement_is_as_the_codec_writes_it(ident: int) -> None:
+def test_puback_is_what_the_codec_writes(ident: int) -> None:
     """Our PUBACKs are byte for byte those of the codec."""
     assert pubacks([ident]) == mqtt5.PubAckPacket(ident).write()
 
@@ -87,8 +87,8 @@ def test_an_acknowledgement_is_as_the_codec_writes_it(ident: int) -> None:
         (Why.UNSPECIFIED_ERROR, "unspecified error", "the broker's log"),
     ],
 )
-async def test_why_the_broker_ended_the_connection_is_told(why: Any, said: str, next_step: str) -> None:
-    """A DISCONNECT of the broker is told with its reason, its own words and what to do; then it connects again."""
+async def test_disconnect_of_the_broker_is_explained(why: Any, said: str, next_step: str) -> None:
+    """The problem has the reason of a DISCONNECT, the broker's own words and what to do; then it connects again."""
     async with FakeBroker() as broker, connected(broker) as session:
         broker.send(mqtt5.DisconnectPacket(reason_code=why, reason_str="as it is"))
         broker.drop()
@@ -108,8 +108,8 @@ async def test_why_the_broker_ended_the_connection_is_told(why: Any, said: str, 
         (mqtt5.ConnAckReasonCode.SERVER_BUSY, "the broker's log"),
     ],
 )
-async def test_a_refusal_is_told(code: Any, advice: str) -> None:
-    """A CONNACK that says no is told with its reason and what to do."""
+async def test_refused_connection_is_explained(code: Any, advice: str) -> None:
+    """A CONNACK that says no is reported with what to do."""
     async with FakeBroker() as broker:
         broker.connack = mqtt5.ConnAckPacket(reason_code=code)
         async with running(broker) as session:
@@ -117,17 +117,17 @@ async def test_a_refusal_is_told(code: Any, advice: str) -> None:
             assert advice in session.state.problem
 
 
-async def test_a_refused_subscription_is_told() -> None:
-    """Without its subscription the session is not connected, and says which filter it was."""
+async def test_rejected_subscription_is_reported() -> None:
+    """Without its subscription the session is not connected, and names the rejected filter."""
     async with FakeBroker() as broker:
         broker.suback = mqtt5.SubAckReasonCode.NOT_AUTHORIZED
         async with running(broker) as session:
-            await eventually(lambda: "refused the subscription to testbed/#" in session.state.problem)
+            await eventually(lambda: "rejected the subscription to testbed/#" in session.state.problem)
             assert not session.state.connected
 
 
-async def test_a_refused_subscription_of_a_reload_does_not_end_the_others() -> None:
-    """A filter that comes later and is refused is told; the session goes on."""
+async def test_subscription_rejected_after_a_reload_leaves_the_others() -> None:
+    """A filter that is added later and rejected is reported; the session goes on."""
     async with FakeBroker() as broker, connected(broker) as session:
         broker.suback = mqtt5.SubAckReasonCode.NOT_AUTHORIZED
         session.subscribe(["testbed/#", "zigbee/+"])
@@ -138,9 +138,9 @@ async def test_a_refused_subscription_of_a_reload_does_not_end_the_others() -> N
         assert broker.of(mqtt5.UnsubscribePacket)[0].patterns == ["zigbee/+"]
 
 
-async def test_what_was_published_and_not_acknowledged_is_sent_again() -> None:
-    """A QoS 1 message whose PUBACK did not come is sent again on the next connection, marked as a duplicate where the
-    broker has kept the session (MQTT 5.0, section 4.4)."""
+async def test_unacknowledged_publish_is_sent_again() -> None:
+    """A QoS 1 message without a PUBACK is sent again on the next connection, marked as a duplicate where the broker has
+    kept the session (MQTT 5.0, section 4.4)."""
     async with FakeBroker() as broker, connected(broker) as session:
         assert session.publish("feedback/acme/a", b"1", qos=1)
         await eventually(lambda: len(broker.of(mqtt5.PublishPacket)) == 1)
@@ -152,8 +152,8 @@ async def test_what_was_published_and_not_acknowledged_is_sent_again() -> None:
         assert (first.packet_id, first.payload) == (again.packet_id, again.payload)
 
 
-async def test_no_more_is_published_than_the_broker_takes() -> None:
-    """Of QoS 1 no more are under way than the broker's Receive Maximum; the others follow its acknowledgements."""
+async def test_receive_maximum_of_the_broker_is_respected() -> None:
+    """The broker's Receive Maximum bounds the QoS 1 messages under way; the others follow its acknowledgements."""
     async with FakeBroker() as broker:
         broker.connack = mqtt5.ConnAckPacket(receive_max=2)
         async with connected(broker) as session:
@@ -166,9 +166,9 @@ async def test_no_more_is_published_than_the_broker_takes() -> None:
             await eventually(lambda: broker.of(mqtt5.PublishPacket)[-1].payload == b"2")
 
 
-async def test_what_the_broker_does_not_take_is_not_sent() -> None:
-    """A packet above the broker's Maximum Packet Size is dropped and told, also one that was under way on a connection
-    that allowed it: the broker would end the connection for it, again and again."""
+async def test_packets_above_the_maximum_size_are_not_sent() -> None:
+    """`publish` drops a packet above the broker's Maximum Packet Size and returns False. One that was under way on a
+    connection that allowed it is dropped too: the broker would end the connection for it, again and again."""
     async with FakeBroker() as broker, connected(broker) as session:
         assert session.publish("feedback/acme/a", b"x" * 500, qos=1)
         await eventually(lambda: len(broker.of(mqtt5.PublishPacket)) == 1)
@@ -182,8 +182,8 @@ async def test_what_the_broker_does_not_take_is_not_sent() -> None:
         assert broker.of(mqtt5.PublishPacket)[-1].payload == b"x" * 100
 
 
-async def test_a_batch_of_the_last_connection_is_not_acknowledged_while_the_next_one_opens() -> None:
-    """Between TCP and CONNACK there is nothing that could be acknowledged: packet ids are the broker's to give anew."""
+async def test_batch_of_the_last_connection_is_not_acknowledged_on_the_next() -> None:
+    """An acknowledgement before or after the CONNACK of the next connection sends nothing: its packet ids are new."""
     async with FakeBroker() as broker, connected(broker) as session:
         batches = session.batches()
         broker.send(message(7))
@@ -204,8 +204,8 @@ async def test_a_batch_of_the_last_connection_is_not_acknowledged_while_the_next
 
 
 @pytest.mark.parametrize("forgets", [False, True])
-async def test_a_session_is_given_up_only_where_it_is_said(forgets: bool) -> None:
-    """Goodbye leaves the session at the broker, whatever it is subscribed to; after `forget` it ends (MQTT 5.0, section
+async def test_session_ends_only_after_forget(forgets: bool) -> None:
+    """At goodbye the broker keeps the session, even without subscriptions; after `forget` it ends (MQTT 5.0, section
     3.14.2.2.2)."""
     async with FakeBroker() as broker:
         async with running(broker, filters=()) as session:
@@ -217,8 +217,8 @@ async def test_a_session_is_given_up_only_where_it_is_said(forgets: bool) -> Non
     assert broker.of(mqtt5.SubscribePacket) == []
 
 
-async def test_filters_that_are_not_wanted_any_more_are_dropped() -> None:
-    """Those that it is made with, and those that a reload took away while there was no connection."""
+async def test_unwanted_filters_are_dropped() -> None:
+    """The session unsubscribes from those that it was made with, and those that a reload removed while it was away."""
     async with FakeBroker() as broker:
         async with running(broker, filters=("testbed/#", "lora/+"), unwanted=("old/#",)) as session:
             session.subscribe(["testbed/#"])
@@ -229,18 +229,24 @@ async def test_filters_that_are_not_wanted_any_more_are_dropped() -> None:
         assert [one.pattern for one in subscribe.topic_filters] == ["testbed/#"]
 
 
-async def test_stopped_with_messages_waiting_it_ends_at_once() -> None:
-    """The last batch is given and then the batches end, without waiting for more."""
-    async with FakeBroker() as broker, connected(broker) as session:
-        broker.send(message(1), message(2))
-        await eventually(lambda: bool(session._arrived))
-        session.stop()
-        async with asyncio.timeout(5):
-            assert [len(batch.messages) async for batch in session.batches()] == [2]
+async def test_stop_yields_the_waiting_messages_and_ends() -> None:
+    """Messages that have arrived before `stop` are one last batch; then the batches end, without waiting for more."""
+    async with FakeBroker() as broker:
+        broker.connack = mqtt5.ConnAckPacket(receive_max=1)
+        async with connected(broker) as session:
+            assert session.publish("feedback/acme/a", b"1", qos=1)
+            assert session.publish("feedback/acme/a", b"2", qos=1)
+            await eventually(lambda: len(broker.of(mqtt5.PublishPacket)) == 1)
+            # The PUBACK lets the second message go: when that is here, the session has read what stands before it.
+            broker.send(message(1), message(2), mqtt5.PubAckPacket(broker.of(mqtt5.PublishPacket)[0].packet_id))
+            await eventually(lambda: len(broker.of(mqtt5.PublishPacket)) == 2)
+            session.stop()
+            async with asyncio.timeout(5):
+                assert [len(batch.messages) async for batch in session.batches()] == [2]
 
 
-async def test_a_broker_that_falls_silent_is_left() -> None:
-    """Where PINGREQ is not answered within the keep-alive and a half, the session connects anew."""
+async def test_silent_broker_is_left() -> None:
+    """Without an answer to PINGREQ within one and a half keep-alives the session connects again."""
     async with FakeBroker() as broker:
         broker.pongs = False
         async with connected(broker, keep_alive="1s") as session:
@@ -249,8 +255,8 @@ async def test_a_broker_that_falls_silent_is_left() -> None:
             await eventually(lambda: session.state.connected, within=10)
 
 
-async def test_a_broker_that_answers_pings_is_kept() -> None:
-    """Some keep-alives pass, and the connection is the first one still."""
+async def test_broker_that_answers_pings_is_kept() -> None:
+    """After several keep-alives the session still has its first connection."""
     async with FakeBroker() as broker, connected(broker, keep_alive="1s") as session:
         await eventually(lambda: len(broker.of(mqtt5.PingReqPacket)) >= 4, within=10)
         assert session.state.connected
@@ -258,17 +264,17 @@ async def test_a_broker_that_answers_pings_is_kept() -> None:
 
 
 async def test_garbage_ends_the_connection_and_nothing_else() -> None:
-    """Bytes that are no MQTT 5 are told, and the session connects again."""
+    """Bytes that are not MQTT 5 are reported, and the session connects again."""
     async with FakeBroker() as broker, connected(broker) as session:
         broker.send(b"\x00\x00")
-        await eventually(lambda: "no MQTT 5" in session.state.problem)
+        await eventually(lambda: "not MQTT 5" in session.state.problem)
         await eventually(lambda: session.state.connected, within=10)
 
 
-# mqtt5 0.8 panics on it; the decoder goes on, but Python notes the error that the panic left behind
+# mqtt5 0.8 panics on it; the decoder goes on, but Python reports the error that the panic left behind
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_a_message_with_a_topic_that_is_no_utf_8_is_acknowledged() -> None:
-    """A broker that lets such a message through would deliver it for ever if it could not be acknowledged."""
+async def test_message_with_a_topic_that_is_not_utf_8_is_acknowledged() -> None:
+    """Such a message can be acknowledged: else a broker that lets it through would deliver it for ever."""
     async with FakeBroker() as broker, connected(broker) as session:
         broker.send(b"\x32\x08\x00\x02a\xff\x00\x07\x00x")
         batch = await anext(session.batches())

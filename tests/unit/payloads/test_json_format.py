@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
 
 from gateway.model import Code, Reason
-from gateway.payloads import json_format
+from gateway.payloads import FORMATS, Records
 from gateway.rules.validator import Validator
 from tests.builders import rule
 
-VALIDATOR = Validator(rule())
+RULE = rule()
+JSON, CONTEXT = FORMATS["json"], RULE.context
+DECODER = JSON.decoder(Validator(RULE).one, Validator(RULE).many, CONTEXT)
 
 
 @pytest.mark.parametrize(
@@ -24,17 +25,26 @@ VALIDATOR = Validator(rule())
 )
 def test_good_payloads(payload: bytes, count: int) -> None:
     """An object is one record, an array as many as it has; blanks around them do not matter."""
-    assert len(json_format.validated(payload, VALIDATOR.one, VALIDATOR.many)) == count
-    plain = json_format.records(payload)
-    assert isinstance(plain, list)
-    assert len(plain) == count
+    assert len(DECODER.every(payload)) == count
+    found = JSON.records(payload, CONTEXT)
+    assert isinstance(found, Records)
+    assert len(found.values) == count
 
 
 @pytest.mark.parametrize("payload", [b"[]", b"", b"{", b'{"value": "1"}', b"[1]", b'[[{"value": 1}]]', b"null"])
 def test_bad_payloads_do_not_pass(payload: bytes) -> None:
-    """What is not JSON, or against the schema, does not pass."""
-    with pytest.raises(ValidationError):
-        json_format.validated(payload, VALIDATOR.one, VALIDATOR.many)
+    """Anything that is not JSON, or against the schema, does not pass."""
+    with pytest.raises(ValueError):
+        DECODER.every(payload)
+    with pytest.raises(ValueError):
+        DECODER.one(payload)
+
+
+def test_one_record() -> None:
+    """An object is decoded by itself; an array is not one record, even if it holds only one."""
+    assert DECODER.one(b'{"value": 1}') == {"value": 1.0}
+    with pytest.raises(ValueError):
+        DECODER.one(b'[{"value": 1}]')
 
 
 @pytest.mark.parametrize(
@@ -53,8 +63,8 @@ def test_bad_payloads_do_not_pass(payload: bytes) -> None:
     ],
 )
 def test_not_json(payload: bytes, got: str) -> None:
-    """What is not JSON is told with its first bytes, and with the parser's word on where it goes wrong."""
-    found = json_format.records(payload)
+    """Invalid JSON is reported with its first bytes, and with the parser's word on where it goes wrong."""
+    found = JSON.records(payload, CONTEXT)
     assert isinstance(found, Reason)
     assert (found.code, found.where, found.expected) == (
         Code.NOT_JSON,
@@ -66,16 +76,24 @@ def test_not_json(payload: bytes, got: str) -> None:
 
 
 def test_empty_array() -> None:
-    """An array without a record is told as empty."""
-    assert json_format.records(b" [ ]") == Reason(
+    """An array without a record is reported as empty."""
+    assert JSON.records(b" [ ]", CONTEXT) == Reason(
         Code.EMPTY, "payload", "at least one object in the array", "an empty array"
     )
+
+
+def test_place_of_a_record() -> None:
+    """A record of an array stands at its number, an object is the payload itself."""
+    array, lone = JSON.records(b'[{"value": 1}]', CONTEXT), JSON.records(b'{"value": 1}', CONTEXT)
+    assert isinstance(array, Records)
+    assert isinstance(lone, Records)
+    assert (array.at.format(3), lone.at) == ("/3", "")
 
 
 @pytest.mark.parametrize(("payload", "value"), [(b"5", 5), (b"null", None), (b'"a"', "a"), (b"NaN", None)])
 def test_a_value_is_one_record(payload: bytes, value: object) -> None:
     """A lone value is one record, which the validator refuses with its reasons."""
-    found = json_format.records(payload)
-    assert isinstance(found, list)
-    assert len(found) == 1
-    assert found == [value] or payload == b"NaN"
+    found = JSON.records(payload, CONTEXT)
+    assert isinstance(found, Records)
+    assert (len(found.values), found.at) == (1, "")
+    assert found.values == [value] or payload == b"NaN"

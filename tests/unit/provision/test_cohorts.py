@@ -12,7 +12,7 @@ from gateway.provision import cohorts, rendering, run
 from gateway.provision.plan import Plan
 from tests.builders import config, startup
 from tests.unit.provision.fake_grafana import FakeGrafana
-from tests.unit.provision.test_grafana import ACME, acme, apply, plan, server, with_range
+from tests.unit.provision.grafana_runs import ACME, acme, apply, plan, server, with_range
 
 
 @pytest.fixture

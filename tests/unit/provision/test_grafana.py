@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from contextlib import contextmanager
 
 import pytest
 from aiohttp import web
 
-from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
-from gateway.provision.grafana import GrafanaServer
-from gateway.provision.grafana_contents import Home
-from gateway.provision.plan import Credential, Plan, diff
+from gateway.provision.plan import Credential, diff
 from tests.builders import config, startup
 from tests.servers import free_port
-from tests.unit.provision.fake_grafana import ADMIN, ONCE, PASSWORD, FakeGrafana
-
-ACME, BOLT = "Acme (acme)", "Bolt (bolt)"
-TOKENS = {"acme": "token-of-acme", "bolt": "token-of-bolt"}
+from tests.unit.provision.fake_grafana import ADMIN, ONCE, FakeGrafana
+from tests.unit.provision.grafana_runs import ACME, acme, apply, plan, server, steps, with_range
 
 
 @pytest.fixture(params=[11, 13])
@@ -32,58 +26,6 @@ def fake(request: pytest.FixtureRequest) -> FakeGrafana:
 async def grafana(fake: FakeGrafana) -> AsyncIterator[FakeGrafana]:
     async with fake.running():
         yield fake
-
-
-@asynccontextmanager
-async def server(
-    grafana: FakeGrafana, tokens: dict[str, str] | None = None, password: str = PASSWORD
-) -> AsyncIterator[GrafanaServer]:
-    known = TOKENS if tokens is None else tokens
-
-    def home(slug: str) -> Home:
-        return Home(f"http://influxdb-of-{slug}:8086", f"testbed-{slug}", known.get(slug))
-
-    made = GrafanaServer(grafana.url, ADMIN, password, home)
-    try:
-        yield made
-    finally:
-        await made.close()
-
-
-async def plan(grafana: FakeGrafana, wanted: Config, *, prune: bool = False) -> Plan:
-    async with server(grafana) as made:
-        return diff(made.wanted(wanted), await made.actual(wanted), prune=prune)
-
-
-async def apply(
-    grafana: FakeGrafana,
-    wanted: Config,
-    *,
-    prune: bool = False,
-    credentials: list[Credential] | None = None,
-    tokens: dict[str, str] | None = None,
-) -> list[Credential]:
-    """Plan and apply, as the command line does. `credentials` keeps what was made before a failure."""
-    credentials = [] if credentials is None else credentials
-    async with server(grafana, tokens) as made:
-        for step in diff(made.wanted(wanted), await made.actual(wanted), prune=prune).steps:
-            credentials += await made.apply(step)
-    grafana.index()
-    return credentials
-
-
-def told(found: Plan) -> list[str]:
-    return [str(step) for step in found.steps]
-
-
-def acme(**settings: Any) -> Startup:
-    return startup("acme", **settings)
-
-
-def with_range(highest: float) -> dict[str, Any]:
-    """The topics of Acme, with a rule whose dashboard depends on `highest`."""
-    value = {"type": "float", "max": highest}
-    return {"climate": {"topic": "testbed/acme/{device}/climate", "fields": {"value": value}}}
 
 
 @contextmanager
@@ -101,7 +43,7 @@ def broken_at(grafana: FakeGrafana, write: int) -> Iterator[None]:
 async def test_plan_from_nothing_shows_everything_in_the_order_in_which_it_is_made(grafana: FakeGrafana) -> None:
     """What is named by another is made before it."""
     found = await plan(grafana, config(acme(team=["Ana@acme.example"], topics=with_range(5))))
-    assert told(found) == [
+    assert steps(found) == [
         "+ grafana organisation acme",
         "+ grafana user acme/ana@acme.example",
         "+ grafana data source acme",

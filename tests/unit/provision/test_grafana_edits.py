@@ -9,7 +9,7 @@ import pytest
 from gateway.provision.plan import diff
 from tests.builders import config
 from tests.unit.provision.fake_grafana import ADMIN, FakeGrafana
-from tests.unit.provision.test_grafana import ACME, acme, apply, plan, server, told, with_range
+from tests.unit.provision.grafana_runs import ACME, acme, apply, plan, server, steps, with_range
 
 
 @pytest.fixture(params=[11, 13])
@@ -106,7 +106,7 @@ async def test_a_deleted_dashboard_comes_back(grafana: FakeGrafana) -> None:
     """What is wanted and missing is made."""
     await apply(grafana, config(acme()))
     del grafana.org(ACME).dashboards["acme-climate"]
-    assert told(await plan(grafana, config(acme()))) == ["+ grafana dashboard acme/acme-climate"]
+    assert steps(await plan(grafana, config(acme()))) == ["+ grafana dashboard acme/acme-climate"]
 
 
 async def test_an_alert_rule_of_that_uid_that_somebody_made_is_a_conflict(grafana: FakeGrafana) -> None:
@@ -123,8 +123,8 @@ async def test_nobody_edits_an_alert_rule_that_would_be_replaced(grafana: FakeGr
     await apply(grafana, config(acme(topics=with_range(5))))
     assert not grafana.may_edit_rule(ACME, "acme-climate-silent")
     renamed = {"air": with_range(5)["climate"]}
-    assert "+ grafana alert rule acme/acme-air-silent" in told(await plan(grafana, config(acme(topics=renamed))))
+    assert "+ grafana alert rule acme/acme-air-silent" in steps(await plan(grafana, config(acme(topics=renamed))))
     grafana.org(ACME).rules["acme-out-of-range"]["annotations"]["testbed_generated"] = "older"
-    assert told(await plan(grafana, config(acme(topics=with_range(5))))) == [
+    assert steps(await plan(grafana, config(acme(topics=with_range(5))))) == [
         "~ grafana alert rule acme/acme-out-of-range"
     ]

@@ -10,7 +10,7 @@ from gateway.errors import ProvisionError
 from gateway.provision.plan import diff
 from tests.builders import config, startup
 from tests.unit.provision.fake_grafana import ADMIN, FakeGrafana
-from tests.unit.provision.test_grafana import ACME, BOLT, acme, apply, plan, server, told, with_range
+from tests.unit.provision.grafana_runs import ACME, BOLT, acme, apply, plan, server, steps, with_range
 
 
 @pytest.fixture(params=[11, 13])
@@ -40,8 +40,8 @@ async def test_prune_removes_all_of_a_startup_that_is_gone_and_nothing_else(graf
     before = {org.name for org in grafana.orgs.values()}, {one.login for one in grafana.accounts.values()}
     await apply(grafana, config(acme(), startup("bolt", topics=None)))
     found = await plan(grafana, config(acme()), prune=True)
-    assert told(found)[0] == "- grafana alert rule bolt/bolt-climate-silent"
-    assert told(found)[-1] == "- grafana organisation bolt"
+    assert steps(found)[0] == "- grafana alert rule bolt/bolt-climate-silent"
+    assert steps(found)[-1] == "- grafana organisation bolt"
     assert all(resource.startup == "bolt" for resource in (step.resource for step in found.steps))
     await apply(grafana, config(acme()), prune=True)
     assert {org.name for org in grafana.orgs.values()} == before[0] | {ACME}
@@ -58,7 +58,7 @@ async def test_prune_removes_who_left_the_team_unless_somebody_else_made_the_acc
     grafana.org(ACME).roles[grafana.account("visitor").id] = "Viewer"
     wanted = config(acme(team=["zoe@acme.example"]), other)
     found = await plan(grafana, wanted, prune=True)
-    assert {text for text in told(found) if text.startswith("-")} == {
+    assert {text for text in steps(found) if text.startswith("-")} == {
         "- grafana user acme/ana@acme.example",
         "- grafana user acme/eve@acme.example",
     }
@@ -115,7 +115,7 @@ async def test_prune_of_a_measurement_takes_its_dashboard_and_alert_rule(grafana
     air = {"topic": "testbed/acme/{device}/air", "fields": {"co2": {"type": "int"}}}
     await apply(grafana, config(acme(topics={"climate": climate, "air": air})))
     found = await plan(grafana, config(acme(topics={"climate": climate})), prune=True)
-    assert [text for text in told(found) if text.startswith("-")] == [
+    assert [text for text in steps(found) if text.startswith("-")] == [
         "- grafana alert rule acme/acme-air-silent",
         "- grafana dashboard acme/acme-air",
     ]

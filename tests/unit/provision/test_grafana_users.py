@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import AdminRefused, ProvisionError
 from tests.builders import config, startup
 from tests.unit.provision.fake_grafana import ADMIN, FakeGrafana
-from tests.unit.provision.test_grafana import ACME, BOLT, acme, apply, plan
+from tests.unit.provision.grafana_runs import ACME, BOLT, acme, apply, plan
 
 
 @pytest.fixture(params=[11, 13])

@@ -46,14 +46,14 @@ def reasons(record: Any, validator: Validator = CLIMATE, at: str = "") -> list[R
         ({"t": -41}, Code.OUT_OF_RANGE, "/t", "a number from -40 to 125 (celsius)", "-41"),
         ({"t": float("nan")}, Code.NOT_FINITE, "/t", "a number from -40 to 125 (celsius)", "NaN"),
         ({"t": float("-inf")}, Code.NOT_FINITE, "/t", "a number from -40 to 125 (celsius)", "-Infinity"),
-        ({"count": 1.0}, Code.WRONG_TYPE, "/count", "a whole number of at least 0, in 64 bits", "1.0"),
-        ({"count": True}, Code.WRONG_TYPE, "/count", "a whole number of at least 0, in 64 bits", "true"),
-        ({"count": -1}, Code.OUT_OF_RANGE, "/count", "a whole number of at least 0, in 64 bits", "-1"),
-        ({"count": 1 << 63}, Code.OUT_OF_RANGE, "/count", "a whole number of at least 0, in 64 bits", str(1 << 63)),
+        ({"count": 1.0}, Code.WRONG_TYPE, "/count", "an integer of at least 0, in 64 bits", "1.0"),
+        ({"count": True}, Code.WRONG_TYPE, "/count", "an integer of at least 0, in 64 bits", "true"),
+        ({"count": -1}, Code.OUT_OF_RANGE, "/count", "an integer of at least 0, in 64 bits", "-1"),
+        ({"count": 1 << 63}, Code.OUT_OF_RANGE, "/count", "an integer of at least 0, in 64 bits", str(1 << 63)),
         ({"open": 1}, Code.WRONG_TYPE, "/open", "true or false", "1"),
         ({"open": "true"}, Code.WRONG_TYPE, "/open", "true or false", '"true"'),
-        ({"note": 5}, Code.WRONG_TYPE, "/note", "a text of at most 65535 characters, without NUL", "5"),
-        ({"note": "a\0"}, Code.BAD_TEXT, "/note", "a text of at most 65535 characters, without NUL", '"a\\u0000"'),
+        ({"note": 5}, Code.WRONG_TYPE, "/note", "a string of at most 65535 characters, without NUL", "5"),
+        ({"note": "a\0"}, Code.BAD_TEXT, "/note", "a string of at most 65535 characters, without NUL", '"a\\u0000"'),
         ({"meter": {"volts": 6}}, Code.OUT_OF_RANGE, "/meter/volts", "a number of at most 5", "6"),
         ({"ts": "now"}, Code.WRONG_TYPE, "/ts", TIME, '"now"'),
         ({"ts": None}, Code.WRONG_TYPE, "/ts", TIME, "null"),
@@ -75,7 +75,7 @@ def test_text_too_long() -> None:
 
 
 def test_missing() -> None:
-    """A field, a time and a nested member that are missing are told as missing, not as unknown."""
+    """A field, a time and a nested member that are missing are reported as missing, not as unknown."""
     assert reasons({}) == [
         Reason(Code.MISSING, "/t", "a number from -40 to 125 (celsius)", "nothing"),
         Reason(Code.MISSING, "/ts", TIME, "nothing"),
@@ -87,7 +87,7 @@ def test_missing() -> None:
 
 
 def test_missing_in_an_array() -> None:
-    """An array that is too short, or a text where an array should be, lacks the member."""
+    """An array that is too short, or a string where an array should be, lacks the member."""
     nested = Validator(rule(time={"from": "/x/0", "unit": "rfc3339"}))
     parents: list[Any] = [[], {}, "2026", 5]
     for record in [{}, *({"x": parent} for parent in parents)]:
@@ -96,7 +96,7 @@ def test_missing_in_an_array() -> None:
 
 
 def test_unknown_member() -> None:
-    """A member that no rule names is told with those that there may be."""
+    """A member that no rule names is reported with those that there may be."""
     assert reasons({**GOOD, "temp/C": {"x": 1}}) == [
         Reason(
             Code.UNKNOWN_FIELD,
@@ -110,7 +110,7 @@ def test_unknown_member() -> None:
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, "line\nbreak", "backslash\\"])
 def test_bad_tag(value: Any) -> None:
-    """A tag that cannot be written is told with its place."""
+    """A tag that cannot be written is reported with its place."""
     (reason,) = reasons({**GOOD, "fw": value})
     assert (reason.code, reason.where, reason.got) == (Code.BAD_TAG, "/fw", jsonlib.dumps(value))
 
@@ -128,7 +128,7 @@ def test_bad_tag(value: Any) -> None:
     ],
 )
 def test_hints_of_numbers(value: float, hint: str) -> None:
-    """A time out of bounds is told with what the device has probably done."""
+    """A time out of bounds is reported with what the device has probably done."""
     (reason,) = reasons({**GOOD, "ts": value})
     assert (reason.code, reason.where, reason.expected, reason.hint) == (Code.BAD_TIME, "/ts", TIME, hint)
 
@@ -141,8 +141,8 @@ def test_hints_of_numbers(value: float, hint: str) -> None:
         ("2001-01-01T00:00:00Z", "is the device's clock set?"),
     ],
 )
-def test_hints_of_texts(value: str, hint: str) -> None:
-    """A text that is no time, or a time out of bounds, is told with what to look at."""
+def test_hints_of_strings(value: str, hint: str) -> None:
+    """A string that is not a time, or a time out of bounds, is reported with what to look at."""
     validator = Validator(rule(time={"from": "/at", "unit": "rfc3339", "max_age": "90m", "max_future": "1.5s"}))
     (reason,) = reasons({"value": 1, "at": value}, validator)
     assert (reason.code, reason.hint) == (Code.BAD_TIME, hint)
@@ -150,22 +150,22 @@ def test_hints_of_texts(value: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize("value", [1.5, "5", None, True])
-def test_fine_units_take_whole_numbers_only(value: Any) -> None:
-    """A broken number cannot carry µs or ns since 1970."""
+def test_fine_units_take_integers_only(value: Any) -> None:
+    """A fraction cannot carry µs or ns since 1970."""
     validator = Validator(rule(time={"from": "/at", "unit": "us"}))
     (reason,) = reasons({"value": 1, "at": value}, validator)
     assert (reason.code, reason.where) == (Code.WRONG_TYPE, "/at")
 
 
-def test_whole_number_beyond_all_times() -> None:
-    """A whole number that no time can be is a bad time."""
+def test_integer_beyond_all_times() -> None:
+    """An integer that no time can be is a bad time."""
     validator = Validator(rule(time={"from": "/at", "unit": "ns"}))
     (reason,) = reasons({"value": 1, "at": 10**400}, validator)
     assert (reason.code, reason.hint) == (Code.BAD_TIME, "is the device's clock set?")
 
 
 def test_all_reasons_at_once() -> None:
-    """Everything wrong with a record is told together, each with its place in the array."""
+    """Everything wrong with a record is reported together, each with its place in the array."""
     record = {"t": "hot", "count": 1.5, "ts": 5, "fw": [], "extra": 1, "meter": {"volts": 9}}
     found = reasons(record, at="/3")
     assert {(reason.where, reason.code) for reason in found} == {
@@ -180,7 +180,7 @@ def test_all_reasons_at_once() -> None:
 
 @pytest.mark.parametrize("record", [5, "text", None, True, [], [[1]]])
 def test_no_object(record: Any) -> None:
-    """A record that is no object is told as such, where it stands."""
+    """A record that is not an object is reported as such, with its place."""
     assert reasons(record) == [Reason(Code.WRONG_TYPE, "payload", "a JSON object", jsonlib.dumps(record))]
     assert reasons(record, at="/7")[0].where == "/7"
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.model import Code, FieldValue, Reason
-from gateway.rules.validator import MAX_KEPT, Validator, Values, tag_text
+from gateway.rules.finishing import Values, tag_text
+from gateway.rules.validator import MAX_KEPT, Validator
 from gateway.timestamps import NS
 from tests.builders import NOW, rule
 
@@ -35,7 +36,7 @@ def reasons(validator: Validator, record: Any, at: str = "") -> list[Reason]:
 
 
 def test_values_by_type() -> None:
-    """Each type of field arrives as its own Python type; a whole number is a good float."""
+    """Each type of field arrives as its own Python type; an integer is a valid float."""
     kinds = {"a": {"type": "float"}, "b": {"type": "int"}, "c": {"type": "bool"}, "d": {"type": "string"}}
     found = fields(Validator(rule(kinds)), {"a": 5, "b": 5, "c": True, "d": "5"})
     assert [(name, type(value), value) for name, value in found.items()] == [
@@ -48,7 +49,7 @@ def test_values_by_type() -> None:
 
 @pytest.mark.parametrize("value", [(1 << 63) - 1, -(1 << 63), 0])
 def test_integers_of_64_bits(value: int) -> None:
-    """Whole numbers keep every bit up to the bounds of 64."""
+    """Integers keep every bit up to the bounds of 64."""
     assert fields(Validator(rule({"v": {"type": "int"}})), {"v": value}) == {"v": value}
 
 
@@ -61,8 +62,8 @@ def test_integers_of_64_bits(value: int) -> None:
         ({"min": -1e30, "max": 1e30}, [(1 << 63) - 1], [1 << 63]),
     ],
 )
-def test_range_of_whole_numbers(bounds: dict[str, float], good: list[int], bad: list[int]) -> None:
-    """Bounds of whole numbers are met exactly, also where they are broken numbers themselves."""
+def test_range_of_integers(bounds: dict[str, float], good: list[int], bad: list[int]) -> None:
+    """Bounds of integers are met exactly, even if they are fractions themselves."""
     validator = Validator(rule({"v": {"type": "int", **bounds}}))
     for value in good:
         assert fields(validator, {"v": value}) == {"v": value}

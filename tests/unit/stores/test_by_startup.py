@@ -1,5 +1,4 @@
-"""`StoreByStartup`: which startup goes where, and what the stores have to do with each other; tests/contract has the
-rest."""
+"""`StoreByStartup`: which startup goes where, and how the stores affect each other; tests/contract has the rest."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ async def store(default: SqliteStore, east: SqliteStore) -> AsyncIterator[StoreB
 
 
 async def times(store: StoreByStartup | SqliteStore, slug: str = "acme") -> list[int]:
-    """When the readings of a startup were, as a store has them."""
+    """Return the times of a startup's readings in a store."""
     return [row.time_ns async for chunk in store.history(slug, Query("climate", 0, 10)) for row in chunk]
 
 
@@ -53,10 +52,10 @@ async def test_each_startup_is_in_its_own_store(store: StoreByStartup, default: 
     assert (await times(default), await times(default, "birch")) == ([], [2])
 
 
-async def test_another_store_counts_from_the_next_batch_on(
+async def test_assigned_store_gets_the_next_batch(
     store: StoreByStartup, default: SqliteStore, east: SqliteStore
 ) -> None:
-    """A startup that is sent to another store is written and read there; what it had stays where it was."""
+    """A startup that is assigned to another store is written and read there; what it had stays in place."""
     await store.write("acme", [OLD])
     store.assign([IN_DEFAULT])
     await store.write("acme", [NEW])
@@ -65,15 +64,15 @@ async def test_another_store_counts_from_the_next_batch_on(
     assert await times(store) == [1]
 
 
-async def test_who_is_gone_stays_where_it_was(store: StoreByStartup, east: SqliteStore) -> None:
-    """What the journal still holds of a startup without a file goes to the store that it had."""
+async def test_removed_startup_keeps_its_store(store: StoreByStartup, east: SqliteStore) -> None:
+    """Readings that the journal still holds of a startup without a file go to the store that it had."""
     store.assign([startup("birch")])
     await store.write("acme", [OLD])
     assert await times(east) == [1]
 
 
-async def test_a_store_that_came_after_the_start_waits_for_a_restart(store: StoreByStartup) -> None:
-    """A name that the running gateway does not have makes the readings wait, and says what to do."""
+async def test_store_added_after_the_start_waits_for_a_restart(store: StoreByStartup) -> None:
+    """A name that the running gateway does not know makes the readings wait, and the error says what to do."""
     store.assign([startup("acme", store="west")])
     with pytest.raises(StoreUnavailable, match="store 'west' .*restart the gateway"):
         await store.write("acme", [OLD])
@@ -82,10 +81,8 @@ async def test_a_store_that_came_after_the_start_waits_for_a_restart(store: Stor
     await store.write("birch", [OLD])
 
 
-async def test_old_readings_are_forgotten_everywhere(
-    store: StoreByStartup, default: SqliteStore, east: SqliteStore
-) -> None:
-    """A store that a startup has left keeps its readings no longer than the one that it is in."""
+async def test_readings_expire_in_every_store(store: StoreByStartup, default: SqliteStore, east: SqliteStore) -> None:
+    """Readings in a store that a startup has left expire like those in its present one."""
     await store.write("acme", [OLD])
     store.assign([IN_DEFAULT])
     await store.write("acme", [OLD])
@@ -103,8 +100,8 @@ class Hanging(SqliteStore):
         await asyncio.Event().wait()
 
 
-async def test_a_store_that_hangs_holds_up_its_own_startups_alone(default: SqliteStore, tmp_path: Path) -> None:
-    """However many writes hang in one store, another is written; and the one is not asked for more at once."""
+async def test_hanging_store_holds_up_only_its_own_startups(default: SqliteStore, tmp_path: Path) -> None:
+    """However many writes hang in one store, another store is written; and the first gets no more than its bound."""
     hanging = Hanging(tmp_path / "hanging")
     store = StoreByStartup({None: default, "east": hanging}, [IN_EAST, startup("birch")])
     await store.open()
@@ -133,8 +130,8 @@ class Counting(SqliteStore):
         self.closed += 1
 
 
-async def test_a_store_of_two_names_is_opened_once(tmp_path: Path) -> None:
-    """Names that share a store share it whole."""
+async def test_store_of_two_names_is_opened_once(tmp_path: Path) -> None:
+    """A store that two names share is opened and closed once."""
     one = Counting(tmp_path / "one")
     store = StoreByStartup({None: one, "east": one})
     await store.open()
@@ -142,18 +139,18 @@ async def test_a_store_of_two_names_is_opened_once(tmp_path: Path) -> None:
     assert (one.opened, one.closed) == (1, 1)
 
 
-async def test_where_one_cannot_be_opened_none_stays_open(tmp_path: Path) -> None:
-    """The error is told, and the stores that were opened before are closed."""
+async def test_store_that_cannot_be_opened_leaves_none_open(tmp_path: Path) -> None:
+    """The error is raised, and the stores that were opened before are closed."""
     one = Counting(tmp_path / "one")
     (tmp_path / "file").touch()
     store = StoreByStartup({None: one, "east": SqliteStore(tmp_path / "file")})
-    with pytest.raises(StoreUnavailable, match="cannot be made"):
+    with pytest.raises(StoreUnavailable, match="cannot be created"):
         await store.open()
     assert (one.opened, one.closed) == (1, 1)
 
 
 class Unreachable(SqliteStore):
-    """Nobody answers, until it is told otherwise."""
+    """A store at which nobody answers while it `is_away`."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -167,11 +164,11 @@ class Unreachable(SqliteStore):
         await super().write(startup, lines)
 
 
-async def test_a_store_that_is_away_is_asked_once_for_all_its_startups(
+async def test_unreachable_store_is_asked_once_for_all_its_startups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While nobody answers, hundreds of startups do not all try: each is told what one has found, and a second later
-    one tries again."""
+    """While nobody answers, hundreds of startups do not all try: each gets the error that one has found, and a second
+    later one tries again."""
     away = Unreachable(tmp_path)
     store = StoreByStartup({None: away})
     await store.open()

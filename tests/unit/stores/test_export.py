@@ -1,4 +1,4 @@
-"""The export of a startup: what is in the files is what was stored."""
+"""The export of a startup: its files hold what was stored."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def stored(store: SqliteStore, *readings: Reading) -> None:
 
 
 def points(directory: Path, measurement: str = "climate") -> list[Point]:
-    """The line protocol of an export, read by a parser that knows nothing of the gateway."""
+    """Return the line protocol of an export, parsed without any code of the gateway."""
     return parse(gzip.decompress((directory / f"{measurement}.lp.gz").read_bytes()).decode())
 
 
@@ -81,8 +81,8 @@ async def exported(store: SqliteStore, directory: Path, of: Startup = ACME) -> E
     return await export(of, store, directory)
 
 
-async def test_what_was_stored_is_read_back(store: SqliteStore, tmp_path: Path) -> None:
-    """Every reading with its tags, its values and their types, and its time to the ns, in both files."""
+async def test_readings_are_exported_unchanged(store: SqliteStore, tmp_path: Path) -> None:
+    """Both files have every reading with its tags, its values and their types, and its time to the ns."""
     readings = [
         reading(0, {"t": 21.5, "on": True}),
         reading(1, {"t": -0.1 + 0.2, "on": False}),
@@ -104,8 +104,8 @@ async def test_what_was_stored_is_read_back(store: SqliteStore, tmp_path: Path) 
     assert rows[3]["extra"] == "9007199254740993"
 
 
-async def test_texts_are_read_back(store: SqliteStore, tmp_path: Path) -> None:
-    """Texts with line breaks, commas, quotes and letters of all kinds come out as they went in."""
+async def test_strings_are_exported_unchanged(store: SqliteStore, tmp_path: Path) -> None:
+    """Strings with line breaks, commas, quotes and all kinds of letters are the same in the files."""
     readings = [reading(number, {"text": text, "n": number}) for number, text in enumerate(TEXTS)]
     await stored(store, *readings)
     await exported(store, tmp_path / "out")
@@ -113,16 +113,16 @@ async def test_texts_are_read_back(store: SqliteStore, tmp_path: Path) -> None:
     assert [row["text"] for row in table(tmp_path / "out")] == TEXTS
 
 
-async def test_a_text_that_is_a_formula_is_disarmed_in_the_table_only(store: SqliteStore, tmp_path: Path) -> None:
-    """A spreadsheet that opens the table runs nothing; line protocol has the text as it was."""
+async def test_formula_is_escaped_only_in_the_table(store: SqliteStore, tmp_path: Path) -> None:
+    """A spreadsheet that opens the table runs no formula; line protocol has the string unchanged."""
     await stored(store, reading(0, {"text": "=1+1"}))
     await exported(store, tmp_path / "out")
     assert table(tmp_path / "out")[0]["text"] == "'=1+1"
     assert points(tmp_path / "out")[0].fields == {"text": "=1+1"}
 
 
-async def test_tags_are_read_back(store: SqliteStore, tmp_path: Path) -> None:
-    """Each series keeps its tags, those with spaces, commas and equals signs as well."""
+async def test_tags_are_exported_unchanged(store: SqliteStore, tmp_path: Path) -> None:
+    """Each series keeps its tags, including those with spaces, commas and equals signs."""
     rooms = ["lab", "room, 2nd floor", "a=b", "Küche"]
     readings = [reading(number, {"t": 1.0}, room=room) for number, room in enumerate(rooms)]
     await stored(store, *readings)
@@ -131,8 +131,8 @@ async def test_tags_are_read_back(store: SqliteStore, tmp_path: Path) -> None:
     assert {row["room"] for row in table(tmp_path / "out")} == set(rooms)
 
 
-async def test_more_than_a_chunk(store: SqliteStore, tmp_path: Path) -> None:
-    """Tens of thousands of readings, of which the store gives a few thousand at a time, are all there, once."""
+async def test_export_of_many_chunks_is_complete(store: SqliteStore, tmp_path: Path) -> None:
+    """Tens of thousands of readings, which the store yields a few thousand at a time, are all there once."""
     readings = [reading(number, {"t": float(number)}) for number in range(20_001)]
     await stored(store, *readings)
     assert (await exported(store, tmp_path / "out")).readings == len(readings)
@@ -140,10 +140,10 @@ async def test_more_than_a_chunk(store: SqliteStore, tmp_path: Path) -> None:
     assert [float(row["t"]) for row in table(tmp_path / "out")] == [one.fields["t"] for one in readings]
 
 
-async def test_an_export_that_was_broken_off_is_made_anew(
+async def test_interrupted_export_is_made_again(
     store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files appear when all are whole; what a broken try left behind is neither taken for an export nor in the way."""
+    """Files appear when all are complete; what a failed try left behind does not count as an export and is replaced."""
     out = tmp_path / "out"
     await stored(store, reading(0, {"t": 1.0}), reading(1, {"t": 1.0}, "wind"))
     with monkeypatch.context() as broken:
@@ -159,7 +159,7 @@ async def test_an_export_that_was_broken_off_is_made_anew(
 
 
 async def test_each_measurement_has_its_files(store: SqliteStore, tmp_path: Path) -> None:
-    """Measurements that no rule names any more are exported as well; another startup's readings are not."""
+    """Measurements that no rule names any longer are exported too; another startup's readings are not."""
     await stored(store, reading(0, {"t": 1.0}), reading(0, {"old": 1}, measurement="forgotten"))
     await store.write("bolt", [b"climate,device=x t=99.0 1", b"charging,device=x t=99.0 1"])
     await exported(store, tmp_path / "out")
@@ -169,7 +169,7 @@ async def test_each_measurement_has_its_files(store: SqliteStore, tmp_path: Path
     assert len(points(tmp_path / "out")) == 1
 
 
-async def test_the_line_protocol_can_be_stored_again(store: SqliteStore, tmp_path: Path) -> None:
+async def test_exported_line_protocol_can_be_stored_again(store: SqliteStore, tmp_path: Path) -> None:
     """An export that is written into another store gives the same export."""
     await stored(store, *(reading(number, {"text": text}) for number, text in enumerate(TEXTS) if "\n" not in text))
     await exported(store, tmp_path / "out")
@@ -182,9 +182,9 @@ async def test_the_line_protocol_can_be_stored_again(store: SqliteStore, tmp_pat
     assert points(tmp_path / "again") == points(tmp_path / "out")
 
 
-async def test_who_has_sent_nothing_has_nothing(store: SqliteStore, tmp_path: Path) -> None:
-    """A startup without readings has an export without files of data, which is told from a directory that somebody
-    made: its cohort can be closed again, also when its bucket is gone."""
+async def test_export_without_readings_says_so(store: SqliteStore, tmp_path: Path) -> None:
+    """A startup without readings has an export without data files, which differs from an empty directory: its cohort
+    can be closed again, even when its bucket is gone."""
     ended, out, empty = startup(until="2026-01-01"), tmp_path / "out", tmp_path / "empty"
     done = await exported(store, out)
     assert (done.files, done.readings) == ((), 0)
@@ -194,8 +194,8 @@ async def test_who_has_sent_nothing_has_nothing(store: SqliteStore, tmp_path: Pa
     assert not await asyncio.to_thread(is_exported, ended, empty)
 
 
-async def test_nothing_is_written_over(store: SqliteStore, tmp_path: Path) -> None:
-    """A directory that has files in it is refused and left as it is; an empty one is taken."""
+async def test_existing_files_are_not_overwritten(store: SqliteStore, tmp_path: Path) -> None:
+    """A directory with files in it is rejected and stays unchanged; an empty one is accepted."""
     await stored(store, reading(0, {"t": 1.0}))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "climate.csv.gz").write_text("precious")
@@ -206,7 +206,7 @@ async def test_nothing_is_written_over(store: SqliteStore, tmp_path: Path) -> No
     assert (await exported(store, tmp_path / "empty")).readings == 1
 
 
-async def test_where_nothing_can_be_written_is_told(store: SqliteStore, tmp_path: Path) -> None:
+async def test_directory_that_cannot_be_written_is_reported(store: SqliteStore, tmp_path: Path) -> None:
     """The error names the directory."""
     await asyncio.to_thread((tmp_path / "file").write_text, "x")
     with pytest.raises(GatewayError, match=r"file/out: the export cannot be written; Not a directory"):
@@ -214,13 +214,13 @@ async def test_where_nothing_can_be_written_is_told(store: SqliteStore, tmp_path
 
 
 class Hidden(SqliteStore):
-    """A store that shows nothing, as InfluxDB does to a token without rights."""
+    """A store that shows no readings, as InfluxDB does to a token without rights."""
 
     async def check_readable(self, startup: str) -> None:
         raise StoreUnreadable(f"no bucket {startup!r} is shown")
 
 
-async def test_what_is_not_shown_is_not_taken_for_empty(tmp_path: Path) -> None:
+async def test_hidden_readings_fail_the_export(tmp_path: Path) -> None:
     """An export that may have missed everything fails."""
     store = Hidden(tmp_path / "store")
     await store.open()
@@ -229,8 +229,8 @@ async def test_what_is_not_shown_is_not_taken_for_empty(tmp_path: Path) -> None:
     await store.close()
 
 
-def test_nothing_is_deleted_unread(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A startup whose data cannot be read does not leave with --delete-data; without it leaves, and its data stays."""
+def test_unreadable_data_is_not_deleted(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--delete-data` fails where the data cannot be read; without it the startup is removed, and its data stays."""
     other = "topics: {air: {topic: 'testbed/birch/{device}/air', fields: {t: {type: float}}}}\nname: Birch\n"
     config = write_config(tmp_path / "config", "", acme=STARTUP, birch=other)
     monkeypatch.setattr("gateway.stores.build.make_store", lambda _config: Hidden(tmp_path / "store"))

@@ -1,13 +1,15 @@
-"""What `InfluxDBStore` sends, and what it makes of every kind of answer; tests/contract has the rest."""
+"""`InfluxDBStore`: its requests, and what it does with every kind of answer; tests/contract has the rest."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from aiohttp import web
@@ -16,10 +18,11 @@ from gateway.config.models import InfluxDB
 from gateway.errors import StoreRefused, StoreThrottled, StoreUnavailable, StoreUnreadable
 from gateway.stores import influxql
 from gateway.stores.contract import Query, Row
-from gateway.stores.influxdb import BODY, InfluxDBStore
-from tests.servers import FlakyProxy, free_port
+from gateway.stores.influxdb import BODY, CHUNK, InfluxDBStore
+from tests.servers import FlakyProxy, eventually, free_port
 
 LINE = b"climate,device=th-1 temperature=21.5 1763900000000000000"
+HELD = LINE.replace(b"th-1", b"held")
 EVERYTHING = Query("climate", 0, 1 << 62)
 FIELD_KEYS = {"name": "climate", "columns": ["fieldKey", "fieldType"], "values": [["t", "float"], ["n", "integer"]]}
 
@@ -43,7 +46,8 @@ class Request:
 
 @dataclass
 class Stub:
-    """Answers what a test tells it to, and remembers what it was asked. `pages` are the answers to queries."""
+    """Answers as a test says, and keeps the requests. `pages` are the answers to queries: at `HOLD` one waits for
+    `go_on`, at `CUT` its connection breaks. A write of `HELD` waits for `go_on` too."""
 
     port: int = field(default_factory=free_port)
     status: int = 204
@@ -52,13 +56,17 @@ class Stub:
     pages: list[list[str]] = field(default_factory=list)
     asked: list[Request] = field(default_factory=list)
     token: str = ""
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(Request(request.path, dict(request.query), request.headers, await request.read()))
+        asked = Request(request.path, dict(request.query), request.headers, await request.read())
+        self.asked.append(asked)
+        if asked.body == HELD:
+            await self.go_on.wait()
         if self.token and request.headers.get("Authorization") != f"Token {self.token}":
             return web.Response(status=401, text='{"code":"unauthorized","message":"unauthorized access"}')
         if not self.pages:
@@ -69,7 +77,10 @@ class Stub:
             if text == "CUT":
                 assert request.transport is not None
                 request.transport.abort()
-            await response.write(text.encode())
+            if text == "HOLD":
+                await self.go_on.wait()
+            else:
+                await response.write(text.encode())
         return response
 
 
@@ -82,6 +93,7 @@ async def stub() -> AsyncIterator[Stub]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", stub.port).start()
     yield stub
+    stub.go_on.set()
     await runner.cleanup()
 
 
@@ -106,8 +118,8 @@ async def read(store: InfluxDBStore, query: Query = EVERYTHING) -> list[Row]:
 # ------------------------------------------------------------------ writes
 
 
-async def test_what_a_write_sends(store: InfluxDBStore, stub: Stub) -> None:
-    """Lines go as they are to the startup's bucket, with their precision and the token."""
+async def test_write_sends_lines_unchanged(store: InfluxDBStore, stub: Stub) -> None:
+    """Lines go unchanged to the startup's bucket, with their precision and the token."""
     await store.write("acme", [LINE, LINE])
     (request,) = stub.asked
     assert request.path == "/api/v2/write"
@@ -117,14 +129,14 @@ async def test_what_a_write_sends(store: InfluxDBStore, stub: Stub) -> None:
     assert request.body == LINE + b"\n" + LINE
 
 
-async def test_nothing_is_sent_for_no_lines(store: InfluxDBStore, stub: Stub) -> None:
-    """An empty batch is stored without asking."""
+async def test_empty_batch_sends_nothing(store: InfluxDBStore, stub: Stub) -> None:
+    """An empty batch is stored without a request."""
     await store.write("acme", [])
     assert stub.asked == []
 
 
-async def test_a_large_batch_goes_in_parts(store: InfluxDBStore, stub: Stub) -> None:
-    """No body is longer than what proxies take, and no line is lost between two."""
+async def test_large_batch_is_split(store: InfluxDBStore, stub: Stub) -> None:
+    """No body is longer than proxies allow, and no line is lost between two."""
     lines = [LINE.replace(b"th-1", b"d%06d" % number) for number in range(40_000)]
     await store.write("acme", lines)
     assert len(stub.asked) == 3
@@ -133,16 +145,16 @@ async def test_a_large_batch_goes_in_parts(store: InfluxDBStore, stub: Stub) -> 
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-async def test_the_data_is_refused(store: InfluxDBStore, stub: Stub, status: int) -> None:
-    """What says that the data is at fault is a refusal, in the server's words."""
+async def test_faulty_data_is_refused(store: InfluxDBStore, stub: Stub, status: int) -> None:
+    """A status that blames the data is a refusal, in the server's words."""
     stub.status, stub.body = status, '{"code": "invalid", "message": "field type conflict: \\"t\\""}'
     with pytest.raises(StoreRefused, match='field type conflict: "t"'):
         await store.write("acme", [LINE])
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_the_token_is_refused(store: InfluxDBStore, stub: Stub, status: int) -> None:
-    """A refused token is not the data's fault; the error says which setting to mend."""
+async def test_refused_token_is_unavailable(store: InfluxDBStore, stub: Stub, status: int) -> None:
+    """A refused token is not the data's fault; the error names the setting to correct."""
     stub.status, stub.body = status, '{"code": "unauthorized", "message": "unauthorized access"}'
     with pytest.raises(StoreUnavailable, match=r"token.*bed-acme.*unauthorized access.*token_file"):
         await store.write("acme", [LINE])
@@ -156,8 +168,8 @@ async def test_the_token_is_refused(store: InfluxDBStore, stub: Stub, status: in
         (302, r"stores\.hall-2\.influxdb\.url"),
     ],
 )
-async def test_a_store_with_a_name_names_its_own_settings(stub: Stub, status: int, says: str) -> None:
-    """What is wrong with a further store is mended in its own settings, and the error says so."""
+async def test_named_store_names_its_own_settings(stub: Stub, status: int, says: str) -> None:
+    """An error of a further store names that store's settings."""
     stub.status = status
     store = InfluxDBStore(InfluxDB(url=stub.url), "secret", name="hall-2")
     await store.open()
@@ -166,8 +178,8 @@ async def test_a_store_with_a_name_names_its_own_settings(stub: Stub, status: in
     await store.close()
 
 
-async def test_a_token_that_was_made_anew_is_taken_up(stub: Stub) -> None:
-    """When InfluxDB refuses the token, the one that is on disk now is used, at once and by all who write."""
+async def test_renewed_token_is_used_at_once(stub: Stub) -> None:
+    """When InfluxDB refuses the token, the one that is on disk now is used at once, by all writes and queries."""
     stub.token = "new"
     renewals: list[str] = []
 
@@ -185,10 +197,41 @@ async def test_a_token_that_was_made_anew_is_taken_up(stub: Stub) -> None:
     stub.token = "newer"
     with pytest.raises(StoreUnavailable, match="token"):
         await store.write("acme", [LINE])
+    with pytest.raises(StoreUnavailable, match="token"):
+        await store.measurements("acme")
     await store.close()
 
 
-async def test_the_bucket_is_missing(store: InfluxDBStore, stub: Stub) -> None:
+async def test_late_refusal_of_an_old_token_is_tried_again(stub: Stub) -> None:
+    """A write whose refusal arrives after another write has renewed the token is sent again with the new one."""
+    stub.token = "new"
+    store = InfluxDBStore(InfluxDB(url=stub.url), "old", lambda: "new")
+    await store.open()
+    held = asyncio.create_task(store.write("acme", [HELD]))
+    await eventually(lambda: stub.asked)
+    await store.write("acme", [LINE])
+    stub.go_on.set()
+    await held
+    assert stub.asked[-1].body == HELD
+    await store.close()
+
+
+async def test_renewed_token_leaves_running_answers_alone(stub: Stub) -> None:
+    """A history under way goes on to its end while a write renews the token."""
+    store = InfluxDBStore(InfluxDB(url=stub.url), "old", lambda: "new")
+    await store.open()
+    first, last = (f"{json(page(rows(*((at, 1.0, 1) for at in part))))}\n" for part in (range(CHUNK), [CHUNK]))
+    stub.pages = [[json(page(FIELD_KEYS))], [first, "HOLD", last]]
+    async with aclosing(store.history("acme", EVERYTHING)) as chunks:
+        assert len(await anext(chunks)) == CHUNK
+        stub.token = "new"
+        await store.write("acme", [LINE])
+        stub.go_on.set()
+        assert [len(chunk) async for chunk in chunks] == [1]
+    await store.close()
+
+
+async def test_missing_bucket_is_unavailable(store: InfluxDBStore, stub: Stub) -> None:
     """A missing bucket or organisation is not the data's fault; the error names both."""
     stub.status, stub.body = 404, '{"code": "not found", "message": "bucket \\"bed-acme\\" not found"}'
     with pytest.raises(StoreUnavailable, match=r"bed-acme.*lab.*gateway provision"):
@@ -197,7 +240,7 @@ async def test_the_bucket_is_missing(store: InfluxDBStore, stub: Stub) -> None:
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
 @pytest.mark.parametrize("body", ["", '{"message": "engine: too busy"}', "<html>Bad gateway</html>"])
-async def test_the_server_cannot_do_it_now(store: InfluxDBStore, stub: Stub, status: int, body: str) -> None:
+async def test_server_in_trouble_is_unavailable(store: InfluxDBStore, stub: Stub, status: int, body: str) -> None:
     """Without Retry-After, a server in trouble is unavailable, whatever its answer's body."""
     stub.status, stub.body = status, body
     with pytest.raises(StoreUnavailable, match=str(status)) as raised:
@@ -206,8 +249,8 @@ async def test_the_server_cannot_do_it_now(store: InfluxDBStore, stub: Stub, sta
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_the_server_asks_for_a_pause(store: InfluxDBStore, stub: Stub, status: int) -> None:
-    """Retry-After in seconds is how long to wait."""
+async def test_server_requests_a_pause(store: InfluxDBStore, stub: Stub, status: int) -> None:
+    """Retry-After in seconds says how long to wait."""
     stub.status, stub.headers = status, {"Retry-After": "17"}
     with pytest.raises(StoreThrottled) as raised:
         await store.write("acme", [LINE])
@@ -215,7 +258,7 @@ async def test_the_server_asks_for_a_pause(store: InfluxDBStore, stub: Stub, sta
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(100, 100), (-100, 0)])
-async def test_the_pause_may_be_a_date(store: InfluxDBStore, stub: Stub, seconds: int, expected: int) -> None:
+async def test_requested_pause_may_be_a_date(store: InfluxDBStore, stub: Stub, seconds: int, expected: int) -> None:
     """Retry-After as an HTTP date is the time until then, and none when that has gone by."""
     until = datetime.now(UTC) + timedelta(seconds=seconds)
     stub.status, stub.headers = 429, {"Retry-After": format_datetime(until, usegmt=True)}
@@ -224,8 +267,8 @@ async def test_the_pause_may_be_a_date(store: InfluxDBStore, stub: Stub, seconds
     assert raised.value.retry_after == pytest.approx(expected, abs=5)
 
 
-async def test_a_pause_that_makes_no_sense(store: InfluxDBStore, stub: Stub) -> None:
-    """A Retry-After that is neither is as good as none."""
+async def test_invalid_pause_is_ignored(store: InfluxDBStore, stub: Stub) -> None:
+    """A Retry-After that is neither a number nor a date is ignored."""
     stub.status, stub.headers = 429, {"Retry-After": "soon"}
     with pytest.raises(StoreUnavailable) as raised:
         await store.write("acme", [LINE])
@@ -233,24 +276,33 @@ async def test_a_pause_that_makes_no_sense(store: InfluxDBStore, stub: Stub) -> 
 
 
 @pytest.mark.parametrize("status", [200, 301, 302, 405])
-async def test_another_server_answers(store: InfluxDBStore, stub: Stub, status: int) -> None:
-    """An answer that InfluxDB does not give, a success too, does not count as stored, and is not followed."""
+async def test_answer_of_another_server_is_unavailable(store: InfluxDBStore, stub: Stub, status: int) -> None:
+    """An answer that InfluxDB does not give, even a success, does not count as stored; a redirect is not followed."""
     stub.status, stub.headers = status, {"Location": "/elsewhere"}
     with pytest.raises(StoreUnavailable, match=r"store\.influxdb\.url"):
         await store.write("acme", [LINE])
     assert len(stub.asked) == 1
 
 
-async def test_a_bucket_that_is_not_shown_is_told_from_an_empty_one(store: InfluxDBStore, stub: Stub) -> None:
-    """SHOW MEASUREMENTS finds nothing in either, without an error; a SELECT tells them apart."""
+@pytest.mark.parametrize("status", [301, 307])
+async def test_redirected_query_is_not_followed(store: InfluxDBStore, stub: Stub, status: int) -> None:
+    """A redirect of a query is an error with the setting to look at: the token goes to no other address."""
+    stub.status, stub.headers = status, {"Location": "/elsewhere"}
+    with pytest.raises(StoreUnavailable, match=r"store\.influxdb\.url"):
+        await store.measurements("acme")
+    assert len(stub.asked) == 1
+
+
+async def test_hidden_bucket_differs_from_an_empty_one(store: InfluxDBStore, stub: Stub) -> None:
+    """SHOW MEASUREMENTS finds nothing in either, without an error; a SELECT shows the difference."""
     stub.pages = [[json(page())], [json(page(error="database not found: bed-acme"))]]
     await store.check_readable("acme")
     with pytest.raises(StoreUnreadable, match="no bucket 'bed-acme'.*may not read it"):
         await store.check_readable("acme")
 
 
-async def test_nobody_answers_and_then_somebody_does(store: InfluxDBStore, stub: Stub, network: FlakyProxy) -> None:
-    """While the server is out of reach nothing can be stored or read; when it is back, everything can."""
+async def test_unreachable_server_comes_back(store: InfluxDBStore, stub: Stub, network: FlakyProxy) -> None:
+    """While the server is out of reach nothing can be written or read; when it is back, everything can."""
     network.cut()
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
         await store.write("acme", [LINE])
@@ -261,19 +313,19 @@ async def test_nobody_answers_and_then_somebody_does(store: InfluxDBStore, stub:
     assert stub.asked[-1].body == LINE
 
 
-async def test_an_answer_that_never_comes(network: FlakyProxy) -> None:
-    """A server that takes longer than the timeout is unavailable."""
+async def test_unresponsive_server_is_unavailable(network: FlakyProxy) -> None:
+    """A server that takes longer than the timeout is unavailable, to writes and queries."""
     store = InfluxDBStore(InfluxDB(url=network.url).model_copy(update={"timeout": 0.2}), "secret")
     await store.open()
     network.stall()
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match="no answer within 0.2 s"):
         await store.write("acme", [LINE])
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match=r"cannot be reached: .*[Tt]imeout"):
         await store.latest("acme")
     await store.close()
 
 
-async def test_a_store_opens_without_a_server() -> None:
+async def test_store_opens_without_a_server() -> None:
     """Opening needs no server to be there."""
     store = InfluxDBStore(InfluxDB(url=f"http://127.0.0.1:{free_port()}"), "secret")
     await store.open()
@@ -285,8 +337,47 @@ async def test_a_store_opens_without_a_server() -> None:
 # ------------------------------------------------------------------ queries
 
 
-async def test_an_answer_in_pieces(store: InfluxDBStore, stub: Stub) -> None:
-    """An answer is read as it comes, wherever it is cut in pieces; 21 of a float field is 21.0."""
+async def test_query_sends_its_statement(store: InfluxDBStore, stub: Stub) -> None:
+    """A query goes to `/query` as a form, with the same token as writes, and requests an answer in chunks."""
+    stub.pages = [[json(page())]]
+    await store.measurements("acme")
+    (request,) = stub.asked
+    assert request.path == "/query"
+    assert request.headers["Authorization"] == "Token secret"
+    form = {"db": "bed-acme", "q": "SHOW MEASUREMENTS", "epoch": "ns", "chunked": "true", "chunk_size": str(CHUNK)}
+    assert dict(parse_qsl(request.body.decode())) == form
+
+
+async def test_rows_arrive_before_the_answer_ends(store: InfluxDBStore, stub: Stub) -> None:
+    """A chunk of rows is there while the server is still sending: a long answer is never in memory as a whole."""
+    stub.pages = [[json(page(FIELD_KEYS))], [json(page(rows(*((at, 1.0, 1) for at in range(CHUNK))))) + "\n", "HOLD"]]
+    async with aclosing(store.history("acme", EVERYTHING)) as chunks:
+        assert len(await anext(chunks)) == CHUNK
+
+
+async def test_slow_readers_do_not_hold_up_writes(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where as many histories are under way as may be, a further query waits for one to end; a write goes through."""
+    monkeypatch.setattr("gateway.stores.influxdb_server.QUERIES_AT_ONCE", 2)
+    store = InfluxDBStore(InfluxDB(url=stub.url), "secret")
+    await store.open()
+    long = [json(page(rows(*((at, 1.0, 1) for at in range(CHUNK))))) + "\n", "HOLD"]
+    stub.pages = [[json(page(FIELD_KEYS))], long, [json(page(FIELD_KEYS))], long, [json(page())]]
+    histories = [store.history("acme", EVERYTHING) for _ in range(2)]
+    for history in histories:
+        await anext(history)
+    waiting = asyncio.create_task(store.measurements("acme"))
+    stub.pages, pages = [], stub.pages
+    await asyncio.gather(*(store.write("acme", [LINE]) for _ in range(store.writes_at_once)))
+    assert not waiting.done()
+    stub.pages = pages
+    for history in histories:
+        await history.aclose()
+    assert await waiting == []
+    await store.close()
+
+
+async def test_answer_in_pieces(store: InfluxDBStore, stub: Stub) -> None:
+    """An answer is read as it arrives, wherever it is cut into pieces; 21 of a float field is 21.0."""
     text = "".join(f"{json(page(rows((at, 21.0, at))))}\n" for at in range(3))
     stub.pages = [[json(page(FIELD_KEYS))], [text[:70], text[70:71], text[71:]]]
     found = await read(store)
@@ -294,8 +385,8 @@ async def test_an_answer_in_pieces(store: InfluxDBStore, stub: Stub) -> None:
     assert [(type(row.fields["t"]), type(row.fields["n"])) for row in found] == [(float, int)] * 3
 
 
-async def test_a_missing_database_is_empty(store: InfluxDBStore, stub: Stub) -> None:
-    """A bucket that is not there yet has no rows."""
+async def test_missing_database_is_empty(store: InfluxDBStore, stub: Stub) -> None:
+    """A bucket that does not exist yet has no rows."""
     missing = json(page(error="database not found: bed-acme"))
     stub.pages = [[missing], [missing], [missing]]
     assert await store.measurements("acme") == []
@@ -304,22 +395,22 @@ async def test_a_missing_database_is_empty(store: InfluxDBStore, stub: Stub) -> 
 
 
 @pytest.mark.parametrize("text", ['{"error": "engine gave up"}', '{"results": [{"error": "engine gave up"}]}'])
-async def test_an_error_in_an_answer(store: InfluxDBStore, stub: Stub, text: str) -> None:
-    """An error inside a 200 answer is an error, also after rows."""
+async def test_error_in_an_answer_is_raised(store: InfluxDBStore, stub: Stub, text: str) -> None:
+    """An error inside a 200 answer is an error, even after rows."""
     stub.pages = [[json(page(FIELD_KEYS))], [json(page(rows((1, 1.0, 1)))) + "\n", text]]
     with pytest.raises(StoreUnavailable, match="engine gave up"):
         await read(store)
 
 
 @pytest.mark.parametrize("text", ["<html>Welcome</html>", "[]", '{"results": [{"series": [{}]}]}', '{"results": [1]}'])
-async def test_a_page_that_is_no_answer(store: InfluxDBStore, stub: Stub, text: str) -> None:
-    """Whatever else answers 200 is no answer."""
+async def test_page_of_another_server_is_unavailable(store: InfluxDBStore, stub: Stub, text: str) -> None:
+    """A 200 with anything but InfluxDB's own form is an error."""
     stub.pages = [[text]]
-    with pytest.raises(StoreUnavailable, match="no answer"):
+    with pytest.raises(StoreUnavailable, match="not an answer of InfluxDB"):
         await store.measurements("acme")
 
 
-async def test_an_answer_that_breaks_off(store: InfluxDBStore, stub: Stub) -> None:
+async def test_interrupted_answer_is_an_error(store: InfluxDBStore, stub: Stub) -> None:
     """A connection that is lost half-way is an error, not the end of the rows."""
     stub.pages = [[json(page(FIELD_KEYS))], [json(page(rows((1, 1.0, 1)))) + "\n", "CUT"]]
     with pytest.raises(StoreUnavailable):
@@ -329,21 +420,21 @@ async def test_an_answer_that_breaks_off(store: InfluxDBStore, stub: Stub) -> No
 @pytest.mark.parametrize(
     ("status", "says"), [(400, "query"), (401, "token_file"), (404, "bed-acme"), (500, "now"), (502, "now")]
 )
-async def test_a_query_is_refused(store: InfluxDBStore, stub: Stub, status: int, says: str) -> None:
-    """Every failure of a query is for the operator: there is no data to be refused."""
+async def test_failed_query_is_unavailable(store: InfluxDBStore, stub: Stub, status: int, says: str) -> None:
+    """Every failure of a query is for the operator: there is no data that could be refused."""
     stub.status, stub.body = status, '{"error": "as it was said"}'
     with pytest.raises(StoreUnavailable, match=f"(?s)(?=.*{says})(?=.*as it was said)"):
         await store.measurements("acme")
 
 
-async def test_a_query_is_throttled(store: InfluxDBStore, stub: Stub) -> None:
-    """Queries are told to pause like writes."""
+async def test_query_is_throttled(store: InfluxDBStore, stub: Stub) -> None:
+    """A requested pause holds for queries as for writes."""
     stub.status, stub.headers = 503, {"Retry-After": "3"}
     with pytest.raises(StoreThrottled):
         await store.measurements("acme")
 
 
-def test_names_and_texts_are_quoted() -> None:
+def test_names_and_strings_are_quoted() -> None:
     """No name or device can end its quotes."""
     asked = Query('m" or\n', 1, 2, device="a\\' OR 1=1 --", every_ns=5)
     assert influxql.history(asked, {'f"\\': "float", "on": "boolean"}) == (
@@ -352,8 +443,8 @@ def test_names_and_texts_are_quoted() -> None:
     )
 
 
-def test_a_field_of_several_types() -> None:
-    """A field that changed its type between two shards is read as the type that InfluxQL reads it as."""
+def test_field_of_several_types() -> None:
+    """A field whose type changed between two shards has the type that InfluxQL reads it as."""
     found = influxql.Series("climate", {}, ["fieldKey", "fieldType"], [["t", "float"], ["t", "integer"], ["s", "odd"]])
     assert influxql.field_types([found]) == {"climate": {"t": "float", "s": "odd"}}
 

@@ -1,4 +1,4 @@
-"""What is special to the embedded store: its file, its faults and its threads; tests/contract has the rest."""
+"""The embedded store's own: its file, its faults and its threads; tests/contract has the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from gateway.errors import StoreRefused, StoreUnavailable
 from gateway.model import FieldValue
-from gateway.stores import sqlite_schema, sqlite_writer
+from gateway.stores import sqlite_reader, sqlite_schema, sqlite_writer
 from gateway.stores.contract import Query, Row
 from gateway.stores.sqlite import SqliteStore
 
@@ -32,7 +32,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file as another program opens it."""
+    """Open the file as another program does."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
 
@@ -41,7 +41,7 @@ async def read(store: SqliteStore, startup: str = "acme") -> list[Row]:
     return [row async for chunk in store.history(startup, EVERYTHING) for row in chunk]
 
 
-async def test_a_store_is_opened_again(tmp_path: Path) -> None:
+async def test_closed_store_opens_again(tmp_path: Path) -> None:
     """Readings, types and series are there after the store was closed."""
     for time_ns in (1, 2):
         store = SqliteStore(tmp_path / "new" / "directory")
@@ -55,7 +55,7 @@ async def test_a_store_is_opened_again(tmp_path: Path) -> None:
     assert found == [Row(time_ns, {"device": "a"}, fields) for time_ns in (1, 2)]
 
 
-async def test_a_batch_is_written_whole_or_not_at_all(store: SqliteStore) -> None:
+async def test_batch_is_written_whole_or_not_at_all(store: SqliteStore) -> None:
     """Nothing of a refused batch stays: no row, no series, no field, no measurement."""
     await store.write("acme", [LINE])
     with pytest.raises(StoreRefused):
@@ -79,16 +79,16 @@ async def test_a_batch_is_written_whole_or_not_at_all(store: SqliteStore) -> Non
         b"climate,device=a \xff=1.0 1",
     ],
 )
-async def test_what_can_never_be_stored_is_refused(store: SqliteStore, line: bytes) -> None:
-    """A line that cannot be read, or a number beyond 64 bits, is refused and holds up nothing."""
+async def test_invalid_line_is_refused(store: SqliteStore, line: bytes) -> None:
+    """A line that cannot be parsed, or a number beyond 64 bits, is refused and holds up nothing."""
     with pytest.raises(StoreRefused):
         await store.write("acme", [LINE, line])
     await store.write("acme", [LINE])
     assert len(await read(store)) == 1
 
 
-async def test_more_fields_than_a_table_can_have(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fields beyond the limit are refused; those that there are can be written on."""
+async def test_fields_beyond_the_limit_are_refused(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A measurement gets no more fields than the limit; those that it has can still be written."""
     monkeypatch.setattr(sqlite_writer, "FIELDS", 10)
     await store.write("acme", [LINE])
     with pytest.raises(StoreRefused, match=r"climate.*10 fields.*f9"):
@@ -98,7 +98,7 @@ async def test_more_fields_than_a_table_can_have(store: SqliteStore, monkeypatch
 
 
 async def test_many_fields_in_a_batch(store: SqliteStore) -> None:
-    """Rows with hundreds of fields fit, although a statement binds only so many values."""
+    """Rows with hundreds of fields are stored, although a statement binds a limited number of values."""
     fields = b",".join(b"f%d=%d.0" % (number, number) for number in range(400))
     await store.write("acme", [b"climate,device=a %s %d" % (fields, time_ns) for time_ns in range(700)])
     found = await read(store)
@@ -106,10 +106,8 @@ async def test_many_fields_in_a_batch(store: SqliteStore) -> None:
     assert found[-1].fields == {f"f{number}": float(number) for number in range(400)}
 
 
-async def test_another_program_holds_the_file(
-    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file that is locked is unavailable, reading goes on, other startups too, and then so does writing."""
+async def test_locked_file_is_unavailable(store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another program locks a file it cannot be written; queries and other startups go on, later writes too."""
     monkeypatch.setattr(sqlite_schema, "BUSY_SECONDS", 0.1)
     await store.write("acme", [LINE])
     with opened(tmp_path / "acme.db") as other:
@@ -123,8 +121,8 @@ async def test_another_program_holds_the_file(
     assert len(await read(store)) == 2
 
 
-async def test_the_disk_is_full(store: SqliteStore) -> None:
-    """What does not fit on the disk is unavailable and leaves nothing half-written; later it fits."""
+async def test_full_disk_is_unavailable(store: SqliteStore) -> None:
+    """A batch that does not fit on the disk leaves nothing half-written; once there is room it is stored."""
     await store.write("acme", [LINE])
     batch = [b'climate,device=th-1 s="%s" %d' % (b"x" * 1000, time_ns) for time_ns in range(2000)]
     with file_limit(1 << 20), pytest.raises(StoreUnavailable, match=r"acme\.db.*disk"):
@@ -145,9 +143,9 @@ def file_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_the_file_is_no_database(store: SqliteStore, tmp_path: Path) -> None:
+async def test_damaged_file_is_unavailable(store: SqliteStore, tmp_path: Path) -> None:
     """A damaged file is unavailable to writes and queries, and the error says what to do."""
-    (tmp_path / "acme.db").write_bytes(b"no database at all " * 100)
+    (tmp_path / "acme.db").write_bytes(b"not a database at all " * 100)
     with pytest.raises(StoreUnavailable, match="backup"):
         await store.write("acme", [LINE])
     with pytest.raises(StoreUnavailable, match="backup"):
@@ -157,24 +155,24 @@ async def test_the_file_is_no_database(store: SqliteStore, tmp_path: Path) -> No
     assert await store.measurements("acme") == ["climate"]
 
 
-async def test_the_file_is_of_a_later_version(store: SqliteStore, tmp_path: Path) -> None:
-    """A file in a format that this version does not know is left alone."""
+async def test_file_of_a_newer_format_is_left_alone(store: SqliteStore, tmp_path: Path) -> None:
+    """A file in a format that this version does not know is not written."""
     with opened(tmp_path / "acme.db") as later:
         later.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreUnavailable, match=r"acme\.db.*format 99"):
         await store.write("acme", [LINE])
 
 
-async def test_a_file_that_is_only_begun_is_empty(store: SqliteStore, tmp_path: Path) -> None:
-    """A file whose tables are not made yet has nothing in it."""
+async def test_file_without_tables_is_empty(store: SqliteStore, tmp_path: Path) -> None:
+    """A file whose tables do not exist yet holds no measurements, and can be written."""
     (tmp_path / "acme.db").touch()
     assert await store.measurements("acme") == []
     await store.write("acme", [LINE])
     assert await store.measurements("acme") == ["climate"]
 
 
-async def test_somebody_deletes_the_file(store: SqliteStore, tmp_path: Path) -> None:
-    """What is written after the file was deleted, as `startups remove --delete-data` does, is in a new one."""
+async def test_deleted_file_is_created_again(store: SqliteStore, tmp_path: Path) -> None:
+    """A write after the file was deleted, as `startups remove --delete-data` does, goes to a new file."""
     await store.write("acme", [LINE])
     for path in await asyncio.to_thread(list, tmp_path.glob("acme.db*")):
         await asyncio.to_thread(path.unlink)
@@ -184,8 +182,8 @@ async def test_somebody_deletes_the_file(store: SqliteStore, tmp_path: Path) -> 
     assert [row.fields for row in await read(store)] == [{"t": 22.5}]
 
 
-async def test_another_worker_makes_a_deleted_file_anew(store: SqliteStore, tmp_path: Path) -> None:
-    """Of two processes that write a startup's file both write into the new one after it was deleted."""
+async def test_workers_share_the_file_that_replaces_a_deleted_one(store: SqliteStore, tmp_path: Path) -> None:
+    """Two processes that write a startup's file both write to the new one after it was deleted."""
     other = SqliteStore(tmp_path)
     await other.open()
     lines = [LINE[:-1] + b"%d" % number for number in range(4)]
@@ -199,8 +197,8 @@ async def test_another_worker_makes_a_deleted_file_anew(store: SqliteStore, tmp_
     await other.close()
 
 
-async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
-    """The directory, and a startup's files while the store is open."""
+async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
+    """This holds for the directory, and for a startup's files while the store is open."""
     store = SqliteStore(tmp_path / "state" / "store")
     await store.open()
     await store.write("acme", [LINE])
@@ -211,21 +209,21 @@ async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     assert modes == {"state": "0o700", "store": "0o700"} | files
 
 
-async def test_the_directory_cannot_be_made(tmp_path: Path) -> None:
-    """A place that is no directory is said at the start."""
+async def test_directory_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
+    """A path that is not a directory is an error when the store opens."""
     (tmp_path / "file").touch()
     with pytest.raises(StoreUnavailable, match="file"):
         await SqliteStore(tmp_path / "file").open()
 
 
-def test_what_is_committed_is_on_the_disk(tmp_path: Path) -> None:
+def test_commits_are_synced(tmp_path: Path) -> None:
     """The file is in WAL mode, and every commit is synced."""
     with closing(sqlite_schema.open_for_writing(tmp_path / "acme.db")) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_a_query_cannot_write(tmp_path: Path) -> None:
+def test_query_cannot_write(tmp_path: Path) -> None:
     """The connection of a query cannot change the file."""
     sqlite_schema.open_for_writing(tmp_path / "acme.db").close()
     connection = sqlite_schema.open_for_reading(tmp_path / "acme.db")
@@ -234,8 +232,8 @@ def test_a_query_cannot_write(tmp_path: Path) -> None:
         connection.execute("DELETE FROM series")
 
 
-async def test_old_readings_are_forgotten(store: SqliteStore) -> None:
-    """What is older than the bound is gone, of every series and measurement; the rest stays."""
+async def test_expired_readings_are_deleted(store: SqliteStore) -> None:
+    """Readings older than the bound are deleted from every series and measurement; the others stay."""
     lines = [
         b"%b,device=%b t=1.0 %d" % (m, d, at) for m in (b"m", b"climate") for d in (b"a", b"b") for at in (1, 5, 9)
     ]
@@ -252,18 +250,19 @@ async def test_old_readings_are_forgotten(store: SqliteStore) -> None:
     assert len(await read(store)) == 5
 
 
-async def test_a_cancelled_query_ends(store: SqliteStore) -> None:
+async def test_cancelled_query_ends(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A query whose caller goes away is interrupted, however much it has left to do."""
     await store.write("acme", [LINE])
     endless = "WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n) SELECT max(v) FROM n"
+    monkeypatch.setattr(sqlite_reader, "measurements", lambda connection: connection.execute(endless).fetchall())
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1), store._lane("acme").reading() as session:
-            await session.call(lambda connection: connection.execute(endless).fetchone(), None)
+        async with asyncio.timeout(0.1):
+            await store.measurements("acme")
     assert len(await read(store)) == 1
 
 
-async def test_closing_waits_for_the_writes_under_way(tmp_path: Path) -> None:
-    """A write that has begun before the store is closed is stored."""
+async def test_close_waits_for_writes_under_way(tmp_path: Path) -> None:
+    """A write that began before the store closes is stored."""
     store = SqliteStore(tmp_path)
     await store.open()
     batch = [b"climate,device=th-1 t=%d.0 %d" % (time_ns, time_ns) for time_ns in range(5000)]

@@ -1,0 +1,35 @@
+"""The filters of a session: wanted, unwanted, and those of each SUBSCRIBE that is not answered yet. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+class Subscriptions:
+    """`unwanted` are filters that the session at the broker may have from before: each new connection drops them."""
+
+    def __init__(self, wanted: Sequence[str], unwanted: Sequence[str]) -> None:
+        self.wanted = tuple(wanted)
+        self.unwanted = list(unwanted)
+        self._asked: dict[int, tuple[str, ...]] = {}
+
+    def change(self, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Want these filters and no others. Return those that are new, and those that a live connection must drop."""
+        before, self.wanted = self.wanted, tuple(wanted)
+        self.unwanted = [name for name in {*self.unwanted, *before} if name not in self.wanted]
+        new = [name for name in self.wanted if name not in before]
+        gone = [name for name in before if name not in self.wanted]
+        return new, gone
+
+    def begin(self) -> None:
+        """Forget what was asked on an earlier connection."""
+        self._asked.clear()
+
+    def asked(self, packet_id: int, filters: Sequence[str]) -> None:
+        """Remember the filters of a SUBSCRIBE, whose answer names none."""
+        self._asked[packet_id] = tuple(filters)
+
+    def rejected(self, packet_id: int, failures: Iterable[bool]) -> list[str]:
+        """Return the filters that a SUBACK rejects; `failures` has one value for each filter of the SUBSCRIBE."""
+        asked = self._asked.pop(packet_id, ())
+        return [name for name, is_failure in zip(asked, failures, strict=False) if is_failure]

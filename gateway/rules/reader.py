@@ -1,0 +1,64 @@
+"""A payload -> the values of its records, and every reason against them. A rule's format and validator, together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.config import TopicRule
+from gateway.model import Reason
+from gateway.payloads import Records
+from gateway.rules.finishing import Values
+from gateway.rules.validator import Validator
+
+MAX_REASONS = 100
+"""Of one message: whoever sends garbage must not fill the disk with its description."""
+
+Read = Sequence[Values | list[Reason]]
+
+
+class Reader:
+    """Reads the payloads of one topic rule.
+
+    `begins` and `decode_one` are the format's fast decoder of a payload of one record (see `Decoder`). Unless the rule
+    `is_plain`, `finish` follows.
+    """
+
+    def __init__(self, rule: TopicRule) -> None:
+        self.rule = rule
+        self._validator = Validator(rule)
+        self._format, self._context = rule.format, rule.context
+        self.begins, self.decode_one, self._decode_every = self._format.decoder(
+            self._validator.one, self._validator.many, self._context
+        )
+        self.finish = self._validator.finish
+        self.is_plain = self._validator.is_plain
+
+    def read(self, payload: bytes, now_ns: int) -> Read | Reason:
+        """Return the values of each record, or the reasons against it; one Reason if there are no records at all."""
+        return self.read_good(payload, now_ns) or self.explain(payload, now_ns)
+
+    def read_good(self, payload: bytes, now_ns: int) -> list[Values] | None:
+        """Return the values of each record; None if any of them is invalid."""
+        try:
+            decoded = self._decode_every(payload)
+        except ValueError:
+            return None
+        finished = [self.finish(record, now_ns) for record in decoded]
+        return None if None in finished else finished  # type: ignore[return-value]  # no None is left
+
+    def explain(self, payload: bytes, now_ns: int) -> Read | Reason:
+        """Return the same from plain values: slower, but with every reason."""
+        records = self._format.records(payload, self._context)
+        return records if isinstance(records, Reason) else self._explain_each(records, now_ns)
+
+    def _explain_each(self, records: Records, now_ns: int) -> Read:
+        """Explain each invalid record until there are enough reasons; give further ones an empty list."""
+        found: list[Values | list[Reason]] = []
+        reasons = 0
+        for i, record in enumerate(records.values):
+            one: Values | list[Reason] | None = self._validator.validate(record, now_ns)
+            if one is None:
+                one = self._validator.explain(record, now_ns, records.at.format(i)) if reasons <= MAX_REASONS else []
+                reasons += len(one) if isinstance(one, list) else 0
+            found.append(one)
+        return found
