@@ -92,7 +92,7 @@ async def run(
         DemoFailed: a part could not start, or the fleet ended by itself.
     """
     async with EmbeddedBroker() as broker:
-        config = _embedded(config, broker.url)
+        config = embedded(config, broker.url)
         tokens = {startup.slug: secrets.token_urlsafe(9) for startup in config.startups}
         operator = secrets.token_urlsafe(9)
         gateway = Gateway(config, Tokens(tokens, operator))
@@ -117,7 +117,7 @@ async def run(
         return Report(report.balance | balance, report.devices)
 
 
-def _embedded(config: Config, broker: str) -> Config:
+def embedded(config: Config, broker: str) -> Config:
     """Return the configuration with everything embedded, in a state directory that each demo clears first."""
     state_dir = (config.state_dir / "demo").resolve()
     if (state_dir / FILE_NAME).exists():

@@ -8,7 +8,6 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from gateway.errors import StateClosed, StateUnavailable
 from gateway.model import Counts
 from gateway.state import ledger
-from gateway.state.database import FILE_NAME, FORMAT, Database, _commit, read_only
+from gateway.state.database import FILE_NAME, FORMAT, Database, read_only
 from tests.builders import database
 
 
@@ -131,18 +130,24 @@ async def test_disk_that_cannot_be_written(tmp_path: Path, error: Exception) -> 
         assert "b" in written
 
 
-def test_disk_that_cannot_even_roll_back() -> None:
-    """Where the disk fails in a rollback too, the callers get an error, and the writer survives."""
+async def test_disk_that_cannot_even_roll_back(tmp_path: Path) -> None:
+    """Where the rollback fails too, the callers get an error with its cause, and the writer survives."""
+    writers: list[sqlite3.Connection] = []
 
-    class Failing:
-        in_transaction = True
+    def fails(connection: sqlite3.Connection) -> None:
+        put("lost")(connection)
+        writers.append(connection)
+        connection.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)  # from now on, SQLite executes nothing
 
-        def execute(self, statement: str) -> None:
-            raise sqlite3.OperationalError("disk I/O error")
-
-    (outcome,) = _commit(cast(sqlite3.Connection, Failing()), [cast(Any, None)])
-    assert isinstance(outcome, StateUnavailable)
-    assert "disk I/O error" in str(outcome)
+    async with database(tmp_path / FILE_NAME) as state:
+        for work in (fails, put("refused")):
+            with pytest.raises(StateUnavailable, match="cannot be written: not authorized"):
+                await state.write(work)
+        writers[0].set_authorizer(None)
+        with pytest.raises(StateUnavailable, match="within a transaction"):  # which this write ends, too
+            await state.write(put("refused"))
+        await state.write(put("a"))
+        assert await state.read(keys) == ["a"]
 
 
 async def test_cancelled_caller_harms_nobody(tmp_path: Path) -> None:
