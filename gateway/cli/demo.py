@@ -28,6 +28,7 @@ from gateway.state import ledger
 from gateway.state.database import FILE_NAME, read_only
 
 CONNECT_WITHIN = 15.0
+FLEET_ENDS_WITHIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ async def run(
             fleet = await _start_fleet(broker.url, devices, rate)
             try:
                 await _watch(gateway, fleet, lasts, stop, grew)
-                await _stop_fleet(fleet)
+                await end(fleet)
                 await _settled(gateway)
             finally:
                 with contextlib.suppress(ProcessLookupError):
@@ -192,12 +193,16 @@ async def _watch(
         raise DemoFailed(f"the simulated fleet ended with status {fleet.returncode}; see its error above")
 
 
-async def _stop_fleet(fleet: asyncio.subprocess.Process) -> None:
-    if fleet.returncode is None:
+async def end(fleet: asyncio.subprocess.Process) -> None:
+    """End the fleet in good order; kill it if that takes too long."""
+    with contextlib.suppress(ProcessLookupError):
         fleet.terminate()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(10):
+    try:
+        async with asyncio.timeout(FLEET_ENDS_WITHIN):
             await fleet.wait()
+    except TimeoutError:
+        fleet.kill()
+        await fleet.wait()
 
 
 async def _settled(gateway: Gateway) -> None:
