@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from gateway.cli import app, rendering
+from gateway.cli import app, encoding, rendering
 from gateway.errors import ConfigInvalid, GatewayError
 
 
 def main() -> None:
     """Run a command; print the gateway's own errors in words, not as a traceback."""
+    encoding.accept_every_character()
     try:
         app(prog_name="gateway")
     except ConfigInvalid as error:

@@ -10,8 +10,9 @@ backslash before a space or at its end.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from gateway.model import FieldValue, Reading
 
@@ -103,17 +104,10 @@ def device_of(encoded: bytes) -> str:
     return _ESCAPED.sub(r"\1", match[1]) if match else ""
 
 
-def _string(value: FieldValue) -> str:
-    return f'"{str(value).translate(_STRING)}"'
-
-
-def _bool(value: FieldValue) -> str:
-    return "true" if value else "false"
-
-
-def _int(value: FieldValue) -> str:
-    return f"{value}i"
-
-
 _DIRECT: dict[type | None, str] = {float: "%r", int: "%di"}
-_WRITE = {float: repr, int: _int, bool: _bool, str: _string}
+_WRITE: dict[type, Callable[[Any], str]] = {
+    float: repr,
+    int: lambda value: f"{value}i",
+    bool: lambda value: "true" if value else "false",
+    str: lambda value: f'"{value.translate(_STRING)}"',
+}

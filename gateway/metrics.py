@@ -60,19 +60,17 @@ class Metrics:
 
     def families(self) -> list[Metric]:
         """Return all metrics of this process. Reads /proc."""
-        return [*self._registry.collect(), self._reason_metric()]
-
-    def _reason_metric(self) -> Metric:
-        family = CounterMetricFamily("gateway_rejection_reasons", "Reasons of rejections", labels=["startup", "code"])
+        reasons = CounterMetricFamily("gateway_rejection_reasons", "Reasons of rejections", labels=["startup", "code"])
         for labels, count in self._reasons.items():
-            family.add_metric(labels, count)
-        return family
+            reasons.add_metric(labels, count)
+        return [*self._registry.collect(), reasons]
 
 
 def exposition(families: Iterable[Metric], ledger: Mapping[str, Counts], gauges: Mapping[str, float]) -> bytes:
     """Return the text that Prometheus reads. `gauges` are named values of the whole gateway."""
+    named = [GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value=gauges[name]) for name in gauges]
     snapshot = CollectorRegistry()
-    snapshot.register(_Snapshot([*families, *_ledger_metrics(ledger), *_gauges(gauges)]))
+    snapshot.register(_Snapshot([*families, *_ledger_metrics(ledger), *named]))
     return generate_latest(snapshot)
 
 
@@ -105,8 +103,3 @@ def _ledger_metrics(ledger: Mapping[str, Counts]) -> Iterable[Metric]:
     for startup, counts in ledger.items():
         journaled.add_metric([startup], counts.journaled)
     yield journaled
-
-
-def _gauges(gauges: Mapping[str, float]) -> Iterable[Metric]:
-    for name, value in gauges.items():
-        yield GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value=value)

@@ -28,6 +28,7 @@ from gateway.state import ledger
 from gateway.state.database import FILE_NAME, read_only
 
 CONNECT_WITHIN = 15.0
+FLEET_ENDS_WITHIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ async def run(
         DemoFailed: a part could not start, or the fleet ended by itself.
     """
     async with EmbeddedBroker() as broker:
-        config = _embedded(config, broker.url)
+        config = embedded(config, broker.url)
         tokens = {startup.slug: secrets.token_urlsafe(9) for startup in config.startups}
         operator = secrets.token_urlsafe(9)
         gateway = Gateway(config, Tokens(tokens, operator))
@@ -104,7 +105,7 @@ async def run(
             fleet = await _start_fleet(broker.url, devices, rate)
             try:
                 await _watch(gateway, fleet, lasts, stop, grew)
-                await _stop_fleet(fleet)
+                await end(fleet)
                 await _settled(gateway)
             finally:
                 with contextlib.suppress(ProcessLookupError):
@@ -117,7 +118,7 @@ async def run(
         return Report(report.balance | balance, report.devices)
 
 
-def _embedded(config: Config, broker: str) -> Config:
+def embedded(config: Config, broker: str) -> Config:
     """Return the configuration with everything embedded, in a state directory that each demo clears first."""
     state_dir = (config.state_dir / "demo").resolve()
     if (state_dir / FILE_NAME).exists():
@@ -192,12 +193,16 @@ async def _watch(
         raise DemoFailed(f"the simulated fleet ended with status {fleet.returncode}; see its error above")
 
 
-async def _stop_fleet(fleet: asyncio.subprocess.Process) -> None:
-    if fleet.returncode is None:
+async def end(fleet: asyncio.subprocess.Process) -> None:
+    """End the fleet in good order; kill it if that takes too long."""
+    with contextlib.suppress(ProcessLookupError):
         fleet.terminate()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(10):
+    try:
+        async with asyncio.timeout(FLEET_ENDS_WITHIN):
             await fleet.wait()
+    except TimeoutError:
+        fleet.kill()
+        await fleet.wait()
 
 
 async def _settled(gateway: Gateway) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as jsonlib
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.encoding import as_json
 from gateway.config.notations import parse_duration
 
 ConfigDir = Annotated[
@@ -66,4 +66,4 @@ def quiet_interrupt() -> Iterator[None]:
 
 
 def print_json(body: object) -> None:
-    print(jsonlib.dumps(body, indent=2, ensure_ascii=False))
+    print(as_json(body, indent=2))

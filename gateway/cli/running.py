@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as jsonlib
 import signal
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 import gateway
 from gateway import logs
 from gateway.cli import rendering
+from gateway.cli.encoding import as_json
 from gateway.cli.http_client import Client
 from gateway.cli.options import (
     DEFAULT_DIR,
@@ -140,7 +140,7 @@ def tail(
     with quiet_interrupt():
         for kind, data in client.live(startup, measurement, device):
             if json:
-                print(jsonlib.dumps({"event": kind, **data}, ensure_ascii=False), flush=True)
+                print(as_json({"event": kind, **data}), flush=True)
             else:
                 out.print(rendering.event(kind, data), soft_wrap=True)
 

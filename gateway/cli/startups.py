@@ -23,7 +23,7 @@ from gateway.provision import cohorts, rendering, run, startup_files
 from gateway.provision.handout import Endpoints, handout
 from gateway.provision.plan import Credential, Plan, Server
 from gateway.provision.run import Applied
-from gateway.provision.settings import ProvisionSettings, check_names, load_provision
+from gateway.provision.settings import check_names, load_provision
 from gateway.provision.startup_files import NewStartup
 from gateway.stores.export import Exported, expect_room, export, is_exported
 
@@ -236,7 +236,7 @@ def _provisioned(directory: Path, tokens: dict[str, str], handouts: Path | None,
         raise
     applied = Applied(applied.done, (*made, *applied.credentials), applied.failed, applied.problem)
     report(plan, applied, json=json)  # first: a secret that is not shown now is lost
-    endpoints = _endpoints(loaded, settings)
+    endpoints = Endpoints.of(loaded, settings)
     for slug in () if json else tokens:
         console().print(rendering.joined(loaded.by_slug[slug], endpoints))
     if handouts:
@@ -267,16 +267,6 @@ def _hand_out(
             f"{path}: the hand-out cannot be written; {error.strerror}. All its contents are shown above"
         ) from error
     console(to_stderr=True).print(f"wrote {path}")
-
-
-def _endpoints(loaded: Config, settings: ProvisionSettings) -> Endpoints:
-    grafana, http = settings.grafana, loaded.settings.http
-    scheme = "https" if http.cert_file else "http"
-    return Endpoints(
-        settings.mqtt_url or loaded.settings.mqtt.url,
-        settings.http_url or f"{scheme}://{http.listen}",
-        (grafana.public_url or grafana.url) if grafana else "",
-    )
 
 
 def _revoke(

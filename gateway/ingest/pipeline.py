@@ -94,7 +94,7 @@ class Pipeline:
         for message in batch.messages:
             route = known(message.topic) or learn(message.topic)
             group = groups.get(route.startup) or _begin(groups, outcome, route, batch.arrived_ns)
-            if _fast_path(route, message, stamp_ns, group):
+            if fast_path(route, message, stamp_ns, group):
                 stamp_ns += 1
                 continue
             evaluation = self.evaluate(message, stamp_ns)
@@ -135,7 +135,7 @@ def _begin(groups: dict[str, _Group], outcome: Outcome, route: Route, now_ns: in
     return group
 
 
-def _fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool:
+def fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool:
     """Add the reading of a valid message of one record and a known series, and its line, to the group.
 
     Return False for any other message, with nothing changed.

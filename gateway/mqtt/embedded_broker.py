@@ -13,16 +13,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from amqtt.broker import Broker
+from amqtt.errors import BrokerError
 
 LOOPBACK = "127.0.0.1"
 CLOSE_WITHIN = 3.0
+ATTEMPTS = 10
+"""Free ports that are tried: amqtt binds by number, so that somebody else may take one between the probe and that."""
 
 
 class EmbeddedBroker:
     """`async with EmbeddedBroker() as broker: … broker.url`. Anybody on this machine may do anything."""
 
     def __init__(self, port: int = 0) -> None:
-        self.port = port or _free_port()
+        self.port = port
         self._broker: Any = None
 
     @property
@@ -30,20 +33,23 @@ class EmbeddedBroker:
         return f"mqtt://{LOOPBACK}:{self.port}"
 
     async def start(self) -> None:
-        """Listen.
+        """Listen; without a port, on a free one, which stays the same over a restart.
 
         Raises:
             amqtt.errors.BrokerError: the port is taken.
         """
         for noisy in ("amqtt", "transitions"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
-        self._broker = Broker(
-            {
-                "listeners": {"default": {"type": "tcp", "bind": f"{LOOPBACK}:{self.port}"}},
-                "plugins": {"amqtt.plugins.base.BaseAuthPlugin": {}},
-            }
-        )
-        await self._broker.start()
+        chosen = self.port
+        for left in reversed(range(1 if chosen else ATTEMPTS)):
+            self.port = chosen or _free_port()
+            try:
+                self._broker = await _listen(self.port)
+            except BrokerError:
+                if not left:
+                    raise
+            else:
+                return
 
     async def stop(self) -> None:
         """Close every connection and stop listening, within a bound: under load amqtt's own shutdown may hang."""
@@ -61,6 +67,17 @@ class EmbeddedBroker:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+async def _listen(port: int) -> Broker:
+    broker = Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": f"{LOOPBACK}:{port}"}},
+            "plugins": {"amqtt.plugins.base.BaseAuthPlugin": {}},
+        }
+    )
+    await broker.start()
+    return broker
 
 
 def _free_port() -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
+from typing import Self
 from urllib.parse import urlsplit
 
-from gateway.config import Startup
+from gateway.config import Config, Startup
 from gateway.provision.plan import Credential
+from gateway.provision.settings import ProvisionSettings
 from gateway.rules.example import example
 
 
@@ -19,6 +21,17 @@ class Endpoints:
     mqtt: str
     http: str
     grafana: str = ""
+
+    @classmethod
+    def of(cls, config: Config, settings: ProvisionSettings) -> Self:
+        """Return the addresses that the operators set; where they set none, those that the gateway itself uses."""
+        grafana, http = settings.grafana, config.settings.http
+        scheme = "https" if http.cert_file else "http"
+        return cls(
+            settings.mqtt_url or config.settings.mqtt.url,
+            settings.http_url or f"{scheme}://{http.listen}",
+            (grafana.public_url or grafana.url) if grafana else "",
+        )
 
 
 def handout(

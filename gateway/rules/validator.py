@@ -48,9 +48,9 @@ class Validator:
         self._kept: dict[str, str] = {}
         apply: list[Callable[[Values, int], bool]] = [step.apply for step in self._steps]
         if self._keeps:
-            apply.append(_look_at_the_record)
+            apply.append(lambda _values, _now_ns: False)  # `explain` finds the members to keep, in the record
         if not any(field.required for field in rule.fields.values()):
-            apply.append(_has_a_field)
+            apply.append(lambda values, _now_ns: bool(values.fields))
         self._finishing = tuple(apply)
 
     @property
@@ -155,12 +155,3 @@ class Validator:
             return f"at most {MAX_KEPT} members that no rule names; write a rule for those that matter"
         first = types.setdefault(name, kind)
         return "" if kind == first else f"{NOUN[first]}, as it was when it was first kept"
-
-
-def _look_at_the_record(_values: Values, _now_ns: int) -> bool:
-    """Leave a record of `unknown: keep` to `explain`, which finds the members to keep."""
-    return False
-
-
-def _has_a_field(values: Values, _now_ns: int) -> bool:
-    return bool(values.fields)

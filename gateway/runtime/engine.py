@@ -79,7 +79,8 @@ class Engine:
         self.ingest: Ingest
         self.drain: Drain
         self._listeners = listeners
-        self._mqtt = settings.mqtt.model_copy(update={"client_id": _client_id(settings, slot)})
+        client_id = f"{settings.mqtt.client_id}-{slot.worker}" if slot.worker else settings.mqtt.client_id
+        self._mqtt = settings.mqtt.model_copy(update={"client_id": client_id})
         mqtt_password(self._mqtt)  # a missing password is reported at the start
         self._subscription_file = SubscriptionFile(directory / SUBSCRIBED)
         self._has_new_filters = False
@@ -248,10 +249,6 @@ class Engine:
                 except StoreUnavailable as error:
                     log.warning("old readings not deleted", startup=startup.slug, problem=str(error))
             await asyncio.sleep(EXPIRE_EVERY)
-
-
-def _client_id(settings: Settings, slot: WorkerSlot) -> str:
-    return f"{settings.mqtt.client_id}-{slot.worker}" if slot.worker else settings.mqtt.client_id
 
 
 def _group(settings: Settings, slot: WorkerSlot) -> str | None:

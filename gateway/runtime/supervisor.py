@@ -25,7 +25,6 @@ from gateway.backoff import LASTING, pauses
 from gateway.config import Config
 from gateway.errors import ReplayRefused
 from gateway.feeds.live_ring import LiveFeeds
-from gateway.health import Health
 from gateway.logs import get_logger
 from gateway.metrics import by_worker
 from gateway.model import Reason
@@ -72,7 +71,7 @@ class Supervisor:
             live=self._live,
             state=self._state,
             devices=self._reports.devices,
-            health=self._health,
+            health=lambda: self._reports.health(self._problems),
             measured=self._measured,
             replay=self._replay,
         )
@@ -234,9 +233,6 @@ class Supervisor:
         self._store.assign(config.startups)
         self._services.config, self._services.tokens = self._config, tokens
         log.info("configuration reloaded", startups=len(config.startups))
-
-    def _health(self) -> Health:
-        return self._reports.health(self._problems)
 
     async def _measured(self) -> Sequence[Metric]:
         running = [worker for worker in self._channels if self._reports.has_reported(worker)]

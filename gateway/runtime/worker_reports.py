@@ -46,7 +46,8 @@ class WorkerReports:
         for name in PARTS:
             found = {worker: _part(health.parts, name) for worker, health in self._health.items()}
             parts.append(Part(name, _problems(found)))
-        return Health(tuple(parts), self._stores(), Part("config", _problems(self._configs())))
+        configs = {worker: health.config for worker, health in self._health.items()}
+        return Health(tuple(parts), self._stores(), Part("config", _problems(configs)))
 
     def _silence(self, worker: int) -> str:
         seconds = time.monotonic() - self._reported.get(worker, time.monotonic())
@@ -60,9 +61,6 @@ class WorkerReports:
             )
             for startup in startups
         }
-
-    def _configs(self) -> dict[int, Part]:
-        return {worker: health.config for worker, health in self._health.items()}
 
 
 def _part(parts: tuple[Part, ...], name: str) -> Part:

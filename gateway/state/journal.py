@@ -70,7 +70,9 @@ class Journal:
             pass
         left = await self._database.read(_totals)
         for startup, readings, size in left:
-            self._count(startup, readings, size)
+            self.readings += readings
+            self.bytes += size
+            self._event(startup).set()
 
     @property
     def is_full(self) -> bool:
@@ -150,11 +152,6 @@ class Journal:
                 self.readings -= entry.readings
                 self.bytes -= len(entry.block)
             self._changed.notify_all()
-
-    def _count(self, startup: str, readings: int, size: int) -> None:
-        self.readings += readings
-        self.bytes += size
-        self._event(startup).set()
 
     def _event(self, startup: str) -> asyncio.Event:
         return self._filled.setdefault(startup, asyncio.Event())

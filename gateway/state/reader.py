@@ -55,7 +55,7 @@ class StateReader:
         for worker, path in self._databases():
             place = _local_place(before, worker) if has_workers else before
             page = read_only(path, partial(dead_letters.page, startup=startup, before=place, limit=limit))
-            pages.append([_numbered(one, worker) for one in page] if has_workers else page)
+            pages.append([replace(one, id=one.id * MAX_WORKERS + worker) for one in page] if has_workers else page)
         merged = heapq.merge(*pages, key=lambda one: one.place, reverse=True)
         return list(islice(merged, limit))
 
@@ -81,10 +81,6 @@ class StateReader:
         if first.exists() or not others:
             yield 0, first
         yield from ((worker, home(self._state_dir, worker) / FILE_NAME) for worker in others)
-
-
-def _numbered(dead_letter: DeadLetter, worker: int) -> DeadLetter:
-    return replace(dead_letter, id=dead_letter.id * MAX_WORKERS + worker)
 
 
 def _local_place(place: Place, worker: int) -> Place:

@@ -35,6 +35,11 @@ class Row(NamedTuple):
     tags: Mapping[str, str]
     fields: Mapping[str, FieldValue]
 
+    def reading(self, startup: str, measurement: str) -> Reading:
+        """Return the reading that this point was written from."""
+        tags = {name: value for name, value in self.tags.items() if name != "device"}
+        return Reading(startup, self.tags.get("device", ""), measurement, tags, self.fields, self.time_ns)
+
 
 class Columns(NamedTuple):
     """Names of a measurement's tags (the device among them) and of its fields, each sorted."""

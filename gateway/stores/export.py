@@ -13,7 +13,6 @@ from pathlib import Path
 from gateway.config import Startup
 from gateway.errors import ExportFailed
 from gateway.line_protocol import encode
-from gateway.model import Reading
 from gateway.stores.contract import Query, Row, Store
 from gateway.stores.tabular import columns, csv_lines, csv_table
 
@@ -121,14 +120,10 @@ class _Files:
         self._table.write(csv_lines([["time", *names]]))
 
     def write(self, rows: Sequence[Row]) -> None:
-        self._lines.write("".join(f"{self._line(row)}\n" for row in rows).encode())
+        readings = (row.reading(self._startup, self._measurement) for row in rows)
+        self._lines.write("".join(f"{encode(reading)}\n" for reading in readings).encode())
         self._table.write(csv_table(rows, self._names))
 
     def close(self) -> None:
         self._lines.close()
         self._table.close()
-
-    def _line(self, row: Row) -> str:
-        tags = {name: value for name, value in row.tags.items() if name != "device"}
-        device = row.tags.get("device", "")
-        return encode(Reading(self._startup, device, self._measurement, tags, row.fields, row.time_ns))

@@ -99,7 +99,7 @@ class InfluxDBStore:
         if not types:
             return []
         return [
-            _reading(startup, series.measurement, row)
+            row.reading(startup, series.measurement)
             for series in await self._answer(startup, influxql.latest(sorted(types)))
             for row in influxql.rows(series, types[series.measurement])
         ]
@@ -134,8 +134,3 @@ def _bodies(lines: Sequence[bytes]) -> Iterator[bytes]:
         body.append(line)
     if body:
         yield b"\n".join(body)
-
-
-def _reading(startup: str, measurement: str, row: Row) -> Reading:
-    tags = {key: value for key, value in row.tags.items() if key != "device"}
-    return Reading(startup, row.tags.get("device", ""), measurement, tags, row.fields, row.time_ns)

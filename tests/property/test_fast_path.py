@@ -157,7 +157,7 @@ def found() -> bool:
     return bool(find(scenarios, differs, settings=many))
 
 
-FAST_PATH = ast.parse(textwrap.dedent(inspect.getsource(pipeline_module._fast_path)))  # mutants are made of its source
+FAST_PATH = ast.parse(textwrap.dedent(inspect.getsource(pipeline_module.fast_path)))  # mutants are made of its source
 EXITS = [ast.unparse(check) for node in ast.walk(FAST_PATH) if isinstance(node, ast.BoolOp) for check in node.values]
 SPARING = {"meter.left < 1", "payload[:1] != rule.begins and rule.begins", "payload[:1] != rule.begins", "rule.begins"}
 """Exits that only spare a decoding: without them a later one is taken."""
@@ -174,7 +174,7 @@ def never_takes(exit_: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scope = dict(vars(pipeline_module))
     tree = ast.fix_missing_locations(Never().visit(ast.parse(ast.unparse(FAST_PATH))))
     exec(compile(tree, "<mutant>", "exec"), scope)
-    monkeypatch.setattr(pipeline_module, "_fast_path", scope["_fast_path"])
+    monkeypatch.setattr(pipeline_module, "fast_path", scope["fast_path"])
 
 
 @pytest.mark.parametrize("exit_", [one for one in EXITS if one not in SPARING])

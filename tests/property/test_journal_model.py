@@ -30,6 +30,7 @@ from gateway.state.database import FILE_NAME, Database
 from gateway.state.dead_letters import Totals
 from gateway.state.journal import SEPARATOR, Block, Entry, Journal
 from tests.builders import rejection
+from tests.servers import WITHIN
 
 T = TypeVar("T")
 
@@ -108,7 +109,7 @@ class StateOnDisk(RuleBasedStateMachine):
         self.lanes: dict[str, Lane] = {}
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.loop.run_until_complete(asyncio.wait_for(work, 30))
+        return self.loop.run_until_complete(asyncio.wait_for(work, WITHIN))
 
     def lane(self, startup: str) -> Lane:
         return self.lanes.setdefault(startup, Lane())
@@ -266,17 +267,17 @@ class StateOnDisk(RuleBasedStateMachine):
             write(outcome_of(batch), connection)
             settle(startup, entries, [], connection)
             written.set()
-            go_on.wait(10)
+            go_on.wait(WITHIN)
 
         async def until_written() -> asyncio.Task[None]:
             task = asyncio.create_task(self.database.write(halfway))
-            assert await asyncio.to_thread(written.wait, 10)
+            assert await asyncio.to_thread(written.wait, WITHIN)
             return task
 
         task = self.do(until_written())
         self.crash()
         go_on.set()
-        self.do(asyncio.wait_for(task, 10))
+        self.do(asyncio.wait_for(task, WITHIN))
         self.bring_to_life()
 
     # ------------------------------------------------------------------ what always holds

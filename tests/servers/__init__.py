@@ -15,7 +15,7 @@ from tests.servers.influx_v2_front import InfluxV2Front
 from tests.servers.influxd import Influxd
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.processes import ServerFailed, ServerProcess, find, free_port, need
-from tests.servers.waiting import WITHIN, eventually
+from tests.servers.waiting import WITHIN, eventually, keep_waiting
 
 __all__ = [
     "WITHIN",
@@ -28,5 +28,6 @@ __all__ = [
     "eventually",
     "find",
     "free_port",
+    "keep_waiting",
     "need",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -51,6 +51,16 @@ async def eventually(
         if not bound.expired():
             raise
     raise AssertionError(f"not within {within:g} s: {says}; last value: {last!r}")
+
+
+async def keep_waiting(*tasks: asyncio.Future[Any]) -> None:
+    """Run the loop for a moment, and raise AssertionError if one of the tasks has ended.
+
+    Nothing shows that a task will wait for ever: on a slow machine this may overlook one that ends, but it never fails
+    without cause.
+    """
+    done, _ = await asyncio.wait(tasks, timeout=0.05)
+    assert not done, f"expected to wait: {done}"
 
 
 async def _value(condition: Callable[[], T | Awaitable[T]]) -> T:

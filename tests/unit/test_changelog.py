@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from tests.servers import WITHIN
+
 ROOT = Path(__file__).parents[2]
 WAITING = sorted(file for file in (ROOT / "changelog.d").iterdir() if file.name != ".gitignore")
 
@@ -29,7 +31,7 @@ def test_release_notes_can_be_made() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WITHIN,
     )
     assert done.returncode == 0, done.stderr
     for file in WAITING:

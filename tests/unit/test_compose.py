@@ -25,7 +25,7 @@ from gateway.config import Config, load
 from gateway.provision.mosquitto import TOPIC as DYNSEC
 from gateway.provision.secret_files import SecretFiles
 from gateway.provision.settings import ProvisionSettings, load_provision
-from tests.servers import Mosquitto, ServerFailed, find, free_port, need
+from tests.servers import WITHIN, Mosquitto, ServerFailed, find, free_port, need
 from tests.servers.dynsec import ADMIN, plugin
 
 ROOT = Path(__file__).parents[2]
@@ -407,7 +407,7 @@ class StackMosquitto(Mosquitto):
         return ["-c", f"PATH=$PATH:/usr/sbin {settings} exec sh {MOSQUITTO / 'start.sh'}"]
 
     def client(self, user: str | None = None, password: str | None = None) -> aiomqtt.Client:
-        return aiomqtt.Client(self.host, self.port, username=user, password=password, timeout=5)
+        return aiomqtt.Client(self.host, self.port, username=user, password=password, timeout=WITHIN)
 
     def make_demo_account(self, password: str) -> None:
         """What the service `demo-account` does."""
@@ -447,7 +447,7 @@ async def test_nobody_takes_the_gateways_session(tmp_path: Path) -> None:
             await gateway.subscribe("testbed/#")
             async with client(broker.port, ADMIN), client(broker.port, "demo-devices") as device:
                 await device.publish("testbed/acme/d/climate", b"heard")
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(WITHIN):
                     assert (await anext(gateway.messages)).payload == b"heard"
 
 
@@ -480,7 +480,7 @@ async def test_the_broker_lets_everybody_in_after_much_administration(tmp_path: 
 async def _answer(admin: aiomqtt.Client, command: Mapping[str, Any]) -> str:
     """What dynamic security answers to a command."""
     await admin.publish(DYNSEC, json.dumps({"commands": [command]}), qos=1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WITHIN):
         return str((await anext(admin.messages)).payload)
 
 

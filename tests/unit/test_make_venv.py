@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import WITHIN
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make-venv"
 NEEDED = ("cat", "grep", "id")
 
@@ -44,7 +46,7 @@ def make_venv(path: Path, **environment: str) -> subprocess.CompletedProcess[str
         env={"PATH": str(path), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WITHIN,
     )
     assert done.stdout == ""
     return done

@@ -1,17 +1,37 @@
-"""The demo's configuration: whatever the operator's has, everything is embedded."""
+"""The demo: whatever the operator's configuration has, everything is embedded; its fleet ends with it."""
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import sys
 from pathlib import Path
 
-from gateway.cli.demo import _embedded
+import pytest
+
+from gateway.cli import demo
 from gateway.config import Config, Settings
 from tests.builders import startup
+from tests.servers import WITHIN, commands
 
 
-def test_every_store_of_the_demo_is_embedded(tmp_path: Path) -> None:
+def test_every_store_of_the_demo_isembedded(tmp_path: Path) -> None:
     """A configuration with several InfluxDB instances is shown without any of them."""
     influxdb = {"kind": "influxdb"}
     settings = Settings.model_validate({"state_dir": tmp_path, "store": influxdb, "stores": {"east": influxdb}})
-    demo = _embedded(Config(settings=settings, startups=(startup(store="east"),)), "mqtt://127.0.0.1:1").settings
-    assert (demo.store.kind, demo.store_named("east").kind) == ("sqlite", "sqlite")
+    config = Config(settings=settings, startups=(startup(store="east"),))
+    shown = demo.embedded(config, "mqtt://127.0.0.1:1").settings
+    assert (shown.store.kind, shown.store_named("east").kind) == ("sqlite", "sqlite")
+
+
+@pytest.mark.parametrize(("handler", "status"), [("SIG_DFL", -signal.SIGTERM), ("SIG_IGN", -signal.SIGKILL)])
+async def test_fleet_ends_with_the_demo(monkeypatch: pytest.MonkeyPatch, handler: str, status: int) -> None:
+    """A fleet that ignores SIGTERM is killed after a while; then nothing more arrives, and the ledger can be final."""
+    monkeypatch.setattr(demo, "FLEET_ENDS_WITHIN", 0.2)
+    script = f"import signal, time; signal.signal(signal.SIGTERM, signal.{handler}); print(flush=True); time.sleep(600)"
+    async with commands.started(sys.executable, "-c", script) as fleet:
+        assert fleet.stdout is not None
+        async with asyncio.timeout(WITHIN):
+            await fleet.stdout.readline()
+            await demo.end(fleet)
+        assert fleet.returncode == status

@@ -176,7 +176,7 @@ def test_wrong_startup_settings(tmp_path: Path, setting: str, where: str, expect
     assert expected in problem.expected
 
 
-def test_secrets_in_wrong_places_are_not_told(tmp_path: Path) -> None:
+def test_secrets_in_wrong_places_are_not_shown(tmp_path: Path) -> None:
     """An error shows neither a token that stands where its hash should, nor the password in a URL."""
     directory = write_config(
         tmp_path, "mqtt: {url: 'mqtt://me:hunter2@host'}\n", acme="token_sha256: hunter2\n" + STARTUP

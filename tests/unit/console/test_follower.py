@@ -8,9 +8,10 @@ from contextlib import suppress
 import pytest
 
 from gateway.console import follower
-from gateway.console.follower import Follower
+from gateway.console.follower import Follower, Gathered
 from gateway.feeds.live_ring import LiveRing
 from gateway.model import Code, Reading, Reason, Rejection
+from tests.servers import eventually
 
 
 def reading(number: int) -> Reading:
@@ -21,15 +22,25 @@ def rejection(number: int) -> Rejection:
     return Rejection("acme", "a", "t", b"", number, (Reason(Code.EMPTY, "payload", "", ""),))
 
 
+async def taken(one: Follower) -> Gathered:
+    """Return what a follower has gathered, as soon as that is something. Events published at once come together."""
+
+    def something() -> Gathered:
+        gathered = one.take()
+        assert any(gathered)
+        return gathered
+
+    return await eventually(something)
+
+
 async def test_readings_and_rejections_are_handed_over_once() -> None:
     """In order, and apart; after that there is nothing. Once cancelled, it is no longer a listener."""
     feed = LiveRing(100, 1)
     one = Follower(feed)
     task = asyncio.create_task(one.run())
-    await asyncio.sleep(0)
+    await eventually(lambda: feed.followers == 1)
     feed.publish([reading(1), rejection(2), reading(3)])
-    await asyncio.sleep(0)
-    gathered = one.take()
+    gathered = await taken(one)
     assert [item.time_ns for item in gathered.readings] == [1, 3]
     assert [item.arrived_ns for item in gathered.rejections] == [2]
     assert gathered.missed == 0
@@ -47,12 +58,10 @@ async def test_what_is_missed_is_counted(monkeypatch: pytest.MonkeyPatch) -> Non
     feed = LiveRing(10, 1)
     one = Follower(feed)
     task = asyncio.create_task(one.run())
-    await asyncio.sleep(0)
+    await eventually(lambda: feed.followers == 1)
     feed.publish([reading(number) for number in range(12)])
     feed.publish([rejection(number) for number in range(3)])
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    gathered = one.take()
+    gathered = await taken(one)
     assert len(gathered.readings) + gathered.missed == 12
     assert gathered.readings[-1].time_ns == 11
     assert len(gathered.rejections) == 3

@@ -70,11 +70,13 @@ def test_ten_wrong_tokens_a_minute_are_checked() -> None:
 
 
 def test_addresses_are_forgotten() -> None:
-    """The memory for failures is bounded."""
+    """The memory for failures is bounded: the addresses that failed last are in it."""
     throttle = Throttle()
-    for number in range(MAX_ADDRESSES + 10):
-        throttle.failed(str(number), NOW)
-    assert len(throttle._failures) == MAX_ADDRESSES
+    addresses = [str(number) for number in range(MAX_ADDRESSES + 10)]
+    for address in addresses:
+        for _ in range(GUESSES):
+            throttle.failed(address, NOW)
+    assert [address for address in addresses if throttle.wait(address, NOW)] == addresses[-MAX_ADDRESSES:]
 
 
 def test_files_of_old_sessions_are_removed(tmp_path: Path) -> None:

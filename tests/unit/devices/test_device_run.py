@@ -21,7 +21,7 @@ from devices.report import Notices, Totals, as_json, overall, table
 from devices.run import connect, run
 from devices.settings import Settings
 from gateway.mqtt.embedded_broker import EmbeddedBroker
-from tests.servers import FlakyProxy, Mosquitto, eventually, free_port
+from tests.servers import WITHIN, FlakyProxy, Mosquitto, commands, eventually, free_port
 from tests.servers.mqtt_clients import client, publish
 
 STARTUPS = ("acme", "voltwise", "greenbed")
@@ -76,18 +76,15 @@ def command(url: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "devices", "--broker", url, "--json", *arguments]
 
 
-async def finished(*arguments: str) -> tuple[int | None, dict[str, Any], str]:
+async def finished(*arguments: str) -> tuple[int, dict[str, Any], str]:
     """Exit code, totals and stderr of a run of the program."""
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*arguments, stdout=pipe, stderr=pipe)
-    async with asyncio.timeout(30):
-        out, err = await process.communicate()
-    return process.returncode, json.loads(out.splitlines()[-1]), err.decode()
+    done = await commands.run(*arguments)
+    return done.code, json.loads(done.out.splitlines()[-1]), done.err
 
 
 async def first_message(server: Server) -> None:
     """Return when a device has published something."""
-    async with client(server, "witness", clean=True) as witness:
+    async with asyncio.timeout(WITHIN), client(server, "witness", clean=True) as witness:
         await witness.subscribe("testbed/#", qos=1)
         async for _ in witness.messages:
             return
@@ -106,15 +103,12 @@ async def test_program_publishes_and_is_acknowledged(server: Server) -> None:
 
 async def test_terminating_the_program_is_a_good_end(server: Server) -> None:
     """SIGTERM ends a run without end: totals are printed, nothing is left unacknowledged, the code is 0."""
-    pipe = asyncio.subprocess.PIPE
-    arguments = command(server.url, "--rate", "20", "--startup", "acme")
-    process = await asyncio.create_subprocess_exec(*arguments, stdout=pipe)
-    async with asyncio.timeout(30):
+    async with commands.started(*command(server.url, "--rate", "20", "--startup", "acme")) as process:
         await first_message(server)
         process.send_signal(signal.SIGTERM)
-        out, _ = await process.communicate()
-    totals = json.loads(out.splitlines()[-1])
-    assert process.returncode == 0
+        done = await commands.output(process)
+    totals = json.loads(done.out.splitlines()[-1])
+    assert done.code == 0
     assert totals["published"] == totals["acknowledged"] > 0
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 
 from gateway.feeds.live_ring import KEPT_BYTES, Chunk, LiveFeeds, LiveRing
 from gateway.model import Code, Reading, Reason, Rejection
+from tests.servers import WITHIN, eventually
 
 FIRST = 1000
 
@@ -21,7 +22,7 @@ def numbers(chunk: Chunk) -> list[object]:
 
 
 async def take(follower: AsyncGenerator[Chunk]) -> Chunk:
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(WITHIN):
         return await anext(follower)
 
 
@@ -31,7 +32,7 @@ async def test_a_new_follower_gets_later_events() -> None:
     feed.publish([reading(1)])
     follower = feed.follow()
     first = asyncio.ensure_future(take(follower))
-    await asyncio.sleep(0)
+    await eventually(lambda: feed.followers == 1)
     feed.publish([reading(2), reading(3)])
     assert numbers(await first) == [2, 3]
     feed.publish([reading(4)])

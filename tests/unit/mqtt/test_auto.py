@@ -11,7 +11,7 @@ import pytest
 
 from gateway.config import Mqtt
 from gateway.mqtt.auto import AutoSession, make_session
-from tests.servers import eventually
+from tests.servers import WITHIN, eventually
 from tests.unit.mqtt.fake_broker import FakeBroker
 
 Answer = Callable[[int, asyncio.StreamWriter], None]
@@ -101,7 +101,7 @@ async def test_stopped_before_it_knows_there_are_no_batches() -> None:
     """A gateway that stops before its broker ever answered does not wait for it."""
     session = AutoSession(Mqtt(url="mqtt://127.0.0.1:1"), ["testbed/#"])
     session.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WITHIN):
         assert [batch async for batch in session.batches()] == []
 
 

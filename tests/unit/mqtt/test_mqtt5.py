@@ -13,7 +13,7 @@ import pytest
 from gateway.config import Mqtt
 from gateway.mqtt.mqtt5 import Mqtt5Session
 from gateway.mqtt.mqtt5_connection import pubacks
-from tests.servers import eventually
+from tests.servers import WITHIN, eventually
 from tests.unit.mqtt.fake_broker import FakeBroker
 
 Why = mqtt5.DisconnectReasonCode
@@ -95,7 +95,7 @@ async def test_disconnect_of_the_broker_is_explained(why: Any, said: str, next_s
         await eventually(lambda: not session.state.connected)
         assert f"{said} (as it is)" in session.state.problem
         assert next_step in session.state.problem
-        await eventually(lambda: session.state.connected, within=10)
+        await eventually(lambda: session.state.connected)
         assert session.state.connections == 2
 
 
@@ -146,7 +146,7 @@ async def test_unacknowledged_publish_is_sent_again() -> None:
         await eventually(lambda: len(broker.of(mqtt5.PublishPacket)) == 1)
         broker.connack = mqtt5.ConnAckPacket(session_present=True)
         broker.drop()
-        await eventually(lambda: len(broker.of(mqtt5.PublishPacket)) == 2, within=10)
+        await eventually(lambda: len(broker.of(mqtt5.PublishPacket)) == 2)
         first, again = broker.of(mqtt5.PublishPacket)
         assert (first.duplicate, again.duplicate) == (False, True)
         assert (first.packet_id, first.payload) == (again.packet_id, again.payload)
@@ -174,7 +174,7 @@ async def test_packets_above_the_maximum_size_are_not_sent() -> None:
         await eventually(lambda: len(broker.of(mqtt5.PublishPacket)) == 1)
         broker.connack = mqtt5.ConnAckPacket(session_present=True, max_packet_size=200)
         broker.drop()
-        await eventually(lambda: session.state.connections == 2 and session.state.connected, within=10)
+        await eventually(lambda: session.state.connections == 2 and session.state.connected)
         assert not session.publish("feedback/acme/a", b"x" * 200, qos=1)
         assert not session.publish("feeds/acme/a/x", b"x" * 200)
         assert session.publish("feeds/acme/a/x", b"x" * 100)
@@ -191,7 +191,7 @@ async def test_batch_of_the_last_connection_is_not_acknowledged_on_the_next() ->
         reads_on = asyncio.ensure_future(anext(batches))
         broker.answers = False
         broker.drop()
-        await eventually(lambda: len(broker.of(mqtt5.ConnectPacket)) == 2, within=10)
+        await eventually(lambda: len(broker.of(mqtt5.ConnectPacket)) == 2)
         session.ack(batch)
         broker.send(broker.connack)
         broker.answers = True
@@ -241,7 +241,7 @@ async def test_stop_yields_the_waiting_messages_and_ends() -> None:
             broker.send(message(1), message(2), mqtt5.PubAckPacket(broker.of(mqtt5.PublishPacket)[0].packet_id))
             await eventually(lambda: len(broker.of(mqtt5.PublishPacket)) == 2)
             session.stop()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(WITHIN):
                 assert [len(batch.messages) async for batch in session.batches()] == [2]
 
 
@@ -250,15 +250,15 @@ async def test_silent_broker_is_left() -> None:
     async with FakeBroker() as broker:
         broker.pongs = False
         async with connected(broker, keep_alive="1s") as session:
-            await eventually(lambda: "has said nothing" in session.state.problem, within=10)
+            await eventually(lambda: "has said nothing" in session.state.problem)
             broker.pongs = True
-            await eventually(lambda: session.state.connected, within=10)
+            await eventually(lambda: session.state.connected)
 
 
 async def test_broker_that_answers_pings_is_kept() -> None:
     """After several keep-alives the session still has its first connection."""
     async with FakeBroker() as broker, connected(broker, keep_alive="1s") as session:
-        await eventually(lambda: len(broker.of(mqtt5.PingReqPacket)) >= 4, within=10)
+        await eventually(lambda: len(broker.of(mqtt5.PingReqPacket)) >= 4)
         assert session.state.connected
         assert session.state.connections == 1
 
@@ -268,7 +268,7 @@ async def test_garbage_ends_the_connection_and_nothing_else() -> None:
     async with FakeBroker() as broker, connected(broker) as session:
         broker.send(b"\x00\x00")
         await eventually(lambda: "not MQTT 5" in session.state.problem)
-        await eventually(lambda: session.state.connected, within=10)
+        await eventually(lambda: session.state.connected)
 
 
 # mqtt5 0.8 panics on it; the decoder goes on, but Python reports the error that the panic left behind

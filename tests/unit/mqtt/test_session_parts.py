@@ -13,6 +13,7 @@ from gateway.mqtt.broker import Broker
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import BrokerLink
 from gateway.mqtt.subscriptions import Subscriptions
+from tests.servers import keep_waiting
 
 BROKER = Broker("broker.example", 1883)
 
@@ -37,9 +38,7 @@ async def test_reader_waits_for_messages_and_not_for_reads_without_any() -> None
     inbox = Inbox()
     taking = asyncio.ensure_future(inbox.take())
     inbox.arrived(1)
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert not taking.done()
+    await keep_waiting(taking)
     inbox.messages.append(Message("a", b"x"))
     inbox.arrived(2)
     batch = await taking

@@ -129,19 +129,19 @@ async def test_after_a_failure_at_any_request_the_next_run_completes(fake: FakeG
     wanted = config(acme(team=["ana@acme.example"], topics=with_range(5)))
     for write in range(20):
         grafana = FakeGrafana(fake.major)
-        told: list[Credential] = []
+        shown: list[Credential] = []
         async with grafana.running():
             with broken_at(grafana, write):
                 try:
-                    await apply(grafana, wanted, credentials=told)
+                    await apply(grafana, wanted, credentials=shown)
                 except ProvisionError:
                     assert len(grafana.writes) == write
                 else:
                     return
-            await apply(grafana, wanted, credentials=told)
+            await apply(grafana, wanted, credentials=shown)
             assert (await plan(grafana, wanted, prune=True)).steps == ()
             assert grafana.role(ACME, "ana@acme.example") == "Editor"
-            assert grafana.account("ana@acme.example").password == told[-1].secret
+            assert grafana.account("ana@acme.example").password == shown[-1].secret
     pytest.fail("it never gets through")
 
 

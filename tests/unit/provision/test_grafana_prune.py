@@ -130,11 +130,11 @@ async def test_edited_or_filled_between_plan_and_prune_it_stays(grafana: FakeGra
         steps = diff(made.wanted(config(acme())), await made.actual(config(acme())), prune=True).steps
         grafana.edit_dashboard(BOLT, "bolt-climate", by="bolt", title="Ours")
         by_name = {(step.resource.kind, step.resource.name): step for step in steps}
-        for kind, name, told_as in (
+        for kind, name, reported in (
             ("dashboard", "bolt/bolt-climate", "was edited by bolt in the meantime and stays"),
             ("folder", "bolt", "also holds the dashboard 'Ours'"),
             ("organisation", "bolt", "also holds the dashboard 'Ours'"),
         ):
-            with pytest.raises(ProvisionError, match=told_as):
+            with pytest.raises(ProvisionError, match=reported):
                 await made.apply(by_name[kind, name])
     assert "bolt-climate" in grafana.org(BOLT).dashboards

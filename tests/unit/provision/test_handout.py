@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.startups import _endpoints
 from gateway.config import Config, Settings, Startup
 from gateway.config.models import Http
 from gateway.provision.handout import Endpoints, handout
@@ -173,5 +172,5 @@ def test_a_rule_that_accepts_nothing_has_no_example() -> None:
 def test_the_gateways_own_https_is_on_it() -> None:
     """Where no address is set the page names the gateway's own, with `https` where it has a certificate."""
     settings = Settings(http=Http(listen="bed.example:8443", cert_file=Path("cert.pem"), key_file=Path("key.pem")))
-    endpoints = _endpoints(Config(settings=settings, startups=()), ProvisionSettings())
+    endpoints = Endpoints.of(Config(settings=settings, startups=()), ProvisionSettings())
     assert endpoints.http == "https://bed.example:8443"

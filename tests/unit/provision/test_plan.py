@@ -62,7 +62,7 @@ def test_a_change_reads_well(before: dict[str, Any], after: dict[str, Any], list
 
 def test_what_the_server_has_beside_the_wanted_is_not_a_change() -> None:
     """A server may return more of a resource than is wanted of it."""
-    assert diff([A], [role("a", "read a", told_by_the_server="more")]).is_done
+    assert diff([A], [role("a", "read a", added_by_the_server="more")]).is_done
 
 
 def test_a_creation_shows_what_will_be() -> None:

@@ -8,6 +8,7 @@ import socket
 from gateway.metrics import Metrics
 from gateway.runtime.worker_channel import CONGESTED, WorkerChannel
 from gateway.runtime.worker_messages import LiveEvents, Reply, Request
+from tests.servers import WITHIN
 
 
 async def pair() -> tuple[WorkerChannel, WorkerChannel]:
@@ -38,7 +39,7 @@ async def test_an_end_that_does_not_read() -> None:
     while not one.is_congested:
         one.send(LiveEvents({}, [], {"x" * (CONGESTED // 4): 1}))
     await other.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WITHIN):
         assert [message async for message in one.messages()] == []
     one.send(Request(1))
     await one.close()

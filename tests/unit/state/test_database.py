@@ -6,9 +6,9 @@ import asyncio
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
@@ -16,8 +16,9 @@ import pytest
 from gateway.errors import StateClosed, StateUnavailable
 from gateway.model import Counts
 from gateway.state import ledger
-from gateway.state.database import FILE_NAME, FORMAT, Database, _commit, read_only
+from gateway.state.database import FILE_NAME, FORMAT, Database, Work, read_only
 from tests.builders import database
+from tests.servers import WITHIN, eventually, keep_waiting
 
 
 def put(key: str, startup: str = "acme") -> Callable[[sqlite3.Connection], str]:
@@ -30,6 +31,37 @@ def put(key: str, startup: str = "acme") -> Callable[[sqlite3.Connection], str]:
 
 def keys(connection: sqlite3.Connection) -> list[str]:
     return [key for (key,) in connection.execute("SELECT key FROM series ORDER BY key")]
+
+
+@asynccontextmanager
+async def busy(state: Database) -> AsyncIterator[None]:
+    """Keep the writer busy inside the block: whatever is submitted meanwhile waits."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_connection: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait(WITHIN)
+
+    writing = asyncio.create_task(state.write(slow))
+    await asyncio.to_thread(begun.wait, WITHIN)
+    try:
+        yield
+    finally:
+        go_on.set()
+        await writing
+
+
+async def submitted(state: Database, works: Iterable[Work[str]]) -> list[asyncio.Task[str]]:
+    """Return a task for each work, once all of them are submitted."""
+    begun: list[Work[str]] = []
+
+    async def write(work: Work[str]) -> str:
+        begun.append(work)
+        return await state.write(work)
+
+    tasks = [asyncio.create_task(write(work)) for work in works]
+    await eventually(lambda: len(begun) == len(tasks), says="all work is submitted")
+    return tasks
 
 
 async def test_write_returns_what_the_work_returns(tmp_path: Path) -> None:
@@ -72,20 +104,12 @@ def test_state_of_another_account_is_reported(tmp_path: Path, monkeypatch: pytes
 async def test_many_writes_share_a_commit(tmp_path: Path) -> None:
     """Writes submitted during one commit are in the next one together, and all of them are on disk."""
     async with database(tmp_path / FILE_NAME) as state:
-        begun, go_on = threading.Event(), threading.Event()
         transactions: list[str] = []
-
-        def slow(connection: sqlite3.Connection) -> None:
-            connection.set_trace_callback(transactions.append)
-            begun.set()
-            go_on.wait(10)
-
-        first = asyncio.create_task(state.write(slow))
-        await asyncio.to_thread(begun.wait, 10)
-        others = [asyncio.create_task(state.write(put(f"{i:03}"))) for i in range(200)]
-        await asyncio.sleep(0)  # each has submitted its work
-        go_on.set()
-        await asyncio.gather(first, *others)
+        await state.write(lambda connection: connection.set_trace_callback(transactions.append))
+        transactions.clear()
+        async with busy(state):
+            others = await submitted(state, [put(f"{i:03}") for i in range(200)])
+        await asyncio.gather(*others)
         assert transactions.count("COMMIT") == 2
         assert len(await state.read(keys)) == 200
 
@@ -131,26 +155,32 @@ async def test_disk_that_cannot_be_written(tmp_path: Path, error: Exception) -> 
         assert "b" in written
 
 
-def test_disk_that_cannot_even_roll_back() -> None:
-    """Where the disk fails in a rollback too, the callers get an error, and the writer survives."""
+async def test_disk_that_cannot_even_roll_back(tmp_path: Path) -> None:
+    """Where the rollback fails too, the callers get an error with its cause, and the writer survives."""
+    writers: list[sqlite3.Connection] = []
 
-    class Failing:
-        in_transaction = True
+    def fails(connection: sqlite3.Connection) -> None:
+        put("lost")(connection)
+        writers.append(connection)
+        connection.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)  # from now on, SQLite executes nothing
 
-        def execute(self, statement: str) -> None:
-            raise sqlite3.OperationalError("disk I/O error")
-
-    (outcome,) = _commit(cast(sqlite3.Connection, Failing()), [cast(Any, None)])
-    assert isinstance(outcome, StateUnavailable)
-    assert "disk I/O error" in str(outcome)
+    async with database(tmp_path / FILE_NAME) as state:
+        for work in (fails, put("refused")):
+            with pytest.raises(StateUnavailable, match="cannot be written: not authorized"):
+                await state.write(work)
+        writers[0].set_authorizer(None)
+        with pytest.raises(StateUnavailable, match="within a transaction"):  # which this write ends, too
+            await state.write(put("refused"))
+        await state.write(put("a"))
+        assert await state.read(keys) == ["a"]
 
 
 async def test_cancelled_caller_harms_nobody(tmp_path: Path) -> None:
     """A caller that is cancelled while its work waits leaves the others of its group as they are."""
     async with database(tmp_path / FILE_NAME) as state:
-        tasks = [asyncio.create_task(state.write(put(str(i)))) for i in range(3)]
-        await asyncio.sleep(0)
-        tasks[1].cancel()
+        async with busy(state):
+            tasks = await submitted(state, [put(str(i)) for i in range(3)])
+            tasks[1].cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert (results[0], results[2]) == ("0", "2")
         assert isinstance(results[1], asyncio.CancelledError)
@@ -169,9 +199,11 @@ async def test_close_finishes_what_was_submitted(tmp_path: Path) -> None:
     """Work submitted before `close` is written, and its caller gets the result."""
     state = Database(tmp_path / FILE_NAME)
     await state.open()
-    writes = [asyncio.create_task(state.write(put(f"{i:02}"))) for i in range(50)]
-    await asyncio.sleep(0)
-    await state.close()
+    async with busy(state):
+        writes = await submitted(state, [put(f"{i:02}") for i in range(50)])
+        closing = asyncio.create_task(state.close())
+        await keep_waiting(closing)
+    await closing
     assert await asyncio.gather(*writes) == [f"{i:02}" for i in range(50)]
     assert len(await asyncio.to_thread(read_only, state.path, keys)) == 50
 
@@ -180,12 +212,13 @@ async def test_nothing_after_close(tmp_path: Path) -> None:
     """From `close` on, the database takes no more work: nobody waits for ever. Closing twice is fine."""
     state = Database(tmp_path / FILE_NAME)
     await state.open()
-    closing = asyncio.create_task(state.close())
-    await asyncio.sleep(0)
-    with pytest.raises(StateClosed):
-        await asyncio.wait_for(state.write(put("late")), 5)
-    with pytest.raises(StateClosed):
-        await asyncio.wait_for(state.read(keys), 5)
+    async with busy(state):
+        closing = asyncio.create_task(state.close())
+        await keep_waiting(closing)
+        with pytest.raises(StateClosed):
+            await asyncio.wait_for(state.write(put("late")), WITHIN)
+        with pytest.raises(StateClosed):
+            await asyncio.wait_for(state.read(keys), WITHIN)
     await closing
     await state.close()
     with pytest.raises(StateClosed):
@@ -200,13 +233,13 @@ async def test_close_waits_for_a_read(tmp_path: Path) -> None:
 
     def slow(connection: sqlite3.Connection) -> list[str]:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(WITHIN)
         return keys(connection)
 
     reading = asyncio.create_task(state.read(slow))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, WITHIN)
     closing = asyncio.create_task(state.close())
-    await asyncio.sleep(0)
+    await keep_waiting(closing)
     go_on.set()
     assert await reading == []
     await closing
@@ -300,16 +333,16 @@ async def test_a_cancelled_read_keeps_the_connection_until_it_ends(tmp_path: Pat
 
     def slow(_connection: sqlite3.Connection) -> None:
         began.set()
-        may_end.wait(5)
+        may_end.wait(WITHIN)
         order.append("slow")
 
     first = asyncio.create_task(database.read(slow))
-    await asyncio.to_thread(began.wait, 5)
+    await asyncio.to_thread(began.wait, WITHIN)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     second = asyncio.create_task(database.read(lambda _connection: order.append("second")))
     closing = asyncio.create_task(database.close())
-    await asyncio.wait((second, closing), timeout=0.05)
+    await keep_waiting(second, closing)
     assert order == []
     may_end.set()
     await asyncio.gather(second, closing)

@@ -13,6 +13,7 @@ from gateway.state import ledger
 from gateway.state.database import FILE_NAME, Database
 from gateway.state.journal import SEPARATOR, Block, Entry, Journal
 from tests.builders import database
+from tests.servers import WITHIN, eventually, keep_waiting
 
 
 def lines(*texts: str) -> list[bytes]:
@@ -77,7 +78,7 @@ async def test_several_commits_are_sorted_together(tmp_path: Path) -> None:
         await arrive(journal, state, beta=lines("y\n", "z"))
         await arrive(journal, state, acme=lines("c"))
         assert await journal.take("acme", 10) == []
-        await asyncio.wait_for(journal.arrived(), 5)
+        await asyncio.wait_for(journal.arrived(), WITHIN)
         await journal.sort()
         assert [entry.lines for entry in await journal.take("acme", 10)] == [lines("a", "b", "c")]
         assert [entry.lines for entry in await journal.take("beta", 10)] == [lines("x", "y\n", "z")]
@@ -146,7 +147,7 @@ async def test_reopen(tmp_path: Path) -> None:
         await append(journal, state, acme=lines("c"))
     async with database(tmp_path / FILE_NAME) as state:
         journal = await opened(state)
-        await asyncio.wait_for(journal.filled("acme"), 5)
+        await asyncio.wait_for(journal.filled("acme"), WITHIN)
         await append(journal, state, acme=lines("d"))
         assert [entry.lines for entry in await journal.take("acme", 10)] == [lines("c"), lines("d")]
 
@@ -157,17 +158,16 @@ async def test_full_until_there_is_room(tmp_path: Path, bounds: dict[str, object
     async with database(tmp_path / FILE_NAME) as state:
         journal = await opened(state, **bounds)
         await append(journal, state, acme=lines("a", "b"))
-        await asyncio.wait_for(journal.room(), 5)
+        await asyncio.wait_for(journal.room(), WITHIN)
         await append(journal, state, acme=lines("c", "d"), beta=lines("e"))
         assert journal.is_full
         waiting = [asyncio.create_task(journal.room()) for _ in range(3)]
         acme, beta = await journal.take("acme", 10), await journal.take("beta", 10)
         await remove(journal, state, beta)
-        await asyncio.sleep(0)
+        await keep_waiting(*waiting)
         assert journal.is_full
-        assert not any(task.done() for task in waiting)
         await remove(journal, state, acme[:1])
-        await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        await asyncio.wait_for(asyncio.gather(*waiting), WITHIN)
         assert not journal.is_full
 
 
@@ -187,19 +187,17 @@ async def test_waiting_for_something_to_drain(tmp_path: Path) -> None:
         journal = await opened(state)
         lane = asyncio.create_task(journal.filled("acme"))
         await append(journal, state, beta=lines("x"))
-        await asyncio.sleep(0)
-        assert not lane.done()
+        await keep_waiting(lane)
         await append(journal, state, acme=lines("a"))
-        await asyncio.wait_for(lane, 5)
+        await asyncio.wait_for(lane, WITHIN)
         entries = await journal.take("acme", 10)
-        await asyncio.wait_for(journal.filled("acme"), 5)  # it still holds what was taken
+        await asyncio.wait_for(journal.filled("acme"), WITHIN)  # it still holds what was taken
         await remove(journal, state, entries)
         assert await journal.take("acme", 10) == []
         lane = asyncio.create_task(journal.filled("acme"))
-        await asyncio.sleep(0)
-        assert not lane.done()
+        await keep_waiting(lane)
         await append(journal, state, acme=lines("b"))
-        await asyncio.wait_for(lane, 5)
+        await asyncio.wait_for(lane, WITHIN)
 
 
 async def test_wake_all(tmp_path: Path) -> None:
@@ -207,7 +205,7 @@ async def test_wake_all(tmp_path: Path) -> None:
     async with database(tmp_path / FILE_NAME) as state:
         journal = await opened(state)
         lanes = [asyncio.create_task(journal.filled(startup)) for startup in ("acme", "beta")]
-        await asyncio.sleep(0)
+        await eventually(lambda: sorted(journal.startups()) == ["acme", "beta"], says="both lanes wait")
         journal.wake_all()
-        await asyncio.wait_for(asyncio.gather(*lanes), 5)
+        await asyncio.wait_for(asyncio.gather(*lanes), WITHIN)
         assert await journal.take("acme", 10) == []

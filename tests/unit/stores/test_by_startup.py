@@ -13,7 +13,7 @@ from gateway.stores.by_startup import StoreByStartup
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from tests.builders import startup
-from tests.servers import eventually
+from tests.servers import WITHIN, eventually
 
 OLD = b"climate,device=th-1 t=1.0 1"
 NEW = b"climate,device=th-1 t=2.0 2"
@@ -107,7 +107,7 @@ async def test_hanging_store_holds_up_only_its_own_startups(default: SqliteStore
     await store.open()
     writes = [asyncio.create_task(store.write("acme", [OLD])) for _ in range(3 * hanging.writes_at_once)]
     await eventually(lambda: hanging.hangs == hanging.writes_at_once)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WITHIN):
         await store.write("birch", [OLD])
     assert hanging.hangs == hanging.writes_at_once
     for write in writes:

@@ -17,6 +17,7 @@ from gateway.model import FieldValue
 from gateway.stores import sqlite_reader, sqlite_schema, sqlite_writer
 from gateway.stores.contract import Query, Row
 from gateway.stores.sqlite import SqliteStore
+from tests.servers import WITHIN, keep_waiting
 
 LINE = b"climate,device=th-1 t=21.5 1763900000000000000"
 EVERYTHING = Query("climate", 0, 1 << 62)
@@ -261,15 +262,21 @@ async def test_cancelled_query_ends(store: SqliteStore, monkeypatch: pytest.Monk
     assert len(await read(store)) == 1
 
 
-async def test_close_waits_for_writes_under_way(tmp_path: Path) -> None:
+async def test_close_waits_for_writes_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that began before the store closes is stored."""
+    monkeypatch.setattr(sqlite_schema, "BUSY_SECONDS", WITHIN)
     store = SqliteStore(tmp_path)
     await store.open()
+    await store.write("acme", [LINE])
     batch = [b"climate,device=th-1 t=%d.0 %d" % (time_ns, time_ns) for time_ns in range(5000)]
-    writing = asyncio.create_task(store.write("acme", batch))
-    await asyncio.sleep(0)
-    await store.close()
+    with opened(tmp_path / "acme.db") as other:
+        other.execute("BEGIN IMMEDIATE")  # the write waits for it
+        writing = asyncio.create_task(store.write("acme", batch))
+        await keep_waiting(writing)
+        closing = asyncio.create_task(store.close())
+        await keep_waiting(writing, closing)
+    await closing
     await writing
     again = SqliteStore(tmp_path)
-    assert len(await read(again)) == 5000
+    assert len(await read(again)) == 5001
     await again.close()

@@ -1,0 +1,32 @@
+"""Output of commands on streams that are not UTF-8: a character that a stream lacks never ends a command."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import sys
+
+PLAIN = {"✓": "+", "✗": "x", "…": "...", "→": "->"}
+"""The characters that commands themselves print, and what stands for them."""
+
+
+def substitute(error: UnicodeError) -> tuple[str, int]:
+    """Replace what an encoding lacks (an error handler of `codecs`): by its plain form, or escaped as in JSON."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character) or json.dumps(character)[1:-1] for character in lacking), error.end
+
+
+def accept_every_character() -> None:
+    """Let standard output and standard error take any text, for the rest of the process."""
+    codecs.register_error("substitute", substitute)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="substitute")
+
+
+def as_json(body: object, indent: int | None = None) -> str:
+    """Return JSON for standard output: where that is not UTF-8, all beyond ASCII is escaped and no value changes."""
+    return json.dumps(body, indent=indent, ensure_ascii=not sys.stdout.encoding.lower().startswith("utf"))
