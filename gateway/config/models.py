@@ -166,7 +166,7 @@ class StartupFile(_Model):
             if rule.time and rule.time.max_age > self.retention:
                 days = f"{rule.time.max_age / 86_400:g} days; retention: {self.retention / 86_400:g} days"
                 raise expected(
-                    "a max_age of at most the retention: the store drops what is older",
+                    "a max_age of at most the retention: the store drops older readings",
                     days,
                     ["topics", name, "time", "max_age"],
                 )

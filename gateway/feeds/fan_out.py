@@ -72,7 +72,7 @@ class FanOut:
                     method=method,
                     problem=_shown(error),
                     at=f"{frame.f_code.co_filename}:{line}",
-                    next="all listeners go on with the next batch",
+                    next="all listeners continue with the next batch",
                 )
         else:
             self._failing.discard((name, method))

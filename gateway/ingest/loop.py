@@ -32,7 +32,7 @@ GATHER = 0.005
 GATHER_EACH = 0.00003
 """Further seconds for each startup in the batch, since each has a cost of its own."""
 
-GONE = "dead letter {} is gone: it was replayed, or made room for newer ones"
+GONE = "dead letter {} no longer exists: it was replayed, or dropped to make room for newer ones"
 
 log = get_logger(__name__)
 

@@ -127,7 +127,7 @@ class Routes:
             return Route(None, UNROUTED, "", {}, reasons=(reason,))
         templates = [rule.template for rule in owner.topics.values()]
         known = ", ".join(template.text for template in templates)
-        hint = "a device name must not hold a /" if len(levels) > max(len(t.levels) for t in templates) else ""
+        hint = "a device name must not contain a /" if len(levels) > max(len(t.levels) for t in templates) else ""
         reason = Reason(
             Code.NO_RULE, "topic", f"a topic that a rule of {owner.slug} matches ({known})", _quoted(topic), hint
         )

@@ -293,14 +293,14 @@ def _words(name: str, reason: str | None) -> str:
 _Why = mqtt5.DisconnectReasonCode
 _DISCONNECT_ADVICE = {
     int(_Why.SESSION_TAKEN_OVER): (
-        "another client has connected with the same mqtt.client_id: does a second gateway run with it?"
+        "another client has connected with the same mqtt.client_id: is a second gateway running with it?"
     ),
-    int(_Why.NOT_AUTHORIZED): "may the gateway's account do what it does? See the broker's log",
-    int(_Why.SERVER_SHUTTING_DOWN): "it comes back when the broker does",
-    int(_Why.ADMINISTRATIVE_ACTION): "somebody at the broker did this; see its log",
-    int(_Why.KEEP_ALIVE_TIMEOUT): "it heard nothing from the gateway: is the machine overloaded?",
-    int(_Why.PACKET_TOO_LARGE): "raise the broker's limit of a packet's size",
+    int(_Why.NOT_AUTHORIZED): "does the gateway's account have the permissions that it needs? See the broker's log",
+    int(_Why.SERVER_SHUTTING_DOWN): "the gateway connects again when the broker is back",
+    int(_Why.ADMINISTRATIVE_ACTION): "an administrator of the broker did this; see its log",
+    int(_Why.KEEP_ALIVE_TIMEOUT): "it received nothing from the gateway: is the machine overloaded?",
+    int(_Why.PACKET_TOO_LARGE): "raise the broker's limit on packet size",
     int(_Why.RECEIVE_MAX_EXCEEDED): "lower mqtt.in_flight",
-    int(_Why.QUOTA_EXCEEDED): "raise the broker's quota of the gateway's account",
-    int(_Why.MESSAGE_RATE_TOO_HIGH): "raise the broker's limit of the gateway's account",
+    int(_Why.QUOTA_EXCEEDED): "raise the broker's quota for the gateway's account",
+    int(_Why.MESSAGE_RATE_TOO_HIGH): "raise the broker's rate limit for the gateway's account",
 }

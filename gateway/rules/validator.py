@@ -125,7 +125,7 @@ class Validator:
                 shown(details["input"]),
                 "the rule of this topic says `unknown: reject`",
             )
-        expected = self._expected.get(pointer.tokens, "what the rule says")
+        expected = self._expected.get(pointer.tokens, "a value that the rule allows")
         return Reason(code, where, expected, "nothing" if code is Code.MISSING else shown(details["input"]))
 
     def _keep(
@@ -154,4 +154,4 @@ class Validator:
         if len(types) >= MAX_KEPT and name not in types:
             return f"at most {MAX_KEPT} members that no rule names; write a rule for those that matter"
         first = types.setdefault(name, kind)
-        return "" if kind == first else f"{NOUN[first]}, as it was when it was first kept"
+        return "" if kind == first else f"{NOUN[first]}, as when it was first kept"

@@ -173,7 +173,7 @@ class Engine:
 
     def health(self) -> Health:
         """Return the state of each part, with its problem in words."""
-        is_full = "it is full: messages wait at the broker until the store takes readings again"
+        is_full = "it is full: messages wait at the broker until the store accepts readings again"
         parts = (
             Part("broker", self.session.state.problem),
             Part("disk", self.ingest.problem),

@@ -176,8 +176,8 @@ def _rejection(startup: str, line: bytes, answer: str) -> Rejection:
     reason = Reason(
         Code.STORE_REFUSED,
         "payload",
-        "a point that the store takes",
+        "a point that the store accepts",
         answer,
-        "has the type of a field changed? Give the field a new name, or replay after mending the store",
+        "has the type of a field changed? Give the field a new name, or replay once the store is repaired",
     )
     return Rejection(startup, device_of(line), "", line, time.time_ns(), (reason,))

@@ -116,7 +116,7 @@ def test_topic_of_nobody(topic: str) -> None:
         ("testbed/acme", "", ""),
         ("testbed/acme/th-1", "th-1", ""),
         ("testbed/acme/th-1/power", "th-1", ""),
-        ("testbed/acme/th/1/climate", "th", "a device name must not hold a /"),
+        ("testbed/acme/th/1/climate", "th", "a device name must not contain a /"),
     ],
 )
 def test_topic_without_a_rule(topic: str, device: str, hint: str) -> None:

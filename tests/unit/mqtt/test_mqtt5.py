@@ -82,7 +82,7 @@ def test_puback_is_what_the_codec_writes(ident: int) -> None:
     ("why", "said", "next_step"),
     [
         (Why.SESSION_TAKEN_OVER, "session taken over", "mqtt.client_id"),
-        (Why.SERVER_SHUTTING_DOWN, "server shutting down", "comes back"),
+        (Why.SERVER_SHUTTING_DOWN, "server shutting down", "broker is back"),
         (Why.RECEIVE_MAX_EXCEEDED, "receive max exceeded", "mqtt.in_flight"),
         (Why.UNSPECIFIED_ERROR, "unspecified error", "the broker's log"),
     ],

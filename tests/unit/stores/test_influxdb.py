@@ -406,7 +406,7 @@ async def test_error_in_an_answer_is_raised(store: InfluxDBStore, stub: Stub, te
 async def test_page_of_another_server_is_unavailable(store: InfluxDBStore, stub: Stub, text: str) -> None:
     """A 200 with anything but InfluxDB's own form is an error."""
     stub.pages = [[text]]
-    with pytest.raises(StoreUnavailable, match="not an answer of InfluxDB"):
+    with pytest.raises(StoreUnavailable, match="not an InfluxDB response"):
         await store.measurements("acme")
 
 
