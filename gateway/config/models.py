@@ -213,7 +213,7 @@ class Mqtt(_Model):
 
 
 class InfluxDB(_Model):
-    """InfluxDB 2, with a bucket for each startup. `{startup}` in the bucket's name stands for its slug."""
+    """InfluxDB 2, with a bucket for each startup. `{startup}` in the bucket's name is replaced by its slug."""
 
     url: Annotated[str, matching(r"https?://\S+", "a URL such as http://localhost:8086")] = "http://localhost:8086"
     org: str = "testbed"

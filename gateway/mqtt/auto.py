@@ -41,7 +41,7 @@ def make_session(settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str]
 
 
 class AutoSession:
-    """Probes the broker once, then is the session that it needs. Implements `gateway.mqtt.session.Session`."""
+    """Probes the broker once, then delegates to the session it needs. Implements `gateway.mqtt.session.Session`."""
 
     def __init__(self, settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str] = ()) -> None:
         self._settings = settings

@@ -60,7 +60,7 @@ class Broker:
         )
 
     def refused(self, code: str) -> BrokerRefused:
-        """Explain a CONNACK that says no; `code` is its reason in words."""
+        """Explain a CONNACK that refuses; `code` is its reason in words."""
         return BrokerRefused(f"the broker at {self} refused the gateway: {code}; {_advice(code)}")
 
     def lost(self, why: object) -> BrokerUnreachable:

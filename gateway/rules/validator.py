@@ -82,7 +82,7 @@ class Validator:
     def explain(self, record: object, now_ns: int, at: str = "") -> Values | list[Reason]:
         """Return every reason against a record of plain values, or its values if there is none.
 
-        `at` is where the record stands in the payload, `/3` for the fourth of an array.
+        `at` is the record's position in the payload, `/3` for the fourth of an array.
         """
         if not isinstance(record, dict):
             return [Reason(Code.WRONG_TYPE, at or "payload", "a JSON object", shown(record))]
@@ -110,7 +110,7 @@ class Validator:
         return [Reason(Code.EMPTY, at or "payload", f"at least one of the fields {names}", "none of them")]
 
     def _is_parent(self, details: ErrorDetails) -> bool:
-        """Return whether this is a known member that the schema does not know only because its contents are missing."""
+        """Return whether this is a known member, unknown to the schema only because its contents are missing."""
         return details["type"] == "extra_forbidden" and details["loc"][0] in self._members
 
     def _reason(self, details: ErrorDetails, at: str) -> Reason:

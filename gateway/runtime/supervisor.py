@@ -124,7 +124,7 @@ class Supervisor:
     # ------------------------------------------------------------------ the workers
 
     def _find_retiring(self) -> list[int]:
-        """Return the workers that an earlier run had, that this one has not, and that have not retired yet."""
+        """Return the workers of an earlier run that are no longer configured and have not retired yet."""
         for worker in range(self._count):
             (home(self._config.state_dir, worker) / RETIRED).unlink(missing_ok=True)
         return retiring(self._config.state_dir, self._count)
@@ -205,7 +205,7 @@ class Supervisor:
         await self._channels.pop(worker).close()
 
     async def _serve(self, worker: int, channel: WorkerChannel) -> None:
-        """Handle the messages of a worker, until it is gone."""
+        """Handle the messages of a worker, until it ends."""
         async for message in channel.messages():
             match message:
                 case LiveEvents():

@@ -5,7 +5,7 @@ Invariants:
 - A store that cannot be written is tried again for as long as it takes; no reading is refused for that.
 - Of a batch that the store refuses, only the bad points are refused: it is halved until they stand alone.
 - Writing the same readings again (after a crash) changes nothing: same series, same times.
-- The listener hears of refused points once they are dead letters, in one call for the entries that held them.
+- The listener is notified of refused points once they are dead letters, in one call for the entries that held them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gateway.stores.contract import Store
 log = get_logger(__name__)
 
 RefusedLine = tuple[bytes, str]
-"""A line that the store will never take, and its answer."""
+"""A line that the store will never accept, and its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class LaneState:
 
 
 class Drain:
-    """All lanes. `listener` hears of the points that the store refused."""
+    """All lanes. `listener` is notified of the points that the store refused."""
 
     def __init__(self, state: WorkerState, store: Store, settings: DrainSettings, listener: Listener) -> None:
         self._state = state
