@@ -101,7 +101,7 @@ ANY = {"value": {"type": "string"}}
 @pytest.mark.parametrize(
     "topic", ["sensors/th-1", "testbed", "testbed/", "testbed/beta/th-1/climate", "Testbed/acme/x"]
 )
-def test_topic_of_nobody(topic: str) -> None:
+def test_topic_without_a_startup_is_rejected(topic: str) -> None:
     """A topic of no startup belongs to nobody; the reason lists the startups."""
     rejection = refuse(pipeline(startup("acme"), startup("gamma")).evaluate(message(topic=topic), NOW))
     assert (rejection.startup, rejection.device) == (UNROUTED, "")

@@ -250,7 +250,7 @@ async def test_silent_broker_is_left() -> None:
     async with FakeBroker() as broker:
         broker.pongs = False
         async with connected(broker, keep_alive="1s") as session:
-            await eventually(lambda: "has said nothing" in session.state.problem)
+            await eventually(lambda: "has sent nothing" in session.state.problem)
             broker.pongs = True
             await eventually(lambda: session.state.connected)
 
