@@ -1,6 +1,6 @@
 """Payload formats: bytes to records, one file a format. In: a payload. Out: records of plain values, or one reason.
 
-The format NAME is the object `FORMAT` of the file `NAME_format.py` in this room, and `payload: NAME` of a topic rule
+The format NAME is the object `FORMAT` of the file `NAME_format.py` in this package, and `payload: NAME` of a topic rule
 names it. There is no other list: `FORMATS` finds the files. A rule declares its format, nothing is guessed.
 """
 
