@@ -113,12 +113,14 @@ async def stream(startup: Startup, store: Store, parameters: HistoryParameters, 
     limit = parameters.limit
     if parameters.format == "json":
         limit = min(limit or MAX_ROWS, MAX_ROWS)
+    # Asked for before the history: that holds a connection while it is read, and many would wait for one more each.
+    names = await columns(startup, store, query.measurement) if parameters.format == "csv" else ()
     chunks = await _begun(_limited(store.history(startup.slug, query), limit))
     match parameters.format:
         case "json":
             return _json(startup, query, limit or MAX_ROWS, chunks)
         case "csv":
-            return _csv(chunks, await columns(startup, store, query.measurement))
+            return _csv(chunks, names)
         case "ndjson":
             return _ndjson(chunks)
 

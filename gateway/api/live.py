@@ -118,7 +118,7 @@ def _missed(chunk: Chunk) -> dict[str, object]:
 
 
 @router.get("/startups/{startup}/live", summary="Live readings and rejections as Server-Sent Events")
-async def live_events(
+async def live(
     request: Request,
     startup: PermittedStartup,
     services: CurrentServices,

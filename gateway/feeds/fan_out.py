@@ -59,7 +59,9 @@ class FanOut:
         name = type(listener).__name__
         try:
             yield
-        except Exception as error:  # of any kind: it is this listener's, and no other's
+        except (Exception, asyncio.CancelledError) as error:  # of any kind: it is this listener's, and no other's
+            if isinstance(error, asyncio.CancelledError) and method == "run" and _is_being_cancelled():
+                raise
             self._metrics.listener_failures.labels(name).inc()
             if (name, method) not in self._failing:
                 self._failing.add((name, method))
@@ -68,9 +70,22 @@ class FanOut:
                     "a listener failed",
                     listener=name,
                     method=method,
-                    problem=repr(error),
+                    problem=_shown(error),
                     at=f"{frame.f_code.co_filename}:{line}",
                     next="all listeners go on with the next batch",
                 )
         else:
             self._failing.discard((name, method))
+
+
+def _is_being_cancelled() -> bool:
+    """Return whether this task is to end; else the error is of something cancelled that a listener looked into."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _shown(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:  # of any kind: it is the listener's own code
+        return type(error).__name__

@@ -29,7 +29,7 @@ class BrokerLink:
     def __init__(self, broker: Broker, version: str) -> None:
         self.broker = broker
         self.version = version
-        self.state = SessionState(connected=False, since=time.time(), problem="not connected yet")
+        self.state = SessionState(connected=False, problem="not connected yet")
         self.current = 0
         self._connections = 0
         self._began: float | None = None
@@ -86,7 +86,7 @@ class BrokerLink:
         self._show(connected=False, problem=problem)
 
     def _show(self, *, connected: bool, problem: str = "") -> None:
-        self.state = SessionState(connected, time.time(), problem, self._connections)
+        self.state = SessionState(connected, problem, self._connections)
 
     # ------------------------------------------------------------------ the broker's answers
 

@@ -21,10 +21,9 @@ from gateway.model import Batch
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """State of a session. `since` is in seconds since 1970; `problem` says what is wrong."""
+    """State of a session. `problem` says why it is not connected; `connections` counts those since its start."""
 
     connected: bool
-    since: float
     problem: str = ""
     connections: int = 0
 

@@ -32,7 +32,7 @@ from gateway.mqtt.auto import make_session
 from gateway.mqtt.session import Session
 from gateway.state import dead_letters
 from gateway.state.devices import Device
-from gateway.state.subscriptions import SubscriptionFile
+from gateway.state.subscription_file import SubscriptionFile
 from gateway.state.worker_state import WorkerState
 from gateway.state.workers import home
 from gateway.stores.build import make_store

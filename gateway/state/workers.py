@@ -7,8 +7,8 @@ from pathlib import Path
 from gateway.state.database import FILE_NAME
 
 WORKERS = "workers"
-RETIRED = "retired"
-"""The file that marks a worker with nothing left to do."""
+RETIRED = "left"
+"""The file that marks a worker with nothing left to do. Its name is on disk since the first version with workers."""
 MAX_WORKERS = 1000
 """One more than the highest worker number: `gateway.state.reader` builds dead letter ids from it."""
 

@@ -123,3 +123,25 @@ async def test_csv_is_safe_in_a_spreadsheet() -> None:
     text = await body(ManyRows([row(i, note=note) for i, note in enumerate(notes)]), "csv")
     cells = [line[3] for line in list(csv.reader(io.StringIO(text)))[1:]]
     assert cells == ['a,"b"\nc', "'=1+1", "'@x", "plain"]
+
+
+class OneAtATime(ManyRows):
+    """A store that answers one question at a time, as one does whose last connection a history holds."""
+
+    is_reading = False
+
+    async def columns(self, startup: str, measurement: str) -> Columns:
+        assert not self.is_reading
+        return await super().columns(startup, measurement)
+
+    async def history(self, startup: str, query: Query) -> AsyncGenerator[list[Row]]:
+        self.is_reading = True
+        async for chunk in super().history(startup, query):
+            yield chunk
+        self.is_reading = False
+
+
+async def test_a_history_asks_for_nothing_else_while_it_is_read() -> None:
+    """Else many downloads of CSV at once would hold all connections, and wait for one more each, without end."""
+    text = await body(OneAtATime([row(1)]), "csv")
+    assert text.splitlines() == ["time,device,t,note,later", "2026-01-01T12:00:00.000000001Z,d,1.0,,"]

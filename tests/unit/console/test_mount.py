@@ -117,6 +117,7 @@ def signed_in(browser: httpx.AsyncClient, services: Services, startup: str | Non
     directory.mkdir(exist_ok=True)
     (directory / f"storage-user-{startup}.json").write_text(json.dumps(storage))
     session = b64encode(json.dumps({"id": str(startup)}).encode())
+    browser.cookies.clear()  # of whoever was signed in before
     browser.cookies.set("testbed_console", itsdangerous.TimestampSigner(SECRET).sign(session).decode())
     return browser
 
@@ -158,5 +159,6 @@ async def test_a_forged_cookie_opens_nothing(browser: httpx.AsyncClient, service
     """The cookie names a session, and is signed."""
     signed_in(browser, services, "acme")
     session = b64encode(json.dumps({"id": "acme"}).encode())
+    browser.cookies.clear()  # of whoever was signed in before
     browser.cookies.set("testbed_console", itsdangerous.TimestampSigner("guessed").sign(session).decode())
     assert (await browser.get("/startups/acme")).status_code == 303

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from structlog.testing import capture_logs
 
 from gateway.feeds.fan_out import FanOut
@@ -91,6 +92,45 @@ def test_failures_are_counted_each_and_logged_once() -> None:
             fan_out.accepted(READINGS)
     assert failures(metrics) == ['gateway_listener_failures_total{listener="Broken"} 4.0']
     assert [(log["log_level"], log["listener"], log["method"]) for log in logs] == [("error", "Broken", "accepted")] * 2
+
+
+class Unprintable(Exception):  # what it is, not what went wrong
+    """An error that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Awkward(Notes):
+    """A listener that raises the given error, whatever it hears, and in its own task the first time."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+        self.runs = 0
+
+    def accepted(self, _readings: Readings, /) -> None:
+        raise self.error
+
+    async def run(self) -> None:
+        self.runs += 1
+        if self.runs == 1:
+            raise self.error
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("error", [Unprintable(), asyncio.CancelledError()])
+async def test_no_error_of_a_listener_reaches_the_messages(error: BaseException) -> None:
+    """Neither an error whose text cannot be had, nor that of a cancelled future which a listener looked into."""
+    awkward, behind = Awkward(error), Notes()
+    fan_out = FanOut([awkward, behind], Metrics())
+    fan_out.accepted(READINGS)
+    assert behind.heard == [READINGS]
+    running = asyncio.create_task(fan_out.run())
+    await eventually(lambda: awkward.runs == 2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
 
 
 async def test_the_task_of_a_listener_is_started_again() -> None:

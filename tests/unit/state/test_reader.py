@@ -93,6 +93,14 @@ def test_retiring_workers(tmp_path: Path) -> None:
     assert retiring(tmp_path, 4) == []
 
 
+def test_a_worker_that_retired_under_an_earlier_version_has_retired(tmp_path: Path) -> None:
+    """The file's name on disk stays `left`: an update must not start those workers again, nor a step back lose one."""
+    for worker in (0, 1):
+        keep(tmp_path, worker)
+    (home(tmp_path, 1) / "left").touch()
+    assert retiring(tmp_path, 1) == []
+
+
 def test_without_state(tmp_path: Path) -> None:
     """The error says how to start a gateway."""
     with pytest.raises(StateUnavailable, match="gateway run"):

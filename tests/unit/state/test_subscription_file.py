@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StateUnavailable
-from gateway.state.subscriptions import SubscriptionFile
+from gateway.state.subscription_file import SubscriptionFile
 
 
 def test_unwanted_filters_of_an_earlier_run_are_dropped(tmp_path: Path) -> None:
