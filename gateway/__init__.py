@@ -6,7 +6,7 @@ One way through, one batch at a time:
                             |                     `-> listeners: live feeds, MQTT, counts
                             `-> dead letter (fsync) -> ack -> feedback to the device
 
-See docs/architecture.md for the rooms and floors, and docs/guarantees.md for the promises.
+See docs/architecture.md for the packages and layers, and docs/guarantees.md for the promises.
 """
 
 __version__ = "0.1.0"

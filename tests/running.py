@@ -154,9 +154,9 @@ class GatewayProcess:
     def workers(self) -> dict[int, int]:
         """Return the process ids of the workers that run, by their number."""
         assert self._process is not None
-        front = self._process.pid
+        supervisor = self._process.pid
         found = {}
-        for child in Path(f"/proc/{front}/task/{front}/children").read_text().split():
+        for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
             with suppress(OSError):  # it has just ended
                 words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
                 if b"gateway.runtime.worker" in words and lives(int(child)):

@@ -27,14 +27,14 @@ async def rejections(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     place = NEWEST if before is None else _place(before)
-    letters = await asyncio.to_thread(services.state.dead_letters, startup.slug, before=place, limit=limit)
+    found = await asyncio.to_thread(services.state.dead_letters, startup.slug, before=place, limit=limit)
     kept = (await asyncio.to_thread(services.state.totals)).get(startup.slug, Totals())
     return {
         "startup": startup.slug,
         "kept": kept.kept,
         "dropped": kept.dropped,
-        "rejections": [letter.as_json() for letter in letters],
-        "next": "{}-{}".format(*letters[-1].place) if len(letters) == limit else None,
+        "rejections": [one.as_json() for one in found],
+        "next": "{}-{}".format(*found[-1].place) if len(found) == limit else None,
     }
 
 
@@ -66,8 +66,8 @@ async def replay_any(services: CurrentServices, wanted: ReplayRequest, _who: Ope
 async def _replay(services: Services, startup: str | None, ids: list[int]) -> dict[str, Any]:
     results = []
     for ident in ids:
-        letter = await asyncio.to_thread(services.state.dead_letter, ident)
-        if letter is None or startup not in (None, letter.rejection.startup):
+        dead_letter = await asyncio.to_thread(services.state.dead_letter, ident)
+        if dead_letter is None or startup not in (None, dead_letter.rejection.startup):
             results.append({"id": ident, "result": "not found"})
             continue
         try:

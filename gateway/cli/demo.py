@@ -26,6 +26,7 @@ from gateway.provision.handout import Endpoints
 from gateway.runtime.gateway import Gateway
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME, read_only
+from gateway.state.lock import locked
 
 CONNECT_WITHIN = 15.0
 FLEET_ENDS_WITHIN = 10.0
@@ -38,6 +39,14 @@ class Access:
     endpoints: Endpoints
     tokens: dict[str, str]
     operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Number of simulated devices of each startup, and how many messages each of them sends per second."""
+
+    devices: int
+    rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +91,7 @@ async def run(
     stop: asyncio.Event,
     opened: Callable[[Access], None],
     grew: Callable[[Report, float], None],
-    devices: int = 4,
-    rate: float = 1.0,
+    fleet: Fleet,
 ) -> Report:
     """Run for `lasts` seconds, or until `stop`; then drain.
 
@@ -102,14 +110,14 @@ async def run(
             running = tasks.create_task(gateway.run(server.set_result), name="gateway")
             opened(Access(Endpoints(broker.url, (await server).url), tokens, operator))
             await _connected(gateway)
-            fleet = await _start_fleet(broker.url, devices, rate)
+            process = await _start(fleet, broker.url)
             try:
-                await _watch(gateway, fleet, lasts, stop, grew)
-                await end(fleet)
+                await _watch(gateway, process, lasts, stop, grew)
+                await end(process)
                 await _settled(gateway)
             finally:
                 with contextlib.suppress(ProcessLookupError):
-                    fleet.kill()
+                    process.kill()
                 report = await _report(gateway)
                 gateway.stop()
             await running
@@ -119,10 +127,15 @@ async def run(
 
 
 def embedded(config: Config, broker: str) -> Config:
-    """Return the configuration with everything embedded, in a state directory that each demo clears first."""
+    """Return the configuration with everything embedded, in a state directory that each demo clears first.
+
+    Raises:
+        StateUnavailable: another demo is running in it.
+    """
     state_dir = (config.state_dir / "demo").resolve()
     if (state_dir / FILE_NAME).exists():
-        shutil.rmtree(state_dir)
+        with locked(state_dir):
+            shutil.rmtree(state_dir)
     settings = config.settings
     embedded = settings.store.model_copy(update={"kind": "sqlite"})
     settings = settings.model_copy(
@@ -155,7 +168,7 @@ async def _connected(gateway: Gateway) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _start_fleet(broker: str, devices: int, rate: float) -> asyncio.subprocess.Process:
+async def _start(fleet: Fleet, broker: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -163,9 +176,9 @@ async def _start_fleet(broker: str, devices: int, rate: float) -> asyncio.subpro
         "--broker",
         broker,
         "--devices",
-        str(devices),
+        str(fleet.devices),
         "--rate",
-        str(rate),
+        str(fleet.rate),
         "--quiet",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
@@ -174,13 +187,13 @@ async def _start_fleet(broker: str, devices: int, rate: float) -> asyncio.subpro
 
 async def _watch(
     gateway: Gateway,
-    fleet: asyncio.subprocess.Process,
+    process: asyncio.subprocess.Process,
     lasts: float | None,
     stop: asyncio.Event,
     grew: Callable[[Report, float], None],
 ) -> None:
     began = time.monotonic()
-    while not stop.is_set() and fleet.returncode is None:
+    while not stop.is_set() and process.returncode is None:
         passed = time.monotonic() - began
         grew(await _report(gateway), passed)
         if lasts is not None and passed >= lasts:
@@ -189,20 +202,20 @@ async def _watch(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left):
                 await stop.wait()
-    if fleet.returncode:
-        raise DemoFailed(f"the simulated fleet ended with status {fleet.returncode}; see its error above")
+    if process.returncode:
+        raise DemoFailed(f"the simulated fleet ended with status {process.returncode}; see its error above")
 
 
-async def end(fleet: asyncio.subprocess.Process) -> None:
+async def end(process: asyncio.subprocess.Process) -> None:
     """End the fleet in good order; kill it if that takes too long."""
     with contextlib.suppress(ProcessLookupError):
-        fleet.terminate()
+        process.terminate()
     try:
         async with asyncio.timeout(FLEET_ENDS_WITHIN):
-            await fleet.wait()
+            await process.wait()
     except TimeoutError:
-        fleet.kill()
-        await fleet.wait()
+        process.kill()
+        await process.wait()
 
 
 async def _settled(gateway: Gateway) -> None:

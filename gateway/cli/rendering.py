@@ -137,11 +137,11 @@ def dead_letters(found: Sequence[DeadLetter]) -> RenderableType:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("id", "arrived", "startup", "device", "topic", "why"):
         table.add_column(name, overflow="fold", justify="right" if name == "id" else "left")
-    for letter in found:
-        kept = letter.rejection
+    for one in found:
+        kept = one.rejection
         more = f" (+{len(kept.reasons) - 1} more)" if len(kept.reasons) > 1 else ""
         table.add_row(
-            str(letter.id),
+            str(one.id),
             to_rfc3339(kept.arrived_ns)[:19] + "Z",
             _slug(kept.startup),
             Text(_short(visible(kept.device))),

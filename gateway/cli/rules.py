@@ -21,7 +21,8 @@ from gateway.model import Message
 
 def check(
     directory: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Directory with gateway.yaml and startups/.")
+        Path,
+        typer.Argument(metavar="[DIR]", help="Directory with gateway.yaml and startups/.", envvar="GATEWAY_CONFIG"),
     ] = DEFAULT_DIR,
     json: Json = False,
 ) -> None:

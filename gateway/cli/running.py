@@ -83,13 +83,14 @@ def demo(
     logs.configure("warning")
     seconds = None if lasts is None else duration(lasts)
     out = rendering.console(to_stderr=json)
+    fleet = demos.Fleet(devices, rate)
 
     async def play() -> demos.Report:
         stop = asyncio.Event()
         on_signals(stop.set)
         with rendering.growing_ledger(out, seconds) as show:
             return await demos.run(
-                loaded, seconds, stop, lambda access: out.print(rendering.access(access)), show, devices, rate
+                loaded, seconds, stop, lambda access: out.print(rendering.access(access)), show, fleet
             )
 
     with one_error():

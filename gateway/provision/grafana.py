@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError
-from gateway.provision import dashboards, grafana_contents, grafana_dashboards, grafana_users
+from gateway.provision import dashboard_json, grafana_contents, grafana_dashboards, grafana_users
 from gateway.provision.grafana_api import NOT_FOUND, Grafana
 from gateway.provision.grafana_contents import FOLDER_KIND, RULE_KIND, SOURCE_KIND
 from gateway.provision.grafana_names import org_name, slug_of
@@ -82,7 +82,7 @@ class GrafanaServer:
             *grafana_users.wanted(startup),
             grafana_contents.wanted_source(startup, self._home(slug)),
             grafana_contents.wanted_folder(startup),
-            *grafana_dashboards.wanted(slug, dashboards.generate_all(startup)),
+            *grafana_dashboards.wanted(slug, dashboard_json.generate_all(startup)),
             *grafana_contents.wanted_rules(startup),
         ]
 

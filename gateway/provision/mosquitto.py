@@ -24,6 +24,7 @@ import aiomqtt
 
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
+from gateway.mqtt.broker import Broker
 from gateway.provision.plan import MARK, Credential, Key, Resource, Step
 from gateway.provision.secret_files import SecretFiles
 from gateway.topics import ROOT, Capture, Template, subscriptions
@@ -46,21 +47,19 @@ class MosquittoServer:
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        broker: Broker,
         username: str,
         password: str,
         secret_files: SecretFiles,
         *,
         gateway_user: str = "gateway",
-        tls: Any = None,
     ) -> None:
         self._secret_files = secret_files
-        self._address = f"{host}:{port}"
+        self._broker = broker
         self._gateway_user = gateway_user
 
         def sign_in(user: str, secret: str) -> aiomqtt.Client:
-            return aiomqtt.Client(host, port, username=user, password=secret, tls_context=tls)
+            return aiomqtt.Client(broker.host, broker.port, username=user, password=secret, tls_context=broker.tls)
 
         self._sign_in = sign_in
         self._client = sign_in(username, password)
@@ -197,13 +196,13 @@ class MosquittoServer:
                 message = await anext(self._client.messages)
         except aiomqtt.MqttCodeError as error:
             raise AdminRefused(
-                f"Mosquitto at {self._address} rejected the admin: {error}; check the admin's name and password"
+                f"Mosquitto at {self._broker} rejected the admin: {error}; check the admin's name and password"
             ) from error
         except aiomqtt.MqttError as error:
-            raise ServerUnreachable(f"no Mosquitto answers at {self._address}: {error}; is it running?") from error
+            raise ServerUnreachable(f"no Mosquitto answers at {self._broker}: {error}; is it running?") from error
         except TimeoutError:
             raise ProvisionError(
-                f"Mosquitto at {self._address} does not answer on {TOPIC}: is the dynamic security plugin loaded, and "
+                f"Mosquitto at {self._broker} does not answer on {TOPIC}: is the dynamic security plugin loaded, and "
                 "may this account administer it?"
             ) from None
         answers: list[dict[str, Any]] = json.loads(str(message.payload, "utf-8"))["responses"]

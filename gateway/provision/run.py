@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gateway.config import Config
 from gateway.config.credentials import named_variable, store_setting
 from gateway.errors import ProvisionError
+from gateway.mqtt.broker import Broker
 from gateway.provision.plan import Credential, Key, Plan, Server, Step, diff
 from gateway.provision.secret_files import SecretFiles
 from gateway.provision.settings import FILE_NAME, GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings, secret
@@ -157,9 +158,8 @@ async def _mosquitto(admin: MosquittoAdmin, secret_files: SecretFiles) -> Server
     tls = None
     if admin.url.startswith("mqtts"):
         tls = await asyncio.to_thread(ssl.create_default_context, cafile=admin.ca_file)
-    return kind(
-        admin.host, admin.port, admin.username, password, secret_files, gateway_user=admin.gateway_user, tls=tls
-    )
+    broker = Broker(admin.host, admin.port, tls)
+    return kind(broker, admin.username, password, secret_files, gateway_user=admin.gateway_user)
 
 
 def _mosquitto_kind() -> type[MosquittoServer]:

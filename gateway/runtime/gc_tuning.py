@@ -1,4 +1,4 @@
-"""Settings of Python itself that a gateway needs (docs/decisions/0009-the-short-way.md)."""
+"""Settings of Python itself that a gateway needs (docs/decisions/0011-what-made-it-fast.md)."""
 
 from __future__ import annotations
 

@@ -254,8 +254,8 @@ def _package(requirement: str) -> str:
     return re.split(r"[\[><=]", requirement)[0]
 
 
-def test_the_floors_are_those_that_are_checked() -> None:
-    """The floors in docs/architecture.md are the ones of the import contract."""
+def test_the_layers_are_those_that_are_checked() -> None:
+    """The layers in docs/architecture.md are the ones of the import contract."""
     layers = PROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
     (shown,) = re.findall(r"```text\n(__main__\n.*?)```", doc("architecture.md"), re.DOTALL)
     assert shown.splitlines() == layers

@@ -1,4 +1,4 @@
-"""What people read is plain English: a few habits that crept in before are caught here."""
+"""What people read is plain English: a few phrases that crept in before are caught here."""
 
 from __future__ import annotations
 

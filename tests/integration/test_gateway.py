@@ -116,8 +116,8 @@ async def test_valid_messages_flow_beside_invalid_ones(gateway: Running, device:
         "testbed/acme/a/b/climate": "no_rule",
         "testbed/acme/th-2/climate": "too_large",
     }
-    letter = next(one for one in listed if one["topic"] == "testbed/acme/th-1/climate")
-    assert letter["payload"] == "\\xff\x00 no json"
+    found = next(one for one in listed if one["topic"] == "testbed/acme/th-1/climate")
+    assert found["payload"] == "\\xff\x00 no json"
 
 
 async def test_replay_after_the_rule_was_mended(config: Path, broker: Mosquitto, device: aiomqtt.Client) -> None:
@@ -129,8 +129,8 @@ async def test_replay_after_the_rule_was_mended(config: Path, broker: Mosquitto,
     path = config / "startups" / "acme.yaml"
     path.write_text(path.read_text().replace("max: 125", "max: 300"))
     async with running(config) as second:
-        letters = (await get(second, "/v1/startups/acme/rejections")).json()["rejections"]
-        ids = [one["id"] for one in letters]
+        listed = (await get(second, "/v1/startups/acme/rejections")).json()["rejections"]
+        ids = [one["id"] for one in listed]
         async with second.client("acme-token") as client:
             answer = await client.post("/v1/startups/acme/rejections/replay", json={"ids": [*ids, 999]})
         results = {one["id"]: one["result"] for one in answer.json()["results"]}
@@ -148,7 +148,7 @@ async def rejected(gateway: Running, count: int) -> bool:
 async def test_points_that_the_store_refuses_do_not_hold_up_the_others(
     config: Path, broker: Mosquitto, device: aiomqtt.Client
 ) -> None:
-    """After a field's type was changed, the store refuses just the points that conflict: they are dead letters that
+    """After a field's type was changed, the store refuses just the points that conflict: they are dead listed that
     can be found, the device gets feedback, everything else is stored."""
     async with running(config) as first:
         await device.publish("testbed/acme/th-1/climate", climate(20, now_ms(), 1), qos=1)

@@ -17,6 +17,7 @@ from paho.mqtt.properties import Properties
 
 from gateway.config import Config, Settings, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
+from gateway.mqtt.broker import Broker
 from gateway.provision import cohorts, run
 from gateway.provision.mosquitto import GATEWAY_PASSWORD, MosquittoServer
 from gateway.provision.plan import Credential, Plan
@@ -71,7 +72,7 @@ def secret_files(broker: Mosquitto) -> SecretFiles:
 
 
 def admin(broker: Mosquitto, password: str = ADMIN_PASSWORD) -> MosquittoServer:
-    return MosquittoServer("127.0.0.1", broker.port, ADMIN, password, secret_files(broker))
+    return MosquittoServer(Broker("127.0.0.1", broker.port), ADMIN, password, secret_files(broker))
 
 
 async def provision(broker: Mosquitto, config: Config = CONFIG, *, prune: bool = False) -> list[Credential]:
@@ -372,7 +373,7 @@ async def test_a_stale_password_of_the_gateway_is_made_anew(broker: SecureMosqui
 async def test_an_unreachable_broker_is_reported(tmp_path: Path) -> None:
     """The error says where nobody answered."""
     port = free_port()
-    server = MosquittoServer("127.0.0.1", port, ADMIN, "x", SecretFiles(tmp_path))
+    server = MosquittoServer(Broker("127.0.0.1", port), ADMIN, "x", SecretFiles(tmp_path))
     with pytest.raises(ServerUnreachable, match=str(port)):
         await server.actual(CONFIG)
     await server.close()

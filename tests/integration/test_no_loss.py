@@ -78,8 +78,8 @@ async def sqlite_numbers(directory: Path) -> set[int]:
 
 
 def dead_numbers(state: Path) -> set[int]:
-    letters = read_only(state, lambda connection: dead_letters.page(connection, "acme", limit=1_000_000))
-    return {json.loads(letter.rejection.payload)["seq"] for letter in letters}
+    found = read_only(state, lambda connection: dead_letters.page(connection, "acme", limit=1_000_000))
+    return {json.loads(one.rejection.payload)["seq"] for one in found}
 
 
 async def drained(gateway: GatewayProcess, at_least: int) -> bool:

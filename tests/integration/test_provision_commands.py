@@ -424,8 +424,8 @@ async def test_a_running_gateway_refuses_a_closed_cohort(
         async def refused() -> bool:
             async with connect(broker, username="anyone", password="anyone") as device:
                 await device.publish("testbed/birch/b-1/climate", b'{"temperature": 21.5}', qos=1)
-            letters = (await operator.get("/v1/startups/birch/rejections")).json()
-            return '"ended"' in json.dumps(letters)
+            kept = (await operator.get("/v1/startups/birch/rejections")).json()
+            return '"ended"' in json.dumps(kept)
 
         await eventually(refused, every=0.2)
         assert await running.terminate() == 0

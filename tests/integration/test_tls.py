@@ -16,6 +16,7 @@ from gateway.cli.http_client import Client
 from gateway.config import Config, Mqtt, Settings, Startup, load
 from gateway.errors import GatewayUnreachable
 from gateway.mqtt.auto import make_session
+from gateway.mqtt.broker import Broker
 from gateway.mqtt.session import Session
 from gateway.provision import run
 from gateway.provision.mosquitto import MosquittoServer
@@ -181,11 +182,11 @@ class Field:
         # `listener` among the further lines takes the place of the one that it always has
         self.broker.conf = f"listener {self.broker.port} 127.0.0.1\n{self.broker.conf}"
         self._authority = authority
-        self._secret_files = SecretFiles(directory / "vault")
+        self._secret_files = SecretFiles(directory / "secrets")
         self._gateways: str | None = None
 
     async def provision(self) -> None:
-        admin = MosquittoServer("127.0.0.1", self.broker.port, ADMIN, ADMIN_PASSWORD, self._secret_files)
+        admin = MosquittoServer(Broker("127.0.0.1", self.broker.port), ADMIN, ADMIN_PASSWORD, self._secret_files)
         try:
             plan = await run.plan(CONFIG, [admin])
             applied = await run.apply(plan, [admin], lambda _step: None)

@@ -19,14 +19,14 @@ from tests.unit.cli.command_line import Command
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Some letters of two startups and of nobody, and a ledger that has all kinds of records."""
-    letters = [
+    """Some dead letters of two startups and of nobody, and a ledger that has all kinds of records."""
+    rejections = [
         rejection(b'{"t": "\xff[bold]"}'),
         rejection(b"2", "beta", records=(1, 4)),
         rejection(b"line v=1 1", "beta", topic=""),
         rejection(b"4", UNROUTED, topic="nowhere"),
     ]
-    dead_letters.insert(connection, letters, DeadLetterSettings())
+    dead_letters.insert(connection, rejections, DeadLetterSettings())
     Journal.append(connection, {"beta": Block.of(["a", "b"])})
     counts = {
         "acme": Counts(received=1, rejected=1),
@@ -76,7 +76,7 @@ def test_list(run: Command, directory: Path) -> None:
 def test_list_some(run: Command, directory: Path, arguments: tuple[object, ...], ids: list[int]) -> None:
     """Dead letters of one startup, of none, or a number of them can be listed."""
     done = run("dead-letters", "list", *arguments, "-c", directory, "--json")
-    assert [letter["id"] for letter in done.json] == ids
+    assert [one["id"] for one in done.json] == ids
 
 
 def test_list_none(run: Command, directory: Path) -> None:
@@ -97,8 +97,8 @@ def test_show(run: Command, directory: Path) -> None:
 
 def test_show_json(run: Command, directory: Path) -> None:
     """With --json a dead letter has all that the HTTP API returns."""
-    letter = run("dead-letters", "show", 2, "-c", directory, "--json").json
-    assert (letter["startup"], letter["records"], letter["payload"]) == ("beta", [1, 4], "2")
+    found = run("dead-letters", "show", 2, "-c", directory, "--json").json
+    assert (found["startup"], found["records"], found["payload"]) == ("beta", [1, 4], "2")
 
 
 def test_show_missing(run: Command, directory: Path) -> None:

@@ -63,7 +63,7 @@ def test_control_characters_of_devices_are_escaped(what: RenderableType) -> None
 
 
 def test_dead_letters_show_how_many_reasons() -> None:
-    """A list has the first reason of each letter, and how many more there are."""
+    """A list has the first reason of each dead letter, and how many more there are."""
     assert "(+1 more)" in shown(rendering.dead_letters([DeadLetter(1, HOSTILE)]))
 
 

@@ -76,15 +76,15 @@ async def test_an_id_of_an_earlier_run_is_a_gap() -> None:
 async def test_followers_do_not_share_their_places() -> None:
     """A follower that waits long takes nothing from another."""
     feed = LiveRing(100, FIRST)
-    quick, slow = feed.follow(after=FIRST - 1), feed.follow(after=FIRST - 1)
+    fast, slow = feed.follow(after=FIRST - 1), feed.follow(after=FIRST - 1)
     seen: list[object] = []
     for number in range(10):
         feed.publish([reading(number)])
-        seen += numbers(await take(quick))
+        seen += numbers(await take(fast))
     assert seen == list(range(10))
     assert numbers(await take(slow)) == list(range(10))
     assert feed.followers == 2
-    await quick.aclose()
+    await fast.aclose()
     await slow.aclose()
     assert feed.followers == 0
 

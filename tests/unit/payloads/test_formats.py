@@ -28,9 +28,9 @@ def of(name: str, kind: str = "float") -> TopicRule:
 
 
 def test_a_format_is_its_file() -> None:
-    """The known formats are the files of the room, by name: there is no list to forget."""
-    room = Path(payloads.__path__[0])
-    assert list(FORMATS) == sorted(path.stem.removesuffix("_format") for path in room.glob("*_format.py"))
+    """The known formats are the files of the package, by name: there is no list to forget."""
+    package = Path(payloads.__path__[0])
+    assert list(FORMATS) == sorted(path.stem.removesuffix("_format") for path in package.glob("*_format.py"))
     assert "json" in FORMATS
 
 

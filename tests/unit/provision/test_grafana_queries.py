@@ -18,7 +18,7 @@ from gateway.config import Startup
 from gateway.config.models import REJECTIONS
 from gateway.provision import grafana_influxql as influxql
 from gateway.provision.alerts import alert_rules
-from gateway.provision.dashboards import generate_all
+from gateway.provision.dashboard_json import generate_all
 from gateway.timestamps import NS
 from tests.builders import rule, samples, startup
 from tests.servers.influxd import Influxd

@@ -53,14 +53,14 @@ def test_a_lost_worker() -> None:
 def test_a_device_of_several_workers_is_one() -> None:
     """Its counts are added up, it was seen first by the first and last by the last; newer reports take the place of
     older ones."""
-    crew = WorkerReports()
-    crew.report(
+    reports = WorkerReports()
+    reports.report(
         0, health(), [Device("acme", "b", 5, 9, 10, 1, 7, frozenset({"climate"})), Device("acme", "a", 1, 1, 1)]
     )
-    crew.report(1, health(), [Device("acme", "b", 3, 8, 4)])
-    crew.report(1, health(), [Device("acme", "b", 3, 12, 6, 2, 12, frozenset({"door"}))])
-    assert crew.devices("acme") == [
+    reports.report(1, health(), [Device("acme", "b", 3, 8, 4)])
+    reports.report(1, health(), [Device("acme", "b", 3, 12, 6, 2, 12, frozenset({"door"}))])
+    assert reports.devices("acme") == [
         Device("acme", "a", 1, 1, 1),
         Device("acme", "b", 3, 12, 16, 3, 12, frozenset({"climate", "door"})),
     ]
-    assert crew.devices("nobody") == []
+    assert reports.devices("nobody") == []

@@ -29,8 +29,8 @@ async def connection(tmp_path: Path) -> AsyncIterator[sqlite3.Connection]:
     made.close()
 
 
-def payloads(letters: list[DeadLetter]) -> list[bytes]:
-    return [letter.rejection.payload for letter in letters]
+def payloads(found: list[DeadLetter]) -> list[bytes]:
+    return [one.rejection.payload for one in found]
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"\xff\x00\xfe", bytes(range(256)), "é\u2028".encode(), b"\0" * 5000])
@@ -46,15 +46,15 @@ def test_raw_bytes_are_kept(connection: sqlite3.Connection, payload: bytes) -> N
         (3, 17),
     )
     insert(connection, [kept], PLENTY)
-    (letter,) = page(connection)
-    assert letter.rejection == kept
-    assert get(connection, letter.id) == letter
+    (dead_letter,) = page(connection)
+    assert dead_letter.rejection == kept
+    assert get(connection, dead_letter.id) == dead_letter
 
 
 def test_as_json() -> None:
     """A dead letter's JSON holds all of it; bytes that are not UTF-8 are escaped."""
-    letter = DeadLetter(7, rejection(b"\xff{", records=(2,)))
-    assert letter.as_json() == {
+    dead_letter = DeadLetter(7, rejection(b"\xff{", records=(2,)))
+    assert dead_letter.as_json() == {
         "id": 7,
         "startup": "acme",
         "device": "th-1",
@@ -141,10 +141,10 @@ def test_bounds_are_of_each_startup(connection: sqlite3.Connection) -> None:
 def test_ids_are_never_used_again(connection: sqlite3.Connection) -> None:
     """The id of a deleted dead letter is not used again: nobody replays another by mistake."""
     insert(connection, [rejection()], PLENTY)
-    (letter,) = page(connection)
-    delete(connection, letter)
+    (dead_letter,) = page(connection)
+    delete(connection, dead_letter)
     insert(connection, [rejection()], PLENTY)
-    assert page(connection)[0].id > letter.id
+    assert page(connection)[0].id > dead_letter.id
 
 
 async def test_seen_from_outside(tmp_path: Path) -> None:
