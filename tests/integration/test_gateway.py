@@ -148,7 +148,7 @@ async def rejected(gateway: Running, count: int) -> bool:
 async def test_points_that_the_store_refuses_do_not_hold_up_the_others(
     config: Path, broker: Mosquitto, device: aiomqtt.Client
 ) -> None:
-    """After a field's type was changed, the store refuses just the points that conflict: they are dead listed that
+    """After a field's type was changed, the store refuses just the points that conflict: they are dead letters that
     can be found, the device gets feedback, everything else is stored."""
     async with running(config) as first:
         await device.publish("testbed/acme/th-1/climate", climate(20, now_ms(), 1), qos=1)
