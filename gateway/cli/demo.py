@@ -98,7 +98,7 @@ async def run(
     `opened` gets the addresses and tokens; `grew` gets, every second, the ledger and the seconds that have passed.
 
     Raises:
-        DemoFailed: a part could not start, or the fleet ended by itself.
+        DemoFailed: a part could not start, or the fleet ended early.
     """
     async with EmbeddedBroker() as broker:
         config = embedded(config, broker.url)

@@ -4,8 +4,8 @@ Grafana OSS lets every user of an organisation query each of its data sources, s
 startups apart. Organisations are found by name: ours end in the slug in brackets (`grafana_names`), and hold our data
 source or folder, or nothing yet. One of that name with other contents is somebody else's: a conflict.
 
-Nothing that people made is removed. The organisation or folder of a startup that is gone is removed only if everything
-in it is ours; edited dashboards, and users whom somebody else added, keep it.
+Nothing that people made is removed. The organisation or folder of a startup that is no longer configured is removed
+only if everything in it is ours; edited dashboards, and users whom somebody else added, keep it.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class GrafanaServer:
         return _only_conflict(own[0], wanted)
 
     async def _left_of(self, org: Org) -> list[Resource]:
-        """Return what is ours in the organisation of a startup that is gone."""
+        """Return what is ours in the organisation of a startup that is no longer configured."""
         members = await self._members(org)
         if not grafana_users.is_admin(members, self._grafana.user):
             return []

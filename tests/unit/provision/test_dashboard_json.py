@@ -201,7 +201,7 @@ def test_uids_are_legal_short_and_distinct() -> None:
         assert grafana_names.split_beside(grafana_names.beside("acme-climate", number)) == ("acme-climate", number)
 
 
-def test_an_organisations_name_says_whose_it_is() -> None:
+def test_an_organisations_name_contains_the_slug() -> None:
     """Read back, also where the display name has brackets of its own."""
     (one,) = config(startup("acme", name="Acme (Air)")).startups
     assert grafana_names.org_name(one) == "Acme (Air) (acme)"
