@@ -1,4 +1,4 @@
-"""Every exception that the gateway raises on purpose, and none stands elsewhere.
+"""Every exception that the gateway raises on purpose; none is defined elsewhere.
 
     GatewayError
     |-- ConfigError                the operators' files, or what they name, cannot be used
@@ -9,8 +9,8 @@
     |-- AddressUnavailable         the HTTP server cannot listen
     |-- StateUnavailable           the gateway's own database cannot be written or read: try again later
     |-- StateClosed                the gateway's own database is closed: the gateway is stopping
-    |-- SessionError               the MQTT session cannot go on
-    |   |-- BrokerRefused          the broker answered, and said no
+    |-- SessionError               the MQTT session cannot continue
+    |   |-- BrokerRefused          the broker answered, and refused
     |   |-- BrokerUnreachable      nobody answered: try again later
     |   `-- PacketMalformed        the broker sent bytes that are not MQTT: connect again
     |-- StoreError                 a write or a query failed
@@ -108,11 +108,11 @@ class StateClosed(GatewayError):
 
 
 class SessionError(GatewayError):
-    """The MQTT session cannot go on as it is."""
+    """The MQTT session cannot continue as it is."""
 
 
 class BrokerRefused(SessionError):
-    """The broker answered and said no: credentials, protocol or permission."""
+    """The broker answered and refused: credentials, protocol or permission."""
 
 
 class BrokerUnreachable(SessionError):
@@ -120,7 +120,7 @@ class BrokerUnreachable(SessionError):
 
 
 class PacketMalformed(SessionError):
-    """The broker sent bytes that are not MQTT: the connection cannot go on."""
+    """The broker sent bytes that are not MQTT: the connection cannot continue."""
 
 
 class StoreError(GatewayError):
@@ -199,7 +199,7 @@ class ExportFailed(GatewayError):
 
 
 class DemoFailed(GatewayError):
-    """A part of the demo did not start, or ended by itself."""
+    """A part of the demo did not start, or ended early."""
 
 
 class ProvisionError(GatewayError):

@@ -34,7 +34,7 @@ class Metrics:
             buckets=(1, 10, 100, 1000, 5000, 20_000),
         )
         self.commit_seconds = Histogram(
-            "gateway_commit_seconds", "From a batch's arrival to its being on disk", registry=self._registry
+            "gateway_commit_seconds", "Time from a batch's arrival until it is on disk", registry=self._registry
         )
         self.feed_dropped = PrometheusCounter(
             "gateway_feed_dropped_messages",
@@ -43,7 +43,7 @@ class Metrics:
         )
         self.listener_failures = PrometheusCounter(
             "gateway_listener_failures",
-            "Batches that a listener (live feeds, MQTT feed, counts) lost by an error of its own",
+            "Batches that a listener (live feeds, MQTT feed, counts) lost through an error of its own",
             ["listener"],
             registry=self._registry,
         )

@@ -147,7 +147,7 @@ Readings = Mapping[str, Sequence[Reading]]
 
 
 class Listener(Protocol):
-    """Hears the outcome of every batch, once it is on disk: each method at most once a batch, never with nothing.
+    """Observes the outcome of every batch, once it is on disk: each method at most once a batch, never with nothing.
 
     Calls come from the event loop, between two batches: a listener must not block. Work that takes time belongs in a
     task of its own (`BackgroundListener`). A listener that raises loses that batch, and disturbs nothing else
@@ -166,7 +166,7 @@ class BackgroundListener(Listener, Protocol):
     """A listener with a task of its own."""
 
     async def run(self) -> None:
-        """Work until cancelled; started again when it ends."""
+        """Work until cancelled; restarted when it ends."""
 
 
 @dataclass(frozen=True, slots=True)

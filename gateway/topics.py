@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Capture(NamedTuple):
-    """A level of a template that stands for any one level."""
+    """A level of a template that matches any one level."""
 
     name: str
 

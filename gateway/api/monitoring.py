@@ -40,7 +40,7 @@ async def healthz() -> dict[str, bool]:
     return {"ok": True}
 
 
-@probes.get("/readyz", summary="Whether messages are accepted, and why not")
+@probes.get("/readyz", summary="Whether messages are accepted, and if not, why")
 async def readyz(services: CurrentServices) -> JSONResponse:
     health = services.health()
     return JSONResponse(health.summary(), 200 if health.is_ready else 503)

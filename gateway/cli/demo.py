@@ -26,6 +26,7 @@ from gateway.provision.handout import Endpoints
 from gateway.runtime.gateway import Gateway
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME, read_only
+from gateway.state.lock import locked
 
 CONNECT_WITHIN = 15.0
 FLEET_ENDS_WITHIN = 10.0
@@ -97,7 +98,7 @@ async def run(
     `opened` gets the addresses and tokens; `grew` gets, every second, the ledger and the seconds that have passed.
 
     Raises:
-        DemoFailed: a part could not start, or the fleet ended by itself.
+        DemoFailed: a part could not start, or the fleet ended early.
     """
     async with EmbeddedBroker() as broker:
         config = embedded(config, broker.url)
@@ -126,10 +127,15 @@ async def run(
 
 
 def embedded(config: Config, broker: str) -> Config:
-    """Return the configuration with everything embedded, in a state directory that each demo clears first."""
+    """Return the configuration with everything embedded, in a state directory that each demo clears first.
+
+    Raises:
+        StateUnavailable: another demo is running in it.
+    """
     state_dir = (config.state_dir / "demo").resolve()
     if (state_dir / FILE_NAME).exists():
-        shutil.rmtree(state_dir)
+        with locked(state_dir):
+            shutil.rmtree(state_dir)
     settings = config.settings
     embedded = settings.store.model_copy(update={"kind": "sqlite"})
     settings = settings.model_copy(

@@ -8,7 +8,7 @@ import json
 import sys
 
 PLAIN = {"✓": "+", "✗": "x", "…": "...", "→": "->"}
-"""The characters that commands themselves print, and what stands for them."""
+"""Characters that commands themselves print, each with its plain form."""
 
 
 def substitute(error: UnicodeError) -> tuple[str, int]:

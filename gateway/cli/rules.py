@@ -21,7 +21,8 @@ from gateway.model import Message
 
 def check(
     directory: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Directory with gateway.yaml and startups/.")
+        Path,
+        typer.Argument(metavar="[DIR]", help="Directory with gateway.yaml and startups/.", envvar="GATEWAY_CONFIG"),
     ] = DEFAULT_DIR,
     json: Json = False,
 ) -> None:
@@ -53,7 +54,7 @@ class SchemaOf(StrEnum):
     GATEWAY = "gateway"
 
 
-def schema(of: Annotated[SchemaOf, typer.Argument(help="Which file.")] = SchemaOf.STARTUP) -> None:
+def schema(of: Annotated[SchemaOf, typer.Argument(help="The file to describe.")] = SchemaOf.STARTUP) -> None:
     """Print the JSON Schema of startups/*.yaml or gateway.yaml, for editors."""
     model = StartupFile if of is SchemaOf.STARTUP else Settings
     print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()})
@@ -61,7 +62,7 @@ def schema(of: Annotated[SchemaOf, typer.Argument(help="Which file.")] = SchemaO
 
 def try_out(
     topic: str,
-    payload: Annotated[str, typer.Argument(help="The payload; @FILE reads a file, - standard input.")],
+    payload: Annotated[str, typer.Argument(help="The payload; @FILE reads a file, - reads standard input.")],
     config: ConfigDir = DEFAULT_DIR,
     json: Json = False,
 ) -> None:

@@ -36,7 +36,9 @@ def run(
     config: ConfigDir = DEFAULT_DIR,
     workers: Annotated[
         int,
-        typer.Option(min=1, max=MAX_WORKERS - 1, help="Processes that share the messages.", envvar="GATEWAY_WORKERS"),
+        typer.Option(
+            min=1, max=MAX_WORKERS - 1, help="Number of processes that share the messages.", envvar="GATEWAY_WORKERS"
+        ),
     ] = 1,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C, then drain the journal and stop."""

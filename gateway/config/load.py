@@ -164,7 +164,7 @@ def _read_model(
 
 
 def _context(directory: Path) -> dict[str, Path]:
-    """Return what `PathField` needs to know."""
+    """Return the validation context, which `PathField` reads."""
     return {"directory": directory.resolve()}
 
 

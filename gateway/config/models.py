@@ -166,7 +166,7 @@ class StartupFile(_Model):
             if rule.time and rule.time.max_age > self.retention:
                 days = f"{rule.time.max_age / 86_400:g} days; retention: {self.retention / 86_400:g} days"
                 raise expected(
-                    "a max_age of at most the retention: the store drops what is older",
+                    "a max_age of at most the retention: the store drops older readings",
                     days,
                     ["topics", name, "time", "max_age"],
                 )
@@ -213,7 +213,7 @@ class Mqtt(_Model):
 
 
 class InfluxDB(_Model):
-    """InfluxDB 2, with a bucket for each startup. `{startup}` in the bucket's name stands for its slug."""
+    """InfluxDB 2, with a bucket for each startup. `{startup}` in the bucket's name is replaced by its slug."""
 
     url: Annotated[str, matching(r"https?://\S+", "a URL such as http://localhost:8086")] = "http://localhost:8086"
     org: str = "testbed"

@@ -60,7 +60,7 @@ def read(path: Path, name: str) -> Document:
     except (YAMLError, ValueError) as error:
         raise _unreadable(name, 0, "YAML in UTF-8", _first_line(str(error))) from None
     except RecursionError:
-        raise _unreadable(name, 0, "YAML of a few levels", "levels nested too deeply") from None
+        raise _unreadable(name, 0, "YAML with fewer nested levels", "levels nested too deeply") from None
     except OSError as error:
         raise _unreadable(name, 0, "a readable file", error.strerror or str(error)) from None
     if tree is None:

@@ -188,7 +188,7 @@ def spec(panel: Panel, rule: FieldRule, silent_after: float) -> dict[str, Any]:
         "min": rule.min,
         "max": rule.max,
         "limits": formatting.limits(rule.min, rule.max, symbol),
-        "empty": "no readings of these devices in the last 15 minutes",
+        "empty": "no readings from these devices in the last 15 minutes",
         "window": WINDOW_NS // 1_000_000,
         "bucket": BUCKET_NS // 1_000_000,
         "holds": round(silent_after * 1000),

@@ -127,7 +127,7 @@ def limits(minimum: float | None, maximum: float | None, symbol: str) -> str:
 
 
 def imbalance(counts: Counts) -> str:
-    """Say how a ledger does not balance; empty if it does."""
+    """Explain how a ledger does not balance; empty if it does."""
     if counts.balanced:
         return ""
     arrived = counts.received - counts.accepted - counts.rejected

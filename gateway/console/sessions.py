@@ -30,7 +30,7 @@ def sign_out(storage: MutableMapping[str, Any]) -> None:
 
 
 def principal(storage: Mapping[str, Any], config: Config, now: float) -> Principal | None:
-    """Return who has signed in; None if nobody has, the sign-in has expired, or the startup is gone."""
+    """Return who has signed in; None if nobody has, the sign-in has expired, or the startup is no longer configured."""
     name, until = storage.get("who"), storage.get("until")
     if not isinstance(name, str) or not isinstance(until, int | float) or until < now:
         return None

@@ -69,7 +69,7 @@ class SignIn:
 
 
 def refuse(principal: Principal, name: str, requirement: str, leave: Callable[[], None]) -> None:
-    """Show that a page is somebody else's. `name` has signed in; `requirement` says whose token opens the page."""
+    """Refuse a page. `name` has signed in; `requirement` says whose token opens the page."""
     with theme.centred("This page is not yours"):
         Text("p", f"You are signed in as {name}. {requirement}")
         theme.link("Go to your page", sessions.home(principal), "button")

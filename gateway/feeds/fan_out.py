@@ -1,8 +1,8 @@
 """Reports every outcome to every listener, and keeps a listener's failure away from everything else.
 
-A listener that raises has lost that batch; the others hear of it as always, and the messages go on. Every failure is
+A listener that raises has lost that batch; the others are notified all the same, and messages flow on. Every failure is
 counted (`gateway_listener_failures_total`); of several in a row only the first is logged. A listener's own task that
-ends is started again, with growing pauses.
+ends is restarted, with growing pauses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 
 class FanOut:
-    """Several listeners as one. They hear of a batch one after the other, in their order."""
+    """Several listeners as one. They are notified of a batch one after the other, in their order."""
 
     def __init__(self, listeners: Sequence[Listener], metrics: Metrics) -> None:
         self._listeners = tuple(listeners)
@@ -72,14 +72,14 @@ class FanOut:
                     method=method,
                     problem=_shown(error),
                     at=f"{frame.f_code.co_filename}:{line}",
-                    next="all listeners go on with the next batch",
+                    next="all listeners continue with the next batch",
                 )
         else:
             self._failing.discard((name, method))
 
 
 def _is_being_cancelled() -> bool:
-    """Return whether this task is to end; else the error is of something cancelled that a listener looked into."""
+    """Return whether this task is being cancelled; if not, a listener raised the error of a cancelled task."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

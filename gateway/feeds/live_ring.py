@@ -1,7 +1,7 @@
-"""Live events. One bounded ring of events a startup, and every follower is a place in it.
+"""Live events. Each startup has a bounded ring of events, and every follower is a position in it.
 
 A follower that is slower than the ring loses its oldest events and learns how many; it holds nobody up, because there
-is nothing of its own to fill. A follower that returns with the id of its last event goes on from there.
+is nothing of its own to fill. A follower that returns with the id of its last event continues from there.
 
 Event ids grow by one within a run of the gateway, and from run to run.
 """
@@ -49,7 +49,7 @@ class Event:
 
 
 class Chunk(NamedTuple):
-    """Events that a follower gets at once. `missed` events before these are gone; None: unknown how many."""
+    """Events that a follower gets at once. It lost `missed` events before these; None: unknown how many."""
 
     missed: int | None
     events: Sequence[Event]

@@ -32,7 +32,7 @@ GATHER = 0.005
 GATHER_EACH = 0.00003
 """Further seconds for each startup in the batch, since each has a cost of its own."""
 
-GONE = "dead letter {} is gone: it was replayed, or made room for newer ones"
+GONE = "dead letter {} no longer exists: it was replayed, or dropped to make room for newer ones"
 
 log = get_logger(__name__)
 
@@ -40,7 +40,7 @@ Blocks = Mapping[str, Block]
 
 
 class Ingest:
-    """The way in. `listener` hears of each outcome once it is on disk."""
+    """From the session to the journal. `listener` is notified of each outcome once it is on disk."""
 
     def __init__(
         self, session: Session, pipeline: Pipeline, state: WorkerState, metrics: Metrics, listener: Listener
@@ -74,7 +74,7 @@ class Ingest:
             await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
 
     def use(self, pipeline: Pipeline) -> None:
-        """Use other rules from the next batch on."""
+        """Use new rules from the next batch on."""
         self._pipeline = pipeline
 
     def measurement_of(self, topic: str) -> str:
@@ -83,10 +83,10 @@ class Ingest:
         return rule.measurement if rule else ""
 
     async def replay(self, dead_letter: DeadLetter) -> Outcome:
-        """Put a dead letter through again; it is gone once the new outcome, good or bad, is on disk.
+        """Process a dead letter again; it is deleted once the new outcome, good or bad, is on disk.
 
         Raises:
-            ReplayRefused: it is gone already, or its startup is.
+            ReplayRefused: it no longer exists, or its startup is no longer configured.
         """
         rejection, outcome = dead_letter.rejection, Outcome()
         if not dead_letter.is_line:

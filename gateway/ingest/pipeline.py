@@ -175,7 +175,7 @@ def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> 
         return Reason(
             Code.ENDED,
             "topic",
-            f"a startup whose programme goes on; that of {rule.startup.slug} ended on {rule.startup.until}",
+            f"a startup whose programme has not ended; that of {rule.startup.slug} ended on {rule.startup.until}",
             "a message after that day",
             "ask the operators of the test bed",
         )

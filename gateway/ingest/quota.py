@@ -81,7 +81,7 @@ class QuotaMeter:
                 "payload",
                 f"at most {self.quota.series} series (distinct sets of tags)",
                 f"the new series {key}",
-                "a tag must not hold a value that is new each time",
+                "a tag must not hold a value that changes with every message",
             )
         self.devices.add(device)
         self.series.add(key)

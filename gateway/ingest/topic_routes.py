@@ -25,7 +25,7 @@ NEVER_NS = 1 << 63
 
 @dataclass(slots=True, eq=False)
 class Rule:
-    """A topic rule, compiled, with whom it belongs to.
+    """A topic rule, compiled, and the startup that it belongs to.
 
     The fast path needs `begins`, `decode_one`, `is_plain` and `finish` for every message; they are the reader's.
     `ends_ns` is when the programme of its startup is over.
@@ -79,7 +79,7 @@ class Route:
 
 
 class Routes:
-    """Routes of all startups. `find` is what to call; a caller in a hurry looks into `known` first."""
+    """Routes of all startups. Call `find`; the fast path looks into `known` first."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         self._config = config
@@ -92,13 +92,13 @@ class Routes:
         self.known: dict[str, Route] = {}
 
     def find(self, topic: str) -> Route:
-        """Return what a topic stands for."""
+        """Return the route of a topic."""
         return self.known.get(topic) or self.learn(topic)
 
     def learn(self, topic: str) -> Route:
-        """Return what a topic that is not among `known` stands for.
+        """Find the route of a topic that is not in `known`.
 
-        It is among them from now on, if a rule matches it and it is not very long.
+        Add it to `known` if a rule matches the topic and the topic is not very long.
         """
         route = self._find(topic)
         if route.rule is not None and len(topic) <= REMEMBERED:
@@ -127,7 +127,7 @@ class Routes:
             return Route(None, UNROUTED, "", {}, reasons=(reason,))
         templates = [rule.template for rule in owner.topics.values()]
         known = ", ".join(template.text for template in templates)
-        hint = "a device name must not hold a /" if len(levels) > max(len(t.levels) for t in templates) else ""
+        hint = "a device name must not contain a /" if len(levels) > max(len(t.levels) for t in templates) else ""
         reason = Reason(
             Code.NO_RULE, "topic", f"a topic that a rule of {owner.slug} matches ({known})", _quoted(topic), hint
         )

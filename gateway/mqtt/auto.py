@@ -41,7 +41,7 @@ def make_session(settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str]
 
 
 class AutoSession:
-    """Probes the broker once, then is the session that it needs. Implements `gateway.mqtt.session.Session`."""
+    """Probes the broker once, then delegates to the session it needs. Implements `gateway.mqtt.session.Session`."""
 
     def __init__(self, settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str] = ()) -> None:
         self._settings = settings
@@ -112,7 +112,7 @@ async def _speaks_5(broker: Broker) -> bool:
     if head and head[0] == _CONNACK:
         return head[1] > _OLD_CONNACK_LENGTH
     if (await _answer(broker, _OLD_CONNECT))[:1] != bytes([_CONNACK]):
-        raise broker.closed(", or said nothing, in answer to MQTT 5 and to 3.1.1", "5 or 3.1.1")
+        raise broker.closed(", or did not answer, with MQTT 5 and with 3.1.1", "5 or 3.1.1")
     return False
 
 

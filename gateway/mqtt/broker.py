@@ -43,7 +43,7 @@ class Broker:
                 f"no TLS with the broker at {self}: {error}; does it speak TLS on this port, under "
                 "this name, and is mqtt.ca_file the authority of its certificate?"
             )
-        return BrokerUnreachable(f"no MQTT broker at {self}: {error}; is it running, and is mqtt.url right?")
+        return BrokerUnreachable(f"no MQTT broker at {self}: {error}; is it running, and is mqtt.url correct?")
 
     def closed(self, how: str, protocol: str) -> BrokerUnreachable:
         """Explain a connection that the broker closed before it answered."""
@@ -60,7 +60,7 @@ class Broker:
         )
 
     def refused(self, code: str) -> BrokerRefused:
-        """Explain a CONNACK that says no; `code` is its reason in words."""
+        """Explain a CONNACK that refuses; `code` is its reason in words."""
         return BrokerRefused(f"the broker at {self} refused the gateway: {code}; {_advice(code)}")
 
     def lost(self, why: object) -> BrokerUnreachable:

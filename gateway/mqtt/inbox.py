@@ -1,7 +1,7 @@
 """Messages on their way from the socket to the reader, which takes all that have arrived as one batch.
 
 Invariant: the packet ids of a batch belong to one connection. Where a new one begins, what the old one left is dropped,
-because the broker delivers it again; messages of QoS 0 stay, because nobody does.
+because the broker delivers it again; messages of QoS 0 stay, because they are not delivered again.
 """
 
 from __future__ import annotations

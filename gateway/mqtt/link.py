@@ -95,8 +95,8 @@ class BrokerLink:
         reason, when the connection is.
 
         Raises:
-            BrokerRefused: the broker says no.
-            BrokerUnreachable: it says nothing in time, or closed the connection.
+            BrokerRefused: the broker refuses.
+            BrokerUnreachable: it does not answer in time, or closed the connection.
         """
         self._answer = asyncio.get_running_loop().create_future()
         self._answer.add_done_callback(retrieved)
@@ -112,12 +112,12 @@ class BrokerLink:
             raise self.broker.closed(f" ({error})", self.version)
 
     def accept(self) -> None:
-        """Take a yes of the broker."""
+        """Accept what was asked of the broker."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(None)
 
     def reject(self, error: BrokerRefused) -> None:
-        """Take a no of the broker."""
+        """Reject what was asked of the broker, with its error."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
 
@@ -136,6 +136,6 @@ class BrokerLink:
 
 
 def retrieved(outcome: asyncio.Future[None]) -> None:
-    """Mark a future's exception as seen: one that nobody waits for any longer is not an error of its own."""
+    """Mark a future's exception as seen, so that asyncio does not log it when nobody waits for it."""
     if not outcome.cancelled():
         outcome.exception()

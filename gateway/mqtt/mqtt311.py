@@ -52,7 +52,7 @@ class PahoSession:
         return self._link.state
 
     async def run(self) -> None:
-        """Connect, and connect again, until cancelled; then say goodbye."""
+        """Connect, and reconnect when necessary, until cancelled; then disconnect."""
         try:
             await self._link.keep_up(self._serve, self._detach)
         finally:
@@ -80,7 +80,7 @@ class PahoSession:
         return self._client.publish(topic, payload, qos=qos).rc is MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def subscribe(self, filters: Sequence[str]) -> None:
-        """Have these filters from now on; see the contract."""
+        """Subscribe to these filters and no others; see the contract."""
         new, gone = self._subscriptions.change(filters)
         if not self._socket.is_open:
             return
@@ -90,10 +90,10 @@ class PahoSession:
             self._send_subscribe(new)
 
     def forget(self) -> None:
-        """See the contract. MQTT 3.1.1 has no word for it: the broker keeps the session, without subscriptions."""
+        """See the contract. MQTT 3.1.1 cannot express it: the broker keeps the session, without subscriptions."""
 
     def stop(self) -> None:
-        """Take no more messages in; see the contract."""
+        """Receive no more messages; see the contract."""
         self._socket.pause()
         self._inbox.close()
 
@@ -123,7 +123,7 @@ class PahoSession:
         """Connect, subscribe, and keep the connection until it is lost.
 
         Raises:
-            SessionError: why it was lost, or could not be had.
+            SessionError: why it was lost, or could not be made.
         """
         self._publishing = 0
         self._subscriptions.begin()

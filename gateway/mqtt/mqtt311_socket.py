@@ -25,7 +25,7 @@ class PahoSocket:
         return self._socket is not None
 
     def prepare(self) -> None:
-        """Let paho connect in a thread, where it writes CONNECT by itself."""
+        """Let paho connect in a thread, where it also writes CONNECT."""
         self._client.on_socket_register_write = None
 
     def open(self) -> bool:

@@ -51,7 +51,7 @@ class Mqtt5Session:
         return self._link.state
 
     async def run(self) -> None:
-        """Connect, and connect again, until cancelled; then say goodbye."""
+        """Connect, and reconnect when necessary, until cancelled; then disconnect."""
         try:
             await self._link.keep_up(self._serve, self._detach)
         finally:
@@ -84,7 +84,7 @@ class Mqtt5Session:
         return is_kept
 
     def subscribe(self, filters: Sequence[str]) -> None:
-        """Have these filters from now on; see the contract."""
+        """Subscribe to these filters and no others; see the contract."""
         new, gone = self._subscriptions.change(filters)
         if self._connection is None:
             return
@@ -94,11 +94,11 @@ class Mqtt5Session:
             self._send_subscribe(self._connection, new)
 
     def forget(self) -> None:
-        """Give the session up with the next goodbye; see the contract."""
+        """End the session at the next disconnect; see the contract."""
         self._expires_at_goodbye = True
 
     def stop(self) -> None:
-        """Take no more messages in; see the contract."""
+        """Receive no more messages; see the contract."""
         if self._connection is not None:
             self._connection.pause()
         self._inbox.close()
@@ -109,7 +109,7 @@ class Mqtt5Session:
         """Connect, subscribe, and keep the connection until it is lost.
 
         Raises:
-            SessionError: why it was lost, or could not be had.
+            SessionError: why it was lost, or could not be made.
         """
         connect = await asyncio.to_thread(self._connect_packet)  # it reads the password
         self._subscriptions.begin()
@@ -172,7 +172,7 @@ class Mqtt5Session:
         connection.send(mqtt5.UnsubscribePacket(self._outbox.next_id(), filters).write())
 
     async def _keep_alive(self, connection: Connection) -> None:
-        """Show the broker that we are there, and see that it is, until the connection is lost.
+        """Send pings, and end the connection if the broker stays silent; return when it is lost.
 
         Raises:
             SessionError: why it was lost.
@@ -181,7 +181,7 @@ class Mqtt5Session:
         while not (await asyncio.wait((connection.lost,), timeout=interval and interval / 2))[0]:
             silent = asyncio.get_running_loop().time() - connection.heard
             if interval and connection.is_reading and silent > 1.5 * interval:
-                connection.end(SessionError(f"the broker at {self._link.broker} has said nothing for {silent:.0f} s"))
+                connection.end(SessionError(f"the broker at {self._link.broker} has sent nothing for {silent:.0f} s"))
             connection.send(mqtt5.PingReqPacket().write())
         connection.lost.result()
 
@@ -280,7 +280,7 @@ class Mqtt5Session:
 
 
 def _is_failure(code: SupportsInt) -> bool:
-    """Return whether a reason code says no (MQTT 5.0, section 2.4). mqtt5's codes are not ints, despite its stubs."""
+    """Return whether a reason code means failure (MQTT 5.0, section 2.4). Codes are not ints, despite mqtt5's stubs."""
     return int(code) >= 0x80
 
 
@@ -293,14 +293,14 @@ def _words(name: str, reason: str | None) -> str:
 _Why = mqtt5.DisconnectReasonCode
 _DISCONNECT_ADVICE = {
     int(_Why.SESSION_TAKEN_OVER): (
-        "another client has connected with the same mqtt.client_id: does a second gateway run with it?"
+        "another client has connected with the same mqtt.client_id: is a second gateway running with it?"
     ),
-    int(_Why.NOT_AUTHORIZED): "may the gateway's account do what it does? See the broker's log",
-    int(_Why.SERVER_SHUTTING_DOWN): "it comes back when the broker does",
-    int(_Why.ADMINISTRATIVE_ACTION): "somebody at the broker did this; see its log",
-    int(_Why.KEEP_ALIVE_TIMEOUT): "it heard nothing from the gateway: is the machine overloaded?",
-    int(_Why.PACKET_TOO_LARGE): "raise the broker's limit of a packet's size",
+    int(_Why.NOT_AUTHORIZED): "does the gateway's account have the permissions that it needs? See the broker's log",
+    int(_Why.SERVER_SHUTTING_DOWN): "the gateway connects again when the broker is back",
+    int(_Why.ADMINISTRATIVE_ACTION): "an administrator of the broker did this; see its log",
+    int(_Why.KEEP_ALIVE_TIMEOUT): "it received nothing from the gateway: is the machine overloaded?",
+    int(_Why.PACKET_TOO_LARGE): "raise the broker's limit on packet size",
     int(_Why.RECEIVE_MAX_EXCEEDED): "lower mqtt.in_flight",
-    int(_Why.QUOTA_EXCEEDED): "raise the broker's quota of the gateway's account",
-    int(_Why.MESSAGE_RATE_TOO_HIGH): "raise the broker's limit of the gateway's account",
+    int(_Why.QUOTA_EXCEEDED): "raise the broker's quota for the gateway's account",
+    int(_Why.MESSAGE_RATE_TOO_HIGH): "raise the broker's rate limit for the gateway's account",
 }

@@ -35,7 +35,7 @@ class Session(Protocol):
     def state(self) -> SessionState: ...
 
     async def run(self) -> None:
-        """Connect, and connect again, until cancelled; then say goodbye. `state` says what is in the way."""
+        """Connect, and reconnect when necessary, until cancelled; then disconnect. `state` has the current problem."""
 
     def batches(self) -> AsyncIterator[Batch]:
         """Yield what arrives, to one reader, until `stop`."""
@@ -48,10 +48,10 @@ class Session(Protocol):
         """Send a message, without waiting. False where it had to be dropped: not connected, or too many wait."""
 
     def subscribe(self, filters: Sequence[str]) -> None:
-        """Have these filters from now on, and no others; on a live connection at once."""
+        """Subscribe to these filters and no others; on a live connection at once."""
 
     def forget(self) -> None:
-        """Give the session up with the next goodbye, where the protocol can: nothing more will be wanted of it."""
+        """End the session at the next disconnect, where the protocol can: it is no longer needed."""
 
     def stop(self) -> None:
-        """Take no more messages in; `batches` ends. Acknowledging and publishing still work."""
+        """Receive no more messages; `batches` ends. Acknowledging and publishing still work."""

@@ -22,7 +22,7 @@ class Subscriptions:
         return new, gone
 
     def begin(self) -> None:
-        """Forget what was asked on an earlier connection."""
+        """Forget the requests of an earlier connection."""
         self._asked.clear()
 
     def asked(self, packet_id: int, filters: Sequence[str]) -> None:

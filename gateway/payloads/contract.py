@@ -1,7 +1,7 @@
 """Contract of a payload format: bytes and a context become records, or one reason why there are none.
 
 A record is a mapping of plain values, as JSON has them: numbers, strings, booleans, None, lists and mappings. Anything
-else that stands in the place of a record is returned as it is, and rejected by the rule's validator.
+else in the place of a record is returned as it is, and rejected by the rule's validator.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Misfit(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Records of a payload. `at` is where each stands in it, a template of its number: `/{}` in an array."""
+    """Records of a payload. `at` is the position of each, a template for its number: `/{}` in an array."""
 
     values: Sequence[object]
     at: str = ""

@@ -24,7 +24,8 @@ class JsonFormat(Format):
         try:
             value = from_json(payload, allow_inf_nan=True, cache_strings="keys")
         except ValueError as error:
-            return Reason(Code.NOT_JSON, "payload", "a JSON object or array of objects", shown(payload), str(error))
+            hint = str(error) if payload.strip() else ""  # "EOF while parsing" helps nobody
+            return Reason(Code.NOT_JSON, "payload", "a JSON object or array of objects", shown(payload), hint)
         if not isinstance(value, list):
             return Records([value])
         if not value:

@@ -33,7 +33,7 @@ class ValueFormat(Format):
         if not bare:
             return Reason(Code.EMPTY, "payload", "a number, a boolean or a string", shown(payload))
         if b"\0" in bare:
-            hint = "the NUL that ends a string in C does not belong to it"
+            hint = "leave out the NUL that ends a string in C"
             return Reason(Code.BAD_TEXT, "payload", "a string without NUL", shown(payload), hint)
         try:
             text = bare.decode()
@@ -59,7 +59,7 @@ class ValueFormat(Format):
             if member.place != PLACE:
                 return Misfit(member.setting, "a field named value or `from: /value`: the payload is one value", got)
             if number:
-                return Misfit(member.setting, "one field alone: the payload is one value", got)
+                return Misfit(member.setting, "only one field: the payload is one value", got)
         return None
 
 

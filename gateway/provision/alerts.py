@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from gateway.config import Startup, TopicRule
 from gateway.provision import grafana_influxql as influxql
-from gateway.provision.dashboards import digest
+from gateway.provision.dashboard_json import digest
 from gateway.provision.grafana_names import home_uid, uid
 from gateway.provision.grafana_panels import Json, source
 

@@ -4,8 +4,8 @@ Grafana OSS lets every user of an organisation query each of its data sources, s
 startups apart. Organisations are found by name: ours end in the slug in brackets (`grafana_names`), and hold our data
 source or folder, or nothing yet. One of that name with other contents is somebody else's: a conflict.
 
-Nothing that people made is removed. The organisation or folder of a startup that is gone is removed only if everything
-in it is ours; edited dashboards, and users whom somebody else added, keep it.
+Nothing that people made is removed. The organisation or folder of a startup that is no longer configured is removed
+only if everything in it is ours; edited dashboards, and users whom somebody else added, keep it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError
-from gateway.provision import dashboards, grafana_contents, grafana_dashboards, grafana_users
+from gateway.provision import dashboard_json, grafana_contents, grafana_dashboards, grafana_users
 from gateway.provision.grafana_api import NOT_FOUND, Grafana
 from gateway.provision.grafana_contents import FOLDER_KIND, RULE_KIND, SOURCE_KIND
 from gateway.provision.grafana_names import org_name, slug_of
@@ -82,7 +82,7 @@ class GrafanaServer:
             *grafana_users.wanted(startup),
             grafana_contents.wanted_source(startup, self._home(slug)),
             grafana_contents.wanted_folder(startup),
-            *grafana_dashboards.wanted(slug, dashboards.generate_all(startup)),
+            *grafana_dashboards.wanted(slug, dashboard_json.generate_all(startup)),
             *grafana_contents.wanted_rules(startup),
         ]
 
@@ -104,7 +104,7 @@ class GrafanaServer:
         return _only_conflict(own[0], wanted)
 
     async def _left_of(self, org: Org) -> list[Resource]:
-        """Return what is ours in the organisation of a startup that is gone."""
+        """Return what is ours in the organisation of a startup that is no longer configured."""
         members = await self._members(org)
         if not grafana_users.is_admin(members, self._grafana.user):
             return []

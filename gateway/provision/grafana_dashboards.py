@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.errors import ProvisionError
-from gateway.provision import dashboards
+from gateway.provision import dashboard_json
 from gateway.provision.grafana_api import NOT_FOUND, TAKEN, Grafana
 from gateway.provision.grafana_names import beside, home_uid, split_beside
 from gateway.provision.grafana_panels import Json
@@ -57,7 +57,8 @@ class Found:
 def wanted(slug: str, models: Iterable[Json]) -> list[Resource]:
     """Return the wanted dashboards of a startup."""
     return [
-        _resource(slug, model["uid"], {"generated": dashboards.hash_in(model["tags"]), KIND: model}) for model in models
+        _resource(slug, model["uid"], {"generated": dashboard_json.hash_in(model["tags"]), KIND: model})
+        for model in models
     ]
 
 
@@ -106,7 +107,7 @@ async def read(grafana: Grafana, org_id: int, uid: str) -> Found | None:
         uid=uid,
         title=model.get("title", uid),
         version=int(model.get("version") or meta.get("version") or 0),
-        generated=dashboards.hash_in(tags) if dashboards.TAG in tags else "",
+        generated=dashboard_json.hash_in(tags) if dashboard_json.TAG in tags else "",
         saved=int(save) if save.isdecimal() else 0,
         editor=meta.get("updatedBy") or "somebody",
     )
@@ -121,7 +122,7 @@ async def write(grafana: Grafana, org_id: int, slug: str, model: Json) -> None:
     base = model["uid"]
     newest = await newest_of(grafana, org_id, base, await in_org(grafana, org_id, base))
     number = _number(newest.uid, base) if newest else 0
-    if newest and newest.generated == dashboards.hash_in(model["tags"]):
+    if newest and newest.generated == dashboard_json.hash_in(model["tags"]):
         return
     if newest and not newest.is_edited and await _save(grafana, org_id, slug, model, number, newest.version):
         return

@@ -15,7 +15,7 @@ from gateway.rules.validator import Validator
 from gateway.topics import Capture
 
 MAX_INDEX = 1000
-"""Of an array that an example fills up: a rule may point to the 999,999,999th entry."""
+"""Highest index of an array that an example fills: a rule may point to the 999,999,999th entry."""
 
 
 class Example(NamedTuple):

@@ -36,7 +36,7 @@ class Values:
 
 
 class Step(ABC):
-    """One thing to do after the schema."""
+    """One step after the schema."""
 
     @abstractmethod
     def apply(self, values: Values, now_ns: int) -> bool:

@@ -11,7 +11,7 @@ from gateway.rules.finishing import Values
 from gateway.rules.validator import Validator
 
 MAX_REASONS = 100
-"""Of one message: whoever sends garbage must not fill the disk with its description."""
+"""Maximum for one message: a sender of garbage must not fill the disk with descriptions of it."""
 
 Read = Sequence[Values | list[Reason]]
 

@@ -66,9 +66,9 @@ def _compile(rule: TopicRule) -> Adapters:
 
 
 def optional_parents(rule: TopicRule) -> tuple[str, ...]:
-    """Return the members that a good record may hold empty: `{"meter": {}}` where all of `/meter/…` is optional.
+    """Return the members that may be empty in a valid record: `{"meter": {}}` where all of `/meter/…` is optional.
 
-    They have a place in the schema, or they would be unknown to it then.
+    They are part of the schema, which would otherwise reject them as unknown.
     """
     optional = {rule.pointer(name) for name, field in rule.fields.items() if not field.required}
     required = {rule.pointer(name) for name, field in rule.fields.items() if field.required}

@@ -82,7 +82,7 @@ class Validator:
     def explain(self, record: object, now_ns: int, at: str = "") -> Values | list[Reason]:
         """Return every reason against a record of plain values, or its values if there is none.
 
-        `at` is where the record stands in the payload, `/3` for the fourth of an array.
+        `at` is the record's position in the payload, `/3` for the fourth of an array.
         """
         if not isinstance(record, dict):
             return [Reason(Code.WRONG_TYPE, at or "payload", "a JSON object", shown(record))]
@@ -110,7 +110,7 @@ class Validator:
         return [Reason(Code.EMPTY, at or "payload", f"at least one of the fields {names}", "none of them")]
 
     def _is_parent(self, details: ErrorDetails) -> bool:
-        """Return whether this is a known member that the schema does not know only because its contents are missing."""
+        """Return whether this is a known member, unknown to the schema only because its contents are missing."""
         return details["type"] == "extra_forbidden" and details["loc"][0] in self._members
 
     def _reason(self, details: ErrorDetails, at: str) -> Reason:
@@ -125,7 +125,7 @@ class Validator:
                 shown(details["input"]),
                 "the rule of this topic says `unknown: reject`",
             )
-        expected = self._expected.get(pointer.tokens, "what the rule says")
+        expected = self._expected.get(pointer.tokens, "a value that the rule allows")
         return Reason(code, where, expected, "nothing" if code is Code.MISSING else shown(details["input"]))
 
     def _keep(
@@ -154,4 +154,4 @@ class Validator:
         if len(types) >= MAX_KEPT and name not in types:
             return f"at most {MAX_KEPT} members that no rule names; write a rule for those that matter"
         first = types.setdefault(name, kind)
-        return "" if kind == first else f"{NOUN[first]}, as it was when it was first kept"
+        return "" if kind == first else f"{NOUN[first]}, as when it was first kept"

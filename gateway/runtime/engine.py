@@ -60,7 +60,7 @@ class WorkerSlot:
 
 
 class Engine:
-    """`async with engine: await engine.run()`. Its own listeners and `listeners` hear of every outcome."""
+    """`async with engine: await engine.run()`. Its own listeners and `listeners` observe every outcome."""
 
     def __init__(
         self,
@@ -156,10 +156,10 @@ class Engine:
                 seen, since = now, time.monotonic()
 
     async def replay(self, ident: int) -> Sequence[Reason]:
-        """Put one of this worker's dead letters through again; return the reasons against it, none where accepted.
+        """Process one of this worker's dead letters again; return the reasons against it, none if it is accepted.
 
         Raises:
-            ReplayRefused: it is gone, or its startup is.
+            ReplayRefused: it no longer exists, or its startup is no longer configured.
         """
         dead_letter = await self.state.database.read(lambda connection: dead_letters.get(connection, ident))
         if dead_letter is None:
@@ -173,7 +173,7 @@ class Engine:
 
     def health(self) -> Health:
         """Return the state of each part, with its problem in words."""
-        is_full = "it is full: messages wait at the broker until the store takes readings again"
+        is_full = "it is full: messages wait at the broker until the store accepts readings again"
         parts = (
             Part("broker", self.session.state.problem),
             Part("disk", self.ingest.problem),
@@ -268,7 +268,7 @@ def _device_limits(config: Config) -> dict[str, int]:
 
 
 async def within(task: asyncio.Task[None], seconds: float) -> None:
-    """Wait for a part to end by itself; after that, end it. What it leaves undone is on disk or at the broker."""
+    """Wait for a part to end; cancel it if that takes too long. What it leaves undone is on disk or at the broker."""
     began = time.monotonic()
     await asyncio.wait((task,), timeout=seconds)
     if not task.done():

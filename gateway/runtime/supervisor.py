@@ -124,7 +124,7 @@ class Supervisor:
     # ------------------------------------------------------------------ the workers
 
     def _find_retiring(self) -> list[int]:
-        """Return the workers that an earlier run had, that this one has not, and that have not retired yet."""
+        """Return the workers of an earlier run that are no longer configured and have not retired yet."""
         for worker in range(self._count):
             (home(self._config.state_dir, worker) / RETIRED).unlink(missing_ok=True)
         return retiring(self._config.state_dir, self._count)
@@ -137,21 +137,21 @@ class Supervisor:
             status = await self._try_to_run(worker)
             if self._stop.is_set():
                 return
-            self._problems[worker] = f"it ended with {status} and is started again"
-            log.error("worker ended", worker=worker, status=status, next="it is started again; see its log for why")
+            self._problems[worker] = f"it ended with {status} and is restarted"
+            log.error("worker ended", worker=worker, status=status, next="it is restarted; see its log for why")
             if time.monotonic() - began > LASTING:
                 waits = pauses()
             await self._stopped_within(next(waits))
 
     async def _retire(self, worker: int) -> None:
         """Let a worker of an earlier run finish, and note that it has."""
-        log.info("worker retires", worker=worker, next="it first takes what the broker and its journal hold for it")
+        log.info("worker retires", worker=worker, next="it first processes what the broker and its journal hold for it")
         waits = pauses()
         while status := await self._try_to_run(worker, "retire"):
             if self._stop.is_set():
                 return
-            self._problems[worker] = f"it was retiring, ended with {status} before it was done, and is started again"
-            log.error("worker did not retire", worker=worker, status=status, next="it is started again")
+            self._problems[worker] = f"it was retiring, ended with {status} before it was done, and is restarted"
+            log.error("worker did not retire", worker=worker, status=status, next="it is restarted")
             await self._stopped_within(next(waits))
         if not self._stop.is_set():
             self._problems.pop(worker, None)
@@ -205,7 +205,7 @@ class Supervisor:
         await self._channels.pop(worker).close()
 
     async def _serve(self, worker: int, channel: WorkerChannel) -> None:
-        """Handle the messages of a worker, until it is gone."""
+        """Handle the messages of a worker, until it ends."""
         async for message in channel.messages():
             match message:
                 case LiveEvents():

@@ -2,7 +2,7 @@
 
     python -m gateway.runtime.worker CONFIG_DIR FD WORKER OF [retire]
 
-It stops at SIGTERM, when the supervisor is gone and, if it retires, when nothing is left to do.
+It stops at SIGTERM, when the supervisor has ended and, if it retires, when nothing is left to do.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Worker:
         self.engine = Engine(config, [self._live_buffer], slot)
 
     async def run(self, channel: WorkerChannel) -> None:
-        """Run until it is stopped, or the supervisor is gone."""
+        """Run until it is stopped, or the supervisor has ended."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.engine.stop)
@@ -71,7 +71,7 @@ class Worker:
         async for message in channel.messages():
             if isinstance(message, Request):
                 tasks.create_task(self._reply(channel, message), name="reply")
-        self.engine.stop()  # the supervisor is gone: nobody is left to start or stop this worker
+        self.engine.stop()  # the supervisor has ended: nobody is left to start or stop this worker
 
     async def _reply(self, channel: WorkerChannel, request: Request) -> None:
         if request.dead_letter is None:

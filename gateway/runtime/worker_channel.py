@@ -19,7 +19,7 @@ from gateway.runtime.worker_messages import Message
 log = get_logger(__name__)
 
 CONGESTED = 8 << 20
-"""Bytes waiting to be sent, from which on live events are left out."""
+"""Bytes waiting to be sent, above which live events are dropped."""
 
 
 class WorkerChannel:
@@ -39,13 +39,13 @@ class WorkerChannel:
         return self._writer.transport.get_write_buffer_size() > CONGESTED
 
     def send(self, message: Message) -> None:
-        """Send a message; it is lost where the other end is gone."""
+        """Send a message; it is lost if the other end is closed."""
         if not self._writer.transport.is_closing():
             data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
             self._writer.write(len(data).to_bytes(4) + data)
 
     async def messages(self) -> AsyncIterator[Message]:
-        """Yield the messages of the other end, until it is gone or sends something that this version does not know."""
+        """Yield the messages of the other end, until it closes or sends something that this version does not know."""
         while True:
             try:
                 size = int.from_bytes(await self._reader.readexactly(4))

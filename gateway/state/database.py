@@ -197,7 +197,7 @@ def _commit(writer: sqlite3.Connection, group: list[_Job]) -> list[Any]:
         writer.execute("BEGIN IMMEDIATE")
         outcomes = [_run(writer, job.work) for job in group]
         writer.execute("COMMIT")
-    except Exception as error:  # whatever it is: every caller gets it, and the writer goes on
+    except Exception as error:  # whatever it is: every caller gets it, and the writer continues
         with suppress(sqlite3.Error):
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
@@ -210,7 +210,7 @@ def _run(writer: sqlite3.Connection, work: Work[Any]) -> Any:
     writer.execute("SAVEPOINT job")
     try:
         outcome = work(writer)
-    except Exception as error:  # its caller gets it, the rest of the group goes on
+    except Exception as error:  # its caller gets it, the rest of the group continues
         if not writer.in_transaction:
             raise
         writer.execute("ROLLBACK TO job")

@@ -29,14 +29,14 @@ INSERT INTO letter_totals VALUES (?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SE
 
 
 class Place(NamedTuple):
-    """The position of a dead letter among the others, the oldest first."""
+    """Position of a dead letter among the others, the oldest first."""
 
     arrived_ns: int
     id: int
 
 
 NEWEST = Place(timestamps.MAX_NS, MAX_ID)
-"""Behind all dead letters."""
+"""Position after all dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +110,13 @@ def page(
 
 
 def get(connection: sqlite3.Connection, ident: int) -> DeadLetter | None:
-    """Return one dead letter, or None where it is gone."""
+    """Return one dead letter, or None if it no longer exists."""
     row = connection.execute(f"SELECT {_COLUMNS} FROM dead_letters WHERE id = ?", (ident,)).fetchone()  # noqa: S608
     return _dead_letter(row) if row else None
 
 
 def delete(connection: sqlite3.Connection, dead_letter: DeadLetter) -> bool:
-    """Delete one that is replayed; return False where it is gone already."""
+    """Delete a replayed dead letter; return False if it no longer exists."""
     is_deleted = connection.execute("DELETE FROM dead_letters WHERE id = ?", (dead_letter.id,)).rowcount == 1
     if is_deleted:
         rejection = dead_letter.rejection

@@ -20,6 +20,7 @@ def locked(directory: Path) -> Iterator[None]:
     """
     try:
         private_files.make_directory(directory)
+        private_files.make_file(directory / "lock")
         file = (directory / "lock").open("w")
     except OSError as error:
         raise StateUnavailable(f"{directory}: expected a directory to keep state in; {error.strerror}") from error

@@ -24,7 +24,7 @@ from gateway.state.workers import MAX_WORKERS, home, workers
 
 
 class StateReader:
-    """All databases of a state directory, including those of workers that are gone.
+    """All databases of a state directory, including those of workers no longer configured.
 
     Every method raises `StateUnavailable` where a database cannot be read, or does not exist yet.
     """
@@ -60,7 +60,7 @@ class StateReader:
         return list(islice(merged, limit))
 
     def dead_letter(self, ident: int) -> DeadLetter | None:
-        """Return one dead letter, or None where it is gone."""
+        """Return one dead letter, or None if it no longer exists."""
         worker, local = self.place(ident)
         path = home(self._state_dir, worker) / FILE_NAME
         if worker and not path.exists():

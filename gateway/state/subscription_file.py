@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import StateUnavailable
+from gateway.state import private_files
 
 
 class SubscriptionFile:
@@ -43,6 +44,7 @@ class SubscriptionFile:
 
     def _write(self, filters: Sequence[str]) -> None:
         try:
+            private_files.make_file(self._path)
             self._path.write_text(json.dumps(filters))
         except OSError as error:
             raise StateUnavailable(f"{self._path}: expected a file that can be written; {error.strerror}") from error

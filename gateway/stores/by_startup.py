@@ -20,7 +20,7 @@ from gateway.model import Reading
 from gateway.stores.contract import Columns, Query, Row, Store
 
 ASK_AGAIN = 1.0
-"""Seconds until a store at which nobody answered is asked again: all of its startups would find the same."""
+"""Seconds until an unreachable store is tried again: all of its startups would find the same."""
 
 
 class _Away(NamedTuple):

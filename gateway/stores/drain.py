@@ -5,7 +5,7 @@ Invariants:
 - A store that cannot be written is tried again for as long as it takes; no reading is refused for that.
 - Of a batch that the store refuses, only the bad points are refused: it is halved until they stand alone.
 - Writing the same readings again (after a crash) changes nothing: same series, same times.
-- The listener hears of refused points once they are dead letters, in one call for the entries that held them.
+- The listener is notified of refused points once they are dead letters, in one call for the entries that held them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gateway.stores.contract import Store
 log = get_logger(__name__)
 
 RefusedLine = tuple[bytes, str]
-"""A line that the store will never take, and its answer."""
+"""A line that the store will never accept, and its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class LaneState:
 
 
 class Drain:
-    """All lanes. `listener` hears of the points that the store refused."""
+    """All lanes. `listener` is notified of the points that the store refused."""
 
     def __init__(self, state: WorkerState, store: Store, settings: DrainSettings, listener: Listener) -> None:
         self._state = state
@@ -176,8 +176,8 @@ def _rejection(startup: str, line: bytes, answer: str) -> Rejection:
     reason = Reason(
         Code.STORE_REFUSED,
         "payload",
-        "a point that the store takes",
+        "a point that the store accepts",
         answer,
-        "has the type of a field changed? Give the field a new name, or replay after mending the store",
+        "has the type of a field changed? Give the field a new name, or replay once the store is repaired",
     )
     return Rejection(startup, device_of(line), "", line, time.time_ns(), (reason,))

@@ -60,7 +60,7 @@ class InfluxDBStore:
             answer = b"".join([document async for document in documents])
         if influxql.NOT_FOUND.encode() in answer:
             raise StoreUnreadable(
-                f"InfluxDB shows the gateway's token no bucket {bucket!r}: it does not exist, or the token may not "
+                f"InfluxDB shows no bucket {bucket!r} to the gateway's token: it does not exist, or the token may not "
                 "read it"
             )
 

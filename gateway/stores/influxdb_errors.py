@@ -53,9 +53,9 @@ class Failure:
             case 400:
                 return "InfluxDB refused the query"
             case status if status >= 500 or status in THROTTLES:
-                return "InfluxDB cannot do it now"
+                return "InfluxDB cannot handle the request now"
             case _:
-                return "this is not an answer of InfluxDB"
+                return "this is not an InfluxDB response"
 
     def _advice(self) -> str:
         settings = f"{store_setting(self.store)}.influxdb"
@@ -68,7 +68,7 @@ class Failure:
             case 404:
                 return f"; run `gateway provision`, or correct {settings}.bucket and .org. The readings wait meanwhile."
             case status if status < 500 and status != 400 and status not in THROTTLES:
-                return f"; is {settings}.url right?"
+                return f"; is {settings}.url correct?"
             case _:
                 return ""
 

@@ -33,7 +33,7 @@ class InfluxDBServer:
     """Client of the server that `settings` name. `token` may read and write every startup's bucket.
 
     Provisioning renews that token whenever a startup joins. `renew` reads it again when InfluxDB refuses the one in
-    use, so that the gateway goes on without a restart. `name` is the store's in gateway.yaml, for advice.
+    use, so that the gateway needs no restart. `name` is the store's in gateway.yaml, for advice.
     """
 
     def __init__(self, settings: InfluxDB, token: str, renew: Callable[[], str] | None, name: str | None) -> None:

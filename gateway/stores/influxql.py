@@ -101,7 +101,7 @@ def answered(document: bytes) -> list[Series]:
         results = [body] if "error" in body else body.get("results", [])
         return [series for result in results for series in _series(result)]
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise StoreUnavailable(f"this is not an answer of InfluxDB: {document[:200]!r}") from error
+        raise StoreUnavailable(f"this is not an InfluxDB response: {document[:200]!r}") from error
 
 
 def field_types(answer: Iterable[Series]) -> FieldTypes:

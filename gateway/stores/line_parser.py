@@ -4,7 +4,7 @@ r"""Line protocol -> its parts: the inverse of `gateway.line_protocol`, for just
     `------------ series ----------' `---------- fields ----------' `-- time_ns -----'
 
 In measurements, tags and field names a comma, space or equals sign right after a backslash belongs to the name; any
-other backslash stands for itself. In strings `\"` and `\\` are escapes.
+other backslash is literal. In strings `\"` and `\\` are escapes.
 """
 
 from __future__ import annotations

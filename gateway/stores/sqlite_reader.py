@@ -1,6 +1,6 @@
 """Queries to the embedded store's file. Blocking: `stores.sqlite` calls them in a thread.
 
-Every part of an answer is a query of its own that goes on where the last one ended: a client that reads slowly must not
+Every part of an answer is a query of its own that begins where the last one ended: a client that reads slowly must not
 hold a snapshot open, behind which the write-ahead log would grow.
 """
 

@@ -67,7 +67,7 @@ async def test_a_startup_publishes_its_own_topics_alone(broker: Mosquitto) -> No
         assert await first_topic(acme) == "feeds/acme/air-02/climate"
 
 
-async def test_a_startup_hears_its_own_feeds_alone(broker: Mosquitto) -> None:
+async def test_a_startup_receives_only_its_own_feeds(broker: Mosquitto) -> None:
     """acme's account gets its own feedback and feeds, nobody else's, and no other startup's telemetry."""
     async with (
         account(broker, "gateway") as gateway,

@@ -350,7 +350,7 @@ def _anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_no_document_is_left_alone() -> None:
+def test_every_document_is_reachable_from_the_readme() -> None:
     """Each document is reached from the README, directly or through another."""
     found: set[Path] = set()
     todo = [ROOT / "README.md"]

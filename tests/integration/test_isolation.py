@@ -266,7 +266,7 @@ async def test_a_second_plan_has_no_step(broker: SecureMosquitto) -> None:
     assert await provision(broker) == []
 
 
-async def test_it_goes_on_after_a_failure_half_way(broker: SecureMosquitto) -> None:
+async def test_a_failed_run_is_continued_by_the_next(broker: SecureMosquitto) -> None:
     """A run that ended after a few steps is finished by the next; the plan in between shows exactly the rest."""
     server = admin(broker)
     plan = await run.plan(CONFIG, [server])
@@ -301,7 +301,7 @@ async def test_only_prune_removes_and_only_ours(broker: SecureMosquitto) -> None
     assert not {"greenbed", "greenbed.d1"} & set(roles)
 
 
-async def test_a_startup_that_leaves_leaves_nothing_behind(broker: SecureMosquitto) -> None:
+async def test_a_removed_startup_leaves_nothing_behind(broker: SecureMosquitto) -> None:
     """With a startup goes all that it ever got, also the account of a device that its file names no more; and nothing
     of another startup, whatever of that is left over."""
     await provision(broker)
@@ -314,7 +314,7 @@ async def test_a_startup_that_leaves_leaves_nothing_behind(broker: SecureMosquit
     assert {resource.name for resource in plan.leftover} == {"voltwise.d2"}
 
 
-async def test_what_others_made_is_a_conflict(broker: SecureMosquitto) -> None:
+async def test_an_object_made_by_others_is_a_conflict(broker: SecureMosquitto) -> None:
     """A role of a wanted name that provisioning did not make is reported and left alone."""
     await broker.control({"command": "createRole", "rolename": "acme"})
     plan = await planned(broker)
@@ -334,7 +334,7 @@ async def test_nobody_gets_a_role_that_others_made(broker: SecureMosquitto) -> N
     assert plan.steps == ()
 
 
-async def test_what_was_changed_behind_our_back_is_put_right(broker: SecureMosquitto) -> None:
+async def test_external_changes_are_reverted(broker: SecureMosquitto) -> None:
     """An ACL that somebody added to a role of ours shows in the plan as a change, and is gone after the apply."""
     await provision(broker)
     wide = {"acltype": "subscribePattern", "topic": "#", "allow": True, "priority": 0}

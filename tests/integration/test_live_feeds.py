@@ -92,7 +92,7 @@ async def test_events_arrive_and_resume(gateway: Running) -> None:
         assert (await again.event())["data"]["fields"]["n"] == 4
 
 
-async def test_a_listener_that_was_away_too_long_learns_how_many_it_missed(gateway: Running) -> None:
+async def test_a_listener_that_was_away_too_long_is_informed_of_missed_events(gateway: Running) -> None:
     """More events than are kept: first the number of those lost, then the kept ones."""
     async with listening(gateway) as stream:
         publish(gateway, 0)
@@ -171,7 +171,7 @@ async def test_the_websocket_sends_the_same_events(gateway: Running) -> None:
     await eventually(lambda: gateway.gateway.live.feed("acme").followers == 0)
 
 
-async def test_the_websocket_takes_no_subprotocol_that_was_not_offered(gateway: Running) -> None:
+async def test_the_websocket_accepts_only_an_offered_subprotocol(gateway: Running) -> None:
     """A client with its token in the header may offer other subprotocols; none of them is chosen."""
     url = gateway.url.replace("http", "ws") + f"{URL}/ws"
     headers = {"Authorization": "Bearer acme-token"}

@@ -366,7 +366,7 @@ class Watched(FlakyProxy):
 
 
 @pytest.mark.slow
-async def test_it_goes_on_after_a_failure_half_way(gateway: Gateway, config: Path, broker: SecureMosquitto) -> None:
+async def test_a_failed_run_is_continued_by_the_next(gateway: Gateway, config: Path, broker: SecureMosquitto) -> None:
     """A run that loses the broker half-way says which step failed and how far it came; the next plan shows the rest,
     and the next run does it."""
     steps = (await gateway("provision", "plan", "--json")).json["steps"]

@@ -109,7 +109,7 @@ async def test_amqtt_keeps_the_queue_of_a_session_that_is_away(caplog: pytest.Lo
         assert await queued(broker, "gateway", 2) == [b"1", b"2"]
 
 
-async def test_what_the_front_wrote_can_be_queried(tmp_path: Path) -> None:
+async def test_points_written_over_http_can_be_queried(tmp_path: Path) -> None:
     """A write answered 204 is there for InfluxQL, whole and in chunks, with the precision it came with."""
     async with influx(tmp_path) as (influxd, front, http):
         assert await write(http, "m,d=a v=1 1\nm,d=a v=2 2", params={"precision": "us"}) == (204, "", "")
@@ -226,7 +226,7 @@ async def test_a_stall_holds_bytes_up_and_loses_none(tmp_path: Path) -> None:
         await publishing
 
 
-async def test_waiting_in_vain_says_what_was_seen() -> None:
+async def test_a_wait_that_fails_reports_the_last_value() -> None:
     """A condition that stays false ends in an AssertionError with the last value; a true one in its value."""
     assert await eventually(lambda: "here") == "here"
     with pytest.raises(AssertionError, match=r"the queue is full; last value: 0"):

@@ -123,7 +123,7 @@ async def more(site: Site, than: int) -> bool:
     return (await site.gateway.counts()).received > than
 
 
-async def test_every_listener_sees_what_every_worker_takes(site: Site) -> None:
+async def test_every_client_sees_the_events_of_every_worker(site: Site) -> None:
     """The workers share the messages; a listener at the supervisor gets all of them, rejections too; devices, ledger,
     dead letters and metrics are those of all workers."""
     await site.start(2)

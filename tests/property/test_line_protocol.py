@@ -66,7 +66,7 @@ def typed(fields: object) -> dict[str, object]:
 
 
 @given(readings())
-def test_the_reference_parser_reads_what_was_said(reading: Reading) -> None:
+def test_the_reference_parser_parses_the_same_reading(reading: Reading) -> None:
     """A parser that only knows the grammar finds measurement, tags, fields with their types, and time."""
     (point,) = line_protocol_parser.parse(encode(reading))
     assert (point.measurement, point.tags, typed(point.fields), point.time) == said(reading)
@@ -82,7 +82,7 @@ def test_lines_stay_apart(several: list[Reading]) -> None:
 @given(readings())
 @example(Reading("acme", "a", "m", {}, {"x": 'a" 1=2,b="'}, 0))
 @example(Reading("acme", "a", "m", {"k": "a\\,b"}, {"x": -0.0}, -1))
-def test_the_embedded_store_reads_what_was_said(reading: Reading) -> None:
+def test_the_embedded_store_parses_the_same_reading(reading: Reading) -> None:
     """The parser of the embedded store finds the same."""
     line = line_parser.parse(encode(reading).encode())
     fields = dict(zip(map(line_parser.parse_name, line.names), line.values, strict=True))
@@ -173,7 +173,7 @@ def influxdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(batch=batches())
 @example(batch=[Reading("acme", "a", "x0", {"k": "a\\,b"}, {"s": "x\ny", "t": 'a" 1=2,b="'}, NOW)])
-def test_influxdb_reads_what_was_said(influxdb: Server, batch: list[Reading]) -> None:
+def test_influxdb_reads_back_the_same_readings(influxdb: Server, batch: list[Reading]) -> None:
     """Readings written to a real influxd come back the same, whatever else is in the batch."""
     found = influxdb.write_and_read(batch)
     assert [(row.tags, typed(row.fields), row.time_ns) for row in found] == [said(each)[1:] for each in batch]

@@ -78,7 +78,7 @@ def test_common_topic_is_an_overlap(a: Template, b: Template, topic: str) -> Non
 
 
 @given(templates(), topics)
-def test_filter_brings_what_the_template_matches(template: Template, topic: str) -> None:
+def test_filter_and_template_match_the_same_topics(template: Template, topic: str) -> None:
     """A template's MQTT filter brings exactly the topics that the template matches."""
     assert filter_matches(template.filter, topic) == (naive(template, topic) is not None)
 

@@ -72,7 +72,7 @@ def test_any_python_that_is_new_enough_is_taken(path: Path, name: str) -> None:
     assert done.stderr.splitlines()[-1] == f"the venv module of {name}"
 
 
-def test_python_that_is_asked_for_is_the_only_one_tried(path: Path) -> None:
+def test_a_requested_python_is_the_only_one_tried(path: Path) -> None:
     """A wrong PYTHON is reported; no other is taken in its place."""
     add_python(path, "python3")
     done = make_venv(path, PYTHON="python3.99")

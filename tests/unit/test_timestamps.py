@@ -80,7 +80,7 @@ def test_to_rfc3339(time_ns: int, text: str) -> None:
 
 
 @given(st.integers(-MAX_NS, MAX_NS))
-def test_rfc3339_goes_round(time_ns: int) -> None:
+def test_rfc3339_round_trip(time_ns: int) -> None:
     """Every time that is written is read back as itself."""
     assert from_rfc3339(to_rfc3339(time_ns)) == time_ns
 

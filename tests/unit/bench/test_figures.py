@@ -55,7 +55,7 @@ def test_a_table_has_a_row_for_each_figure_in_the_colour_of_what_it_reaches() ->
     assert all(part in text for part in ("of the ceiling", "91%", "90%", "77 bytes"))
 
 
-def test_results_say_what_they_were_taken_on(tmp_path: Path) -> None:
+def test_results_name_machine_versions_and_commit(tmp_path: Path) -> None:
     """Machine, versions and commit, and each measurement behind the figures."""
     one = Report({"path": "ingest", "rate": 5}, [], [{"rate": 4}, {"rate": 5}, {"rate": 6}])
     path = report.save([one], report.taken_on(), tmp_path)

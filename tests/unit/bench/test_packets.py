@@ -33,7 +33,7 @@ def test_a_remaining_length_is_read_back(length: int) -> None:
 
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("payload", [b"", b"x" * 60, b"x" * 20_000])
-def test_the_packet_id_is_where_it_is_said_to_be(payload: bytes, version: Version) -> None:
+def test_the_packet_id_is_at_its_documented_offset(payload: bytes, version: Version) -> None:
     """Whatever the length of topic and payload, two bytes behind the topic are the packet id."""
     packet = packets.publish("testbed/acme/air-01/climate", payload, 1, 0xABCD, version)
     at = packets.id_offset(packet)
@@ -52,7 +52,7 @@ def test_each_message_is_acknowledged_by_its_own_id(count: int) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_every_message_of_a_shape_has_one_length_and_the_fields_asked_for(shape: Shape) -> None:
+def test_every_message_of_a_shape_has_one_length_and_the_requested_fields(shape: Shape) -> None:
     """A payload is JSON with so many records of so many fields, and as long as asked, or as its fields need."""
     bodies = [shape.body(number, FIRST_SEQUENCE + number) for number in (0, 1, 999, 12_345)]
     assert len({len(body) for body in bodies}) == 1

@@ -109,7 +109,7 @@ def test_show_missing(run: Command, directory: Path) -> None:
     assert run("dead-letters", "show", 10**30, "-c", directory).code == 2
 
 
-def test_status_when_nothing_runs(run: Command, directory: Path) -> None:
+def test_status_without_a_running_gateway(run: Command, directory: Path) -> None:
     """Without a running gateway, status says so and how to start it, shows the ledger, and exits with 1."""
     done = run("status", "-c", directory)
     assert done.code == 1

@@ -77,7 +77,7 @@ def test_error_reads_as_lines(tmp_path: Path) -> None:
         ("log\n", 1, "a mapping", "a single value"),
         ("log: \x00\n", 0, "YAML in UTF-8", "#x0000"),
         ("log: !!int seven\n", 0, "YAML in UTF-8", "seven"),
-        ("log: " + "[" * 5000, 0, "YAML of a few levels", "too deeply"),
+        ("log: " + "[" * 5000, 0, "YAML with fewer nested levels", "too deeply"),
     ],
 )
 def test_broken_yaml(tmp_path: Path, text: str, line: int, expected: str, got: str) -> None:
@@ -160,7 +160,7 @@ def test_a_startup_names_its_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stores", "known"), [("{east: {}, west: {}}", "east, west"), ("{}", "none yet")])
-def test_a_store_that_nobody_knows(tmp_path: Path, stores: str, known: str) -> None:
+def test_an_unknown_store_is_an_error(tmp_path: Path, stores: str, known: str) -> None:
     """A name that gateway.yaml does not have is reported on its line, with the names that exist."""
     problem = one(write_config(tmp_path, f"stores: {stores}\n", acme=f"cohort: spring\nstore: eest\n{STARTUP}"))
     assert (Path(problem.file).name, problem.line, problem.where) == ("acme.yaml", 2, "store")

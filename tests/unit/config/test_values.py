@@ -239,7 +239,7 @@ def test_max_age_beyond_retention(tmp_path: Path) -> None:
     assert load(write_config(tmp_path, acme=text.replace("unit: s", "unit: s, max_age: 7d"))).startups
 
 
-def test_a_retention_that_no_store_takes(tmp_path: Path) -> None:
+def test_a_retention_below_the_minimum_is_rejected(tmp_path: Path) -> None:
     """InfluxDB keeps nothing shorter than an hour: `check` reports that, not only the creation of a bucket."""
     problem = one(write_config(tmp_path, acme="retention: 59m\n" + STARTUP))
     assert (problem.line, problem.where) == (1, "retention")

@@ -71,7 +71,7 @@ def test_points_travel_once() -> None:
     assert taken(drawing) == {}
 
 
-def test_a_stored_bucket_outweighs_what_comes_a_second_time() -> None:
+def test_a_stored_bucket_outweighs_its_live_duplicate() -> None:
     """The newest readings are both in the store and in the ring of live events."""
     drawing = drawn("acme", "air-01")
     drawing.add("climate", "air-01", {}, {"temperature": 21.0}, T0, 1000)
@@ -141,7 +141,7 @@ def test_a_choice_is_bounded() -> None:
     assert len(drawing.colours) == MAX_DEVICES
 
 
-def test_points_of_a_device_that_goes_are_dropped() -> None:
+def test_points_of_a_removed_device_are_dropped() -> None:
     """They would have no colour when they are taken."""
     drawing = drawn("acme", "air-01", "air-02")
     climate(drawing, "air-01", 21.0, T0)

@@ -100,7 +100,7 @@ async def test_a_token_in_the_address_opens_nothing(browser: httpx.AsyncClient) 
     assert (await browser.get("/startups/acme", params={"token": "acme-token"})).status_code == 303
 
 
-async def test_nothing_comes_from_elsewhere(browser: httpx.AsyncClient) -> None:
+async def test_the_page_loads_nothing_from_other_hosts(browser: httpx.AsyncClient) -> None:
     """A test bed may have no internet: no address of another host stands in the page."""
     text = (await browser.get("/")).text
     for start in ("src=", "href=", "url("):

@@ -36,7 +36,7 @@ def test_rates_are_zero_without_samples() -> None:
     assert sampler().newest.counts("acme") == Counts()
 
 
-def test_history_shows_what_is_new() -> None:
+def test_history_returns_samples_after_a_moment() -> None:
     """Each sample after a moment, as time and rate; the first ones are too few for a rate."""
     one = sampler(*range(0, 160, 20))
     assert one.history("acme", 0) == [(6 * EVERY, 10), (7 * EVERY, 10), (8 * EVERY, 10)]

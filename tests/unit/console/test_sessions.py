@@ -18,7 +18,7 @@ NOW = 1_795_000_000.0
 
 
 @pytest.mark.parametrize("principal", [Principal("acme"), Principal(None)])
-def test_a_session_remembers_who_it_is(principal: Principal) -> None:
+def test_a_session_remembers_its_principal(principal: Principal) -> None:
     """Until somebody signs out."""
     storage: dict[str, Any] = {}
     sessions.sign_in(storage, principal, NOW)
@@ -40,7 +40,7 @@ def test_a_session_ends() -> None:
 @pytest.mark.parametrize(
     "storage", [{}, {"who": "operator"}, {"who": 1, "until": NOW * 2}, {"who": "acme", "until": "x"}]
 )
-def test_foreign_storage_lets_nobody_in(storage: dict[str, Any]) -> None:
+def test_foreign_storage_is_not_a_sign_in(storage: dict[str, Any]) -> None:
     """Whatever stands in the file."""
     assert sessions.principal(storage, CONFIG, NOW) is None
 

@@ -33,7 +33,7 @@ def test_a_device_has_its_state_in_a_word() -> None:
     assert rows[0]["cells"]["accepted"] == ("1,234", 1234)
 
 
-def test_silence_goes_by_the_rule() -> None:
+def test_silence_follows_silent_after_of_the_rule() -> None:
     """A device is silent after `silent_after` of the rule that it sends under, and the remark says how long that is."""
     seen = NOW_NS - 400 * NS
     devices = [Device("acme", "t", seen, seen, 1, measurements=frozenset({name})) for name in ("climate", "door")]

@@ -61,7 +61,7 @@ def failures(metrics: Metrics) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("gateway_listener_failures_total")]
 
 
-def test_every_listener_hears_every_outcome() -> None:
+def test_every_listener_is_notified_of_every_outcome() -> None:
     """Each listener gets the readings and the rejections, as they are."""
     one, other = Notes(), Notes()
     fan_out = FanOut([one, other], Metrics())

@@ -40,7 +40,7 @@ async def test_a_new_follower_gets_later_events() -> None:
     await follower.aclose()
 
 
-async def test_a_returning_follower_goes_on_after_its_last_event() -> None:
+async def test_a_returning_follower_continues_after_its_last_event() -> None:
     """With the id of its last event a follower misses nothing that is still kept."""
     feed = LiveRing(10, FIRST)
     feed.publish([reading(n) for n in range(5)])
@@ -50,7 +50,7 @@ async def test_a_returning_follower_goes_on_after_its_last_event() -> None:
     await follower.aclose()
 
 
-async def test_a_slow_follower_loses_its_oldest_events_and_learns_how_many() -> None:
+async def test_a_slow_follower_is_informed_how_many_events_it_lost() -> None:
     """A follower that falls behind the ring gets the newest events and the number of lost ones."""
     feed = LiveRing(3, FIRST)
     feed.publish([reading(0)])

@@ -101,7 +101,7 @@ ANY = {"value": {"type": "string"}}
 @pytest.mark.parametrize(
     "topic", ["sensors/th-1", "testbed", "testbed/", "testbed/beta/th-1/climate", "Testbed/acme/x"]
 )
-def test_topic_of_nobody(topic: str) -> None:
+def test_topic_without_a_startup_is_rejected(topic: str) -> None:
     """A topic of no startup belongs to nobody; the reason lists the startups."""
     rejection = refuse(pipeline(startup("acme"), startup("gamma")).evaluate(message(topic=topic), NOW))
     assert (rejection.startup, rejection.device) == (UNROUTED, "")
@@ -116,7 +116,7 @@ def test_topic_of_nobody(topic: str) -> None:
         ("testbed/acme", "", ""),
         ("testbed/acme/th-1", "th-1", ""),
         ("testbed/acme/th-1/power", "th-1", ""),
-        ("testbed/acme/th/1/climate", "th", "a device name must not hold a /"),
+        ("testbed/acme/th/1/climate", "th", "a device name must not contain a /"),
     ],
 )
 def test_topic_without_a_rule(topic: str, device: str, hint: str) -> None:

@@ -126,7 +126,7 @@ def test_quota_of_series() -> None:
     (rejection,) = outcome.rejections
     assert rejection.records == (2,)
     assert rejection.reasons[0].got == "the new series climate,device=th-1,room=c"
-    assert "new each time" in rejection.reasons[0].hint
+    assert "changes with every message" in rejection.reasons[0].hint
 
 
 @pytest.mark.parametrize("record", [GOOD, BAD])

@@ -45,7 +45,7 @@ def test_slow_rates() -> None:
     assert let_in(one, NOW + 10 * NS) == 1
 
 
-def test_what_is_known_already() -> None:
+def test_devices_and_series_of_an_earlier_run_are_counted() -> None:
     """Devices and series of an earlier run are not counted as new, and count against the quota."""
     quota = Quota(devices=1, series=2)
     one = QuotaMeter(quota, ["th-1"], ["climate,device=th-1"])
@@ -74,7 +74,7 @@ def test_known_series_is_admitted_in_one_go() -> None:
     assert one.left == 0
 
 
-def test_refused_device_takes_no_place() -> None:
+def test_refused_device_does_not_count() -> None:
     """A device that was refused for its series leaves its place among the devices to another."""
     one = QuotaMeter(Quota(devices=2, series=1))
     assert one.admit("th-1", "climate,device=th-1") is None

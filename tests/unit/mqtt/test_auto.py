@@ -97,7 +97,7 @@ async def test_broker_of_5_gets_a_session_of_5() -> None:
         assert [one.pattern for one in subscribe.topic_filters] == ["testbed/#", "zigbee/+"]
 
 
-async def test_stopped_before_it_knows_there_are_no_batches() -> None:
+async def test_stop_before_the_probe_ends_the_batches() -> None:
     """A gateway that stops before its broker ever answered does not wait for it."""
     session = AutoSession(Mqtt(url="mqtt://127.0.0.1:1"), ["testbed/#"])
     session.stop()

@@ -82,7 +82,7 @@ def test_puback_is_what_the_codec_writes(ident: int) -> None:
     ("why", "said", "next_step"),
     [
         (Why.SESSION_TAKEN_OVER, "session taken over", "mqtt.client_id"),
-        (Why.SERVER_SHUTTING_DOWN, "server shutting down", "comes back"),
+        (Why.SERVER_SHUTTING_DOWN, "server shutting down", "broker is back"),
         (Why.RECEIVE_MAX_EXCEEDED, "receive max exceeded", "mqtt.in_flight"),
         (Why.UNSPECIFIED_ERROR, "unspecified error", "the broker's log"),
     ],
@@ -250,7 +250,7 @@ async def test_silent_broker_is_left() -> None:
     async with FakeBroker() as broker:
         broker.pongs = False
         async with connected(broker, keep_alive="1s") as session:
-            await eventually(lambda: "has said nothing" in session.state.problem)
+            await eventually(lambda: "has sent nothing" in session.state.problem)
             broker.pongs = True
             await eventually(lambda: session.state.connected)
 

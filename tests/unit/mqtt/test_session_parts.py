@@ -46,7 +46,7 @@ async def test_reader_waits_for_messages_and_not_for_reads_without_any() -> None
     assert batch.arrived_ns == 2
 
 
-def test_changed_filters_name_what_is_new_and_what_is_gone() -> None:
+def test_changed_filters_are_reported_as_new_and_removed() -> None:
     """A filter that comes back is wanted again; one that left while there was no connection stays unwanted."""
     filters = Subscriptions(["a", "b"], ["old"])
     assert filters.change(["b", "c"]) == (["c"], ["a"])

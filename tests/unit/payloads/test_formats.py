@@ -92,7 +92,7 @@ def test_an_example_is_read_back(name: str, kind: str, value: object) -> None:
 # ------------------------------------------------------------------ a format that lives in the tests
 
 
-def test_a_format_is_all_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_format_needs_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """A format that is known by name is decoded, validated and explained like any other."""
     monkeypatch.setitem(FORMATS, "pairs", Pairs())
     fields = {"t": {"type": "float", "max": 50}, "fw": {"type": "string", "required": False}}

@@ -241,7 +241,7 @@ def test_the_example_is_accepted(kind: str) -> None:
             "fields:\n      value: {type: float}\n      raw: {type: string, from: /value}\n",
             8,
             "fields.raw.from",
-            "one field alone",
+            "only one field",
             "'/value'",
         ),
         ("fields: {value: {type: float}}\n    tags:\n      fw: /fw\n", 8, "tags.fw", "no tag from a payload", "'/fw'"),

@@ -57,7 +57,7 @@ async def test_a_dashboard_edited_from_the_present_rules_is_up_to_date(grafana: 
     assert (await plan(grafana, config(acme()), prune=True)).is_done
 
 
-async def test_what_is_edited_beside_is_kept_too(grafana: FakeGrafana) -> None:
+async def test_an_edited_second_dashboard_is_kept_too(grafana: FakeGrafana) -> None:
     """A third one follows; also where the search does not know the second yet, and where the first was deleted."""
     await apply(grafana, config(acme(topics=with_range(5))))
     grafana.edit_dashboard(ACME, "acme-climate", by="acme", tags=[])
@@ -102,7 +102,7 @@ async def test_edited_in_the_very_moment_of_the_save_it_is_kept(grafana: FakeGra
     assert "acme-climate-v2" in dashboards
 
 
-async def test_a_deleted_dashboard_comes_back(grafana: FakeGrafana) -> None:
+async def test_a_deleted_dashboard_is_created_again(grafana: FakeGrafana) -> None:
     """What is wanted and missing is made."""
     await apply(grafana, config(acme()))
     del grafana.org(ACME).dashboards["acme-climate"]

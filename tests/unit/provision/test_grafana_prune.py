@@ -33,7 +33,7 @@ async def test_nothing_is_removed_without_prune(grafana: FakeGrafana) -> None:
     assert {resource.startup for resource in found.leftover} == {"bolt"}
 
 
-async def test_prune_removes_all_of_a_startup_that_is_gone_and_nothing_else(grafana: FakeGrafana) -> None:
+async def test_prune_removes_all_of_a_removed_startup_and_nothing_else(grafana: FakeGrafana) -> None:
     """In the reverse order; its account too, which is in no other organisation."""
     grafana.add_org("Others (others)")
     grafana.add_account("someone")
@@ -48,7 +48,7 @@ async def test_prune_removes_all_of_a_startup_that_is_gone_and_nothing_else(graf
     assert {one.login for one in grafana.accounts.values()} == before[1] | {"acme"}
 
 
-async def test_prune_removes_who_left_the_team_unless_somebody_else_made_the_account(grafana: FakeGrafana) -> None:
+async def test_prune_removes_former_team_members_except_accounts_made_by_others(grafana: FakeGrafana) -> None:
     """A visitor that an operator added stays; so does an account of a member of another startup."""
     grafana.add_account("guest@example.org")
     both = ["ana@acme.example", "eve@acme.example", "guest@example.org"]

@@ -18,7 +18,7 @@ from gateway.config import Startup
 from gateway.config.models import REJECTIONS
 from gateway.provision import grafana_influxql as influxql
 from gateway.provision.alerts import alert_rules
-from gateway.provision.dashboards import generate_all
+from gateway.provision.dashboard_json import generate_all
 from gateway.timestamps import NS
 from tests.builders import rule, samples, startup
 from tests.servers.influxd import Influxd
@@ -336,7 +336,7 @@ async def test_influxdb_answers_every_query(one: Startup, tmp_path: Path) -> Non
                 assert [len(series["values"]) for series in found] == [1], place
 
 
-async def test_a_device_is_silent_when_nothing_came_for_long_enough(tmp_path: Path) -> None:
+async def test_a_device_without_messages_for_long_enough_is_silent(tmp_path: Path) -> None:
     """Below the threshold is who was seen and has stopped: not who sends, nor who was never seen."""
     need("influxd")
     now_ns = time.time_ns()

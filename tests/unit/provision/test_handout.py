@@ -44,7 +44,7 @@ def with_rule(topic: str = "testbed/acme/{device}/climate", **rule: Any) -> Star
     return startup(topics={"climate": {"topic": topic, **rule}})
 
 
-def test_everything_is_on_it() -> None:
+def test_hand_out_names_accounts_topics_and_fields() -> None:
     """Who, until when, where, with which accounts, on which topics with which fields."""
     acme = startup(
         name="Acme Air",
@@ -76,14 +76,14 @@ def test_everything_is_on_it() -> None:
         assert expected in text
 
 
-def test_nothing_of_another_startup_is_on_it() -> None:
+def test_hand_out_has_no_credentials_of_another_startup() -> None:
     """Only the startup's own credentials, whoever else's were made in the same run."""
     text = page(startup("bolt"))
     assert "secret-of-bolt" in text
     assert "acme" not in text
 
 
-def test_where_nothing_was_made_it_says_so() -> None:
+def test_hand_out_without_credentials_says_so() -> None:
     """Without credentials, token, Grafana, cohort and end date the page says so, or leaves it out."""
     text = handout(startup("cedar"), CREDENTIALS, Endpoints("mqtt://broker", "http://bed", ""), NOW)
     assert "no new account" in text

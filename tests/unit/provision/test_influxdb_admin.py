@@ -76,7 +76,7 @@ def lines(plan: Plan) -> list[str]:
     return [str(step) for step in plan.steps]
 
 
-async def test_from_nothing(site: Site) -> None:
+async def test_the_first_apply_creates_buckets_and_tokens(site: Site) -> None:
     """A bucket a startup with its retention, one token that reads and writes all, and a token a startup that reads its
     own bucket alone; the tokens are in secret files and shown to nobody."""
     assert await site.apply() == [
@@ -191,7 +191,7 @@ async def test_a_token_left_from_a_broken_run_is_reported(site: Site, is_listed_
     assert await site.rights("gateway") == BOTH
 
 
-async def test_a_token_made_anew_takes_the_stale_ones_with_it(site: Site) -> None:
+async def test_a_renewed_token_deletes_the_stale_ones(site: Site) -> None:
     """Where a token must be replaced and a stale one is pruned in the same run, one token is left."""
     await site.apply(ONE)
     site.influxdb.make_token(f"{MARK}: gateway", [])
@@ -270,7 +270,7 @@ async def test_no_token_opens_a_bucket_that_others_made(site: Site) -> None:
     assert (await site.plan(prune=True)).is_done
 
 
-async def test_a_bucket_that_became_somebody_elses_is_opened_no_more(site: Site) -> None:
+async def test_no_token_opens_a_bucket_that_was_replaced_by_others(site: Site) -> None:
     """A permission that the gateway already has is revoked."""
     await site.apply()
     old = await site.secret("gateway")
@@ -315,7 +315,7 @@ async def test_only_prune_removes_and_only_ours(site: Site) -> None:
     assert other in site.influxdb.authorizations
 
 
-async def test_what_has_ended_keeps_its_data(site: Site) -> None:
+async def test_an_ended_startup_keeps_its_data(site: Site) -> None:
     """Who has reached the last day loses the read token. The bucket stays, also with --prune, and the gateway may still
     read it, for the export, and write what waits in the journal; also with a new token, and when nobody else is
     left."""
@@ -336,7 +336,7 @@ async def test_what_has_ended_keeps_its_data(site: Site) -> None:
 
 
 @pytest.mark.parametrize("delete_data", [False, True])
-async def test_a_cohort_that_is_closed_keeps_its_data_unless_asked(site: Site, delete_data: bool) -> None:
+async def test_a_closed_cohort_keeps_its_data_unless_deletion_is_requested(site: Site, delete_data: bool) -> None:
     """Only with `delete_data` does the bucket go, and with it the gateway's rights to it."""
     await site.apply()
     ended = Config(settings=TWO.settings, startups=ONE.startups, ended=TWO.startups[1:])
@@ -349,7 +349,7 @@ async def test_a_cohort_that_is_closed_keeps_its_data_unless_asked(site: Site, d
     assert (await site.plan(ended, prune=True)).is_done
 
 
-async def test_what_has_ended_and_has_no_data_is_nothing(site: Site) -> None:
+async def test_an_ended_startup_without_data_gets_nothing(site: Site) -> None:
     """Nothing is made for who has ended already."""
     assert await site.apply(Config(settings=TWO.settings, startups=(), ended=TWO.startups)) == []
 
@@ -366,7 +366,7 @@ async def test_what_vanishes_before_its_removal_is_not_a_failure(site: Site) -> 
     assert (await site.plan(ONE, prune=True)).is_done
 
 
-async def test_the_last_startup_goes(site: Site) -> None:
+async def test_removal_of_the_last_startup_prunes_everything_of_ours(site: Site) -> None:
     """Without any startup there is no token to make: all of ours is pruned."""
     await site.apply()
     nobody = Config(settings=TWO.settings, startups=())
@@ -397,7 +397,7 @@ async def test_an_unknown_organisation_is_reported(site: Site) -> None:
             await server.actual(TWO)
 
 
-async def test_what_influxdb_rejects_is_reported(site: Site) -> None:
+async def test_a_rejection_by_influxdb_is_reported(site: Site) -> None:
     """A bucket that somebody made since the plan: the error carries InfluxDB's own words."""
     async with site.server() as server:
         plan = await run.plan(ONE, [server], prune=False)
@@ -414,7 +414,7 @@ async def test_what_influxdb_rejects_is_reported(site: Site) -> None:
         (("PATCH", "/api/v2/authorizations"), 2),
     ],
 )
-async def test_it_goes_on_after_a_failure_half_way(site: Site, failing: tuple[str, str], done: int) -> None:
+async def test_a_failed_run_is_continued_by_the_next(site: Site, failing: tuple[str, str], done: int) -> None:
     """Where the server fails once the run stops and says so; the next plan shows the rest, and applies it."""
     names = lines(await site.plan())
     site.influxdb.fail_once.append(failing)

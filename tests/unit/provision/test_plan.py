@@ -19,14 +19,14 @@ def role(name: str, *acls: str, ours: bool = True, **spec: Any) -> Resource:
 A, B, C = role("a", "read a"), role("b", "read b"), role("c", "read c")
 
 
-def test_what_is_not_there_is_made_in_the_wanted_order() -> None:
+def test_missing_resources_are_created_in_the_wanted_order() -> None:
     """Each missing resource is one step, in the order in which it is wanted, whatever else is there."""
     plan = diff([C, A, B], [])
     assert [str(step) for step in plan.steps] == ["+ mosquitto role c", "+ mosquitto role a", "+ mosquitto role b"]
     assert not plan.is_done
 
 
-def test_what_is_as_wanted_needs_nothing() -> None:
+def test_matching_resources_need_no_steps() -> None:
     """Nothing to do, and no conflict: done, in whatever order the server answers."""
     plan = diff([A, B], [B, A])
     assert plan.steps == ()
@@ -65,7 +65,7 @@ def test_what_the_server_has_beside_the_wanted_is_not_a_change() -> None:
     assert diff([A], [role("a", "read a", added_by_the_server="more")]).is_done
 
 
-def test_a_creation_shows_what_will_be() -> None:
+def test_a_creation_shows_the_new_values() -> None:
     """Strings, numbers and lists are listed; what is always so, or empty, is not."""
     wanted = Resource("x", "y", "z", {"retention_s": 60, "roles": ["a", "b"], "kept": True, "note": "", "deep": {}})
     assert diff([wanted], []).steps[0].changes == ("retention_s: 60", "roles: a", "roles: b")
@@ -111,7 +111,7 @@ def test_what_a_server_says_to_leave_alone_is_left_alone() -> None:
         assert (plan.steps, plan.leftover) == ((), ())
 
 
-def test_what_others_made_is_a_conflict() -> None:
+def test_an_object_made_by_others_is_a_conflict() -> None:
     """A wanted name that is taken by what is not ours: no step, not even where it looks alike, and a message that says
     what to do."""
     theirs = role("a", "read a", ours=False)

@@ -91,7 +91,7 @@ def test_broken_yaml_is_reported_with_its_line(tmp_path: Path) -> None:
     assert problem.line >= 2
 
 
-def test_a_secret_from_a_file_goes_before_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_file_takes_precedence_over_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file that is named holds the secret; without one the environment does."""
     file = tmp_path / "password"
     file.write_text("from the file\n")

@@ -194,7 +194,7 @@ async def test_a_startup_moves_to_another_instance(site: Site) -> None:
     assert (await site.plan(prune=True)).is_done
 
 
-async def test_what_has_ended_keeps_its_data_on_its_own_instance(site: Site) -> None:
+async def test_an_ended_startup_keeps_its_data_on_its_own_instance(site: Site) -> None:
     """Who has reached the last day keeps the bucket where it is, and the gateway its rights to it, also when nobody
     else is left there. What a startup left on an instance before is left over as ever."""
     site.write_gateway(acme="east")
@@ -327,7 +327,7 @@ async def test_an_instance_that_is_not_provisioned_is_left_alone(site: Site) -> 
     assert site.east.calls == []
 
 
-async def test_what_is_missing_there_is_reported_with_its_setting(site: Site) -> None:
+async def test_a_missing_organisation_is_reported_with_its_setting(site: Site) -> None:
     """An organisation that the further instance does not have is reported with that store's own setting."""
     path = site.directory / "gateway.yaml"
     path.write_text(path.read_text().replace('"bucket": "e-{startup}"', '"org": "nobody"'))

@@ -68,7 +68,7 @@ def test_a_pointer_into_an_array_makes_an_array() -> None:
     assert found.payload == '{"values": [true, 1]}'
 
 
-def test_something_is_there_where_everything_is_optional() -> None:
+def test_example_of_optional_fields_has_at_least_one() -> None:
     """A reading has at least one field, also beside a time: one whose rule can be satisfied."""
     optional = {
         "a": {"type": "int", "required": False, "min": 0.2, "max": 0.8},

@@ -193,7 +193,7 @@ def test_kept_member_keeps_its_type() -> None:
     assert fields(validator, {"value": 1, "rssi": -70}) == {"value": 1.0, "rssi": -70.0}
     (reason,) = reasons(validator, {"value": 1, "rssi": "strong"})
     assert (reason.code, reason.where) == (Code.UNKNOWN_FIELD, "/rssi")
-    assert reason.expected == "a number, as it was when it was first kept"
+    assert reason.expected == "a number, as when it was first kept"
 
 
 def test_kept_members_are_bounded() -> None:

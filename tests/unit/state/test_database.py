@@ -175,7 +175,7 @@ async def test_disk_that_cannot_even_roll_back(tmp_path: Path) -> None:
         assert await state.read(keys) == ["a"]
 
 
-async def test_cancelled_caller_harms_nobody(tmp_path: Path) -> None:
+async def test_cancelled_caller_does_not_affect_the_others(tmp_path: Path) -> None:
     """A caller that is cancelled while its work waits leaves the others of its group as they are."""
     async with database(tmp_path / FILE_NAME) as state:
         async with busy(state):
@@ -208,7 +208,7 @@ async def test_close_finishes_what_was_submitted(tmp_path: Path) -> None:
     assert len(await asyncio.to_thread(read_only, state.path, keys)) == 50
 
 
-async def test_nothing_after_close(tmp_path: Path) -> None:
+async def test_closed_database_rejects_work(tmp_path: Path) -> None:
     """From `close` on, the database takes no more work: nobody waits for ever. Closing twice is fine."""
     state = Database(tmp_path / FILE_NAME)
     await state.open()

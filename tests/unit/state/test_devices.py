@@ -86,7 +86,7 @@ async def test_a_failed_save_is_tried_again(tmp_path: Path) -> None:
         assert set(again.series("acme")) == {"a", "b"}
 
 
-async def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
+async def test_save_without_changes_writes_nothing(tmp_path: Path) -> None:
     """Saving without a change does not touch the disk."""
     async with database(tmp_path / FILE_NAME) as state:
         registry = await reopened(state)
@@ -146,7 +146,7 @@ def test_states(last: int, rejected: int, state: str) -> None:
         (set(), FAST_NS),
     ],
 )
-def test_a_device_goes_by_the_rules_that_it_sends_under(measurements: set[str], after_ns: int) -> None:
+def test_silence_follows_the_rules_that_a_device_sends_under(measurements: set[str], after_ns: int) -> None:
     """The shortest `silent_after` of a device's own measurements holds; while it has none, that of any rule."""
     device = Device("acme", "th-1", 0, NOW, measurements=frozenset(measurements))
     assert device.silent_after_ns(RULES) == after_ns

@@ -164,7 +164,7 @@ class Unreachable(SqliteStore):
         await super().write(startup, lines)
 
 
-async def test_unreachable_store_is_asked_once_for_all_its_startups(
+async def test_unreachable_store_is_queried_once_for_all_its_startups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While nobody answers, hundreds of startups do not all try: each gets the error that one has found, and a second

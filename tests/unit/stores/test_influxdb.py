@@ -301,7 +301,7 @@ async def test_hidden_bucket_differs_from_an_empty_one(store: InfluxDBStore, stu
         await store.check_readable("acme")
 
 
-async def test_unreachable_server_comes_back(store: InfluxDBStore, stub: Stub, network: FlakyProxy) -> None:
+async def test_unreachable_server_recovers(store: InfluxDBStore, stub: Stub, network: FlakyProxy) -> None:
     """While the server is out of reach nothing can be written or read; when it is back, everything can."""
     network.cut()
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
@@ -406,7 +406,7 @@ async def test_error_in_an_answer_is_raised(store: InfluxDBStore, stub: Stub, te
 async def test_page_of_another_server_is_unavailable(store: InfluxDBStore, stub: Stub, text: str) -> None:
     """A 200 with anything but InfluxDB's own form is an error."""
     stub.pages = [[text]]
-    with pytest.raises(StoreUnavailable, match="not an answer of InfluxDB"):
+    with pytest.raises(StoreUnavailable, match="not an InfluxDB response"):
         await store.measurements("acme")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.config.models import FieldRule
-from gateway.provision import dashboards, grafana_names, grafana_panels
+from gateway.provision import dashboard_json, grafana_names, grafana_panels
 from tests.builders import config, samples, startup
 
 Json = dict[str, Any]
@@ -33,7 +33,7 @@ def generated(**topics: Any) -> Json:
     """The dashboard of the one measurement."""
     one = startup("acme", topics or TOPICS)
     ((name, rule),) = one.topics.items()
-    return dashboards.generate(one, name, rule)
+    return dashboard_json.generate(one, name, rule)
 
 
 def panel(title: str, model: Json | None = None) -> Json:
@@ -62,7 +62,7 @@ def test_a_panel_for_each_field_then_what_concerns_devices() -> None:
 def test_the_overview_has_every_measurement_and_all_rejections() -> None:
     """One table a measurement, since each has its own columns."""
     greenbed = samples().by_slug["greenbed"]
-    assert [one["title"] for one in dashboards.overview(greenbed)["panels"]] == [
+    assert [one["title"] for one in dashboard_json.overview(greenbed)["panels"]] == [
         "Rejected, by reason",
         "Rejected, by device",
         "Last seen: soil",
@@ -144,7 +144,7 @@ def test_a_variable_for_each_tag() -> None:
 
 def test_everything_names_the_startups_data_source_by_uid() -> None:
     """And no other: not by name, and no default."""
-    text = json.dumps(dashboards.generate_all(startup("acme", TOPICS)))
+    text = json.dumps(dashboard_json.generate_all(startup("acme", TOPICS)))
     uids = re.findall(r'"datasource": \{"type": "(\w+)", "uid": "([\w-]+)"\}', text)
     assert set(uids) == {("influxdb", "testbed-acme")}
     assert text.count('"datasource"') == len(uids)
@@ -153,7 +153,7 @@ def test_everything_names_the_startups_data_source_by_uid() -> None:
 @pytest.mark.parametrize("one", samples().startups, ids=lambda one: one.slug)
 def test_panels_have_ids_and_places_of_their_own(one: Any) -> None:
     """Nothing overlaps, nothing sticks out."""
-    for model in dashboards.generate_all(one):
+    for model in dashboard_json.generate_all(one):
         taken: set[tuple[int, int]] = set()
         for each in model["panels"]:
             place = each["gridPos"]
@@ -170,11 +170,11 @@ def test_panels_have_ids_and_places_of_their_own(one: Any) -> None:
 
 def test_the_same_rules_give_the_same_json() -> None:
     """Also from a configuration that was read twice; and the hash is in a tag."""
-    first, second = ([dashboards.generate_all(one) for one in found.startups] for found in (samples(), samples()))
+    first, second = ([dashboard_json.generate_all(one) for one in found.startups] for found in (samples(), samples()))
     assert json.dumps(first) == json.dumps(second)
     for model in (model for several in first for model in several):
-        assert model["tags"] == ["testbed-generated", f"generated:{dashboards.hash_in(model['tags'])}"]
-        assert len(dashboards.hash_in(model["tags"])) == 8
+        assert model["tags"] == ["testbed-generated", f"generated:{dashboard_json.hash_in(model['tags'])}"]
+        assert len(dashboard_json.hash_in(model["tags"])) == 8
 
 
 def test_another_rule_gives_another_hash() -> None:
@@ -201,7 +201,7 @@ def test_uids_are_legal_short_and_distinct() -> None:
         assert grafana_names.split_beside(grafana_names.beside("acme-climate", number)) == ("acme-climate", number)
 
 
-def test_an_organisations_name_says_whose_it_is() -> None:
+def test_an_organisations_name_contains_the_slug() -> None:
     """Read back, also where the display name has brackets of its own."""
     (one,) = config(startup("acme", name="Acme (Air)")).startups
     assert grafana_names.org_name(one) == "Acme (Air) (acme)"
