@@ -151,7 +151,8 @@ class Listener(Protocol):
 
     Calls come from the event loop, between two batches: a listener must not block. Work that takes time belongs in a
     task of its own (`BackgroundListener`). A listener that raises loses that batch, and disturbs nothing else
-    (`gateway.feeds.fan_out`). Outcomes are not repeated: a crash may cost a listener the last of them.
+    (`gateway.feeds.fan_out`). Outcomes are not repeated: a crash may cost a listener the last of them. Never
+    change what is passed: all listeners get the same objects, and later messages share some of them.
     """
 
     def accepted(self, readings: Readings, /) -> None:

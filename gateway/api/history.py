@@ -5,6 +5,7 @@ Whatever the range, one chunk of rows is in memory at a time, on its way from th
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -133,6 +134,7 @@ async def _begun(chunks: AsyncIterator[list[Row]]) -> AsyncIterator[list[Row]]:
     async def again() -> AsyncIterator[list[Row]]:
         yield first
         async for chunk in chunks:
+            await asyncio.sleep(0)  # a chunk may be there already: let others run, and see whether the client has left
             yield chunk
 
     return again()

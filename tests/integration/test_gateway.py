@@ -91,7 +91,7 @@ async def test_a_rejection_reaches_the_device_with_every_reason(gateway: Running
 
 
 async def test_valid_messages_flow_beside_invalid_ones(gateway: Running, device: aiomqtt.Client) -> None:
-    """Bad messages of every kind are dead letters with their raw bytes; good ones between them are stored."""
+    """Bad messages of every kind become dead letters with their raw bytes; good ones between them are stored."""
     bad = {
         "testbed/acme/th-1/climate": b"\xff\x00 no json",
         "testbed/acme/th 1/climate": climate(20, now_ms()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -145,3 +146,23 @@ async def test_a_history_asks_for_nothing_else_while_it_is_read() -> None:
     """Else many downloads of CSV at once would hold all connections, and wait for one more each, without end."""
     text = await body(OneAtATime([row(1)]), "csv")
     assert text.splitlines() == ["time,device,t,note,later", "2026-01-01T12:00:00.000000001Z,d,1.0,,"]
+
+
+async def test_a_history_lets_others_run_between_its_chunks() -> None:
+    """Also one that is there already: else nobody would notice that its client has left, and others would wait."""
+    parameters = HistoryParameters(measurement="climate", format="ndjson")
+    as_store: Store = ManyRows([row(1)], [row(2)], [row(3)])  # type: ignore[assignment]  # it is read only
+    pieces = await stream(STARTUP, as_store, parameters, QUERY)
+    turns: list[str] = []
+
+    async def reader() -> None:
+        while await anext(pieces, None) is not None:
+            turns.append("piece")
+
+    async def other() -> None:
+        for _ in range(2):
+            turns.append("other")
+            await asyncio.sleep(0)
+
+    await asyncio.gather(reader(), other())
+    assert turns == ["piece", "other", "piece", "other", "piece"]
