@@ -261,6 +261,17 @@ def test_the_layers_are_those_that_are_checked() -> None:
     assert shown.splitlines() == layers
 
 
+def test_every_package_has_a_line_in_the_tree() -> None:
+    """The tree in docs/architecture.md has one line for each package of the gateway, and unit tests mirror it."""
+    packages = {path.parent.name for path in (ROOT / "gateway").glob("*/__init__.py")}
+    (tree,) = re.findall(r"```text\ngateway/\n(.*?)```", doc("architecture.md"), re.DOTALL)
+    assert re.findall(r"^  (\w+)/  +\S", tree, re.MULTILINE) == [
+        line.split("/")[0].strip() for line in tree.splitlines()
+    ]
+    assert set(re.findall(r"^  (\w+)/", tree, re.MULTILINE)) == packages
+    assert {path.name for path in (ROOT / "tests" / "unit").iterdir() if path.is_dir()} >= packages
+
+
 async def test_the_tables_of_the_state_database_are_documented(tmp_path: Path) -> None:
     """docs/architecture.md has a row for each table of the state database, with all its columns."""
     async with database(tmp_path / "gateway.db") as state:
