@@ -93,7 +93,7 @@ class Pipeline:
             stamp_ns = self._next_ns
         for message in batch.messages:
             route = known(message.topic) or learn(message.topic)
-            group = groups.get(route.startup) or _begin(groups, outcome, route, batch.arrived_ns)
+            group = groups.get(route.startup) or self._begin(groups, outcome, route.startup, batch.arrived_ns)
             if fast_path(route, message, stamp_ns, group):
                 stamp_ns += 1
                 continue
@@ -124,15 +124,14 @@ class Pipeline:
             rule.meter.charge(max(0, evaluation.records - 1))
         return evaluation
 
-
-def _begin(groups: dict[str, _Group], outcome: Outcome, route: Route, now_ns: int) -> _Group:
-    """Make a place for a startup's readings in this batch, and refill its quota."""
-    if route.rule is not None:
-        route.rule.meter.refill(now_ns)
-    slug = route.startup
-    group: _Group = ([], [])
-    groups[slug] = outcome.readings[slug], outcome.lines[slug] = group
-    return group
+    def _begin(self, groups: dict[str, _Group], outcome: Outcome, slug: str, now_ns: int) -> _Group:
+        """Make a place for a startup's readings in this batch, and refill its quota."""
+        meter = self.meters.get(slug)  # not the route's: the first message may have no rule
+        if meter is not None:
+            meter.refill(now_ns)
+        group: _Group = ([], [])
+        groups[slug] = outcome.readings[slug], outcome.lines[slug] = group
+        return group
 
 
 def fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool:

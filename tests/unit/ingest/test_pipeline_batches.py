@@ -57,6 +57,15 @@ def test_clock_that_is_set_back() -> None:
     assert times(made.process(batch(message(), arrived_ns=NOW + NS))) == [NOW + NS]
 
 
+def test_quota_is_refilled_after_a_message_without_a_rule() -> None:
+    """A batch that begins with a message on a topic without a rule refills its startup's quota all the same."""
+    made = pipeline(startup(quota={"messages": "1/s", "burst": 1}))
+    made.process(batch(message()))
+    later = made.process(batch(message(topic="testbed/acme/d/unknown"), message(), arrived_ns=NOW + NS))
+    assert [reason.code for rejection in later.rejections for reason in rejection.reasons] == [Code.NO_RULE]
+    assert len(later.readings["acme"]) == 1
+
+
 def tight(**quota: object) -> Startup:
     rule = {
         "topic": "testbed/acme/{device}/climate",
