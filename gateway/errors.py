@@ -21,6 +21,7 @@
     |   `-- StoreRefused           never try the same data again
     |-- MeasurementUnknown         a query for something that was never stored
     |-- ReplayRefused              a dead letter that cannot be replayed
+    |-- Crowded                    too much of one kind is under way: try again later
     |-- RequestRefused             an HTTP request that is answered with an error
     |-- GatewayUnreachable         a command found no running gateway
     |-- GatewayRefused             the running gateway refused a command's request
@@ -170,6 +171,14 @@ class MeasurementUnknown(GatewayError):
 
 class ReplayRefused(GatewayError):
     """A dead letter cannot be replayed."""
+
+
+class Crowded(GatewayError):
+    """Too much of one kind is under way, of this startup (`is_own`) or of all together: try again later."""
+
+    def __init__(self, message: str, *, is_own: bool) -> None:
+        self.is_own = is_own
+        super().__init__(message)
 
 
 class RequestRefused(GatewayError):

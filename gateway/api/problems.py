@@ -9,7 +9,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway.errors import MeasurementUnknown, ReplayRefused, RequestRefused, StateUnavailable, StoreUnavailable
+from gateway.errors import (
+    Crowded,
+    MeasurementUnknown,
+    ReplayRefused,
+    RequestRefused,
+    StateUnavailable,
+    StoreUnavailable,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -57,6 +64,10 @@ def install(api: FastAPI) -> None:
     @api.exception_handler(ReplayRefused)
     async def unreplayable(_request: Request, error: ReplayRefused) -> JSONResponse:
         return answer(409, str(error))
+
+    @api.exception_handler(Crowded)
+    async def crowded(_request: Request, error: Crowded) -> JSONResponse:
+        return answer(429 if error.is_own else 503, str(error), {"Retry-After": "5"})
 
     @api.exception_handler(StoreUnavailable)
     @api.exception_handler(StateUnavailable)

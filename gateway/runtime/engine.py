@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from gateway.config import Config, Quota, Settings
+from gateway.config import Config, Quota, Settings, Startup
 from gateway.config.credentials import mqtt_password
 from gateway.errors import ReplayRefused, StateUnavailable, StoreUnavailable
 from gateway.feeds.fan_out import FanOut
@@ -241,14 +241,22 @@ class Engine:
             raise
 
     async def _expire(self) -> None:
-        """Delete readings older than the retention of their startup, every hour."""
-        while True:
-            for startup in self.config.startups:
-                try:
-                    await self.store.expire(startup.slug, time.time_ns() - int(startup.retention * NS))
-                except StoreUnavailable as error:
-                    log.warning("old readings not deleted", startup=startup.slug, problem=str(error))
-            await asyncio.sleep(EXPIRE_EVERY)
+        """Delete readings older than the retention of their startup, every hour; none waits for another."""
+        under_way: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                under_way = {slug: task for slug, task in under_way.items() if not task.done()}
+                for startup in self.config.startups:
+                    if startup.slug not in under_way:
+                        expiring = self._expire_one(startup)
+                        under_way[startup.slug] = tasks.create_task(expiring, name=f"expire-{startup.slug}")
+                await asyncio.sleep(EXPIRE_EVERY)
+
+    async def _expire_one(self, startup: Startup) -> None:
+        try:
+            await self.store.expire(startup.slug, time.time_ns() - int(startup.retention * NS))
+        except StoreUnavailable as error:
+            log.warning("old readings not deleted", startup=startup.slug, problem=str(error))
 
 
 def _group(settings: Settings, slot: WorkerSlot) -> str | None:

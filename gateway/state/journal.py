@@ -5,8 +5,8 @@ a batch as one row of the intake, for all startups; a few times a second `sort` 
 startup each, which the lanes take and remove.
 
 Invariants: appended readings can be taken, in the order of their startup, until they are removed, across restarts;
-none is ever dropped to make room: `room` makes the writer wait instead. The rows are described in
-`gateway.state.database`.
+none is ever dropped to make room: `room` makes the writer wait instead. A startup is full before the whole is: see
+`SHARE`. The rows are described in `gateway.state.database`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ from gateway.state.database import Database
 SEPARATOR = b"\0"
 SORT_AT_ONCE = 32 << 20
 """Bytes of the intake that one transaction sorts, so that memory is bounded."""
+TAKE_AT_ONCE = 4 << 20
+"""Bytes that a lane takes at once: it holds them for as long as its store is away."""
+ROW = 1 << 20
+"""Bytes of the blocks that a row of the journal joins, so that a lane can take few enough."""
+SHARE = 3
+"""A startup may hold this many times what is still free. Alone it gets three quarters of the journal, two whose stores
+are away three sevenths each; however many are away, the others find room."""
 
 
 class Block(NamedTuple):
@@ -52,6 +59,13 @@ class Entry(NamedTuple):
         return self.block.split(SEPARATOR)
 
 
+class Held(NamedTuple):
+    """What the journal holds of one startup."""
+
+    readings: int = 0
+    bytes: int = 0
+
+
 class Journal:
     """Append, take, remove. The functions that take a connection run inside `Database.write`."""
 
@@ -61,6 +75,7 @@ class Journal:
         self._filled: dict[str, asyncio.Event] = {}
         self._changed = asyncio.Condition()
         self._arrived = asyncio.Event()
+        self._held: dict[str, Held] = {}
         self.readings = 0
         self.bytes = 0
 
@@ -70,13 +85,30 @@ class Journal:
             pass
         left = await self._database.read(_totals)
         for startup, readings, size in left:
-            self.readings += readings
-            self.bytes += size
+            self._count(startup, readings, size)
             self._event(startup).set()
 
     @property
     def is_full(self) -> bool:
         return self.readings >= self._settings.max_readings or self.bytes >= self._settings.max_size
+
+    def held(self, startup: str) -> Held:
+        """Return what is held of one startup."""
+        return self._held.get(startup, Held())
+
+    def is_full_for(self, startup: str) -> bool:
+        """Return whether a startup has filled its share, or all together the whole."""
+        held, settings = self.held(startup), self._settings
+        return (
+            held.bytes >= SHARE * (settings.max_size - self.bytes)
+            or held.readings >= SHARE * (settings.max_readings - self.readings)
+            or self.is_full
+        )
+
+    async def room_for(self, startup: str) -> None:
+        """Wait until a startup may add readings."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self.is_full_for(startup))
 
     def startups(self) -> list[str]:
         """Return the startups that have, or had, readings here."""
@@ -96,9 +128,8 @@ class Journal:
 
     def appended(self, blocks: Mapping[str, Block]) -> None:
         """Count the blocks after the commit of `append`, and let them be sorted."""
-        for block in blocks.values():
-            self.readings += block.readings
-            self.bytes += len(block.data)
+        for startup, block in blocks.items():
+            self._count(startup, block.readings, len(block.data))
         if blocks:
             self._arrived.set()
 
@@ -116,7 +147,7 @@ class Journal:
         try:
             while joints := await self._database.write(_sort):
                 for startup, added in joints.items():
-                    self.bytes += added
+                    self._count(startup, 0, added)
                     self._event(startup).set()
         except StateUnavailable:
             self._arrived.set()
@@ -127,7 +158,7 @@ class Journal:
         await self._event(startup).wait()
 
     async def take(self, startup: str, limit: int) -> list[Entry]:
-        """Return the oldest entries, up to about `limit` readings; they stay until they are removed."""
+        """Return the oldest entries, up to about `limit` readings or `TAKE_AT_ONCE`; they stay until removed."""
         filled = self._event(startup)
         filled.clear()  # before reading, so that readings appended meanwhile are not overlooked
         entries = await self._database.read(lambda connection: _oldest(connection, startup, limit))
@@ -145,13 +176,18 @@ class Journal:
         """Delete entries that are stored or dead-lettered."""
         connection.executemany("DELETE FROM journal WHERE id = ?", [(entry.id,) for entry in entries])
 
-    async def removed(self, entries: Iterable[Entry]) -> None:
+    async def removed(self, startup: str, entries: Iterable[Entry]) -> None:
         """Count the entries out after the commit of `remove`, and wake those who wait for room."""
         async with self._changed:
             for entry in entries:
-                self.readings -= entry.readings
-                self.bytes -= len(entry.block)
+                self._count(startup, -entry.readings, -len(entry.block))
             self._changed.notify_all()
+
+    def _count(self, startup: str, readings: int, size: int) -> None:
+        self.readings += readings
+        self.bytes += size
+        held = self.held(startup)
+        self._held[startup] = Held(held.readings + readings, held.bytes + size)
 
     def _event(self, startup: str) -> asyncio.Event:
         return self._filled.setdefault(startup, asyncio.Event())
@@ -159,23 +195,39 @@ class Journal:
 
 def _sort(connection: sqlite3.Connection) -> dict[str, int]:
     """Sort the oldest part of the intake; return, by startup, the number of separators that now join its blocks."""
-    parts: dict[str, list[bytes]] = {}
-    readings: dict[str, int] = {}
+    parts: dict[str, list[Block]] = {}
     last_id = size = 0
     for ident, directory, data in connection.execute("SELECT id, directory, data FROM intake ORDER BY id"):
         for startup, count, part in _parts(directory, data):
-            parts.setdefault(startup, []).append(part)
-            readings[startup] = readings.get(startup, 0) + count
+            parts.setdefault(startup, []).append(Block(count, part))
         last_id, size = ident, size + len(data)
         if size >= SORT_AT_ONCE:
             break
     if not parts:
         return {}
-    rows = [(startup, readings[startup], SEPARATOR.join(several)) for startup, several in parts.items()]
+    rows = [(startup, *row) for startup, blocks in parts.items() for row in _rows(blocks)]
     connection.executemany("INSERT INTO journal (startup, readings, lines) VALUES (?, ?, ?)", rows)
     connection.execute("DELETE FROM intake WHERE id <= ?", (last_id,))
+    readings = {startup: sum(block.readings for block in blocks) for startup, blocks in parts.items()}
     ledger.add(connection, {startup: Counts(received=count, accepted=count) for startup, count in readings.items()})
-    return {startup: len(several) - 1 for startup, several in parts.items()}
+    separators = {startup: len(blocks) for startup, blocks in parts.items()}
+    for startup, *_ in rows:
+        separators[startup] -= 1
+    return separators
+
+
+def _rows(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Join blocks of one startup into rows of about `ROW` bytes."""
+    joined: list[bytes] = []
+    readings = size = 0
+    for block in blocks:
+        if joined and size + len(block.data) > ROW:
+            yield Block(readings, SEPARATOR.join(joined))
+            joined, readings, size = [], 0, 0
+        joined.append(block.data)
+        readings += block.readings
+        size += len(block.data)
+    yield Block(readings, SEPARATOR.join(joined))
 
 
 def _parts(directory: str, data: bytes) -> Iterator[tuple[str, int, bytes]]:
@@ -194,10 +246,11 @@ def _totals(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:
 def _oldest(connection: sqlite3.Connection, startup: str, limit: int) -> list[Entry]:
     query = "SELECT id, readings, lines FROM journal WHERE startup = ? ORDER BY id"
     entries: list[Entry] = []
-    readings = 0
+    readings = size = 0
     for row in connection.execute(query, (startup,)):
         entries.append(Entry(*row))
         readings += entries[-1].readings
-        if readings >= limit:
+        size += len(entries[-1].block)
+        if readings >= limit or size >= TAKE_AT_ONCE:
             break
     return entries

@@ -3,12 +3,13 @@
 Invariants:
 
 - When a startup's file names another store, its next batch and query go there. What was stored before stays in place.
-- A store that hangs holds up only its own startups: each store has its own writes, `Store.writes_at_once` of them.
+- A store that hangs holds up only its own startups, and a startup's bucket or file that hangs only that startup: see
+  `gateway.stores.write_slots`.
+- Data that expires slowly for one startup expires in time for the others: see `expire`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -18,9 +19,12 @@ from gateway.config import Startup
 from gateway.errors import StoreUnavailable, StoreUnreachable
 from gateway.model import Reading
 from gateway.stores.contract import Columns, Query, Row, Store
+from gateway.stores.write_slots import WriteSlots
 
 ASK_AGAIN = 1.0
 """Seconds until an unreachable store is tried again: all of its startups would find the same."""
+
+EXPIRE_AT_ONCE = 2
 
 
 class _Away(NamedTuple):
@@ -36,7 +40,8 @@ class StoreByStartup:
 
     def __init__(self, stores: Mapping[str | None, Store], startups: Iterable[Startup] = ()) -> None:
         self._stores = stores
-        self._slots = {store: asyncio.Semaphore(store.writes_at_once) for store in stores.values()}
+        self._slots = {store: WriteSlots(store.writes_at_once) for store in stores.values()}
+        self._expiring = {store: WriteSlots(EXPIRE_AT_ONCE) for store in stores.values()}
         self._names: dict[str, str | None] = {}
         self._away: dict[Store, _Away] = {}
         self.assign(startups)
@@ -62,7 +67,7 @@ class StoreByStartup:
     async def write(self, startup: str, lines: Sequence[bytes]) -> None:
         """See `Store.write`."""
         store = self._store(startup)
-        async with self._slots[store]:
+        async with self._slots[store].slot(startup):
             if (away := self._away.get(store)) and time.monotonic() - away.since < ASK_AGAIN:
                 raise StoreUnreachable(str(away.error))
             try:
@@ -92,8 +97,9 @@ class StoreByStartup:
 
     async def expire(self, startup: str, before_ns: int) -> None:
         """Expire them in every store, those that the startup has left too. See `Store.expire`."""
-        for store in self._slots:
-            await store.expire(startup, before_ns)
+        for store, slots in self._expiring.items():
+            async with slots.slot(startup):
+                await store.expire(startup, before_ns)
 
     async def latest(self, startup: str) -> list[Reading]:
         """See `Store.latest`."""

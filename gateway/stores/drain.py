@@ -23,7 +23,7 @@ from gateway.line_protocol import device_of
 from gateway.logs import get_logger
 from gateway.model import Code, Counts, Listener, Reason, Rejection
 from gateway.state import ledger
-from gateway.state.journal import Entry, Journal
+from gateway.state.journal import TAKE_AT_ONCE, Entry, Journal
 from gateway.state.worker_state import WorkerState
 from gateway.stores.contract import Store
 
@@ -104,8 +104,13 @@ class Drain:
             is_last = self._is_sorted.is_set()
             while entries := await self._journal.take(startup, self._settings.batch):
                 await self._move(startup, entries)
-                if sum(entry.readings for entry in entries) < self._settings.batch:
+                if self._is_rest(entries):
                     break
+
+    def _is_rest(self, entries: Sequence[Entry]) -> bool:
+        """Return whether these were all: the next batch may grow for a moment."""
+        size = sum(len(entry.block) for entry in entries)
+        return sum(entry.readings for entry in entries) < self._settings.batch and size < TAKE_AT_ONCE
 
     async def _move(self, startup: str, entries: Sequence[Entry]) -> None:
         lines = [line for entry in entries for line in entry.lines]
@@ -115,7 +120,7 @@ class Drain:
             refused += await self._write(startup, lines[start : start + size])
         rejections = [_rejection(startup, line, answer) for line, answer in refused]
         await self._settle(startup, entries, len(lines) - len(refused), rejections)
-        await self._journal.removed(entries)
+        await self._journal.removed(startup, entries)
         if rejections:
             log.warning("the store refused points", startup=startup, points=len(rejections), first=refused[0][1])
             self._listener.rejected(rejections)

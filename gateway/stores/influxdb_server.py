@@ -18,8 +18,9 @@ from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 from influxdb_client.rest import ApiException
 
 from gateway.config.models import InfluxDB
-from gateway.errors import SecretMissing, StoreUnreachable
+from gateway.errors import SecretMissing, StoreUnavailable, StoreUnreachable
 from gateway.stores.influxdb_errors import Failure
+from gateway.stores.write_slots import ASIDE
 
 WRITES_AT_ONCE = 8
 QUERIES_AT_ONCE = 100
@@ -54,7 +55,7 @@ class InfluxDBServer:
             self._settings.org,
             # Each piece of an answer has its time, not the whole: a history may take minutes. `write` bounds itself.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
-            connection_pool_maxsize=WRITES_AT_ONCE + QUERIES_AT_ONCE,
+            connection_pool_maxsize=WRITES_AT_ONCE * (1 + ASIDE) + QUERIES_AT_ONCE,
             enable_gzip=False,
             allow_redirects=False,  # a redirected POST would arrive as a GET, without its lines
         )
@@ -141,7 +142,10 @@ class InfluxDBServer:
             problem = str(error) or type(error).__name__
             if isinstance(error, TimeoutError) and not str(error):
                 problem = f"no answer within {self._settings.timeout:g} s"
-            raise StoreUnreachable(f"InfluxDB at {self._url} cannot be reached: {problem}") from error
+            # What breaks off later says nothing of other buckets: one may hang while the rest answer.
+            is_nobody_there = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+            kind = StoreUnreachable if is_nobody_there else StoreUnavailable
+            raise kind(f"InfluxDB at {self._url} cannot be reached: {problem}") from error
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

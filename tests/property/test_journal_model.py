@@ -211,7 +211,7 @@ class StateOnDisk(RuleBasedStateMachine):
         refused = [lines[i] for i in refuse if i < len(lines)]
         rejections = [rejection(line, startup, topic="") for line in refused]
         self.do(self.database.write(partial(settle, startup, entries, rejections)))
-        self.do(self.journal.removed(entries))
+        self.do(self.journal.removed(startup, entries))
         del lane.entries[: len(entries)]
         lane.counts += Counts(stored=len(lines) - len(refused), refused=len(refused))
         lane.dead_letters += refused

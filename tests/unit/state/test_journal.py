@@ -11,7 +11,7 @@ from gateway.config.models import JournalSettings
 from gateway.model import Counts
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME, Database
-from gateway.state.journal import SEPARATOR, Block, Entry, Journal
+from gateway.state.journal import SEPARATOR, TAKE_AT_ONCE, Block, Entry, Journal
 from tests.builders import database
 from tests.servers import WITHIN, eventually, keep_waiting
 
@@ -33,9 +33,9 @@ async def append(journal: Journal, state: Database, **several: list[bytes]) -> N
     await journal.sort()
 
 
-async def remove(journal: Journal, state: Database, entries: list[Entry]) -> None:
+async def remove(journal: Journal, state: Database, entries: list[Entry], startup: str = "acme") -> None:
     await state.write(lambda connection: journal.remove(connection, entries))
-    await journal.removed(entries)
+    await journal.removed(startup, entries)
 
 
 async def opened(state: Database, **bounds: object) -> Journal:
@@ -209,3 +209,58 @@ async def test_wake_all(tmp_path: Path) -> None:
         journal.wake_all()
         await asyncio.wait_for(asyncio.gather(*lanes), WITHIN)
         assert await journal.take("acme", 10) == []
+
+
+async def test_startup_fills_its_share_only(tmp_path: Path) -> None:
+    """Startups whose store is away fill their shares, and wait; there is room for another, whatever they do."""
+    async with database(tmp_path / FILE_NAME) as state:
+        journal = await opened(state, max_size="1000KB")
+        away = [f"away-{number}" for number in range(20)]
+        for _ in range(1000):
+            for startup in away:
+                if not journal.is_full_for(startup):
+                    journal.appended({startup: Block(1, b"x" * 1000)})
+        assert all(journal.is_full_for(startup) for startup in away)
+        assert not journal.is_full
+        assert not journal.is_full_for("acme")
+        await journal.room_for("acme")
+        assert all(journal.held(startup).bytes > 0 for startup in away)
+
+
+async def test_startup_alone_gets_most_of_the_journal(tmp_path: Path) -> None:
+    """A startup alone may hold three quarters of the readings, then waits until some are removed."""
+    async with database(tmp_path / FILE_NAME) as state:
+        journal = await opened(state, max_readings=100)
+        await append(journal, state, acme=lines(*"a" * 74))
+        await journal.room_for("acme")
+        await append(journal, state, acme=lines("b"))
+        waiting = asyncio.ensure_future(journal.room_for("acme"))
+        await keep_waiting(waiting)
+        await remove(journal, state, await journal.take("acme", 1))
+        async with asyncio.timeout(WITHIN):
+            await waiting
+
+
+async def test_share_is_counted_after_a_restart(tmp_path: Path) -> None:
+    """What an earlier run left counts against its startup's share."""
+    async with database(tmp_path / FILE_NAME) as state:
+        await append(await opened(state), state, acme=lines("a", "bc"))
+        journal = await opened(state, max_readings=2)
+        assert journal.held("acme") == (2, 4)
+        assert journal.is_full_for("acme")
+
+
+async def test_lane_takes_a_bounded_number_of_bytes(tmp_path: Path) -> None:
+    """However long the lines, a lane holds no more than a few megabytes of them at a time."""
+    async with database(tmp_path / FILE_NAME) as state:
+        journal = await opened(state)
+        for _ in range(100):
+            await arrive(journal, state, acme=[b"x" * 200_000])
+        await journal.sort()
+        taken = await journal.take("acme", 5000)
+        assert TAKE_AT_ONCE <= sum(len(entry.block) for entry in taken) < 2 * TAKE_AT_ONCE
+        total = 0
+        while entries := await journal.take("acme", 5000):
+            total += sum(entry.readings for entry in entries)
+            await remove(journal, state, entries)
+        assert (total, journal.readings, journal.bytes, journal.held("acme")) == (100, 0, 0, (0, 0))

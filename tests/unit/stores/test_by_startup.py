@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -91,28 +92,87 @@ async def test_readings_expire_in_every_store(store: StoreByStartup, default: Sq
 
 
 class Hanging(SqliteStore):
-    """A store that never answers a write."""
+    """A store in which the writes and the expiry of some startups never end."""
 
-    hangs = 0
+    writes_at_once = 3
+
+    def __init__(self, directory: Path, hanging: Collection[str]) -> None:
+        super().__init__(directory)
+        self.hanging = hanging
+        self.hangs: Counter[str] = Counter()
 
     async def write(self, startup: str, lines: Sequence[bytes]) -> None:
-        self.hangs += 1
-        await asyncio.Event().wait()
+        await self._hang(startup)
+        await super().write(startup, lines)
+
+    async def expire(self, startup: str, before_ns: int) -> None:
+        await self._hang(startup)
+        await super().expire(startup, before_ns)
+
+    async def _hang(self, startup: str) -> None:
+        if startup in self.hanging:
+            self.hangs[startup] += 1
+            await asyncio.Event().wait()
+
+
+async def cancel(tasks: Collection[asyncio.Future[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_hanging_store_holds_up_only_its_own_startups(default: SqliteStore, tmp_path: Path) -> None:
-    """However many writes hang in one store, another store is written; and the first gets no more than its bound."""
-    hanging = Hanging(tmp_path / "hanging")
+    """However many writes hang in one store, another store is written; and of a startup only one hangs at a time."""
+    hanging = Hanging(tmp_path / "hanging", ["acme"])
     store = StoreByStartup({None: default, "east": hanging}, [IN_EAST, startup("birch")])
     await store.open()
-    writes = [asyncio.create_task(store.write("acme", [OLD])) for _ in range(3 * hanging.writes_at_once)]
-    await eventually(lambda: hanging.hangs == hanging.writes_at_once)
+    writes = [asyncio.create_task(store.write("acme", [OLD])) for _ in range(9)]
+    await eventually(lambda: hanging.hangs["acme"] == 1)
     async with asyncio.timeout(WITHIN):
         await store.write("birch", [OLD])
-    assert hanging.hangs == hanging.writes_at_once
-    for write in writes:
-        write.cancel()
-    await asyncio.gather(*writes, return_exceptions=True)
+    assert hanging.hangs["acme"] == 1
+    await cancel(writes)
+    await store.close()
+
+
+async def test_hanging_buckets_leave_the_slots_to_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More buckets hang than there are slots: the others are written all the same, and those that hang try again
+    beside them."""
+    monkeypatch.setattr("gateway.stores.write_slots.PATIENCE", 0.02)
+    slugs = [f"hangs-{number}" for number in range(Hanging.writes_at_once + 2)]
+    hanging = Hanging(tmp_path / "hanging", slugs)
+    store = StoreByStartup({None: hanging})
+    await store.open()
+    for _ in range(2):
+        writes = [asyncio.create_task(store.write(slug, [OLD])) for slug in slugs]
+        await eventually(lambda: all(hanging.hangs[slug] for slug in slugs))
+        async with asyncio.timeout(WITHIN):
+            await store.write("acme", [OLD])
+        await cancel(writes)
+        hanging.hangs.clear()
+    hanging.hanging = ()
+    for slug in slugs:
+        await store.write(slug, [OLD])
+        assert await times(store, slug) == [1]
+    await store.close()
+
+
+async def test_slow_expiry_of_some_startups_does_not_delay_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many startups expire slowly, the readings of another expire."""
+    monkeypatch.setattr("gateway.stores.write_slots.PATIENCE", 0.02)
+    slugs = [f"hangs-{number}" for number in range(5)]
+    hanging = Hanging(tmp_path / "hanging", slugs)
+    store = StoreByStartup({None: hanging})
+    await store.open()
+    await store.write("acme", [OLD])
+    expiring = [asyncio.create_task(store.expire(slug, 2)) for slug in slugs]
+    await eventually(lambda: sum(hanging.hangs.values()) == len(slugs))
+    async with asyncio.timeout(WITHIN):
+        await store.expire("acme", 2)
+    assert await times(store) == []
+    await cancel(expiring)
     await store.close()
 
 

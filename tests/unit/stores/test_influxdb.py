@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from gateway.config.models import InfluxDB
-from gateway.errors import StoreRefused, StoreThrottled, StoreUnavailable, StoreUnreadable
+from gateway.errors import StoreRefused, StoreThrottled, StoreUnavailable, StoreUnreachable, StoreUnreadable
 from gateway.stores import influxql
 from gateway.stores.contract import Query, Row
 from gateway.stores.influxdb import BODY, CHUNK, InfluxDBStore
@@ -322,6 +322,17 @@ async def test_unresponsive_server_is_unavailable(network: FlakyProxy) -> None:
         await store.write("acme", [LINE])
     with pytest.raises(StoreUnavailable, match=r"cannot be reached: .*[Tt]imeout"):
         await store.latest("acme")
+    await store.close()
+
+
+async def test_bucket_that_hangs_says_nothing_of_the_others(network: FlakyProxy) -> None:
+    """A write without an answer is not taken for a server that is away: no other startup's write is spared for it."""
+    store = InfluxDBStore(InfluxDB(url=network.url).model_copy(update={"timeout": 0.2}), "secret")
+    await store.open()
+    network.stall()
+    with pytest.raises(StoreUnavailable) as raised:
+        await store.write("acme", [LINE])
+    assert not isinstance(raised.value, StoreUnreachable)
     await store.close()
 
 
