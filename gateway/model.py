@@ -110,13 +110,17 @@ class Reason:
         return body | {"hint": self.hint} if self.hint else body
 
 
+MAX_POSITIONS = 1000
+"""Positions of rejected records that are shown: more of them would take more room than the message."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """A message, or some of its records, rejected with every reason.
 
     `records` are the positions (from 0) of the rejected records in the payload's array; empty means the whole
-    message. `count` is what the ledger counts: the records, or 1. `cut` bytes are missing at the end of the payload:
-    the live feed keeps no more than people look at.
+    message. `count` is what the ledger counts: the records, or 1. `cut` bytes are missing at the end of the payload,
+    and `further` positions at the end of `records`: the live feed keeps no more than people look at.
     """
 
     startup: str
@@ -127,19 +131,24 @@ class Rejection:
     reasons: tuple[Reason, ...]
     records: tuple[int, ...] = ()
     cut: int = 0
+    further: int = 0
 
     @property
     def size(self) -> int:
         """Bytes of the payload as it arrived."""
         return len(self.payload) + self.cut
 
-    def shortened(self, size: int) -> Rejection:
-        """Return the same rejection with at most `size` bytes of its payload."""
-        return replace(self, payload=self.payload[:size], cut=self.size - size) if len(self.payload) > size else self
+    def shortened(self, size: int, positions: int = MAX_POSITIONS) -> Rejection:
+        """Return the same rejection with at most `size` bytes of its payload and so many positions of records."""
+        if len(self.payload) <= size and len(self.records) <= positions:
+            return self
+        payload, records = self.payload[:size], self.records[:positions]
+        further = self.further + len(self.records) - len(records)
+        return replace(self, payload=payload, records=records, cut=self.size - len(payload), further=further)
 
     @property
     def count(self) -> int:
-        return len(self.records) or 1
+        return len(self.records) + self.further or 1
 
 
 Readings = Mapping[str, Sequence[Reading]]

@@ -4,38 +4,86 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
+from fastapi import Path as Parameter
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 from gateway.api.access import CurrentServices, Operator, PermittedStartup
+from gateway.api.limits import WAIT
 from gateway.api.services import Services
-from gateway.errors import ReplayRefused, RequestRefused
-from gateway.state.dead_letters import MAX_ID, NEWEST, Place, Totals
+from gateway.api.streaming import StreamingResponse, in_pieces
+from gateway.errors import Crowded, ReplayRefused, RequestRefused, StateUnavailable
+from gateway.state.dead_letters import LISTED_PAYLOAD, MAX_ID, NEWEST, DeadLetter, Page, Place, Totals
 from gateway.timestamps import MAX_NS
 
 MAX_REPLAY = 1000
+Ident = Annotated[int, Parameter(ge=0, le=MAX_ID)]
 router = APIRouter()
 
 
-@router.get("/startups/{startup}/rejections", summary="Dead letters, the newest first")
+@router.get(
+    "/startups/{startup}/rejections",
+    summary="Dead letters, the newest first, each with the beginning of its payload",
+)
 async def rejections(
     startup: PermittedStartup,
     services: CurrentServices,
     before: Annotated[str | None, Query(description="`next` of the previous page")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> dict[str, Any]:
+    limit: Annotated[int, Query(ge=1, le=1000, description="maximum number; a page of large ones has fewer")] = 100,
+) -> StreamingResponse:
     place = NEWEST if before is None else _place(before)
-    found = await asyncio.to_thread(services.state.dead_letters, startup.slug, before=place, limit=limit)
-    kept = (await asyncio.to_thread(services.state.totals)).get(startup.slug, Totals())
-    return {
-        "startup": startup.slug,
-        "kept": kept.kept,
-        "dropped": kept.dropped,
-        "rejections": [one.as_json() for one in found],
-        "next": "{}-{}".format(*found[-1].place) if len(found) == limit else None,
+
+    def read() -> list[bytes]:
+        page = services.state.dead_letters(startup.slug, before=place, limit=limit)
+        totals = services.state.totals().get(startup.slug, Totals())
+        return list(_pieces(startup.slug, totals, page))
+
+    pieces = await services.limits.read(startup.slug, read)
+    return StreamingResponse(in_pieces(pieces), media_type="application/json")
+
+
+def _pieces(startup: str, totals: Totals, page: Page) -> Iterator[bytes]:
+    head = {"startup": startup, "kept": totals.kept, "dropped": totals.dropped}
+    yield to_json(head)[:-1] + b',"rejections":['
+    for number, one in enumerate(page.letters):
+        yield (b"," if number else b"") + to_json(one.as_json())
+    following = None if page.is_last else "{}-{}".format(*page.letters[-1].place)
+    yield b'],"next":%s}\n' % to_json(following)
+
+
+@router.get("/startups/{startup}/rejections/{ident}", summary="A dead letter, with the beginning of its payload")
+async def rejection(startup: PermittedStartup, services: CurrentServices, ident: Ident) -> Response:
+    found = await _find(services, startup.slug, ident)
+    shown = replace(found, rejection=found.rejection.shortened(LISTED_PAYLOAD))
+    return Response(to_json(shown.as_json()) + b"\n", media_type="application/json")
+
+
+@router.get(
+    "/startups/{startup}/rejections/{ident}/payload",
+    summary="The payload of a dead letter as it arrived",
+)
+async def payload(startup: PermittedStartup, services: CurrentServices, ident: Ident) -> StreamingResponse:
+    found = await _find(services, startup.slug, ident)
+    headers = {
+        "Content-Length": str(found.kept),
+        "Content-Disposition": f'attachment; filename="rejection-{ident}.bin"',
+        "X-Content-Type-Options": "nosniff",
     }
+    body = in_pieces([found.rejection.payload])
+    return StreamingResponse(body, media_type="application/octet-stream", headers=headers)
+
+
+async def _find(services: Services, startup: str, ident: int) -> DeadLetter:
+    found = await services.limits.read(startup, lambda: services.state.dead_letter(ident))
+    if found is None or found.rejection.startup != startup:
+        raise RequestRefused(404, f"{startup} has no dead letter {ident}: it was replayed, or dropped for newer ones")
+    return found
 
 
 def _place(text: str) -> Place:
@@ -54,28 +102,42 @@ class ReplayRequest(BaseModel):
 
 
 @router.post("/startups/{startup}/rejections/replay", summary="Replay dead letters")
-async def replay(startup: PermittedStartup, services: CurrentServices, wanted: ReplayRequest) -> dict[str, Any]:
-    return await _replay(services, startup.slug, wanted.ids)
+async def replay(startup: PermittedStartup, services: CurrentServices, wanted: ReplayRequest) -> StreamingResponse:
+    return await _replayed(services, startup.slug, wanted.ids)
 
 
-@router.post("/operator/rejections/replay", summary="Replay dead letters of any startup, or of none; for operators")
-async def replay_any(services: CurrentServices, wanted: ReplayRequest, _who: Operator) -> dict[str, Any]:
-    return await _replay(services, None, wanted.ids)
+@router.post(
+    "/operator/rejections/replay",
+    summary="Replay dead letters of any startup, or of none; for operators",
+)
+async def replay_any(services: CurrentServices, wanted: ReplayRequest, _who: Operator) -> StreamingResponse:
+    return await _replayed(services, None, wanted.ids)
 
 
-async def _replay(services: Services, startup: str | None, ids: list[int]) -> dict[str, Any]:
-    results = []
-    for ident in ids:
-        dead_letter = await asyncio.to_thread(services.state.dead_letter, ident)
-        if dead_letter is None or startup not in (None, dead_letter.rejection.startup):
-            results.append({"id": ident, "result": "not found"})
-            continue
-        try:
-            again = await services.replay(ident)
-        except ReplayRefused as error:
-            results.append({"id": ident, "result": "not found", "detail": str(error)})
-            continue
-        reasons = [reason.as_json() for reason in again]
-        result = "rejected again" if reasons else "accepted"
-        results.append({"id": ident, "result": result, **({"reasons": reasons} if reasons else {})})
-    return {"results": results}
+async def _replayed(services: Services, startup: str | None, ids: list[int]) -> StreamingResponse:
+    """Answer with the results as they come. The place is taken before the answer begins: it may be refused."""
+    held = AsyncExitStack()
+    await held.enter_async_context(services.limits.replays.place_within(startup, WAIT))
+    return StreamingResponse(_results(services, startup, ids), media_type="application/json", held=held)
+
+
+async def _results(services: Services, startup: str | None, ids: list[int]) -> AsyncGenerator[bytes]:
+    yield b'{"results":['
+    for number, ident in enumerate(ids):
+        result = await _replay(services, startup, ident)
+        yield (b"," if number else b"") + to_json(result)
+    yield b"]}\n"
+
+
+async def _replay(services: Services, startup: str | None, ident: int) -> dict[str, Any]:
+    try:
+        of = await services.limits.read(startup or "", lambda: services.state.startup_of(ident))
+        if of is None or startup not in (None, of):
+            return {"id": ident, "result": "not found"}
+        # A client that leaves must not interrupt it between its commit and what follows.
+        again = await asyncio.shield(asyncio.ensure_future(services.replay(ident)))
+    except (ReplayRefused, Crowded, StateUnavailable) as error:
+        return {"id": ident, "result": "not replayed", "detail": str(error)}
+    if not again:
+        return {"id": ident, "result": "accepted"}
+    return {"id": ident, "result": "rejected again", "reasons": [reason.as_json() for reason in again]}

@@ -15,6 +15,9 @@ from fastapi import FastAPI
 from gateway.config.models import Http
 from gateway.errors import AddressUnavailable, CertificateUnusable
 
+UNREAD_MS = 60_000
+"""Milliseconds after which a connection ends whose client takes nothing of what was sent to it."""
+
 
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the gateway decides when it stops."""
@@ -48,6 +51,7 @@ class HttpServer:
                 f"cannot listen on {settings.listen}: {error.strerror}; is another gateway running? "
                 "See http.listen in gateway.yaml"
             ) from error
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)  # connections inherit it
         self._settings = settings
         self.host = settings.host
         self.port: int = self._socket.getsockname()[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -17,7 +16,7 @@ router = APIRouter()
 
 @router.get("/startups/{startup}", summary="The startup, its ledger and its topic rules")
 async def about(startup: PermittedStartup, services: CurrentServices) -> dict[str, Any]:
-    balance = await asyncio.to_thread(services.state.balance)
+    balance = await services.limits.read(startup.slug, services.state.balance)
     return {
         "startup": startup.slug,
         "name": startup.name,

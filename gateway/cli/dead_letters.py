@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -12,6 +14,7 @@ from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, Token, Url, print_
 from gateway.config import credentials, load
 from gateway.model import UNROUTED
 from gateway.state import dead_letters
+from gateway.state.dead_letters import NEWEST, DeadLetter
 from gateway.state.reader import StateReader
 
 app = typer.Typer(no_args_is_help=True, help="Rejected messages, kept with their raw bytes.")
@@ -25,13 +28,20 @@ def list_dead_letters(
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
     unrouted: Annotated[bool, typer.Option("--unrouted", help="Only messages that belong to no startup.")] = False,
 ) -> None:
-    """List dead letters, the newest first."""
-    wanted = UNROUTED if unrouted else startup
-    found = StateReader(load(config).state_dir).dead_letters(wanted, limit=limit)
+    """List dead letters, the newest first, each with the beginning of its payload."""
+    state = StateReader(load(config).state_dir)
+    found = list(islice(_newest(state, UNROUTED if unrouted else startup), limit))
     if json:
         print_json([letter.as_json() for letter in found])
     else:
         rendering.console().print(rendering.dead_letters(found))
+
+
+def _newest(state: StateReader, startup: str | None) -> Iterator[DeadLetter]:
+    place = NEWEST
+    while (page := state.dead_letters(startup, before=place)).letters:
+        yield from page.letters
+        place = page.letters[-1].place
 
 
 @app.command("show")

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from gateway.errors import ConfigInvalid
 from gateway.ingest.pipeline import Evaluation
-from gateway.model import UNROUTED, Counts
+from gateway.model import MAX_POSITIONS, UNROUTED, Counts
 from gateway.state.dead_letters import DeadLetter, Totals
 from gateway.timestamps import to_rfc3339
 
@@ -165,8 +165,8 @@ def dead_letter(one: DeadLetter) -> RenderableType:
         ("startup", _slug(kept.startup)),
         ("device", kept.device),
         ("topic", kept.topic),
-        ("records", ", ".join(map(str, kept.records)) or "all"),
-        ("bytes", f"{len(kept.payload):,}"),
+        ("records", ", ".join(map(str, kept.records[:MAX_POSITIONS])) or "all"),
+        ("bytes", f"{kept.size:,}" + ("" if one.is_whole else f" ({one.kept:,} of them were kept)")),
     ):
         table.add_row(name, Text(visible(value)))
     reasons = [Text(f"  {reason.code.value:14} {visible(reason)}") for reason in kept.reasons]

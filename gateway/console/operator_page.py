@@ -119,7 +119,7 @@ class OperatorPage:
         except StateUnavailable as error:
             self._frame.notices.show("dead letters", f"Earlier rejections cannot be read: {error}")
             return
-        self._rejections.push([formatting.rejection(one.rejection) for one in reversed(found)])
+        self._rejections.push([formatting.rejection(one.rejection) for one in reversed(found.letters)])
 
     def _show_ledger(self) -> None:
         balance = self._sampler.newest.balance

@@ -124,7 +124,7 @@ class StartupPage:
         except StateUnavailable as error:
             self._frame.notices.show("dead letters", f"Earlier rejections cannot be read: {error}")
             return
-        self._rejections.push([formatting.rejection(one.rejection) for one in reversed(found)])
+        self._rejections.push([formatting.rejection(one.rejection) for one in reversed(found.letters)])
 
     def _show_problem_of_past(self, problem: str) -> None:
         if problem:

@@ -86,9 +86,14 @@ class Ingest:
         """Process a dead letter again; it is deleted once the new outcome, good or bad, is on disk.
 
         Raises:
-            ReplayRefused: it no longer exists, or its startup is no longer configured.
+            ReplayRefused: it no longer exists, was kept cut, its startup is not configured, or the journal is full.
         """
         rejection, outcome = dead_letter.rejection, Outcome()
+        if not dead_letter.is_whole:
+            raise ReplayRefused(
+                f"dead letter {dead_letter.id} cannot be replayed: its payload has {rejection.size:,} bytes, of which"
+                f" {dead_letter.kept:,} were kept; let the device send it again, or raise dead_letters.max_size"
+            )
         if not dead_letter.is_line:
             message = Message(rejection.topic, rejection.payload)
             outcome.add(self._pipeline.evaluate(message, rejection.arrived_ns, rejection.records, metered=False))
@@ -97,7 +102,8 @@ class Ingest:
         else:
             raise ReplayRefused(f"startup {rejection.startup!r} is no longer configured")
         blocks = _blocks(outcome)
-        await self._state.journal.room()
+        if any(self._state.journal.is_full_for(startup) for startup in blocks):
+            raise ReplayRefused("the journal is full: replay it once the store accepts readings again")
 
         def work(connection: sqlite3.Connection) -> None:
             if not dead_letters.delete(connection, dead_letter):

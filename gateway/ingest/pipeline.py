@@ -204,8 +204,9 @@ def _sort(
     lines: list[str] = []
     refused: list[int] = []
     reasons: list[Reason] = list(route.reasons)
+    wanted = frozenset(only)
     for i, record in enumerate(records):
-        if only and i not in only:
+        if only and i not in wanted:
             continue
         if isinstance(record, list):
             reasons += record

@@ -7,7 +7,8 @@ power cut:
                   {"acme": [readings, bytes], ...}, and `data` the blocks of these startups one after the other
     journal       accepted readings on their way to the store; one row per sorting and startup;
                   `lines` is line protocol, the lines separated by NUL, which no line can hold
-    dead_letters  rejections with their raw bytes; `records` and `reasons` are JSON
+    dead_letters  rejections with their raw bytes; `records` and `reasons` are JSON, `cut` the bytes of the payload that
+                  were too many to be kept, `size` the bytes that the row takes
     letter_totals how many dead letters are kept of each startup, their bytes, and how many were dropped
     ledger        per startup, counts of records since the file was made, without those of the intake
     devices       when each device was first and last seen, and its counts
@@ -30,7 +31,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from gateway.errors import StateClosed, StateUnavailable
-from gateway.state import private_files
+from gateway.state import dead_letters, private_files
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -44,7 +45,7 @@ CREATE TABLE journal (id INTEGER PRIMARY KEY AUTOINCREMENT, startup TEXT NOT NUL
 CREATE INDEX journal_lane ON journal (startup, id);
 CREATE TABLE dead_letters (id INTEGER PRIMARY KEY AUTOINCREMENT, startup TEXT NOT NULL, device TEXT NOT NULL,
     topic TEXT NOT NULL, arrived_ns INTEGER NOT NULL, records TEXT NOT NULL, reasons TEXT NOT NULL,
-    payload BLOB NOT NULL);
+    payload BLOB NOT NULL, cut INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX dead_letters_startup ON dead_letters (startup, arrived_ns);
 CREATE INDEX dead_letters_arrived ON dead_letters (arrived_ns);
 CREATE TABLE letter_totals (startup TEXT PRIMARY KEY, letters INTEGER NOT NULL, bytes INTEGER NOT NULL,
@@ -179,6 +180,8 @@ def _open_writer(path: Path) -> sqlite3.Connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
             connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+        elif version == FORMAT:
+            dead_letters.add_sizes(connection)
     except sqlite3.Error as error:
         connection.close()
         raise _unavailable(path, error) from error

@@ -10,17 +10,21 @@ Blocking: callers in the event loop use a thread.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from gateway.model import Counts
 from gateway.state import dead_letters, ledger
 from gateway.state.database import FILE_NAME, read_only
-from gateway.state.dead_letters import NEWEST, DeadLetter, Place, Totals
+from gateway.state.dead_letters import NEWEST, DeadLetter, Page, Place, Totals
 from gateway.state.workers import MAX_WORKERS, home, workers
+
+T = TypeVar("T")
 
 
 class StateReader:
@@ -48,25 +52,35 @@ class StateReader:
                 found[startup] = found.get(startup, Totals()) + totals
         return found
 
-    def dead_letters(self, startup: str | None = None, *, before: Place = NEWEST, limit: int = 100) -> list[DeadLetter]:
+    def dead_letters(self, startup: str | None = None, *, before: Place = NEWEST, limit: int = 100) -> Page:
         """Return the newest dead letters first, of one startup or of all, from the place `before` back."""
         pages = []
         has_workers = self._has_workers()
         for worker, path in self._databases():
             place = _local_place(before, worker) if has_workers else before
             page = read_only(path, partial(dead_letters.page, startup=startup, before=place, limit=limit))
-            pages.append([replace(one, id=one.id * MAX_WORKERS + worker) for one in page] if has_workers else page)
-        merged = heapq.merge(*pages, key=lambda one: one.place, reverse=True)
-        return list(islice(merged, limit))
+            pages.append(_of_worker(page, worker) if has_workers else page)
+        # What comes after the end of a page that has older ones after it may be newer than those.
+        end = max((page.letters[-1].place for page in pages if not page.is_last), default=None)
+        merged = heapq.merge(*(page.letters for page in pages), key=lambda one: one.place, reverse=True)
+        letters = [one for one in islice(merged, limit) if end is None or one.place >= end]
+        return Page(letters, is_last=len(letters) == sum(len(page.letters) for page in pages) and end is None)
 
     def dead_letter(self, ident: int) -> DeadLetter | None:
         """Return one dead letter, or None if it no longer exists."""
+        found = self._of_one(ident, dead_letters.get)
+        return replace(found, id=ident) if found else None
+
+    def startup_of(self, ident: int) -> str | None:
+        """Return the startup of a dead letter, or None if it no longer exists."""
+        return self._of_one(ident, dead_letters.startup_of)
+
+    def _of_one(self, ident: int, read: Callable[[sqlite3.Connection, int], T | None]) -> T | None:
         worker, local = self.place(ident)
         path = home(self._state_dir, worker) / FILE_NAME
         if worker and not path.exists():
             return None
-        found = read_only(path, partial(dead_letters.get, ident=local))
-        return replace(found, id=ident) if found else None
+        return read_only(path, lambda connection: read(connection, local))
 
     def place(self, ident: int) -> tuple[int, int]:
         """Return the worker that keeps a dead letter, and its id there."""
@@ -81,6 +95,10 @@ class StateReader:
         if first.exists() or not others:
             yield 0, first
         yield from ((worker, home(self._state_dir, worker) / FILE_NAME) for worker in others)
+
+
+def _of_worker(page: Page, worker: int) -> Page:
+    return Page([replace(one, id=one.id * MAX_WORKERS + worker) for one in page.letters], page.is_last)
 
 
 def _local_place(place: Place, worker: int) -> Place:

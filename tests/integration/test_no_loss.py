@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.state import dead_letters
-from gateway.state.database import read_only
+from gateway.state.dead_letters import NEWEST
+from gateway.state.reader import StateReader
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from tests.running import GatewayProcess, climate, write_config
@@ -78,8 +78,12 @@ async def sqlite_numbers(directory: Path) -> set[int]:
 
 
 def dead_numbers(state: Path) -> set[int]:
-    found = read_only(state, lambda connection: dead_letters.page(connection, "acme", limit=1_000_000))
-    return {json.loads(one.rejection.payload)["seq"] for one in found}
+    reader, place = StateReader(state.parent), NEWEST
+    numbers: set[int] = set()
+    while (page := reader.dead_letters("acme", before=place, limit=1000)).letters:
+        numbers |= {json.loads(one.rejection.payload)["seq"] for one in page.letters}
+        place = page.letters[-1].place
+    return numbers
 
 
 async def drained(gateway: GatewayProcess, at_least: int) -> bool:

@@ -224,7 +224,7 @@ class StateOnDisk(RuleBasedStateMachine):
         startup = data.draw(st.sampled_from(sorted(slug for slug, lane in self.lanes.items() if lane.dead_letters)))
         at = data.draw(st.integers(0, len(self.lanes[startup].dead_letters) - 1))
         kept = self.do(self.database.read(lambda connection: dead_letters.page(connection, startup)))
-        dead_letter = kept[::-1][at]
+        dead_letter = kept.letters[::-1][at]
         line = dead_letter.rejection.payload.replace(b"\0", b"\n") or b"x"
         batch: Batch = ({startup: [line]}, [])
 
@@ -307,9 +307,10 @@ class StateOnDisk(RuleBasedStateMachine):
         """The newest dead letters of each startup are there, byte for byte, and the dropped ones are counted."""
         for startup, lane in self.lanes.items():
             kept = self.do(self.database.read(partial(dead_letters.page, startup=startup)))
-            assert [one.rejection.payload for one in kept[::-1]] == lane.dead_letters
+            assert [one.rejection.payload for one in kept.letters[::-1]] == lane.dead_letters
             totals = self.do(self.database.read(dead_letters.totals)).get(startup, Totals())
-            assert totals == Totals(len(lane.dead_letters), sum(map(len, lane.dead_letters)), lane.dropped)
+            assert (totals.kept, totals.dropped) == (len(lane.dead_letters), lane.dropped)
+            assert totals.bytes >= sum(map(len, lane.dead_letters))
 
     def teardown(self) -> None:
         if hasattr(self, "database"):

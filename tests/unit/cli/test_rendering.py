@@ -43,8 +43,8 @@ def replayed_again() -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "what",
     [
-        rendering.dead_letters([DeadLetter(1, HOSTILE)]),
-        rendering.dead_letter(DeadLetter(1, HOSTILE)),
+        rendering.dead_letters([DeadLetter(1, HOSTILE, len(HOSTILE.payload))]),
+        rendering.dead_letter(DeadLetter(1, HOSTILE, len(HOSTILE.payload))),
         rendering.evaluation(Evaluation(rejection=HOSTILE)),
         rendering.evaluation(Evaluation([Reading("acme", "t", "m", {}, {"s": ESCAPE}, NOW)], [f's="{ESCAPE}"'])),
         rendering.replayed(replayed_again()),
@@ -64,7 +64,7 @@ def test_control_characters_of_devices_are_escaped(what: RenderableType) -> None
 
 def test_dead_letters_show_how_many_reasons() -> None:
     """A list has the first reason of each dead letter, and how many more there are."""
-    assert "(+1 more)" in shown(rendering.dead_letters([DeadLetter(1, HOSTILE)]))
+    assert "(+1 more)" in shown(rendering.dead_letters([DeadLetter(1, HOSTILE, len(HOSTILE.payload))]))
 
 
 def test_replayed() -> None:
@@ -117,7 +117,7 @@ def test_the_ledger_fits_a_terminal() -> None:
 def test_long_topics_in_the_list_of_dead_letters() -> None:
     """A topic of 60 kB takes a line or two of the list, not a thousand."""
     long = Rejection("acme", "x" * 60_000, "testbed/acme/" + "x" * 60_000, b"", NOW, HOSTILE.reasons)
-    assert len(shown(rendering.dead_letters([DeadLetter(1, long)]))) < 3000
+    assert len(shown(rendering.dead_letters([DeadLetter(1, long, 0)]))) < 3000
 
 
 def test_health() -> None:

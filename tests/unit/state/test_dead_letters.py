@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,19 @@ from gateway.config.models import DeadLetterSettings
 from gateway.model import UNROUTED, Code, Reason, Rejection
 from gateway.state import dead_letters
 from gateway.state.database import FILE_NAME, read_only
-from gateway.state.dead_letters import DeadLetter, Totals, delete, get, insert, page, totals
+from gateway.state.dead_letters import (
+    LISTED_PAYLOAD,
+    NEWEST,
+    OVERHEAD,
+    PAGE,
+    DeadLetter,
+    Place,
+    Totals,
+    delete,
+    get,
+    insert,
+    totals,
+)
 from tests.builders import NOW, database, rejection
 
 PLENTY = DeadLetterSettings()
@@ -27,6 +40,23 @@ async def connection(tmp_path: Path) -> AsyncIterator[sqlite3.Connection]:
     made = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
     yield made
     made.close()
+
+
+def page(
+    connection: sqlite3.Connection, startup: str | None = None, before: Place = NEWEST, limit: int = 100
+) -> list[DeadLetter]:
+    return dead_letters.page(connection, startup, before=before, limit=limit).letters
+
+
+def size(*kept: Rejection) -> int:
+    """Return the bytes that these take."""
+    reasons = [json.dumps([reason.as_json() for reason in one.reasons], ensure_ascii=False) for one in kept]
+    texts = [one.topic + one.device + "[]" + why for one, why in zip(kept, reasons, strict=True)]
+    return sum(OVERHEAD + len(one.payload) + len(text.encode()) for one, text in zip(kept, texts, strict=True))
+
+
+def at_most(size: int) -> DeadLetterSettings:
+    return DeadLetterSettings.model_validate({"max_size": f"{size}B"})
 
 
 def payloads(found: list[DeadLetter]) -> list[bytes]:
@@ -46,14 +76,16 @@ def test_raw_bytes_are_kept(connection: sqlite3.Connection, payload: bytes) -> N
         (3, 17),
     )
     insert(connection, [kept], PLENTY)
-    (dead_letter,) = page(connection)
-    assert dead_letter.rejection == kept
-    assert get(connection, dead_letter.id) == dead_letter
+    (listed,) = page(connection)
+    dead_letter = get(connection, listed.id)
+    assert dead_letter is not None
+    assert (dead_letter.rejection, dead_letter.is_whole) == (kept, True)
+    assert listed.rejection == kept.shortened(LISTED_PAYLOAD)
 
 
 def test_as_json() -> None:
     """A dead letter's JSON holds all of it; bytes that are not UTF-8 are escaped."""
-    dead_letter = DeadLetter(7, rejection(b"\xff{", records=(2,)))
+    dead_letter = DeadLetter(7, rejection(b"\xff{", records=(2,)), 2)
     assert dead_letter.as_json() == {
         "id": 7,
         "startup": "acme",
@@ -61,18 +93,21 @@ def test_as_json() -> None:
         "topic": "testbed/acme/th-1/climate",
         "arrived": "2026-11-18T11:06:40Z",
         "records": [2],
+        "count": 1,
         "reasons": [
             {"code": "not_json", "where": "payload", "expected": "a JSON object", "got": "a brace", "hint": "close it"}
         ],
         "payload": "\\xff{",
         "bytes": 2,
+        "kept": 2,
+        "cut": False,
     }
 
 
 def test_refused_line() -> None:
     """A point that the store refused has no topic: its payload is a line."""
-    assert DeadLetter(1, rejection(b"climate v=1 1", topic="")).is_line
-    assert not DeadLetter(1, rejection()).is_line
+    assert DeadLetter(1, rejection(b"climate v=1 1", topic=""), 13).is_line
+    assert not DeadLetter(1, rejection(), 1).is_line
 
 
 def test_pages(connection: sqlite3.Connection) -> None:
@@ -96,7 +131,7 @@ def test_deleted_once(connection: sqlite3.Connection) -> None:
     assert not delete(connection, old)
     assert get(connection, old.id) is None
     assert page(connection) == [new]
-    assert totals(connection) == {"acme": Totals(kept=1, bytes=2)}
+    assert totals(connection) == {"acme": Totals(kept=1, bytes=size(rejection(b"de")))}
 
 
 def test_bound_of_count(connection: sqlite3.Connection) -> None:
@@ -105,19 +140,114 @@ def test_bound_of_count(connection: sqlite3.Connection) -> None:
     for i in range(12):
         insert(connection, [rejection(str(i).encode())], bounds)
     assert payloads(page(connection)) == [b"11", b"10", b"9", b"8", b"7"]
-    assert totals(connection) == {"acme": Totals(kept=5, bytes=7, dropped=7)}
+    assert totals(connection) == {
+        "acme": Totals(kept=5, bytes=size(*map(rejection, (b"11", b"10", b"9", b"8", b"7"))), dropped=7)
+    }
 
 
 def test_bound_of_bytes(connection: sqlite3.Connection) -> None:
-    """The bound of bytes holds as well: large dead letters push out as many as they need."""
-    bounds = DeadLetterSettings.model_validate({"max_size": "100B"})
+    """The bound of bytes holds as well: large dead letters push out as many as they need, and no more."""
+    bounds = at_most(10 * size(rejection(b"x" * 10)))
     insert(connection, [rejection(b"x" * 10) for _ in range(10)], bounds)
     assert totals(connection)["acme"].kept == 10
-    insert(connection, [rejection(b"y" * 75)], bounds)
-    assert payloads(page(connection)) == [b"y" * 75, b"x" * 10, b"x" * 10]
-    assert totals(connection) == {"acme": Totals(kept=3, bytes=95, dropped=8)}
-    insert(connection, [rejection(b"z" * 101)], bounds)
-    assert totals(connection) == {"acme": Totals(kept=0, bytes=0, dropped=12)}
+    insert(connection, [rejection(b"y" * 200)], bounds)
+    assert payloads(page(connection)) == [b"y" * 200, *[b"x" * 10] * 8]
+    assert totals(connection)["acme"].dropped == 2
+
+
+def test_topic_and_reasons_count(connection: sqlite3.Connection) -> None:
+    """Ten thousand messages of one byte on the longest topics stay within the bound, and so does the file."""
+    bounds = at_most(2 << 20)
+    for _ in range(20):
+        insert(connection, [rejection(b"x", topic="t" * 65_000) for _ in range(500)], bounds)
+    held = totals(connection)["acme"]
+    assert held.bytes <= bounds.max_size
+    assert held.kept + held.dropped == 10_000
+    assert held.kept > 25
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (bytes_each,) = connection.execute("PRAGMA page_size").fetchone()
+    assert pages * bytes_each < 1.2 * bounds.max_size
+
+
+@pytest.mark.parametrize("payload", [70_000, 10_000_000])
+def test_one_large_message_pushes_out_few(connection: sqlite3.Connection, payload: int) -> None:
+    """A payload that is larger than all together may be is kept cut; the others stay. It is no longer whole."""
+    bounds = at_most(256 << 10)
+    insert(connection, [rejection(b"x") for _ in range(100)], bounds)
+    insert(connection, [rejection(b"z" * payload)], bounds)
+    newest, *others = page(connection)
+    assert len(others) == 99
+    assert (newest.rejection.size, newest.is_whole) == (payload, False)
+    assert 0 < newest.kept < bounds.max_size // 4
+    assert totals(connection)["acme"].dropped == 0
+    found = get(connection, newest.id)
+    assert found is not None
+    assert found.rejection.payload == b"z" * newest.kept
+    assert found.as_json()["bytes"] == payload
+
+
+def test_message_that_cannot_be_kept_pushes_out_none(connection: sqlite3.Connection) -> None:
+    """Where even its topic is too large to be kept, it is counted as dropped, and the others stay."""
+    bounds = at_most(100_000)
+    insert(connection, [rejection(b"x")], bounds)
+    insert(connection, [rejection(b"z", topic="t" * 65_000)], bounds)
+    assert payloads(page(connection)) == [b"x"]
+    assert totals(connection)["acme"].dropped == 1
+
+
+def test_positions_of_records_take_little(connection: sqlite3.Connection) -> None:
+    """The positions of records that follow one another are two numbers on disk; a list shows the first of them."""
+    records = (1, *range(10, 30_000), 40_000)
+    kept = rejection(b"[]", records=records)
+    insert(connection, [kept], PLENTY)
+    assert totals(connection)["acme"].bytes < 1000
+    (listed,) = page(connection)
+    assert (listed.rejection.records, listed.rejection.count) == (records[:1000], len(records))
+    found = get(connection, listed.id)
+    assert found is not None
+    assert found.rejection == kept
+
+
+def test_pages_are_bounded_in_bytes(connection: sqlite3.Connection) -> None:
+    """A page ends early where its dead letters are large, and the next begins there."""
+    insert(connection, [rejection(b"x" * 65_000, topic="t" * 65_000) for _ in range(100)], PLENTY)
+    seen: list[DeadLetter] = []
+    place = NEWEST
+    while (found := dead_letters.page(connection, before=place, limit=1000)).letters:
+        assert sum(len(one.rejection.payload) + len(one.rejection.topic) for one in found.letters) < 1.1 * PAGE
+        assert all(one.as_json()["cut"] and one.kept == 65_000 for one in found.letters)
+        seen += found.letters
+        place = found.letters[-1].place
+    assert len(seen) == 100
+    assert found.is_last
+
+
+OLD = """
+DROP TABLE dead_letters;
+CREATE TABLE dead_letters (id INTEGER PRIMARY KEY AUTOINCREMENT, startup TEXT NOT NULL, device TEXT NOT NULL,
+    topic TEXT NOT NULL, arrived_ns INTEGER NOT NULL, records TEXT NOT NULL, reasons TEXT NOT NULL,
+    payload BLOB NOT NULL);
+INSERT INTO dead_letters VALUES (7, 'acme', 'th-1', 'testbed/acme/th-1/climate', 5, '[0, 2]',
+    '[{"code": "not_json", "where": "payload", "expected": "a", "got": "b"}]', x'7b');
+INSERT INTO letter_totals VALUES ('acme', 1, 1, 3);
+"""
+
+
+async def test_file_of_an_early_version_is_opened(tmp_path: Path) -> None:
+    """A file that counted only payloads keeps its dead letters; from now on everything in them counts."""
+    async with database(tmp_path / FILE_NAME) as state:
+        for statement in OLD.split(";"):
+            await state.write(lambda connection, statement=statement: connection.execute(statement))  # type: ignore[misc]
+    for _ in range(2):
+        async with database(tmp_path / FILE_NAME) as state:
+            (found,) = (await state.read(dead_letters.page)).letters
+            held = (await state.read(totals))["acme"]
+    assert (found.rejection.records, found.rejection.payload, found.kept) == ((0, 2), b"{", 1)
+    assert (held.kept, held.dropped) == (1, 3)
+    assert held.bytes > OVERHEAD
+    async with database(tmp_path / FILE_NAME) as state:
+        assert await state.write(lambda connection: delete(connection, found))
+        assert await state.read(totals) == {"acme": Totals(dropped=3)}
 
 
 def test_many_go_at_once(connection: sqlite3.Connection) -> None:
@@ -125,7 +255,7 @@ def test_many_go_at_once(connection: sqlite3.Connection) -> None:
     bounds = DeadLetterSettings(max_count=100)
     insert(connection, [rejection() for _ in range(100)], bounds)
     insert(connection, [rejection()], bounds)
-    assert totals(connection)["acme"] == Totals(kept=91, bytes=91, dropped=10)
+    assert totals(connection)["acme"] == Totals(kept=91, bytes=91 * size(rejection()), dropped=10)
 
 
 def test_bounds_are_of_each_startup(connection: sqlite3.Connection) -> None:
@@ -151,4 +281,5 @@ async def test_seen_from_outside(tmp_path: Path) -> None:
     """The command line finds the gateway's dead letters in its file."""
     async with database(tmp_path / FILE_NAME) as state:
         await state.write(lambda connection: dead_letters.insert(connection, [rejection(b"seen")], PLENTY))
-    assert payloads(await asyncio.to_thread(read_only, tmp_path / FILE_NAME, page)) == [b"seen"]
+    found = await asyncio.to_thread(read_only, tmp_path / FILE_NAME, dead_letters.page)
+    assert payloads(found.letters) == [b"seen"]

@@ -1,0 +1,88 @@
+"""Answers that are sent in pieces, to clients that may read them slowly, or not at all.
+
+An answer takes a piece of memory, whatever its length. A client that does not take it at a minimal rate loses it: its
+connection is closed without the end of the answer, so that it cannot take what it has for the whole. The server's
+sockets have a timeout of their own (`gateway.api.server`), which ends those that take nothing at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing
+
+from fastapi import responses
+from starlette.types import Receive, Scope, Send
+
+from gateway.logs import get_logger
+
+PIECE = 64 << 10
+GRACE = 30.0
+"""Seconds for which an answer may wait for its client, ..."""
+RATE = 16 << 10
+"""... and one more for so many bytes that the client has taken."""
+
+log = get_logger(__name__)
+
+
+class StreamingResponse(responses.StreamingResponse):
+    """Sends what `content` yields. `held` is closed at the end; `within` bounds the time of the whole answer."""
+
+    def __init__(
+        self,
+        content: AsyncGenerator[bytes],
+        media_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        held: AsyncExitStack | None = None,
+        within: float | None = None,
+    ) -> None:
+        super().__init__(content, headers=headers, media_type=media_type)
+        self._content = content
+        self._held = held or AsyncExitStack()
+        self._within = within
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        async with self._held, aclosing(self._content):
+            await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        """Send it, or stop where the client is too slow."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            async with asyncio.timeout(self._within):
+                await self._send_body(send)
+        except TimeoutError:
+            log.info("answer broken off: its client takes it too slowly")
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_body(self, send: Send) -> None:
+        left = GRACE
+        async for chunk in self._content:
+            for piece in _split(chunk):
+                began = time.monotonic()
+                async with asyncio.timeout(left):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                left += min(0, began - time.monotonic()) + len(piece) / RATE
+                await asyncio.sleep(0)  # sending need not wait: let others run
+
+
+async def in_pieces(parts: Iterable[bytes]) -> AsyncGenerator[bytes]:
+    """Yield what is there already in pieces of about `PIECE` bytes."""
+    gathered: list[bytes] = []
+    size = 0
+    for part in parts:
+        gathered.append(part)
+        size += len(part)
+        if size >= PIECE:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
+
+
+def _split(chunk: bytes) -> Iterator[bytes]:
+    for start in range(0, len(chunk), PIECE):
+        yield chunk[start : start + PIECE]
