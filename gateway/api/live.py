@@ -10,16 +10,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from typing import Annotated
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, WebSocket, status
-from fastapi.responses import StreamingResponse
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from gateway.api.access import CurrentServices, PermittedStartup, allowed
 from gateway.api.services import Services
+from gateway.api.streaming import GRACE, StreamingResponse
 from gateway.errors import RequestRefused
 from gateway.feeds.live_ring import Chunk, Event, LiveRing
 from gateway.model import Reading
@@ -56,18 +56,42 @@ async def sse(feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[
         async for chunk in chunks:
             if not may():
                 return
-            yield _sse_chunk(chunk, wanted) if chunk else b": still here\n\n"
+            if chunk is None:
+                yield b": still here\n\n"
+                continue
+            async with _turn(feed, chunk):
+                body = _sse_chunk(chunk, wanted)
+            yield body
 
 
 async def websocket(
     socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[], bool]
 ) -> None:
-    """Send events as JSON `{"id":…,"event":…,"data":…}` until the client leaves, or may no longer listen."""
+    """Send events as JSON `{"id":…,"event":…,"data":…}` until the client leaves, does not read, or may no longer
+    listen."""
     async with asyncio.TaskGroup() as tasks:
-        sending = tasks.create_task(_send(socket, feed, wanted, after, may), name="websocket-send")
-        while (await socket.receive())["type"] != "websocket.disconnect":
-            pass  # a listener has nothing to say; only its end matters
-        sending.cancel()
+        receiving = tasks.create_task(_receive(socket), name="websocket-receive")
+        try:
+            await _until(receiving, _send(socket, feed, wanted, after, may))
+        finally:
+            receiving.cancel()
+
+
+async def _receive(socket: WebSocket) -> None:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass  # a listener has nothing to say; only its end matters
+
+
+async def _until(end: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` until `end`."""
+    working = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((working, end), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        await asyncio.wait((working,))
 
 
 async def _send(socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[], bool]) -> None:
@@ -76,11 +100,32 @@ async def _send(socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | 
             if not may():
                 await socket.close(status.WS_1008_POLICY_VIOLATION, "this token may no longer listen")
                 return
-            if chunk.missed != 0:
-                await socket.send_text(to_json({"event": "missed", "data": _missed(chunk)}).decode())
-            for event in filter(wanted, chunk.events):
-                body = {"id": event.id, "event": event.kind, "data": from_json(event.json)}
-                await socket.send_text(to_json(body).decode())
+            async with _turn(feed, chunk):
+                texts = list(_websocket_chunk(chunk, wanted))
+            for text in texts:
+                try:
+                    async with asyncio.timeout(GRACE):
+                        await socket.send_text(text)
+                except TimeoutError:
+                    return
+
+
+@asynccontextmanager
+async def _turn(feed: LiveRing, chunk: Chunk) -> AsyncIterator[None]:
+    """Hold the turn to make the JSON of a chunk, unless it is there already: one follower at a time does that."""
+    if all(event.has_json for event in chunk.events):
+        yield
+        return
+    async with feed.turn:
+        yield
+        await asyncio.sleep(0)
+
+
+def _websocket_chunk(chunk: Chunk, wanted: Wanted) -> Iterator[str]:
+    if chunk.missed != 0:
+        yield to_json({"event": "missed", "data": _missed(chunk)}).decode()
+    for event in filter(wanted, chunk.events):
+        yield f'{{"id":{event.id},"event":"{event.kind}","data":{event.json.decode()}}}'
 
 
 async def _chunks_or_silence(feed: LiveRing, after: int | None) -> AsyncGenerator[Chunk | None]:
@@ -129,9 +174,12 @@ async def live(
     wanted = Wanted(measurement, device)
     token = request.headers["authorization"].partition(" ")[2].strip()
     may = _still_allowed(services, token, startup.slug)
-    body = sse(services.live.feed(startup.slug), wanted, _event_id(last_event_id), may)
+    place = _event_id(last_event_id)
+    held = AsyncExitStack()
+    held.enter_context(services.limits.followers.place(startup.slug))
+    body = sse(services.live.feed(startup.slug), wanted, place, may)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(body, media_type="text/event-stream", headers=headers, held=held)
 
 
 @router.websocket("/startups/{startup}/live/ws")
@@ -157,9 +205,10 @@ async def live_websocket(
         )
     allowed(services, principal, startup)
     place = _event_id(after)
-    await socket.accept(subprotocol="bearer" if "bearer" in _offered(socket) else None)
-    may = _still_allowed(services, token, startup)
-    await websocket(socket, services.live.feed(startup), Wanted(measurement, device), place, may)
+    with services.limits.followers.place(startup):
+        await socket.accept(subprotocol="bearer" if "bearer" in _offered(socket) else None)
+        may = _still_allowed(services, token, startup)
+        await websocket(socket, services.live.feed(startup), Wanted(measurement, device), place, may)
 
 
 def _still_allowed(services: Services, token: str, startup: str) -> Callable[[], bool]:

@@ -1,7 +1,10 @@
 """Live events. Each startup has a bounded ring of events, and every follower is a position in it.
 
 A follower that is slower than the ring loses its oldest events and learns how many; it holds nobody up, because there
-is nothing of its own to fill. A follower that returns with the id of its last event continues from there.
+is nothing of its own to fill. A follower that returns with the id of its last event continues from there. Whatever it
+has missed, it gets it in pieces.
+
+A ring is bounded by number and in bytes, and all rings together are bounded in bytes.
 
 Event ids grow by one within a run of the gateway, and from run to run.
 """
@@ -10,20 +13,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple
 
 from pydantic_core import to_json
 
 from gateway import timestamps
-from gateway.model import Reading, Readings, Rejection
+from gateway.feeds.kept_events import KeptEvents, weight
+from gateway.model import MAX_POSITIONS, Reading, Readings, Rejection
 
-MAX_RECORDS = 1000
-"""Positions of rejected records that are shown: more of them would make the feedback larger than the message."""
 KEPT_BYTES = 2048
 """Bytes of a payload that the ring keeps: it holds thousands of events, and a message may have any size."""
+RING = 4 << 20
+"""Bytes of one ring."""
+RINGS = 256 << 20
+"""Bytes of all rings. Where there are more, each gets an equal part."""
+PIECE = 32 << 10
+"""Bytes of the events that a follower gets at once, about; one event may be larger."""
+PIECE_EVENTS = 256
 
 
 class Event:
@@ -39,6 +47,10 @@ class Event:
     @property
     def kind(self) -> Literal["reading", "rejection"]:
         return "reading" if isinstance(self.of, Reading) else "rejection"
+
+    @property
+    def has_json(self) -> bool:
+        return self._json is not None
 
     @property
     def json(self) -> bytes:
@@ -58,21 +70,31 @@ class Chunk(NamedTuple):
 class LiveRing:
     """The ring of one startup."""
 
-    def __init__(self, kept: int, first_id: int) -> None:
-        self._ring: deque[Reading | Rejection] = deque(maxlen=kept)
+    def __init__(self, kept: int, first_id: int, size: int = RING) -> None:
+        self._ring = KeptEvents(kept, size)
         self._first_id = first_id
         self._next_id = first_id
         self._news = asyncio.Event()
         self._shared = (0, 0, Chunk(0, ()))
+        self.turn = asyncio.Lock()
+        """Held while a piece is made for one follower, so that many do not keep the event loop together."""
         self.followers = 0
 
-    def publish(self, items: Collection[Reading | Rejection]) -> None:
+    @property
+    def size(self) -> int:
+        return self._ring.size
+
+    def publish(self, items: Sequence[Reading | Rejection]) -> None:
         """Show events to all followers; never waits, and costs next to nothing while there are none."""
-        self._ring.extend(items)
+        self._ring.add(items)
         self._next_id += len(items)
         if self.followers:
             self._news.set()
             self._news = asyncio.Event()
+
+    def limit(self, size: int) -> None:
+        """Keep no more than so many bytes when events are published from now on."""
+        self._ring.max_size = size
 
     def skip(self, events: int) -> None:
         """Drop the events so far and count `events` that will never be shown: followers learn how many they missed."""
@@ -92,24 +114,31 @@ class LiveRing:
                     await self._news.wait()
                     continue
                 chunk = self._since(place)
-                place = self._next_id
+                place += (chunk.missed or 0) + len(chunk.events)
                 yield chunk
         finally:
             self.followers -= 1
 
     def recent(self) -> list[Event]:
         """Return the events in the ring, the oldest first."""
-        return list(self._since(self._next_id - len(self._ring)).events)
+        oldest = self._next_id - len(self._ring)
+        return [Event(oldest + i, item) for i, item in enumerate(self._ring)]
 
     def _since(self, place: int) -> Chunk:
-        """Return the events since a place. Followers that keep up share one chunk and its JSON."""
+        """Return the next piece from a place on. Followers that keep up share one chunk and its JSON."""
         start, stop, chunk = self._shared
         if (start, stop) == (place, self._next_id):
             return chunk
         oldest = self._next_id - len(self._ring)
         first = max(place, oldest)
-        items = islice(self._ring, first - oldest, None)
-        chunk = Chunk(first - place, [Event(first + i, item) for i, item in enumerate(items)])
+        events: list[Event] = []
+        size = 0
+        for i, item in enumerate(islice(self._ring.since(first - oldest), PIECE_EVENTS)):
+            size += weight([item])
+            if events and size > PIECE:
+                break
+            events.append(Event(first + i, item))
+        chunk = Chunk(first - place, events)
         self._shared = (place, self._next_id, chunk)
         return chunk
 
@@ -121,15 +150,29 @@ class LiveFeeds:
         self._kept = kept
         self._first_id = time.time_ns() // 1000
         self._feeds: dict[str, LiveRing] = {}
+        self._size = 0
 
     def feed(self, startup: str) -> LiveRing:
         """Return the ring of a startup; make it where there is none yet."""
         return self._feeds.get(startup) or self._feeds.setdefault(startup, LiveRing(self._kept, self._first_id))
 
+    def skip(self, startup: str, events: int) -> None:
+        """Drop the events of a startup so far: see `LiveRing.skip`."""
+        ring = self.feed(startup)
+        self._size -= ring.size
+        ring.skip(events)
+
+    def _publish(self, startup: str, items: Sequence[Reading | Rejection]) -> None:
+        ring = self.feed(startup)
+        before = ring.size
+        ring.limit(RING if self._size <= RINGS else RINGS // len(self._feeds))
+        ring.publish(items)
+        self._size += ring.size - before
+
     def accepted(self, readings: Readings, /) -> None:
         """Show readings, each in its startup's feed."""
         for startup, several in readings.items():
-            self.feed(startup).publish(several)
+            self._publish(startup, several)
 
     def rejected(self, rejections: Sequence[Rejection], /) -> None:
         """Show rejections, each in its startup's feed."""
@@ -137,7 +180,7 @@ class LiveFeeds:
         for rejection in rejections:
             by_startup.setdefault(rejection.startup, []).append(rejection)
         for startup, several in by_startup.items():
-            self.feed(startup).publish([rejection.shortened(KEPT_BYTES) for rejection in several])
+            self._publish(startup, [rejection.shortened(KEPT_BYTES) for rejection in several])
 
 
 def reading_json(reading: Reading) -> dict[str, object]:
@@ -159,7 +202,7 @@ def rejection_json(rejection: Rejection) -> dict[str, object]:
         "device": rejection.device,
         "topic": rejection.topic,
         "time": timestamps.to_rfc3339(rejection.arrived_ns),
-        "records": rejection.records[:MAX_RECORDS],
+        "records": rejection.records[:MAX_POSITIONS],
         "reasons": [reason.as_json() for reason in rejection.reasons],
         "bytes": rejection.size,
     }

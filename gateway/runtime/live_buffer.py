@@ -1,52 +1,63 @@
 """The listener that holds a worker's live events for the supervisor.
 
-They are gathered for a moment, so that many batches become one message, and bounded, so that a slow supervisor costs
-the oldest events and nothing else.
+They are gathered for a moment, so that many batches become one message, and bounded for each startup by number and in
+bytes, so that a slow supervisor costs the oldest events of those that send many, and nothing else. A message is
+bounded too: what is over waits for the next.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 from collections.abc import Sequence
 
+from gateway.feeds.kept_events import KeptEvents
 from gateway.feeds.live_ring import KEPT_BYTES
 from gateway.model import Reading, Readings, Rejection
 from gateway.runtime.worker_messages import LiveEvents
 
+SIZE = 1 << 20
+"""Bytes of events that are kept of a startup; as many of all go into one message."""
+
 
 class LiveBuffer:
-    """Keeps at most `kept` readings of each startup, and as many rejections in all, until they are taken."""
+    """Keeps at most `kept` events of each startup, until they are taken."""
 
     def __init__(self, kept: int) -> None:
         self._kept = kept
-        self._readings: dict[str, deque[Reading]] = {}
-        self._rejections: deque[Rejection] = deque(maxlen=kept)
-        self._missed: dict[str, int] = {}
+        self._events: dict[str, KeptEvents] = {}
+        self._missed: Counter[str] = Counter()
 
     def accepted(self, readings: Readings, /) -> None:
-        """Keep readings; the oldest go."""
+        """Keep readings; the oldest events go."""
         for startup, several in readings.items():
-            ring = self._readings.setdefault(startup, deque(maxlen=self._kept))
-            self._miss(startup, max(0, len(ring) + len(several) - self._kept))
-            ring.extend(several)
+            self._add(startup, several)
 
     def rejected(self, rejections: Sequence[Rejection], /) -> None:
-        """Keep rejections; the oldest go."""
+        """Keep rejections; the oldest events go."""
         for rejection in rejections:
-            if len(self._rejections) == self._kept:
-                self._miss(self._rejections[0].startup, 1)
-            self._rejections.append(rejection.shortened(KEPT_BYTES))
+            self._add(rejection.startup, [rejection.shortened(KEPT_BYTES)])
 
     def take(self) -> LiveEvents | None:
-        """Return the events since the last call; None where there are none."""
-        if not self._readings and not self._rejections:
+        """Return events since the last call, those of startups that have waited longest first; None where there are
+        none."""
+        if not self._events:
             return None
-        readings, self._readings = self._readings, {}
-        rejections, missed = list(self._rejections), self._missed
-        self._rejections.clear()
-        self._missed = {}
-        return LiveEvents({startup: list(ring) for startup, ring in readings.items()}, rejections, missed)
+        readings: dict[str, list[Reading]] = {}
+        rejections: list[Rejection] = []
+        missed: dict[str, int] = {}
+        size = 0
+        for startup in list(self._events):
+            events = self._events.pop(startup)
+            readings[startup] = [one for one in events if isinstance(one, Reading)]
+            rejections += [one for one in events if isinstance(one, Rejection)]
+            if lost := self._missed.pop(startup, 0):
+                missed[startup] = lost
+            size += events.size
+            if size >= SIZE:
+                break
+        return LiveEvents({startup: several for startup, several in readings.items() if several}, rejections, missed)
 
-    def _miss(self, startup: str, events: int) -> None:
-        if events:
-            self._missed[startup] = self._missed.get(startup, 0) + events
+    def _add(self, startup: str, items: Sequence[Reading | Rejection]) -> None:
+        events = self._events.get(startup) or self._events.setdefault(startup, KeptEvents(self._kept, SIZE))
+        if lost := events.add(items):
+            self._missed[startup] += lost

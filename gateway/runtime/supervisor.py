@@ -210,7 +210,7 @@ class Supervisor:
             match message:
                 case LiveEvents():
                     for startup, missed in message.missed.items():
-                        self._live.feed(startup).skip(missed)
+                        self._live.skip(startup, missed)
                     self._live.accepted(message.readings)
                     self._live.rejected(message.rejections)
                 case Report():

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
-from gateway.feeds.live_ring import KEPT_BYTES, Chunk, LiveFeeds, LiveRing
+import pytest
+
+from gateway.feeds.live_ring import KEPT_BYTES, PIECE, PIECE_EVENTS, RING, Chunk, Event, LiveFeeds, LiveRing
 from gateway.model import Code, Reading, Reason, Rejection
+from tests.builders import rejection
 from tests.servers import WITHIN, eventually
 
 FIRST = 1000
@@ -92,9 +96,9 @@ async def test_followers_do_not_share_their_places() -> None:
 def test_outcomes_go_to_the_feed_of_their_startup() -> None:
     """Readings and rejections appear in their own startup's feed alone, as JSON of one form."""
     live = LiveFeeds(10)
-    rejection = Rejection("voltwise", "v", "t", b"x", 5, (Reason(Code.MISSING, "/t", "a number", "nothing"),))
+    refusal = Rejection("voltwise", "v", "t", b"x", 5, (Reason(Code.MISSING, "/t", "a number", "nothing"),))
     live.accepted({"acme": [reading(1)]})
-    live.rejected([rejection])
+    live.rejected([refusal])
     (event,) = live.feed("acme").recent()
     assert json.loads(event.json)["time"] == "1970-01-01T00:00:00.000000001Z"
     (refused,) = live.feed("voltwise").recent()
@@ -115,3 +119,68 @@ def test_the_feed_keeps_no_large_payloads() -> None:
     assert len(event.of.payload) == KEPT_BYTES
     assert event.of.size == json.loads(event.json)["bytes"] == 5_000_000
     assert event.of.shortened(10).size == 5_000_000
+
+
+LONG = rejection(b"x", topic="t" * 65_000)
+
+
+def test_a_ring_is_bounded_in_bytes() -> None:
+    """However long the topics, a ring holds a few megabytes; those that follow learn how many events they missed."""
+    live = LiveFeeds(2000)
+    for _ in range(20):
+        live.rejected([LONG] * 100)
+    held = live.feed("acme").recent()
+    assert 0 < len(held) < 2000
+    assert sum(len(event.of.topic) for event in held if isinstance(event.of, Rejection)) < RING
+    live.accepted({"acme": [Reading("acme", "d", "m", {"tag": "t" * 500}, {"s": "x" * 60_000}, 1)] * 2000})
+    held = live.feed("acme").recent()
+    assert 0 < 60_000 * len(held) < RING
+
+
+def test_an_event_that_is_larger_than_the_ring_is_missed() -> None:
+    """It is counted, and the events after it are shown."""
+    ring = LiveRing(10, FIRST, size=10_000)
+    ring.publish([LONG])
+    assert ring.recent() == []
+    ring.publish([reading(1)])
+    assert [event.id for event in ring.recent()] == [FIRST + 1]
+
+
+def test_rings_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With very many startups each has an equal part; one that has less keeps all of it."""
+    monkeypatch.setattr("gateway.feeds.live_ring.RINGS", 40 << 20)
+    live = LiveFeeds(2000)
+    live.accepted({"quiet": [reading(1)]})
+    for _ in range(2):
+        for number in range(100):
+            live.rejected([replace(LONG, startup=f"acme-{number}")] * 60)
+    assert sum(live.feed(f"acme-{number}").size for number in range(100)) < 60 << 20
+    assert len(live.feed("quiet").recent()) == 1
+
+
+async def test_what_was_missed_comes_in_pieces() -> None:
+    """A follower that catches up gets all that is kept, in small pieces, also while more arrives."""
+    feed = LiveRing(2000, FIRST)
+    feed.publish([reading(n) for n in range(1000)])
+    feed.publish([replace(LONG, topic="t" * 20_000)] * 20)
+    follower = feed.follow(after=FIRST - 1)
+    seen: list[Event] = []
+    while len(seen) < 1021:
+        chunk = await take(follower)
+        assert chunk.missed == 0
+        assert len(chunk.events) <= PIECE_EVENTS
+        assert len(chunk.events) == 1 or sum(len(event.json) for event in chunk.events) < 2 * PIECE
+        seen += chunk.events
+        if seen == chunk.events:
+            feed.publish([reading(1000)])
+    assert [event.id for event in seen] == list(range(FIRST, FIRST + 1021))
+    await follower.aclose()
+
+
+def test_the_feed_keeps_few_positions_of_records() -> None:
+    """An array with thousands of bad records takes no more than its first ones; its count stays right."""
+    live = LiveFeeds(10)
+    live.rejected([rejection(b"[]", records=range(32_000))])
+    (event,) = live.feed("acme").recent()
+    assert isinstance(event.of, Rejection)
+    assert (len(event.of.records), event.of.count) == (1000, 32_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.model import Reading
-from gateway.runtime.live_buffer import LiveBuffer
+from gateway.runtime.live_buffer import SIZE, LiveBuffer
 from gateway.runtime.worker_messages import LiveEvents
 from tests.builders import rejection
 
@@ -39,3 +39,23 @@ def test_too_many_events_lose_the_oldest() -> None:
     assert events.missed == {"acme": 4, "beta": 2}
     buffer.accepted({"acme": readings(8)})
     assert buffer.take() == LiveEvents({"acme": readings(8)}, [], {})
+
+
+def test_one_startup_does_not_push_out_the_events_of_another() -> None:
+    """Rejections of one startup, however many and long, cost another none of its own; a message stays small."""
+    buffer = LiveBuffer(1000)
+    buffer.rejected([rejection(b"mine", "beta")])
+    buffer.rejected([rejection(b"x", topic="t" * 60_000) for _ in range(1500)])
+    buffer.rejected([rejection(b"x", "gamma", topic="t" * 60_000) for _ in range(1500)])
+    buffer.accepted({"delta": readings(1)})
+    messages = []
+    while events := buffer.take():
+        assert sum(len(one.topic) for one in events.rejections) <= 2 * SIZE
+        messages.append(events)
+    assert len(messages) > 1
+    found = [one for events in messages for one in events.rejections]
+    assert [one.payload for one in found if one.startup == "beta"] == [b"mine"]
+    assert messages[-1].readings == {"delta": readings(1)}
+    missed = {startup: lost for events in messages for startup, lost in events.missed.items()}
+    assert missed["acme"] == 1500 - sum(one.startup == "acme" for one in found) > 1000
+    assert "beta" not in missed
