@@ -17,6 +17,7 @@
     |   |-- StoreUnavailable       try the same again later: nothing is wrong with the data
     |   |   |-- StoreThrottled     ... after `retry_after` seconds
     |   |   |-- StoreUnreachable   ... nobody answers, whichever startup asks
+    |   |   |-- StoreCrowded       ... too many queries are under way
     |   |   `-- StoreUnreadable    ... readings may be there, but not for the gateway to see
     |   `-- StoreRefused           never try the same data again
     |-- MeasurementUnknown         a query for something that was never stored
@@ -149,6 +150,14 @@ class StoreThrottled(StoreUnavailable):
 
 class StoreUnreachable(StoreUnavailable):
     """Nobody answers at the store's address, whichever startup asks."""
+
+
+class StoreCrowded(StoreUnavailable):
+    """Too many queries are under way, of this startup (`is_own`) or of all together."""
+
+    def __init__(self, message: str, *, is_own: bool) -> None:
+        self.is_own = is_own
+        super().__init__(message)
 
 
 class StoreUnreadable(StoreUnavailable):

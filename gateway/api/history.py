@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from fastapi import Query as Parameter
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_json
 
 from gateway import timestamps
 from gateway.api.access import CurrentServices, PermittedStartup
+from gateway.api.streaming import StreamingResponse
 from gateway.config import Startup
 from gateway.config.notations import parse_duration
 from gateway.errors import MeasurementUnknown, RequestRefused
@@ -29,6 +30,13 @@ from gateway.stores.tabular import columns, csv_lines, csv_table
 Format = Literal["json", "csv", "ndjson"]
 MEDIA_TYPES = {"json": "application/json", "csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
 MAX_ROWS = 100_000
+MAX_BYTES = 64 << 20
+"""Bytes of an answer in JSON: clients read it as a whole."""
+WITHIN = 3600.0
+"""Seconds of an answer. A longer one is broken off: ask for a shorter range."""
+SLICE = 500
+"""Rows that are encoded at once."""
+Encode = Callable[[Callable[[], bytes]], Awaitable[bytes]]
 router = APIRouter()
 _RELATIVE = re.compile(r"-(\S+)")
 
@@ -105,8 +113,10 @@ async def known_measurement(startup: Startup, store: Store, measurement: str) ->
             raise MeasurementUnknown(measurement, sorted({*startup.topics, *stored}))
 
 
-async def stream(startup: Startup, store: Store, parameters: HistoryParameters, query: Query) -> AsyncIterator[bytes]:
-    """Return the body of the answer, piece by piece.
+async def stream(
+    startup: Startup, store: Store, parameters: HistoryParameters, query: Query, encode: Encode
+) -> AsyncGenerator[bytes]:
+    """Return the body of the answer, piece by piece. `encode` runs what makes a piece, outside of the event loop.
 
     Raises:
         StoreUnavailable: the store cannot be read; once the answer has begun, it could no longer be reported.
@@ -119,28 +129,36 @@ async def stream(startup: Startup, store: Store, parameters: HistoryParameters, 
     chunks = await _begun(_limited(store.history(startup.slug, query), limit))
     match parameters.format:
         case "json":
-            return _json(startup, query, limit or MAX_ROWS, chunks)
+            return _json(startup, query, limit or MAX_ROWS, chunks, encode)
         case "csv":
-            return _csv(chunks, names)
+            return _csv(chunks, names, encode)
         case "ndjson":
-            return _ndjson(chunks)
+            return _ndjson(chunks, encode)
 
 
-async def _begun(chunks: AsyncIterator[list[Row]]) -> AsyncIterator[list[Row]]:
-    """Read the first chunk, and return all of them."""
+async def _begun(chunks: AsyncGenerator[list[Row]]) -> AsyncGenerator[list[Row]]:
+    """Read the first chunk, and return all of them, in slices that are encoded quickly: others take turns."""
     nothing: list[Row] = []
     first = await anext(chunks, nothing)
 
-    async def again() -> AsyncIterator[list[Row]]:
-        yield first
-        async for chunk in chunks:
-            await asyncio.sleep(0)  # a chunk may be there already: let others run, and see whether the client has left
-            yield chunk
+    async def again() -> AsyncGenerator[list[Row]]:
+        async with aclosing(chunks):
+            for piece in _slices(first):
+                yield piece
+            async for chunk in chunks:
+                await asyncio.sleep(0)  # a chunk may be there already: let others run, and see whether the client left
+                for piece in _slices(chunk):
+                    yield piece
 
     return again()
 
 
-async def _limited(rows: AsyncGenerator[list[Row]], limit: int | None) -> AsyncIterator[list[Row]]:
+def _slices(chunk: list[Row]) -> Iterator[list[Row]]:
+    for start in range(0, len(chunk), SLICE):
+        yield chunk[start : start + SLICE]
+
+
+async def _limited(rows: AsyncGenerator[list[Row]], limit: int | None) -> AsyncGenerator[list[Row]]:
     left = limit
     async with aclosing(rows) as chunks:
         async for chunk in chunks:
@@ -153,7 +171,9 @@ async def _limited(rows: AsyncGenerator[list[Row]], limit: int | None) -> AsyncI
                 return
 
 
-async def _json(startup: Startup, query: Query, limit: int, chunks: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
+async def _json(
+    startup: Startup, query: Query, limit: int, chunks: AsyncGenerator[list[Row]], encode: Encode
+) -> AsyncGenerator[bytes]:
     rule = startup.topics.get(query.measurement)
     units = {name: field.unit for name, field in rule.fields.items() if field.unit} if rule else {}
     head = {
@@ -164,23 +184,34 @@ async def _json(startup: Startup, query: Query, limit: int, chunks: AsyncIterato
         "stop": timestamps.to_rfc3339(query.stop_ns),
     }
     yield to_json(head)[:-1] + b',"readings":['
-    rows = 0
-    async for chunk in chunks:
-        if chunk:
-            yield (b"," if rows else b"") + b",".join([to_json(_row(row)) for row in chunk])
-        rows += len(chunk)
+    rows = size = 0
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            piece = await encode(partial(_rows, chunk, b","))
+            yield (b"," if rows else b"") + piece
+            rows += len(chunk)
+            size += len(piece)
+            if size >= MAX_BYTES:
+                limit = rows
+                break
     yield b'],"count":%d,"truncated":%s}\n' % (rows, b"true" if rows >= limit else b"false")
 
 
-async def _ndjson(chunks: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
-    async for chunk in chunks:
-        yield b"".join([to_json(_row(row)) + b"\n" for row in chunk])
+async def _ndjson(chunks: AsyncGenerator[list[Row]], encode: Encode) -> AsyncGenerator[bytes]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield await encode(partial(_rows, chunk, b"\n")) + b"\n"
 
 
-async def _csv(chunks: AsyncIterator[list[Row]], names: Sequence[str]) -> AsyncIterator[bytes]:
+async def _csv(chunks: AsyncGenerator[list[Row]], names: Sequence[str], encode: Encode) -> AsyncGenerator[bytes]:
     yield csv_lines([["time", *names]])
-    async for chunk in chunks:
-        yield csv_table(chunk, names)
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield await encode(partial(csv_table, chunk, names))
+
+
+def _rows(rows: list[Row], separator: bytes) -> bytes:
+    return separator.join([to_json(_row(row)) for row in rows])
 
 
 def _row(row: Row) -> dict[str, object]:
@@ -193,5 +224,5 @@ async def telemetry(
 ) -> StreamingResponse:
     query = parameters.query()
     await known_measurement(startup, services.store, query.measurement)
-    body = await stream(startup, services.store, parameters, query)
-    return StreamingResponse(body, media_type=MEDIA_TYPES[parameters.format])
+    body = await stream(startup, services.store, parameters, query, services.limits.encode)
+    return StreamingResponse(body, media_type=MEDIA_TYPES[parameters.format], within=WITHIN)

@@ -15,6 +15,7 @@ from gateway.errors import (
     ReplayRefused,
     RequestRefused,
     StateUnavailable,
+    StoreCrowded,
     StoreUnavailable,
 )
 
@@ -66,7 +67,8 @@ def install(api: FastAPI) -> None:
         return answer(409, str(error))
 
     @api.exception_handler(Crowded)
-    async def crowded(_request: Request, error: Crowded) -> JSONResponse:
+    @api.exception_handler(StoreCrowded)
+    async def crowded(_request: Request, error: Crowded | StoreCrowded) -> JSONResponse:
         return answer(429 if error.is_own else 503, str(error), {"Retry-After": "5"})
 
     @api.exception_handler(StoreUnavailable)

@@ -21,6 +21,11 @@ from gateway.model import UNROUTED, Reading, Readings, Rejection
 from gateway.stores.contract import Store
 
 INTERVAL = 10.0
+KINDS = 10_000
+"""Different counts that are kept of a startup."""
+
+_Kind = tuple[str, str, str]
+"""Device, code, measurement."""
 
 log = get_logger(__name__)
 
@@ -28,14 +33,16 @@ log = get_logger(__name__)
 class RejectionCounter:
     """Writes its counts every `INTERVAL` seconds. `measurement_of` returns the measurement of a topic, or "".
 
-    `knows` returns whether a startup has a device: invented names must not become series.
+    `knows` returns whether a startup has a device: invented names must not become series. While a startup's store is
+    away, its counts are added up, `KINDS` of them at most: further devices are counted without their name.
     """
 
     def __init__(self, store: Store, knows: Callable[[str, str], bool], measurement_of: Callable[[str], str]) -> None:
         self._store = store
         self._knows = knows
         self._measurement_of = measurement_of
-        self._counts: dict[str, Counter[tuple[str, str, str]]] = {}
+        self._counts: dict[str, Counter[_Kind]] = {}
+        self._writing: dict[str, asyncio.Task[None]] = {}
 
     def accepted(self, _readings: Readings, /) -> None:
         """Count nothing: only rejections are counted here."""
@@ -45,33 +52,50 @@ class RejectionCounter:
         for rejection in rejections:
             if rejection.startup == UNROUTED:
                 continue
-            counts = self._counts.setdefault(rejection.startup, Counter())
             device = rejection.device if self._knows(rejection.startup, rejection.device) else ""
             measurement = self._measurement_of(rejection.topic) if rejection.topic else ""
             for code in {reason.code.value for reason in rejection.reasons}:
-                counts[device, code, measurement] += rejection.count
+                self._add(rejection.startup, (device, code, measurement), rejection.count)
 
     async def run(self) -> None:
         """Write until cancelled."""
-        while True:
-            await asyncio.sleep(INTERVAL)
-            await self.write()
+        try:
+            while True:
+                await asyncio.sleep(INTERVAL)
+                self._begin()
+        finally:
+            for task in self._writing.values():
+                task.cancel()
 
     async def write(self) -> None:
-        """Write the counts of all startups at once; counts that cannot be written now are written with the next."""
-        counts, self._counts = self._counts, {}
-        now_ns = time.time_ns()
-        async with asyncio.TaskGroup() as tasks:
-            for startup, of_startup in counts.items():
-                tasks.create_task(self._write_one(startup, of_startup, now_ns), name=f"rejection-counts-{startup}")
+        """Write the counts of all startups; counts that cannot be written now are written with the next."""
+        self._begin()
+        await asyncio.gather(*self._writing.values())
 
-    async def _write_one(self, startup: str, counts: Counter[tuple[str, str, str]], now_ns: int) -> None:
+    def _begin(self) -> None:
+        """Begin to write the counts of each startup whose last ones are written: none waits for another."""
+        done = [startup for startup, task in self._writing.items() if task.done()]
+        for task in [self._writing.pop(startup) for startup in done]:
+            task.result()
+        now_ns = time.time_ns()
+        for startup in self._counts.keys() - self._writing.keys():
+            writing = self._write_one(startup, self._counts.pop(startup), now_ns)
+            self._writing[startup] = asyncio.create_task(writing, name=f"rejection-counts-{startup}")
+
+    async def _write_one(self, startup: str, counts: Counter[_Kind], now_ns: int) -> None:
         lines = [_line(startup, *kind, count, now_ns) for kind, count in counts.items()]
         try:
             await self._store.write(startup, lines)
         except StoreError as error:
             log.warning("rejections not counted in the store", startup=startup, problem=str(error))
-            self._counts.setdefault(startup, Counter()).update(counts)
+            for kind, count in counts.items():
+                self._add(startup, kind, count)
+
+    def _add(self, startup: str, kind: _Kind, count: int) -> None:
+        counts = self._counts.setdefault(startup, Counter())
+        if len(counts) >= KINDS and kind not in counts:
+            kind = ("", kind[1], "")
+        counts[kind] += count
 
 
 def _line(startup: str, device: str, code: str, measurement: str, count: int, time_ns: int) -> bytes:

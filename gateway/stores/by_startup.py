@@ -5,19 +5,21 @@ Invariants:
 - When a startup's file names another store, its next batch and query go there. What was stored before stays in place.
 - A store that hangs holds up only its own startups, and a startup's bucket or file that hangs only that startup: see
   `gateway.stores.write_slots`.
+- A startup has a few queries at a time, and never so many that another finds no place: see `gateway.shares`.
 - Data that expires slowly for one startup expires in time for the others: see `expire`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import NamedTuple
 
 from gateway.config import Startup
-from gateway.errors import StoreUnavailable, StoreUnreachable
+from gateway.errors import Crowded, StoreCrowded, StoreUnavailable, StoreUnreachable
 from gateway.model import Reading
+from gateway.shares import Shares
 from gateway.stores.contract import Columns, Query, Row, Store
 from gateway.stores.write_slots import WriteSlots
 
@@ -25,6 +27,12 @@ ASK_AGAIN = 1.0
 """Seconds until an unreachable store is tried again: all of its startups would find the same."""
 
 EXPIRE_AT_ONCE = 2
+QUERIES = 64
+"""Queries to one store at a time, ..."""
+QUERIES_EACH = 8
+"""... and of one startup."""
+QUERY_WAIT = 10.0
+"""Seconds that a query waits for one to end."""
 
 
 class _Away(NamedTuple):
@@ -41,6 +49,7 @@ class StoreByStartup:
     def __init__(self, stores: Mapping[str | None, Store], startups: Iterable[Startup] = ()) -> None:
         self._stores = stores
         self._slots = {store: WriteSlots(store.writes_at_once) for store in stores.values()}
+        self._queries = {store: Shares("queries", QUERIES_EACH, QUERIES) for store in stores.values()}
         self._expiring = {store: WriteSlots(EXPIRE_AT_ONCE) for store in stores.values()}
         self._names: dict[str, str | None] = {}
         self._away: dict[Store, _Away] = {}
@@ -79,19 +88,22 @@ class StoreByStartup:
 
     async def measurements(self, startup: str) -> list[str]:
         """See `Store.measurements`."""
-        return await self._store(startup).measurements(startup)
+        async with self._querying(startup) as store:
+            return await store.measurements(startup)
 
     async def check_readable(self, startup: str) -> None:
         """See `Store.check_readable`."""
-        await self._store(startup).check_readable(startup)
+        async with self._querying(startup) as store:
+            await store.check_readable(startup)
 
     async def columns(self, startup: str, measurement: str) -> Columns:
         """See `Store.columns`."""
-        return await self._store(startup).columns(startup, measurement)
+        async with self._querying(startup) as store:
+            return await store.columns(startup, measurement)
 
     async def history(self, startup: str, query: Query) -> AsyncGenerator[list[Row]]:
         """See `Store.history`."""
-        async with aclosing(self._store(startup).history(startup, query)) as chunks:
+        async with self._querying(startup) as store, aclosing(store.history(startup, query)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -103,7 +115,23 @@ class StoreByStartup:
 
     async def latest(self, startup: str) -> list[Reading]:
         """See `Store.latest`."""
-        return await self._store(startup).latest(startup)
+        async with self._querying(startup) as store:
+            return await store.latest(startup)
+
+    @asynccontextmanager
+    async def _querying(self, startup: str) -> AsyncIterator[Store]:
+        """Hold a place for a query, and yield the startup's store.
+
+        Raises:
+            StoreCrowded: there is none.
+        """
+        store = self._store(startup)
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self._queries[store].place_within(startup, QUERY_WAIT))
+            except Crowded as error:
+                raise StoreCrowded(str(error), is_own=error.is_own) from None
+            yield store
 
     def _store(self, startup: str) -> Store:
         name = self._names.get(startup)

@@ -6,11 +6,14 @@ same lines again changes nothing, and a point that exists gains the fields that 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from gateway.model import FieldValue, Reading
+
+CHUNK_BYTES = 1 << 20
+"""Characters of the strings in a chunk, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ class Row(NamedTuple):
         """Return the reading that this point was written from."""
         tags = {name: value for name, value in self.tags.items() if name != "device"}
         return Reading(startup, self.tags.get("device", ""), measurement, tags, self.fields, self.time_ns)
+
+
+def texts(values: Iterable[object]) -> int:
+    """Return the length of the strings among values: what may be long in a row."""
+    return sum(len(value) for value in values if isinstance(value, str))
 
 
 class Columns(NamedTuple):
@@ -92,7 +100,8 @@ class Store(Protocol):
         """
 
     def history(self, startup: str, query: Query) -> AsyncGenerator[list[Row]]:
-        """Yield the rows in chunks of a few thousand: series after series, each by time. Holds one chunk in memory.
+        """Yield the rows in chunks of a few thousand, or of about `CHUNK_BYTES`: series after series, each by time.
+        Holds one chunk in memory.
 
         A measurement that does not exist gives no rows.
 

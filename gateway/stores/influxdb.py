@@ -6,18 +6,27 @@ bucket is a database of the same name; answers are read as they arrive.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from gateway.config.models import InfluxDB
 from gateway.errors import StoreUnreadable
 from gateway.model import Reading
 from gateway.stores import influxql
-from gateway.stores.contract import Columns, Query, Row
+from gateway.stores.contract import CHUNK_BYTES, Columns, Query, Row, texts
 from gateway.stores.influxdb_server import WRITES_AT_ONCE, InfluxDBServer
 
 CHUNK = 2000
 """Rows of one document of an answer. A chunk has at least as many, except the last."""
+
+DOCUMENT_FIELDS = 40_000
+"""Values in one document."""
+TEXT_ROWS = 100
+"""Rows of one document where there are strings."""
+SMALL = 16 << 10
+"""Bytes of a document that is decoded at once: a thread would take longer."""
 
 BODY = 1 << 20
 """Bytes of one write. aiohttp sends a longer body in one piece, and nginx refuses that by default."""
@@ -33,6 +42,7 @@ class InfluxDBStore:
     ) -> None:
         self._server = InfluxDBServer(settings, token, renew, name)
         self._bucket_name = settings.bucket
+        self._decoding = ThreadPoolExecutor(1, "influxdb-decode")
 
     async def open(self) -> None:
         """Build the client; nothing is sent yet."""
@@ -80,13 +90,16 @@ class InfluxDBStore:
         statement = influxql.history(query, types)
         if query.every_ns is not None:
             types = influxql.downsampled(types)
+        has_strings = "string" in types.values()
         chunk: list[Row] = []
-        async with self._series(startup, statement) as answer:
-            async for series in answer:
-                chunk += influxql.rows(series, types)
-                if len(chunk) >= CHUNK:
+        size = 0
+        async with self._rows(startup, statement, types) as answer:
+            async for rows in answer:
+                chunk += rows
+                size += sum(texts(row.fields.values()) for row in rows) if has_strings else 0
+                if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
                     yield chunk
-                    chunk = []
+                    chunk, size = [], 0
         if chunk:
             yield chunk
 
@@ -114,8 +127,32 @@ class InfluxDBStore:
         async with self._server.query(self._bucket(startup), statement, CHUNK) as documents:
             yield (series async for document in documents for series in influxql.answered(document))
 
+    @asynccontextmanager
+    async def _rows(
+        self, startup: str, statement: str, types: Mapping[str, str]
+    ) -> AsyncIterator[AsyncIterator[list[Row]]]:
+        """Yield the rows of an answer, document by document, which is read inside the block. They are decoded in a
+        thread: the event loop has others to serve."""
+        loop = asyncio.get_running_loop()
+
+        def decode(document: bytes) -> list[Row]:
+            return [row for series in influxql.answered(document) for row in influxql.rows(series, types)]
+
+        async with self._server.query(self._bucket(startup), statement, _document_rows(types)) as documents:
+            yield (
+                decode(document)
+                if len(document) < SMALL
+                else await loop.run_in_executor(self._decoding, decode, document)
+                async for document in documents
+            )
+
     def _bucket(self, startup: str) -> str:
         return self._bucket_name.replace("{startup}", startup)
+
+
+def _document_rows(types: Mapping[str, str]) -> int:
+    """Return the rows of one document of an answer, so that it is of moderate size: strings may be long."""
+    return min(CHUNK, DOCUMENT_FIELDS // max(1, len(types)), TEXT_ROWS if "string" in types.values() else CHUNK) or 1
 
 
 def _bodies(lines: Sequence[bytes]) -> Iterator[bytes]:

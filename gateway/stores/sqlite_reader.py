@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 
 from gateway.model import FieldValue, Reading
 from gateway.stores import sqlite_schema as schema
-from gateway.stores.contract import Columns, Query, Row
+from gateway.stores.contract import CHUNK_BYTES, Columns, Query, Row, texts
 
 CHUNK = 2000
 """Rows of one part. A chunk has at least as many (except the last) and fewer than twice as many."""
 WINDOWS = 1000
+TEXT_WINDOWS = 50
+"""Windows of one statement where there are strings: each may be long."""
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 LONGEST = 1 << 62
 
@@ -51,6 +53,10 @@ class _Measurement:
     @property
     def table(self) -> str:
         return schema.table(self.id)
+
+    @property
+    def has_strings(self) -> bool:
+        return any(field.type == "string" for field in self.fields)
 
     def values(self, row: Iterable[_Stored]) -> dict[str, FieldValue]:
         """Return the fields that have a value, by name, in their own type."""
@@ -88,12 +94,14 @@ def history(connection: sqlite3.Connection, query: Query) -> Iterator[list[Row]]
     measurement = _measurement(connection, *found)
     read = _raw if query.every_ns is None else _downsampled
     chunk: list[Row] = []
+    size = 0
     for series in _series(connection, measurement, query.device):
         for part in read(connection, measurement, series, query):
             chunk += part
-            if len(chunk) >= CHUNK:
+            size += sum(texts(row.fields.values()) for row in part) if measurement.has_strings else 0
+            if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
                 yield chunk
-                chunk = []
+                chunk, size = [], 0
     if chunk:
         yield chunk
 
@@ -133,9 +141,24 @@ def _raw(
         f" WHERE series = ? AND time >= ? AND time < ? ORDER BY time LIMIT {CHUNK}"
     )
     start, stop = _bounds(query)
-    while found := connection.execute(statement, (series.id, start, stop)).fetchall():
+    while found := _some(connection.execute(statement, (series.id, start, stop)), measurement.has_strings):
         yield _rows(measurement, series, found)
         start = found[-1][0] + 1
+
+
+def _some(cursor: sqlite3.Cursor, has_strings: bool) -> list[Any]:
+    """Return the first rows of an answer: those that a chunk holds. Without strings they are few bytes each."""
+    if not has_strings:
+        return cursor.fetchall()
+    found: list[Any] = []
+    size = 0
+    for row in cursor:
+        found.append(row)
+        size += texts(row)
+        if size >= CHUNK_BYTES:
+            break
+    cursor.close()
+    return found
 
 
 def _downsampled(
@@ -150,16 +173,17 @@ def _downsampled(
     first = f"SELECT min(time) FROM {measurement.table} WHERE series = ? AND time >= ? AND time < ?"
     statement = _windows_statement(measurement)
     bounds = {"series": series.id, "start": start, "stop": stop, "every": every}
+    windows = TEXT_WINDOWS if measurement.has_strings else WINDOWS
     at = start
     while True:
         (time_ns,) = connection.execute(first, (series.id, at, stop)).fetchone()
         if time_ns is None:
             return
         window = time_ns - time_ns % every
-        _lay_windows(connection, window, every, stop)
+        _lay_windows(connection, window, every, stop, windows)
         found = connection.execute(statement, bounds).fetchall()
         yield _rows(measurement, series, found)
-        at = window + WINDOWS * every
+        at = window + windows * every
         if at >= stop:
             return
 
@@ -170,13 +194,13 @@ def _rows(measurement: _Measurement, series: _Series, found: Iterable[Any]) -> l
     return [row for row in rows if row.fields]
 
 
-def _lay_windows(connection: sqlite3.Connection, first: int, every: int, stop: int) -> None:
+def _lay_windows(connection: sqlite3.Connection, first: int, every: int, stop: int, windows: int) -> None:
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS windows (start INTEGER PRIMARY KEY)")
     connection.execute("DELETE FROM windows")
     connection.execute(
         "WITH RECURSIVE next (start) AS"
         " (SELECT ?1 UNION ALL SELECT start + ?2 FROM next WHERE start + ?2 < ?3"
-        f" LIMIT {WINDOWS}) INSERT INTO windows SELECT start FROM next",
+        f" LIMIT {windows}) INSERT INTO windows SELECT start FROM next",
         (first, every, stop),
     )
 

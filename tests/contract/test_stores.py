@@ -485,3 +485,14 @@ async def test_columns_of_a_measurement(store: Store) -> None:
     await write(store, reading({"t": 1.0}), reading({"b": True, "a": "x"}, device="th-2", tags={"room": "lab"}))
     assert await store.columns("acme", "climate") == Columns(("device", "room"), ("a", "b", "t"))
     assert await store.columns("acme", "nothing") == Columns((), ())
+
+
+async def test_chunks_of_long_strings_are_bounded(store: Store) -> None:
+    """Rows with long strings come in chunks of a few megabytes, each row once, downsampled or not."""
+    for part in range(4):
+        await write(store, *(reading({"s": "x" * 30_000}, (100 * part + at) * SECOND) for at in range(100)))
+    for every_ns in (None, SECOND):
+        query = Query("climate", *EVER, every_ns=every_ns)
+        chunks = [chunk async for chunk in store.history("acme", query)]
+        assert [row.time_ns for chunk in chunks for row in chunk] == [at * SECOND for at in range(400)]
+        assert max(len(chunk) for chunk in chunks) * 30_000 < 5 << 20

@@ -6,12 +6,13 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 
 import pytest
 
 from gateway.api.history import Format, HistoryParameters, stream
+from gateway.api.limits import Limits
 from gateway.config import Startup
 from gateway.errors import RequestRefused, StoreUnavailable
 from gateway.stores.contract import Columns, Query, Row, Store
@@ -52,7 +53,9 @@ def row(number: int, **fields: object) -> Row:
 async def body(store: ManyRows, format_: Format, limit: int | None = None) -> str:
     parameters = HistoryParameters(measurement="climate", format=format_, limit=limit)
     as_store: Store = store  # type: ignore[assignment]  # it is read only
-    return b"".join([piece async for piece in await stream(STARTUP, as_store, parameters, QUERY)]).decode()
+    return b"".join(
+        [piece async for piece in await stream(STARTUP, as_store, parameters, QUERY, Limits().encode)]
+    ).decode()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ async def test_unreadable_store_is_reported_before_the_answer_begins(format_: Fo
     parameters = HistoryParameters(measurement="climate", format=format_)
     as_store: Store = NoRows()  # type: ignore[assignment]  # it is read only
     with pytest.raises(StoreUnavailable):
-        await stream(STARTUP, as_store, parameters, QUERY)
+        await stream(STARTUP, as_store, parameters, QUERY, Limits().encode)
 
 
 async def test_csv_is_safe_in_a_spreadsheet() -> None:
@@ -148,11 +151,15 @@ async def test_a_history_asks_for_nothing_else_while_it_is_read() -> None:
     assert text.splitlines() == ["time,device,t,note,later", "2026-01-01T12:00:00.000000001Z,d,1.0,,"]
 
 
+async def at_once(work: Callable[[], bytes]) -> bytes:
+    return work()
+
+
 async def test_a_history_lets_others_run_between_its_chunks() -> None:
     """Also one that is there already: else nobody would notice that its client has left, and others would wait."""
     parameters = HistoryParameters(measurement="climate", format="ndjson")
     as_store: Store = ManyRows([row(1)], [row(2)], [row(3)])  # type: ignore[assignment]  # it is read only
-    pieces = await stream(STARTUP, as_store, parameters, QUERY)
+    pieces = await stream(STARTUP, as_store, parameters, QUERY, at_once)
     turns: list[str] = []
 
     async def reader() -> None:
@@ -166,3 +173,13 @@ async def test_a_history_lets_others_run_between_its_chunks() -> None:
 
     await asyncio.gather(reader(), other())
     assert turns == ["piece", "other", "piece", "other", "piece"]
+
+
+async def test_json_ends_where_it_becomes_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer in JSON is bounded in bytes as well as in rows, and says that it is cut off."""
+    monkeypatch.setattr("gateway.api.history.MAX_BYTES", 10_000)
+    store = ManyRows(*[[row(number, note="x" * 1000)] for number in range(100)])
+    answer = json.loads(await body(store, "json"))
+    assert answer["truncated"]
+    assert 5 < answer["count"] == len(answer["readings"]) < 15
+    assert store.given < 20

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from gateway.errors import StoreUnavailable
 from gateway.feeds.rejection_counts import RejectionCounter
 from gateway.model import UNROUTED, Code, Reason, Rejection
@@ -92,6 +94,31 @@ async def test_no_startup_waits_for_anothers_store(tmp_path: Path) -> None:
         return await counted(store, "birch") != []
 
     await eventually(is_counted)
-    writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
+    counter.rejected([rejection("birch", "c", Code.MISSING), rejection("acme", "a", Code.MISSING)])
+    again = asyncio.create_task(counter.write())
+
+    async def is_counted_again() -> bool:
+        return len(await counted(store, "birch")) == 2
+
+    await eventually(is_counted_again)
+    for task in (writing, again):
+        task.cancel()
+    await asyncio.gather(writing, again, return_exceptions=True)
+    await store.close()
+
+
+async def test_counts_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many devices are rejected while a store is away, few counts are kept: none is lost, though its device
+    may be."""
+    monkeypatch.setattr("gateway.feeds.rejection_counts.KINDS", 10)
+    store = SqliteStore(tmp_path)
+    await store.open()
+    counter = RejectionCounter(store, lambda _startup, _device: True, lambda _topic: "m")
+    counter.rejected([rejection("acme", f"th-{number}", Code.MISSING) for number in range(1000)])
+    counter.rejected([rejection("birch", "b", Code.MISSING)])
+    await counter.write()
+    found = await counted(store, "acme")
+    assert len(found) == 11
+    assert [count for tags, count in found if "device" not in tags] == [990]
+    assert len(await counted(store, "birch")) == 1
     await store.close()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import pytest
 
-from gateway.errors import StoreUnavailable, StoreUnreachable
+from gateway.errors import StoreCrowded, StoreUnavailable, StoreUnreachable
 from gateway.stores.by_startup import StoreByStartup
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
@@ -240,5 +241,28 @@ async def test_unreachable_store_is_queried_once_for_all_its_startups(
     monkeypatch.setattr("gateway.stores.by_startup.ASK_AGAIN", 0.0)
     await store.write("acme", [OLD])
     await store.write("birch", [OLD])
+    assert await times(store) == [1]
+    await store.close()
+
+
+async def test_queries_of_one_startup_leave_places_to_others(
+    default: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many histories a startup has under way and does not read, another startup's is answered; a further one
+    of its own is refused with the reason."""
+    monkeypatch.setattr("gateway.stores.by_startup.QUERIES", 6)
+    monkeypatch.setattr("gateway.stores.by_startup.QUERY_WAIT", 0.01)
+    store = StoreByStartup({None: default})
+    await store.open()
+    await store.write("acme", [OLD])
+    await store.write("birch", [NEW])
+    async with AsyncExitStack() as unread:
+        for _ in range(3):
+            chunks = await unread.enter_async_context(aclosing(store.history("acme", Query("climate", 0, 10))))
+            await anext(chunks)
+        with pytest.raises(StoreCrowded, match="queries of one startup") as raised:
+            await store.measurements("acme")
+        assert raised.value.is_own
+        assert await times(store, "birch") == [2]
     assert await times(store) == [1]
     await store.close()
