@@ -1,8 +1,8 @@
 """What the requests of one startup may take, inside that of all: places, and threads that work for them.
 
 A request waits for its place for a few seconds, then it is refused: with 429 where its own startup has too many under
-way, with 503 where all together have. Nothing large is computed in the event loop: it goes to threads of which there
-are few, so that they do not keep the loop from the interpreter either.
+way, with 503 where all together have. Nothing large is computed in the event loop: it goes to threads, and those are
+few, so that they do not keep the loop from the interpreter either.
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ class Ingest:
         rejection, outcome = dead_letter.rejection, Outcome()
         if not dead_letter.is_whole:
             raise ReplayRefused(
-                f"dead letter {dead_letter.id} cannot be replayed: its payload has {rejection.size:,} bytes, of which"
-                f" {dead_letter.kept:,} were kept; let the device send it again, or raise dead_letters.max_size"
+                f"dead letter {dead_letter.id} cannot be replayed: {dead_letter.kept:,} of the {rejection.size:,} bytes"
+                " of its payload were kept; let the device send it again, or raise dead_letters.max_size"
             )
         if not dead_letter.is_line:
             message = Message(rejection.topic, rejection.payload)
