@@ -51,7 +51,8 @@ class HttpServer:
                 f"cannot listen on {settings.listen}: {error.strerror}; is another gateway running? "
                 "See http.listen in gateway.yaml"
             ) from error
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)  # connections inherit it
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         self._settings = settings
         self.host = settings.host
         self.port: int = self._socket.getsockname()[1]
