@@ -29,30 +29,36 @@ class Publish(Protocol):
     def qos(self) -> int: ...
     @property
     def retain(self) -> bool: ...
+    @property
+    def packet_id(self) -> int | None: ...
 
 
 class Message(NamedTuple):
-    """A PUBLISH that the gateway itself makes."""
+    """A PUBLISH that the gateway itself makes. `packet_id` is None with QoS 0."""
 
     topic: str
     payload: bytes
     qos: int = 0
     retain: bool = False
+    packet_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The messages of one read of the socket.
+    """Messages of one session that arrived together.
 
-    `arrived_ns` (UTC, ns since 1970) is taken once for the batch. `packet_ids` belong to its messages of QoS 1, which
-    wait for an acknowledgement. `connection` counts the connections of the session: a packet id is valid only on the
-    connection that delivered it.
+    `arrived_ns` (UTC, ns since 1970) is taken once for the batch. `connection` counts the connections of the session: a
+    packet id is valid only on the connection that delivered it.
     """
 
     messages: Sequence[Publish]
     arrived_ns: int
-    packet_ids: Sequence[int] = ()
     connection: int = 0
+
+    @property
+    def packet_ids(self) -> list[int]:
+        """The messages of QoS 1, which wait for an acknowledgement."""
+        return [ident for message in self.messages if (ident := message.packet_id) is not None]
 
 
 class Reading(NamedTuple):
@@ -119,8 +125,9 @@ class Rejection:
     """A message, or some of its records, rejected with every reason.
 
     `records` are the positions (from 0) of the rejected records in the payload's array; empty means the whole
-    message. `count` is what the ledger counts: the records, or 1. `cut` bytes are missing at the end of the payload,
-    and `further` positions at the end of `records`: the live feed keeps no more than people look at.
+    message. `count` is the number of records, or 1. `cut` bytes are missing at the end of the payload, and `further`
+    positions at the end of `records`: the live feed keeps no more than people look at. A sample `stands_for` so many
+    messages over quota.
     """
 
     startup: str
@@ -132,6 +139,7 @@ class Rejection:
     records: tuple[int, ...] = ()
     cut: int = 0
     further: int = 0
+    stands_for: int = 0
 
     @property
     def size(self) -> int:
@@ -148,7 +156,7 @@ class Rejection:
 
     @property
     def count(self) -> int:
-        return len(self.records) + self.further or 1
+        return self.stands_for or len(self.records) + self.further or 1
 
 
 Readings = Mapping[str, Sequence[Reading]]

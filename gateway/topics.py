@@ -90,19 +90,26 @@ def _parse_level(level: str, text: str) -> str | Capture:
     return level
 
 
-def subscriptions(templates: Iterable[Template]) -> tuple[str, ...]:
-    """Return the filters that the gateway subscribes to: all of testbed/, and each template outside it.
+def subscriptions(templates: Iterable[Template], slug: str = "") -> tuple[str, ...]:
+    """Return the filters for a startup: all below its own name, and each template outside testbed/. Without a slug,
+    those for all startups.
 
     They never overlap, so that the broker delivers each message once.
     """
     outside = {template.filter for template in templates if template.levels[0] != ROOT}
-    return (f"{ROOT}/#", *sorted(outside))
+    return (f"{ROOT}/{slug}/#" if slug else f"{ROOT}/#", *sorted(outside))
 
 
 def shared(filters: Iterable[str], group: str) -> tuple[str, ...]:
     """Return the filters of a group of sessions that share the messages: each goes to one of them (MQTT 5.0, section
     4.8.2)."""
     return tuple(f"$share/{group}/{name}" for name in filters)
+
+
+def slug_in(topic: str) -> str:
+    """Return the slug in `testbed/SLUG/…`; empty for any other topic."""
+    root, _, rest = topic.partition("/")
+    return rest.partition("/")[0] if root == ROOT else ""
 
 
 def device_is_legal(device: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import Config, Settings, Startup, TopicRule, load
-from gateway.ingest.pipeline import Pipeline, unused
+from gateway.ingest.pipeline import Outcome, Pipeline, unused
 from gateway.model import Batch, Code, Message, Reason, Rejection
 from gateway.state.database import Database
 from gateway.timestamps import NS
@@ -72,6 +72,14 @@ def pipeline(*startups: Startup) -> Pipeline:
 def message(payload: bytes | str = b'{"value": 1}', topic: str = "testbed/acme/th-1/climate", **more: Any) -> Message:
     """Make a message to the rule that `startup` makes."""
     return Message(topic, payload.encode() if isinstance(payload, str) else payload, **more)
+
+
+def outcome_of(made: Pipeline, one: Batch) -> Outcome:
+    """Return what a pipeline makes of a batch alone."""
+    outcome = Outcome()
+    made.process(one, outcome)
+    outcome.forget_empty()
+    return outcome
 
 
 def batch(*messages: Message, arrived_ns: int = NOW) -> Batch:

@@ -106,7 +106,7 @@ async def running(
         task.result()
     try:
         if connected:
-            await eventually(lambda: gateway.engine.session.state.connected, says="the gateway is connected")
+            await eventually(lambda: gateway.engine.sessions.state.connected, says="the gateway is connected")
         yield Running(gateway, (await server).url)
     finally:
         gateway.stop()
@@ -160,7 +160,7 @@ class GatewayProcess:
             with suppress(OSError):  # it has just ended
                 words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
                 if b"gateway.runtime.worker" in words and lives(int(child)):
-                    found[int(words[5])] = int(child)
+                    found[int(words[4])] = int(child)
         return found
 
     async def worker(self, number: int, *, other_than: Collection[int] = ()) -> int:

@@ -162,9 +162,9 @@ def _listen(port: int) -> str:
 async def _connected(gateway: Gateway) -> None:
     """Wait until the gateway has subscribed, so that the demo loses no QoS 0 message of its devices."""
     give_up = time.monotonic() + CONNECT_WITHIN
-    while not gateway.engine.session.state.connected:
+    while not gateway.engine.sessions.state.connected:
         if time.monotonic() > give_up:
-            raise DemoFailed(f"the gateway did not reach the embedded broker: {gateway.engine.session.state.problem}")
+            raise DemoFailed(f"the gateway did not reach the embedded broker: {gateway.engine.sessions.state.problem}")
         await asyncio.sleep(0.05)
 
 

@@ -69,7 +69,7 @@ def try_out(
     """Try a message without sending it: prints its readings and their line protocol, or every reason against it."""
     loaded = load(config)
     pipeline = Pipeline(loaded, unused(loaded.startups))
-    result = pipeline.evaluate(Message(topic, _payload(payload)), time.time_ns(), metered=False)
+    result = pipeline.evaluate(Message(topic, _payload(payload)), time.time_ns())
     if json:
         print_json(rendering.evaluation_json(result))
     else:

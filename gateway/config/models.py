@@ -40,6 +40,7 @@ class _Model(BaseModel):
 
 
 MIN_RETENTION = 3600.0
+BYTES_A_MESSAGE = 4096
 REJECTIONS = "gateway_rejections"
 """Measurement in which the gateway counts a startup's rejections, for Grafana."""
 
@@ -128,9 +129,21 @@ class Quota(_Model):
 
     messages: Rate = 200.0
     burst: Annotated[int, Field(ge=1)] = 2000
+    bytes: Size | None = None
+    per_device: Rate | None = None
     devices: Annotated[int, Field(ge=1)] = 500
     series: Annotated[int, Field(ge=1)] = 5000
     payload: Size = 64 * 1024
+
+    @property
+    def bytes_a_second(self) -> float:
+        """Bytes of topics and payloads a second; by default `BYTES_A_MESSAGE` for each of `messages`."""
+        return self.messages * BYTES_A_MESSAGE if self.bytes is None else self.bytes
+
+    @property
+    def burst_bytes(self) -> int:
+        """Bytes at once: as many seconds' worth as `burst` is of `messages`, and at least the largest payload."""
+        return max(int(self.bytes_a_second * self.burst / self.messages), self.payload)
 
 
 class StartupFile(_Model):
@@ -200,6 +213,7 @@ class Mqtt(_Model):
         str, matching(r"mqtts?://[^\s/@:]+(:(?P<port>\d{1,5}))?/?", "a URL such as mqtt://host:1883 or mqtts://host")
     ] = "mqtt://localhost:1883"
     protocol: Literal["auto", "3.1.1", "5"] = "auto"
+    sessions: Literal["startup", "one"] = "startup"
     client_id: Annotated[str, Field(min_length=1, max_length=200)] = "testbed-gateway"
     share: Annotated[str, matching(r"[\w.-]{1,64}", "a name of letters, digits and _ . -")] | None = None
     username: str | None = None

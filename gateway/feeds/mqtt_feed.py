@@ -11,17 +11,17 @@ from pydantic_core import to_json
 from gateway.feeds.live_ring import reading_json, rejection_json
 from gateway.metrics import Metrics
 from gateway.model import UNROUTED, Readings, Rejection
-from gateway.mqtt.session import Session
+from gateway.mqtt.session import Publisher
 from gateway.topics import MAX_TOPIC_BYTES
 
 _NOT_IN_A_TOPIC = frozenset("+#\0/")
 
 
 class MqttFeed:
-    """Publishes every startup's feed and feedback over the gateway's own session. `readings` False: only feedback."""
+    """Publishes every startup's feed and feedback over a session of its own. `readings` False: only feedback."""
 
-    def __init__(self, session: Session, metrics: Metrics, *, readings: bool) -> None:
-        self._session = session
+    def __init__(self, publisher: Publisher, metrics: Metrics, *, readings: bool) -> None:
+        self._publisher = publisher
         self._metrics = metrics
         self._readings = readings
 
@@ -45,5 +45,5 @@ class MqttFeed:
                 self._publish(topic, to_json(rejection_json(rejection)), qos=1)
 
     def _publish(self, topic: str, payload: bytes, qos: int) -> None:
-        if not self._session.publish(topic, payload, qos=qos):
+        if not self._publisher.publish(topic, payload, qos=qos):
             self._metrics.feed_dropped.inc()

@@ -1,10 +1,15 @@
-"""From the session to the journal: decode, validate, commit, and only then acknowledge.
+"""From the sessions to the journal: decode, validate, commit, and only then acknowledge.
 
 Invariants:
 - A batch is acknowledged after the transaction that holds its readings, its dead letters and its counts is on disk.
-- While the journal is full, or the disk cannot be written, nothing is taken from the session: the broker holds it.
-- Batches are committed one after the other, in the order of arrival; whatever arrives meanwhile is the next batch.
-- The listener is called after the acknowledgement, once a batch for its readings and once for its rejections.
+- While the journal is full, or the disk cannot be written, nothing is taken from the sessions: the broker holds it.
+  While a startup has filled its share of the journal, nothing of that startup is.
+- Rounds are committed one after the other, in the order of arrival. While one is on its way to the disk, the next is
+  read and processed.
+- In a round whoever has used least time lately comes first, and its length is bounded: a startup that sends much delays
+  the others by a few milliseconds.
+- A startup over its quota is not read faster: its messages wait at the broker, and only if that lasts are rejected.
+- The listener is called after the acknowledgement, once a round for its readings and once for its rejections.
 """
 
 from __future__ import annotations
@@ -13,14 +18,17 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gateway.backoff import pauses
 from gateway.errors import ReplayRefused, StateUnavailable
 from gateway.ingest.pipeline import Outcome, Pipeline
+from gateway.ingest.turns import Turns
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
-from gateway.model import Listener, Message
-from gateway.mqtt.session import Session
+from gateway.model import Batch, Listener, Message
+from gateway.mqtt.session import Source
+from gateway.mqtt.sessions import Sessions
 from gateway.state import dead_letters, ledger
 from gateway.state.dead_letters import DeadLetter
 from gateway.state.journal import Block, Journal
@@ -28,9 +36,20 @@ from gateway.state.worker_state import WorkerState
 from gateway.timestamps import NS
 
 GATHER = 0.005
-"""Seconds between two batches, at least: messages that arrive meanwhile share the cost of the next."""
-GATHER_EACH = 0.00003
-"""Further seconds for each startup in the batch, since each has a cost of its own."""
+"""Seconds between two rounds, at least: messages that arrive meanwhile share the cost of the next."""
+GATHER_EACH = 0.0005
+"""Further seconds for each session in the round, since each has a read, an acknowledgement and lines of its own."""
+GATHER_MOST = 0.05
+CHUNK = 200
+"""Messages after which a turn looks at the clock."""
+TURN = 0.005
+"""Seconds of processing that one source may use in a round while others wait."""
+ROUND = 0.01
+"""Seconds of processing after which a round ends; a turn that has begun is finished."""
+JOURNAL_CHECK_EVERY = 0.2
+"""Seconds after which a startup that has filled its share of the journal is looked at again."""
+SAMPLE_EVERY = 0.25
+"""Seconds between looks for samples of messages over quota that are due."""
 
 GONE = "dead letter {} no longer exists: it was replayed, or dropped to make room for newer ones"
 
@@ -39,42 +58,129 @@ log = get_logger(__name__)
 Blocks = Mapping[str, Block]
 
 
+@dataclass(slots=True)
+class _Round:
+    """Batches that are committed together, with their sources, and what they became."""
+
+    outcome: Outcome = field(default_factory=Outcome)
+    batches: list[tuple[Source, Batch]] = field(default_factory=list)
+
+    @property
+    def messages(self) -> int:
+        return sum(len(batch.messages) for _, batch in self.batches)
+
+    @property
+    def sources(self) -> list[Source]:
+        """The sources, each once: a turn may take several batches of one."""
+        return list({id(source): source for source, _ in self.batches}.values())
+
+
 class Ingest:
-    """From the session to the journal. `listener` is notified of each outcome once it is on disk."""
+    """From the sessions to the journal. `listener` is notified of each outcome once it is on disk."""
 
     def __init__(
-        self, session: Session, pipeline: Pipeline, state: WorkerState, metrics: Metrics, listener: Listener
+        self, sessions: Sessions, pipeline: Pipeline, state: WorkerState, metrics: Metrics, listener: Listener
     ) -> None:
-        self._session = session
+        self._sessions = sessions
         self._pipeline = pipeline
         self._state = state
         self._metrics = metrics
         self._listener = listener
+        self._turns = Turns()
         self.problem = ""
         self.batches = 0
-        self.is_busy = False
+        self._under_way = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether messages were taken that are not on disk yet."""
+        return self._under_way > 0
 
     async def run(self) -> None:
-        """Work until the session is stopped and everything that it brought is on disk and acknowledged."""
-        async for batch in self._session.batches():
-            began = time.monotonic()
-            self.is_busy = True
-            await self._state.journal.room()
-            outcome = self._pipeline.process(batch)
-            blocks = _blocks(outcome)
-            await self._commit(outcome, blocks)
-            self._session.ack(batch)
-            self.batches += 1
-            self.is_busy = False
-            self._note_devices(outcome, batch.arrived_ns)
-            self._committed(outcome, blocks)
-            self._metrics.batch_messages.observe(len(batch.messages))
-            self._metrics.commit_seconds.observe((time.time_ns() - batch.arrived_ns) / NS)
-            pause = GATHER + GATHER_EACH * len(blocks)
-            await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
+        """Work until the sessions are stopped and everything that they brought is on disk and acknowledged."""
+        async with asyncio.TaskGroup() as tasks:
+            sampling = tasks.create_task(self._sample(), name="ingest-samples")
+            committing: asyncio.Task[None] | None = None
+            while await self._sessions.arrived():
+                began = time.monotonic()
+                await self._state.journal.room()
+                one = self._process_round()
+                if committing is not None:
+                    await committing
+                committing = tasks.create_task(self._finish(one), name="ingest-commit")
+                pause = min(GATHER_MOST, GATHER + GATHER_EACH * len(one.sources))
+                await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
+                for source in one.sources:
+                    source.resume()
+            sampling.cancel()
+
+    def _process_round(self) -> _Round:
+        """Take and process messages of each source that is ready, as far as the time of a round allows."""
+        one = _Round()
+        ready, clock = self._sessions.ready, time.perf_counter
+        turns = self._turns.order(ready)
+        ends = clock() + ROUND
+        for name in turns:
+            meter = self._pipeline.meters.get(name)
+            wait = meter.wait(time.time_ns()) if meter else None
+            if self._state.journal.is_full_for(name):
+                wait = JOURNAL_CHECK_EVERY
+            if wait:
+                self._sessions.hold(name, wait)
+                continue
+            began = clock()
+            self._take_turn(name, one, waits=wait is not None, ends=began + (TURN if len(turns) > 1 else ROUND))
+            now = clock()
+            self._turns.charge(name, now - began)
+            if now >= ends:
+                break
+        one.outcome.forget_empty()
+        return one
+
+    def _take_turn(self, name: str, one: _Round, *, waits: bool, ends: float) -> None:
+        """Process messages of one source until it has no more, they are over quota and wait, or time is up."""
+        source = self._sessions.ready[name]
+        while batch := source.take(CHUNK):
+            done = self._pipeline.process(batch, one.outcome, waits=waits)
+            if done < len(batch.messages):
+                batch = source.put_back(batch, done)
+                if done:
+                    one.batches.append((source, batch))
+                return
+            one.batches.append((source, batch))
+            if time.perf_counter() >= ends:
+                return
+        self._sessions.ready.pop(name, None)
+
+    async def _sample(self) -> None:
+        """Commit the samples of messages over quota when they are due."""
+        while True:
+            await asyncio.sleep(SAMPLE_EVERY)
+            if self._pipeline.samples.is_pending:
+                one = _Round()
+                one.outcome.rejections += self._pipeline.samples.due(time.time_ns())
+                await self._finish(one)
+
+    async def _finish(self, one: _Round) -> None:
+        """Commit a round, acknowledge what is in it, and report it."""
+        if not one.batches and not one.outcome.rejections:
+            return
+        self._under_way += 1
+        blocks = _blocks(one.outcome)
+        await self._commit(one.outcome, blocks)
+        for source, batch in one.batches:
+            source.ack(batch)
+        self.batches += 1
+        self._under_way -= 1
+        arrived_ns = min((batch.arrived_ns for _, batch in one.batches), default=time.time_ns())
+        self._note_devices(one.outcome, arrived_ns)
+        self._committed(one.outcome, blocks)
+        self._metrics.batch_messages.observe(one.messages)
+        self._metrics.commit_seconds.observe((time.time_ns() - arrived_ns) / NS)
 
     def use(self, pipeline: Pipeline) -> None:
-        """Use new rules from the next batch on."""
+        """Use new rules from the next round on."""
+        pipeline.samples = self._pipeline.samples
         self._pipeline = pipeline
 
     def measurement_of(self, topic: str) -> str:
@@ -96,7 +202,7 @@ class Ingest:
             )
         if not dead_letter.is_line:
             message = Message(rejection.topic, rejection.payload)
-            outcome.add(self._pipeline.evaluate(message, rejection.arrived_ns, rejection.records, metered=False))
+            outcome.add(self._pipeline.evaluate(message, rejection.arrived_ns, rejection.records))
         elif rejection.startup in self._pipeline.meters:
             outcome.lines[rejection.startup] = [rejection.payload.decode()]
         else:
@@ -134,7 +240,8 @@ class Ingest:
             Journal.append(connection, blocks)
         if outcome.rejections:
             self._state.keep(connection, outcome.rejections)
-            ledger.add(connection, outcome.rejected())
+        if rejected := outcome.rejected():
+            ledger.add(connection, rejected)
 
     def _committed(self, outcome: Outcome, blocks: Blocks) -> None:
         self._state.journal.appended(blocks)

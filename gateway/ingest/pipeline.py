@@ -2,7 +2,8 @@
 
 A valid message of one record takes the fast path: one call decodes and validates it, and a format string makes its
 line. Everything else takes the full path, `evaluate`, which gives the same for a valid message, and every reason for
-another.
+another. Before either, each message is charged to its startup, whatever becomes of it: one that is over quota costs
+next to nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from gateway.config import Config, Startup
 from gateway.ingest.quota import QuotaMeter
+from gateway.ingest.samples import Explain, Samples
 from gateway.ingest.topic_routes import Route, Routes, Rule
 from gateway.line_protocol import reading_key, series_key
 from gateway.model import Batch, Code, Counts, Publish, Reading, Reason, Rejection
@@ -44,6 +46,8 @@ class Outcome:
     readings: dict[str, list[Reading]] = field(default_factory=dict)
     lines: dict[str, list[str]] = field(default_factory=dict)
     rejections: list[Rejection] = field(default_factory=list)
+    over_quota: Counter[str] = field(default_factory=Counter)
+    """Messages rejected over quota, by startup; `rejections` has samples of them."""
 
     def add(self, evaluation: Evaluation) -> None:
         if evaluation.readings:
@@ -60,9 +64,10 @@ class Outcome:
 
     def rejected(self) -> dict[str, Counts]:
         """Return the counts of the rejections for the ledger; the journal counts the readings."""
-        found: Counter[str] = Counter()
+        found = self.over_quota.copy()
         for rejection in self.rejections:
-            found[rejection.startup] += rejection.count
+            if not rejection.stands_for:
+                found[rejection.startup] += rejection.count
         return {startup: Counts(received=count, rejected=count) for startup, count in found.items()}
 
 
@@ -75,63 +80,80 @@ class Pipeline:
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         self.meters = meters
+        self.samples = Samples()
         self._routes = Routes(config, meters)
         self.route = self._routes.find
         self._next_ns = 0
 
-    def process(self, batch: Batch) -> Outcome:
-        """Turn every message of the batch into readings or a rejection.
+    def process(self, batch: Batch, outcome: Outcome, *, waits: bool = False) -> int:
+        """Add what the messages become to the outcome; return how many were processed.
+
+        These are all, unless the messages over quota can wait: then it stops before the first of them.
 
         Readings without a time of their own get the arrival time of the batch, each one ns after the one before:
         InfluxDB would keep only one of two points of a series with the same time.
         """
-        outcome = Outcome()
         groups: dict[str, _Group] = {}
         known, learn = self._routes.known.get, self._routes.learn
-        stamp_ns = batch.arrived_ns
+        arrived_ns = batch.arrived_ns
+        stamp_ns = arrived_ns
         if self._next_ns - NS < stamp_ns < self._next_ns:  # else the clock was set back: follow it
             stamp_ns = self._next_ns
+        done = 0
         for message in batch.messages:
             route = known(message.topic) or learn(message.topic)
-            group = groups.get(route.startup) or self._begin(groups, outcome, route.startup, batch.arrived_ns)
-            if fast_path(route, message, stamp_ns, group):
-                stamp_ns += 1
-                continue
-            evaluation = self.evaluate(message, stamp_ns)
-            stamp_ns += evaluation.records
-            outcome.add(evaluation)
+            group = groups.get(route.startup) or _begin(groups, outcome, route, arrived_ns)
+            meter, device_meter = route.meter, route.device_meter
+            if meter.left < 1 or meter.bytes_left <= 0:
+                if waits:
+                    break
+                self._reject_over_quota(route, message, meter.over, arrived_ns, outcome)
+            elif device_meter is not None and not device_meter.admit(arrived_ns):
+                self._reject_over_quota(route, message, device_meter.over, arrived_ns, outcome)
+            else:
+                meter.left -= 1
+                meter.bytes_left -= route.topic_bytes + len(message.payload)
+                if fast_path(route, message, stamp_ns, group):
+                    stamp_ns += 1
+                else:
+                    evaluation = self.evaluate(message, stamp_ns)
+                    stamp_ns += evaluation.records
+                    meter.left -= max(0, evaluation.records - 1)
+                    outcome.add(evaluation)
+            done += 1
         self._next_ns = stamp_ns
-        outcome.forget_empty()
-        return outcome
+        return done
 
-    def evaluate(
-        self, message: Publish, stamp_ns: int, only: Sequence[int] = (), *, metered: bool = True
-    ) -> Evaluation:
+    def evaluate(self, message: Publish, stamp_ns: int, only: Sequence[int] = ()) -> Evaluation:
         """Return the readings of one message, and its rejection. `only` picks records of an array.
 
-        A dry run and a replay are not `metered`: they use up no quota of messages.
+        It uses up no quota of messages: a dry run and a replay do not.
         """
         route = self.route(message.topic)
         rule = route.rule
         if rule is None:
             return _refused(route, message, stamp_ns, route.reasons)
-        reason = _refused_whole(rule, message, stamp_ns, metered)
-        records = reason or rule.reader.read(message.payload, stamp_ns)
+        records = _refused_whole(rule, message, stamp_ns) or rule.reader.read(
+            message.payload, stamp_ns, rule.most_records
+        )
         if isinstance(records, Reason):
             return _refused(route, message, stamp_ns, (*route.reasons, records))
-        evaluation = _sort(route, rule, message, stamp_ns, records, only)
-        if metered:
-            rule.meter.charge(max(0, evaluation.records - 1))
-        return evaluation
+        return _sort(route, rule, message, stamp_ns, records, only)
 
-    def _begin(self, groups: dict[str, _Group], outcome: Outcome, slug: str, now_ns: int) -> _Group:
-        """Make a place for a startup's readings in this batch, and refill its quota."""
-        meter = self.meters.get(slug)  # not the route's: the first message may have no rule
-        if meter is not None:
-            meter.refill(now_ns)
-        group: _Group = ([], [])
-        groups[slug] = outcome.readings[slug], outcome.lines[slug] = group
-        return group
+    def _reject_over_quota(
+        self, route: Route, message: Publish, explain: Explain, now_ns: int, outcome: Outcome
+    ) -> None:
+        outcome.over_quota[route.startup] += 1
+        if sample := self.samples.add(route, message, explain, now_ns):
+            outcome.rejections.append(sample)
+
+
+def _begin(groups: dict[str, _Group], outcome: Outcome, route: Route, now_ns: int) -> _Group:
+    """Make a place for a startup's readings in this batch, and refill its quota."""
+    route.meter.refill(now_ns)
+    slug = route.startup
+    group = groups[slug] = outcome.readings.setdefault(slug, []), outcome.lines.setdefault(slug, [])
+    return group
 
 
 def fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool:
@@ -142,8 +164,7 @@ def fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> b
     rule, payload = route.rule, message.payload
     if rule is None or message.retain or len(payload) > rule.limit or stamp_ns >= rule.ends_ns:
         return False
-    meter = rule.meter
-    if meter.left < 1 or (payload[:1] != rule.begins and rule.begins):
+    if payload[:1] != rule.begins and rule.begins:
         return False  # decoding it would be in vain
     try:
         fields = rule.decode_one(payload)
@@ -160,7 +181,7 @@ def fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> b
             key = series_key(rule.measurement, (("device", route.device), *tags.items())) if key else ""
         if values.time_ns is not None:
             time_ns = values.time_ns
-    if not meter.admit_known(key):
+    if key not in route.meter.series:
         return False
     readings, lines = group
     readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
@@ -168,8 +189,8 @@ def fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> b
     return True
 
 
-def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> Reason | None:
-    """Return why a message is rejected unread: programme over, too large, without any time, or over quota."""
+def _refused_whole(rule: Rule, message: Publish, now_ns: int) -> Reason | None:
+    """Return why a message is rejected unread: programme over, too large, or without any time."""
     if now_ns >= rule.ends_ns:
         return Reason(
             Code.ENDED,
@@ -188,7 +209,7 @@ def _refused_whole(rule: Rule, message: Publish, now_ns: int, metered: bool) -> 
             "a retained copy of an older message",
             "publish without the retain flag, or send a time",
         )
-    return rule.meter.take() if metered else None
+    return None
 
 
 def _sort(
@@ -213,7 +234,7 @@ def _sort(
         elif not route.reasons:
             reading = _reading(route, rule, record, stamp_ns + i)
             key = reading_key(reading) if record.tags else route.key
-            reason = rule.meter.admit(route.device, key)
+            reason = route.meter.admit(route.device, key)
             if reason is None:
                 readings.append(reading)
                 lines.append(f"{key} {rule.write(reading.fields)} {reading.time_ns}")

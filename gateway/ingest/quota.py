@@ -1,4 +1,4 @@
-"""Quota of one startup: messages per second, devices, series. In memory, pure; the caller keeps the clock."""
+"""Quota of one startup: messages and bytes a second, devices, series. In memory, pure; the caller keeps the clock."""
 
 from __future__ import annotations
 
@@ -7,61 +7,123 @@ from collections.abc import Iterable
 from gateway.config import Quota
 from gateway.model import Code, Reason
 
+PATIENCE = 10.0
+"""Seconds for which messages over quota wait at the broker. A startup that is still over it then has them rejected, so
+that its devices learn of it and its queue does not overflow in silence."""
+SHORTEST_WAIT = 0.01
+
+
+class DeviceMeter:
+    """Bucket of messages of one device, so that it cannot use up the quota of its startup alone."""
+
+    __slots__ = ("_burst", "_left", "_rate", "_refilled_ns")
+
+    def __init__(self, quota: Quota, rate: float) -> None:
+        self._rate = rate
+        self._burst = max(1.0, rate * quota.burst / quota.messages)
+        self._left = self._burst
+        self._refilled_ns = 0
+
+    def admit(self, now_ns: int) -> bool:
+        """Take one message from the bucket; return whether there was one."""
+        if now_ns != self._refilled_ns:  # else it is of the same batch
+            elapsed = max(0, now_ns - self._refilled_ns) / 1e9
+            self._left = min(self._burst, self._left + elapsed * self._rate)
+            self._refilled_ns = now_ns
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def over(self, messages: int) -> Reason:
+        """Return why so many messages were rejected."""
+        return _over_quota(f"at most {self._rate:g} messages a second of one device", messages)
+
 
 class QuotaMeter:
-    """Counts one startup's use against its quota. It decides, the pipeline asks.
+    """Counts one startup's use against its quota. It decides, the caller asks.
 
-    The messages are a token bucket: `burst` at once, refilled at `messages` a second, so that a device that
-    comes back with a backlog is not punished for it.
+    Messages and bytes are token buckets: a burst at once, refilled at a steady rate, so that a device that comes back
+    with a backlog is not punished for it. An array costs as much as that many messages of one record, even if the
+    bucket is overdrawn by it.
     """
 
-    __slots__ = ("_new_series", "_refilled_ns", "devices", "left", "quota", "series")
+    __slots__ = (
+        "_device_meters",
+        "_new_series",
+        "_over_since_ns",
+        "_refilled_ns",
+        "bytes_left",
+        "devices",
+        "left",
+        "quota",
+        "series",
+    )
 
     def __init__(self, quota: Quota, devices: Iterable[str] = (), series: Iterable[str] = ()) -> None:
         self.quota = quota
         self.devices = set(devices)
         self.series = set(series)
-        self._new_series: list[str] = []
         self.left = float(quota.burst)
-        """Messages left in the bucket. Read it, but change it only by the methods."""
+        """Messages left in the bucket. The pipeline subtracts each message, and each further record of an array."""
+        self.bytes_left = float(quota.burst_bytes)
+        """The same in bytes of topic and payload. A message may overdraw it."""
+        self._new_series: list[str] = []
         self._refilled_ns = 0
+        self._over_since_ns: int | None = None
+        self._device_meters: dict[str, DeviceMeter] = {}
+
+    def use(self, quota: Quota) -> None:
+        """Count against another quota from now on. What is used stays used."""
+        self.quota = quota
+        self._device_meters.clear()
+
+    def of_device(self, device: str) -> DeviceMeter | None:
+        """Return the meter of a device; None where devices have no quota of their own.
+
+        Devices beyond `quota.devices` share one: their names may be invented.
+        """
+        rate = self.quota.per_device
+        if rate is None:
+            return None
+        meters = self._device_meters
+        known = device if device in meters or len(meters) < self.quota.devices else ""
+        return meters.get(known) or meters.setdefault(known, DeviceMeter(self.quota, rate))
 
     def refill(self, now_ns: int) -> None:
-        """Add the messages of the time since the last refill; once per batch is enough."""
+        """Add what the time since the last refill allows; once per batch is enough."""
         elapsed = max(0, now_ns - self._refilled_ns) / 1e9  # nothing where the clock was set back
-        self.left = min(self.quota.burst, self.left + elapsed * self.quota.messages)
+        quota = self.quota
+        self.left = min(quota.burst, self.left + elapsed * quota.messages)
+        self.bytes_left = min(quota.burst_bytes, self.bytes_left + elapsed * quota.bytes_a_second)
         self._refilled_ns = now_ns
 
-    def admit_known(self, key: str) -> bool:
-        """Take one message of a series that is already admitted.
+    @property
+    def is_over(self) -> bool:
+        """Whether the next message is over quota."""
+        return self.left < 1 or self.bytes_left <= 0
 
-        Return False, with nothing taken, if the bucket is empty or the series new: `take` and `admit` then decide.
-        """
-        if self.left < 1 or key not in self.series:
-            return False
-        self.left -= 1
-        return True
+    def wait(self, now_ns: int) -> float | None:
+        """Return for how many seconds messages should wait at the broker because they are over quota: 0 if they are
+        not, None if they have waited for too long and are to be rejected."""
+        self.refill(now_ns)
+        quota = self.quota
+        if not self.is_over:
+            if self.left >= quota.burst / 2 and self.bytes_left >= quota.burst_bytes / 2:
+                self._over_since_ns = None
+            return 0.0
+        if self._over_since_ns is None or self._over_since_ns > now_ns:
+            self._over_since_ns = now_ns
+        needed = max((1 - self.left) / quota.messages, -self.bytes_left / quota.bytes_a_second, SHORTEST_WAIT)
+        return needed if (now_ns - self._over_since_ns) / 1e9 + needed < PATIENCE else None
 
-    def take(self) -> Reason | None:
-        """Take one message from the bucket, or return why not."""
+    def over(self, messages: int) -> Reason:
+        """Return why so many messages were rejected."""
+        quota = self.quota
+        limits = f"at most {quota.messages:g} messages a second (and {quota.burst} at once)"
         if self.left >= 1:
-            self.left -= 1
-            return None
-        return Reason(
-            Code.OVER_QUOTA,
-            "topic",
-            f"at most {self.quota.messages:g} messages a second (and {self.quota.burst} at once)",
-            "more",
-            "the message is kept as a dead letter; send slower, or ask the operator for a larger quota",
-        )
-
-    def charge(self, messages: int) -> None:
-        """Take more from the bucket, below zero if need be.
-
-        An array costs as much as that many messages of one record, so that no startup can keep the others waiting by
-        sending arrays.
-        """
-        self.left -= messages
+            limits = f"at most {quota.bytes_a_second:,.0f} bytes a second (and {quota.burst_bytes:,} at once)"
+        return _over_quota(limits, messages)
 
     def admit(self, device: str, key: str) -> Reason | None:
         """Count a series key and its device when they are first seen, or return why not."""
@@ -92,3 +154,13 @@ class QuotaMeter:
         """Return the series admitted since the last call, to be remembered."""
         new, self._new_series = self._new_series, []
         return new
+
+
+def _over_quota(limits: str, messages: int) -> Reason:
+    return Reason(
+        Code.OVER_QUOTA,
+        "topic",
+        limits,
+        "1 message more" if messages == 1 else f"{messages:,} messages more",
+        "one a second is kept for each device; send slower, or ask the operator for a larger quota",
+    )

@@ -6,21 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from gateway.config import Config, Startup
-from gateway.ingest.quota import QuotaMeter
+from gateway.config import Config, Quota, Startup
+from gateway.ingest.quota import DeviceMeter, QuotaMeter
 from gateway.line_protocol import FieldWriter, series_key
 from gateway.model import UNROUTED, Code, Reason
 from gateway.payloads import Record
 from gateway.rules.finishing import Values, tag_text
-from gateway.rules.reader import Reader
+from gateway.rules.reader import MOST_RECORDS, Reader
 from gateway.rules.schema import MAX_TAG, PYTHON_TYPES
-from gateway.topics import DEVICE_RULE, ROOT, Router, Template, device_is_legal
+from gateway.topics import DEVICE_RULE, ROOT, Router, Template, device_is_legal, slug_in
 
 ROUTES_KEPT = 65_536
 REMEMBERED = 1000
 """Characters of a topic whose route is remembered: MQTT allows 65,535 bytes, which would fill the memory."""
 SHOWN = 200
 NEVER_NS = 1 << 63
+UNROUTED_QUOTA = Quota.model_validate({"messages": "20/s", "burst": 100})
+"""Quota of all messages that belong to no startup."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +30,7 @@ class Rule:
     """A topic rule, compiled, and the startup that it belongs to.
 
     The fast path needs `begins`, `decode_one`, `is_plain` and `finish` for every message; they are the reader's.
-    `ends_ns` is when the programme of its startup is over.
+    `limit` is in bytes of a payload. `ends_ns` is when the programme of its startup is over.
     """
 
     startup: Startup
@@ -39,12 +41,12 @@ class Rule:
     is_plain: bool
     finish: Callable[[Record, int], Values | None]
     write: FieldWriter
-    meter: QuotaMeter
     limit: int
+    most_records: int
     ends_ns: int
 
     @classmethod
-    def of(cls, startup: Startup, measurement: str, meter: QuotaMeter) -> Rule:
+    def of(cls, startup: Startup, measurement: str) -> Rule:
         rule = startup.topics[measurement]
         reader = Reader(rule)
         return cls(
@@ -56,8 +58,8 @@ class Rule:
             is_plain=reader.is_plain,
             finish=reader.finish,
             write=FieldWriter.of({name: PYTHON_TYPES[field.type] for name, field in rule.fields.items()}),
-            meter=meter,
             limit=startup.quota.payload,
+            most_records=min(startup.quota.burst, MOST_RECORDS),
             ends_ns=NEVER_NS if startup.ends_ns is None else startup.ends_ns,
         )
 
@@ -66,14 +68,18 @@ class Rule:
 class Route:
     """Meaning of a topic.
 
-    `reasons` is what is wrong with the topic itself; `rule` None: no rule matches. `key` is the series key of readings
-    whose payload adds no tags, and empty where there are reasons.
+    `reasons` is what is wrong with the topic itself; `rule` None: no rule matches. `meter` is charged for its messages,
+    and so is `device_meter`, where devices have quotas of their own.
+    `key` is the series key of readings whose payload adds no tags, and empty where there are reasons.
     """
 
     rule: Rule | None
     startup: str
     device: str
     tags: Mapping[str, str]
+    meter: QuotaMeter
+    topic_bytes: int
+    device_meter: DeviceMeter | None = None
     key: str = ""
     reasons: tuple[Reason, ...] = ()
 
@@ -83,8 +89,10 @@ class Routes:
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         self._config = config
+        self._meters = meters
+        self._unrouted = QuotaMeter(UNROUTED_QUOTA)
         rules: dict[Template, Rule] = {
-            rule.template: Rule.of(startup, name, meters[startup.slug])
+            rule.template: Rule.of(startup, name)
             for startup in config.startups
             for name, rule in startup.topics.items()
         }
@@ -116,22 +124,40 @@ class Routes:
         device = captured.pop("device")
         reasons = (*_device_reasons(device), *_tag_reasons(captured))
         key = "" if reasons else series_key(rule.measurement, (("device", device), *captured.items()))
-        return Route(rule, rule.startup.slug, device, captured, key, reasons)
+        meter = self._meters[rule.startup.slug]
+        return Route(
+            rule,
+            rule.startup.slug,
+            device,
+            captured,
+            meter,
+            _bytes(topic),
+            device_meter=meter.of_device(device),
+            key=key,
+            reasons=reasons,
+        )
 
     def _no_route(self, topic: str) -> Route:
         levels = topic.split("/")
-        owner = self._config.by_slug.get(levels[1]) if levels[0] == ROOT and len(levels) > 1 else None
+        owner = self._config.by_slug.get(slug_in(topic))
         if owner is None:
             known = ", ".join(f"{ROOT}/{slug}/…" for slug in list(self._config.by_slug)[:10])
             reason = Reason(Code.NO_RULE, "topic", f"a topic of a startup of this test bed ({known})", _quoted(topic))
-            return Route(None, UNROUTED, "", {}, reasons=(reason,))
+            return Route(None, UNROUTED, "", {}, self._unrouted, _bytes(topic), reasons=(reason,))
         templates = [rule.template for rule in owner.topics.values()]
         known = ", ".join(template.text for template in templates)
         hint = "a device name must not contain a /" if len(levels) > max(len(t.levels) for t in templates) else ""
         reason = Reason(
             Code.NO_RULE, "topic", f"a topic that a rule of {owner.slug} matches ({known})", _quoted(topic), hint
         )
-        return Route(None, owner.slug, levels[2] if len(levels) > 2 else "", {}, reasons=(reason,))
+        device = levels[2] if len(levels) > 2 else ""
+        meter = self._meters[owner.slug]
+        limits = meter.of_device(device)
+        return Route(None, owner.slug, device, {}, meter, _bytes(topic), device_meter=limits, reasons=(reason,))
+
+
+def _bytes(topic: str) -> int:
+    return len(topic.encode(errors="replace"))
 
 
 def _quoted(text: str) -> str:

@@ -16,7 +16,8 @@ from amqtt.broker import Broker
 from amqtt.errors import BrokerError
 
 LOOPBACK = "127.0.0.1"
-CLOSE_WITHIN = 3.0
+CLOSE_WITHIN = 20.0
+"""Seconds that closing may take. It is for a shutdown that hangs: on a busy machine one takes several seconds."""
 ATTEMPTS = 10
 """Free ports that are tried: amqtt binds by number, so that somebody else may take one between the probe and that."""
 
@@ -54,10 +55,13 @@ class EmbeddedBroker:
     async def stop(self) -> None:
         """Close every connection and stop listening, within a bound: under load amqtt's own shutdown may hang."""
         broker, self._broker = self._broker, None
-        if broker is not None:
-            closing = asyncio.ensure_future(broker.shutdown())
-            await asyncio.wait((closing,), timeout=CLOSE_WITHIN)
+        if broker is None:
+            return
+        closing = asyncio.ensure_future(broker.shutdown())
+        await asyncio.wait((closing,), timeout=CLOSE_WITHIN)
+        if not closing.done():
             closing.cancel()
+            await asyncio.wait((closing,), timeout=CLOSE_WITHIN)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -24,11 +24,14 @@ log = get_logger(__name__)
 
 class BrokerLink:
     """Link with `broker` by MQTT `version`. `current` is the number of the connection whose CONNECT the broker has
-    answered, and 0 while there is none."""
+    answered, and 0 while there is none. Hold `connecting` while a connection is made: it bounds how many of a gateway's
+    sessions do so at once."""
 
-    def __init__(self, broker: Broker, version: str) -> None:
+    def __init__(self, broker: Broker, version: str, connecting: asyncio.Semaphore, client_id: str) -> None:
         self.broker = broker
         self.version = version
+        self.connecting = connecting
+        self._client_id = client_id
         self.state = SessionState(connected=False, problem="not connected yet")
         self.current = 0
         self._connections = 0
@@ -68,13 +71,19 @@ class BrokerLink:
         """Show that the session is connected and subscribed."""
         self._began = time.monotonic()
         self._show(connected=True)
-        log.info("broker connected", broker=str(self.broker), mqtt=self.version, connections=self._connections)
+        say = log.info if self._connections > 1 else log.debug  # `Sessions` announces the first ones together
+        say("session connected", client_id=self._client_id, mqtt=self.version, connections=self._connections)
 
     def failed(self, error: SessionError) -> None:
         """Show and log what keeps the session from being connected; the same problem is logged once."""
         problem = str(error)
         if problem != self.state.problem:
-            log.warning("broker not connected", problem=problem, next="trying again, with growing pauses")
+            log.warning(
+                "session not connected",
+                client_id=self._client_id,
+                problem=problem,
+                next="trying again, with growing pauses",
+            )
         self._end(problem)
 
     def stopped(self) -> None:
@@ -131,7 +140,7 @@ class BrokerLink:
         if self._answer is not None and not self._answer.done():
             self.reject(BrokerRefused(problem))
         else:
-            log.warning("subscription rejected", problem=problem)
+            log.warning("subscription rejected", client_id=self._client_id, problem=problem)
             self._show(connected=True, problem=problem)
 
 

@@ -9,38 +9,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from gateway.config import Mqtt
 from gateway.model import Batch, Message
-from gateway.mqtt.broker import Broker, read_password
+from gateway.mqtt.broker import read_password
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import BrokerLink, retrieved
 from gateway.mqtt.mqtt311_socket import PahoSocket
-from gateway.mqtt.session import SessionState
+from gateway.mqtt.session import Access, SessionSpec, SessionState
 from gateway.mqtt.subscriptions import Subscriptions
 
 MAX_PUBLISHING = 10_000
 CLOSE_WITHIN = 2.0
-READ_AT_ONCE = 2000
-"""Messages of one batch, unless more of them may be under way."""
-READ_BYTES = 16 << 20
+READ_AT_ONCE = 500
+"""Messages of one read."""
+READ_MOST = 256 << 10
 """Bytes after which the socket waits until they are taken: a broker may send 256 MB in one message."""
 
 
 class PahoSession:
     """Implements `gateway.mqtt.session.Session`."""
 
-    def __init__(self, settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str] = ()) -> None:
-        self._settings = settings
-        self._link = BrokerLink(Broker.of(settings), "3.1.1")
-        self._subscriptions = Subscriptions(filters, unwanted)
-        self._inbox = Inbox()
+    def __init__(self, access: Access, spec: SessionSpec, filled: Callable[[], None]) -> None:
+        self._settings = access.settings
+        self._spec = spec
+        self._link = BrokerLink(access.broker, "3.1.1", access.connecting, spec.client_id)
+        self._subscriptions = Subscriptions(spec.filters, spec.unwanted)
+        self._inbox = Inbox(filled)
         self._inbox_bytes = 0
         self._client = self._make_client()
         self._socket = PahoSocket(self._client, self._read)
@@ -58,13 +58,19 @@ class PahoSession:
         finally:
             await self._say_goodbye()
 
-    async def batches(self) -> AsyncIterator[Batch]:
-        """Yield what arrived since the last batch was taken; see the contract."""
-        while (batch := await self._inbox.take()) is not None:
+    def take(self, limit: int) -> Batch | None:
+        """Return the oldest messages that have arrived; see the contract."""
+        return self._inbox.take(limit)
+
+    def put_back(self, batch: Batch, done: int) -> Batch:
+        """Take back the messages behind the first `done`; see the contract."""
+        return self._inbox.put_back(batch, done)
+
+    def resume(self) -> None:
+        """Read the socket again; see the contract."""
+        if not self._inbox.messages and not self._inbox.is_closed:
             self._inbox_bytes = 0
-            yield batch
-            if not self._inbox.is_closed:
-                self._socket.resume()
+            self._socket.resume()
 
     def ack(self, batch: Batch) -> None:
         """Acknowledge every message of the batch; see the contract."""
@@ -102,11 +108,11 @@ class PahoSession:
     def _make_client(self) -> Client:
         client = Client(
             CallbackAPIVersion.VERSION2,
-            self._settings.client_id,
+            self._spec.client_id,
             manual_ack=True,
             reconnect_on_failure=False,
             protocol=MQTTProtocolVersion.MQTTv311,
-            clean_session=False,
+            clean_session=not self._spec.kept,
         )
         if self._link.broker.tls is not None:
             client.tls_set_context(self._link.broker.tls)
@@ -125,6 +131,15 @@ class PahoSession:
         Raises:
             SessionError: why it was lost, or could not be made.
         """
+        async with self._link.connecting:
+            lost = await self._open_session()
+        while not (await asyncio.wait((lost,), timeout=1))[0]:
+            if self._socket.is_reading and self._client.loop_misc() is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._lose()
+        lost.result()
+
+    async def _open_session(self) -> asyncio.Future[None]:
+        """Connect and subscribe; the result is done when the connection is lost."""
         self._publishing = 0
         self._subscriptions.begin()
         lost = await self._open()
@@ -135,10 +150,7 @@ class PahoSession:
             self._send_subscribe(wanted)
             await self._link.answer("to the subscription", lost)
         self._link.connected()
-        while not (await asyncio.wait((lost,), timeout=1))[0]:
-            if self._socket.is_reading and self._client.loop_misc() is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._lose()
-        lost.result()
+        return lost
 
     async def _open(self) -> asyncio.Future[None]:
         """Open the connection; the result is done when it is lost."""
@@ -163,7 +175,7 @@ class PahoSession:
         self._client.connect(broker.host, broker.port, keepalive=int(self._settings.keep_alive))
 
     def _send_subscribe(self, filters: Sequence[str]) -> None:
-        _, mid = self._client.subscribe([(name, 1) for name in filters])
+        _, mid = self._client.subscribe([(name, self._spec.qos) for name in filters])
         if mid is not None:
             self._subscriptions.asked(mid, filters)
 
@@ -202,12 +214,12 @@ class PahoSession:
             if seen != len(inbox.messages):  # TLS may hold more that no selector reports
                 asyncio.get_running_loop().call_soon(self._read_on)
         inbox.arrived(now_ns)
-        is_much = len(inbox.messages) >= max(self._settings.in_flight, READ_AT_ONCE) or self._is_heavy()
+        is_much = len(inbox.messages) >= READ_AT_ONCE or self._is_heavy()
         if is_much and self._link.state.connected:  # before, an answer to the session may come behind them
             self._socket.pause()
 
     def _is_heavy(self) -> bool:
-        return self._inbox_bytes >= READ_BYTES
+        return self._inbox_bytes >= READ_MOST
 
     def _read_on(self) -> None:
         if self._socket.is_reading:
@@ -231,10 +243,11 @@ class PahoSession:
         self._lose(code)
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        self._inbox.messages.append(Message(message.topic, bytes(message.payload), message.qos, message.retain))
+        packet_id = message.mid if message.qos else None
+        self._inbox.messages.append(
+            Message(message.topic, bytes(message.payload), message.qos, message.retain, packet_id)
+        )
         self._inbox_bytes += len(message.payload)
-        if message.qos:
-            self._inbox.packet_ids.append(message.mid)
 
     def _on_publish(self, *_args: Any) -> None:
         self._publishing = max(0, self._publishing - 1)

@@ -1,34 +1,34 @@
 """The session for brokers that speak MQTT 5, on the codec of mqtt5: one read of the socket is one batch.
 
-Receive Maximum bounds what is delivered and not acknowledged; a batch is acknowledged in one write; while nobody takes
-batches, nothing is read. It subscribes with QoS 1 at most (docs/decisions/0003-qos-1-at-most.md).
+Receive Maximum bounds what is delivered and not acknowledged; a batch is acknowledged in one write; while messages wait
+to be taken, nothing is read. It subscribes with QoS 1 at most (docs/decisions/0003-qos-1-at-most.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import SupportsInt
 
 import mqtt5
 from mqtt5 import PublishPacket
 
-from gateway.config import Mqtt
 from gateway.errors import BrokerRefused, SessionError
 from gateway.logs import get_logger
 from gateway.model import Batch
-from gateway.mqtt.broker import Broker, read_password
+from gateway.mqtt.broker import read_password
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import ANSWER_WITHIN, BrokerLink
 from gateway.mqtt.mqtt5_connection import Connection, pubacks
 from gateway.mqtt.mqtt5_decoder import Packet, Salvaged
 from gateway.mqtt.mqtt5_outbox import Outbox
-from gateway.mqtt.session import SessionState
+from gateway.mqtt.session import Access, SessionSpec, SessionState
 from gateway.mqtt.subscriptions import Subscriptions
 
 CLOSE_WITHIN = 2.0
 _ONLY_MESSAGES = {PublishPacket}
+_RETAINED = mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS
 
 log = get_logger(__name__)
 
@@ -36,11 +36,13 @@ log = get_logger(__name__)
 class Mqtt5Session:
     """Implements `gateway.mqtt.session.Session`."""
 
-    def __init__(self, settings: Mqtt, filters: Sequence[str], unwanted: Sequence[str] = ()) -> None:
-        self._settings = settings
-        self._link = BrokerLink(Broker.of(settings), "5")
-        self._subscriptions = Subscriptions(filters, unwanted)
-        self._inbox = Inbox()
+    def __init__(self, access: Access, spec: SessionSpec, filled: Callable[[], None]) -> None:
+        self._access = access
+        self._settings = access.settings
+        self._spec = spec
+        self._link = BrokerLink(access.broker, "5", access.connecting, spec.client_id)
+        self._subscriptions = Subscriptions(spec.filters, spec.unwanted)
+        self._inbox = Inbox(filled)
         self._outbox = Outbox()
         self._connection: Connection | None = None
         self._keep_alive_s = 0
@@ -57,17 +59,23 @@ class Mqtt5Session:
         finally:
             await self._say_goodbye()
 
-    async def batches(self) -> AsyncIterator[Batch]:
-        """Yield what arrived since the last batch was taken; see the contract."""
-        while (batch := await self._inbox.take()) is not None:
-            yield batch
-            if self._connection is not None and not self._inbox.is_closed:
-                self._connection.resume()
+    def take(self, limit: int) -> Batch | None:
+        """Return the oldest messages that have arrived; see the contract."""
+        return self._inbox.take(limit)
+
+    def put_back(self, batch: Batch, done: int) -> Batch:
+        """Take back the messages behind the first `done`; see the contract."""
+        return self._inbox.put_back(batch, done)
+
+    def resume(self) -> None:
+        """Read the socket again; see the contract."""
+        if self._connection is not None and not self._inbox.messages and not self._inbox.is_closed:
+            self._connection.resume()
 
     def ack(self, batch: Batch) -> None:
         """Acknowledge every message of the batch; see the contract."""
-        if batch.packet_ids and self._connection is not None and batch.connection == self._link.current:
-            self._connection.send(pubacks(batch.packet_ids))
+        if self._connection is not None and batch.connection == self._link.current and (ids := batch.packet_ids):
+            self._connection.send(pubacks(ids))
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
@@ -111,6 +119,11 @@ class Mqtt5Session:
         Raises:
             SessionError: why it was lost, or could not be made.
         """
+        async with self._link.connecting:
+            connection = await self._connect()
+        await self._keep_alive(connection)
+
+    async def _connect(self) -> Connection:
         connect = await asyncio.to_thread(self._connect_packet)  # it reads the password
         self._subscriptions.begin()
         connection = self._connection = await self._open()
@@ -122,14 +135,14 @@ class Mqtt5Session:
             self._send_subscribe(connection, wanted)
             await self._link.answer("to the subscription", connection.lost)
         self._link.connected()
-        await self._keep_alive(connection)
+        return connection
 
     async def _open(self) -> Connection:
         broker = self._link.broker
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._take, broker),
+                    lambda: Connection(self._take, broker, self._access.scratch),
                     broker.host,
                     broker.port,
                     ssl=broker.tls,
@@ -145,14 +158,18 @@ class Mqtt5Session:
         settings = self._settings
         password = read_password(settings) if settings.username else None
         return mqtt5.ConnectPacket(
-            settings.client_id,
+            self._spec.client_id,
             username=settings.username,
             password=None if password is None else password.encode(),
-            clean_start=False,
+            clean_start=not self._spec.kept,
             keep_alive=int(settings.keep_alive),
-            session_expiry_interval=int(settings.session_expiry),
+            session_expiry_interval=self._expiry_s,
             receive_max=settings.in_flight,
         ).write()
+
+    @property
+    def _expiry_s(self) -> int:
+        return int(self._settings.session_expiry) if self._spec.kept else 0
 
     def _send_subscribe(self, connection: Connection, filters: Sequence[str]) -> None:
         packet_id = self._outbox.next_id()
@@ -160,9 +177,9 @@ class Mqtt5Session:
         wanted = [
             mqtt5.TopicFilter(
                 name,
-                max_qos=mqtt5.QoS.AT_LEAST_ONCE,
+                max_qos=mqtt5.QoS.AT_LEAST_ONCE if self._spec.qos else mqtt5.QoS.AT_MOST_ONCE,
                 retain_as_published=False,  # so that the flag marks retained copies only, not what is published now
-                retain_handling=mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
+                retain_handling=_RETAINED if self._spec.kept else mqtt5.RetainHandling.SEND_NEVER,
             )
             for name in filters
         ]
@@ -215,7 +232,6 @@ class Mqtt5Session:
             packets = [packet for packet in packets if type(packet) is PublishPacket or self._handle(packet)]
         inbox = self._inbox
         inbox.messages += packets
-        inbox.packet_ids += [ident for packet in packets if (ident := packet.packet_id) is not None]
         inbox.arrived(arrived_ns)
         # Before it is connected, an answer to the session may come behind the messages.
         if inbox.messages and self._connection is not None and self._link.state.connected:
@@ -250,12 +266,14 @@ class Mqtt5Session:
         if self._connection is not None:
             for again in self._outbox.again(session_present=packet.session_present):
                 self._connection.send(again)
-        if connection > 1 and not packet.session_present:
+        if connection > 1 and self._spec.kept and not packet.session_present:
             log.warning(
-                "the broker has lost the session", lost="what it held for the gateway; see the broker's persistence"
+                "the broker has lost the session",
+                client_id=self._spec.client_id,
+                lost="what it held for the gateway; see the broker's persistence",
             )
         granted = packet.session_expiry_interval
-        if granted is not None and granted < int(self._settings.session_expiry):
+        if granted is not None and granted < self._expiry_s:
             log.warning("the broker keeps the session for less than mqtt.session_expiry", seconds=granted)
         self._link.accept()
 
@@ -293,7 +311,7 @@ def _words(name: str, reason: str | None) -> str:
 _Why = mqtt5.DisconnectReasonCode
 _DISCONNECT_ADVICE = {
     int(_Why.SESSION_TAKEN_OVER): (
-        "another client has connected with the same mqtt.client_id: is a second gateway running with it?"
+        "another client has connected with the same client id: is a second gateway running with this mqtt.client_id?"
     ),
     int(_Why.NOT_AUTHORIZED): "does the gateway's account have the permissions that it needs? See the broker's log",
     int(_Why.SERVER_SHUTTING_DOWN): "the gateway connects again when the broker is back",

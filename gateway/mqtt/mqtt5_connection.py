@@ -30,11 +30,11 @@ def pubacks(packet_ids: Iterable[int]) -> bytes:
 class Connection(asyncio.BufferedProtocol):
     """Calls `take` with what each read brought. `lost` is done, with the reason, when nothing more can arrive."""
 
-    def __init__(self, take: Callable[[list[Packet]], None], broker: Broker) -> None:
+    def __init__(self, take: Callable[[list[Packet]], None], broker: Broker, scratch: bytearray) -> None:
         self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._take = take
-        self._decoder = Decoder()
+        self._decoder = Decoder(scratch)
         self._transport: asyncio.Transport
         self._out: list[bytes] = []
         self._is_flushing = False

@@ -15,11 +15,11 @@ import mqtt5
 
 from gateway.errors import PacketMalformed
 from gateway.model import Message
+from gateway.mqtt.session import READ_BYTES
 
 Packet = Any
 """One of mqtt5's packets, or a `Salvaged`."""
 
-BUFFER = 1 << 18
 _PUBLISH = 3
 _MAX_HEADER = 5
 _PANIC = "PanicException"
@@ -30,25 +30,31 @@ class Salvaged:
 
     __slots__ = ("packet_id", "payload", "qos", "retain", "topic")
 
-    def __init__(self, message: Message, packet_id: int | None) -> None:
-        self.topic, self.payload, self.qos, self.retain = message
-        self.packet_id = packet_id
+    def __init__(self, message: Message) -> None:
+        self.topic, self.payload, self.qos, self.retain, self.packet_id = message
 
 
 class Decoder:
     """Decoder of one connection: the socket writes into `buffer`, `wrote` returns the packets that are complete then.
-    One buffer for all reads: a new one for each costs more than reading it."""
 
-    def __init__(self) -> None:
-        self._bytes = bytearray(BUFFER)
-        self._view = memoryview(self._bytes)
-        self._end = 0
+    All connections of an event loop share one `scratch`: reading and decoding are one step. A connection keeps only
+    the bytes of an incomplete packet, and has a buffer of its own while a packet larger than `scratch` arrives.
+    """
+
+    def __init__(self, scratch: bytearray | None = None) -> None:
+        self._scratch = memoryview(bytearray(READ_BYTES) if scratch is None else scratch)
+        self._rest = b""
         self._needed = 0
+        self._large: memoryview | None = None
+        self._end = 0
 
     @property
     def buffer(self) -> memoryview:
         """Room for the next bytes; never empty."""
-        return self._view[self._end :]
+        if self._large is not None:
+            return self._large[self._end :]
+        self._scratch[: len(self._rest)] = self._rest
+        return self._scratch[len(self._rest) :]
 
     def wrote(self, size: int) -> list[Packet]:
         """Return the packets that `size` more bytes in `buffer` complete, in order.
@@ -56,33 +62,39 @@ class Decoder:
         Raises:
             PacketMalformed: no packet can start like this.
         """
-        self._end += size
-        if self._end < self._needed:
+        if self._large is None:
+            view = self._scratch[: len(self._rest) + size]
+        else:
+            self._end += size
+            view = self._large[: self._end]
+        if len(view) < self._needed:
+            if self._large is None:
+                self._rest = bytes(view)
             return []
-        packets, done = _read_all(self._view[: self._end])
-        rest = bytes(self._view[done : self._end])
-        self._needed = _size(rest[:_MAX_HEADER]) or 0
-        self._make_room(max(self._needed, len(rest) + 1))
-        self._view[: len(rest)] = rest
-        self._end = len(rest)
+        packets, done = _read_all(view)
+        self._keep(bytes(view[done:]))
         return packets
 
     def feed(self, data: bytes) -> list[Packet]:
         """Return the packets that `data` completes, for callers without a socket."""
         packets = []
         while data:
-            part = data[: len(self.buffer)]
-            self.buffer[: len(part)] = part
+            buffer = self.buffer
+            part = data[: len(buffer)]
+            buffer[: len(part)] = part
             packets += self.wrote(len(part))
             data = data[len(part) :]
         return packets
 
-    def _make_room(self, size: int) -> None:
-        """Make a larger buffer for a packet that needs it, until it has arrived."""
-        wanted = max(BUFFER, size)
-        if len(self._bytes) != wanted:
-            self._bytes = bytearray(wanted)
-            self._view = memoryview(self._bytes)
+    def _keep(self, rest: bytes) -> None:
+        """Keep the bytes of an incomplete packet; make a buffer for one that is larger than `scratch`."""
+        self._rest, self._large = rest, None
+        self._needed = _size(rest[:_MAX_HEADER]) or 0
+        if self._needed >= len(self._scratch):
+            self._large = memoryview(bytearray(self._needed))
+            self._large[: len(rest)] = rest
+            self._end = len(rest)
+            self._rest = b""
 
 
 def _read_all(view: memoryview) -> tuple[list[Packet], int]:
@@ -142,7 +154,7 @@ def _publish(packet: bytes) -> Salvaged:
     size, digits = _variable(packet, body)
     if body + digits + size > len(packet):
         raise IndexError("the properties are longer than the packet")
-    return Salvaged(Message(topic, packet[body + digits + size :], qos, bool(packet[0] & 1)), packet_id)
+    return Salvaged(Message(topic, packet[body + digits + size :], qos, bool(packet[0] & 1), packet_id))
 
 
 def _size(header: bytes) -> int | None:

@@ -6,17 +6,26 @@ tests/contract/test_sessions.py holds each implementation to it:
   arrive afterwards.
 - `ack` alone acknowledges messages of QoS 1 and 2. What it did not acknowledge, the broker delivers again on the next
   connection.
-- What is delivered and not acknowledged is bounded; while nobody takes batches, the socket is not read.
+- What is delivered and not acknowledged is bounded. While messages wait to be taken the socket is not read, so that
+  the broker, and not the gateway, holds whatever is too much.
 - The session restores a lost connection by itself, with growing, jittered pauses, for as long as it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.config import Mqtt
 from gateway.model import Batch
+from gateway.mqtt.broker import Broker
+
+CONNECTING_AT_ONCE = 20
+"""Sessions of one gateway that connect at the same time: a thousand at once would storm the broker."""
+READ_BYTES = 1 << 16
+"""Bytes of one read of a socket, so that a session with much to read keeps the others waiting only for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +37,72 @@ class SessionState:
     connections: int = 0
 
 
-class Session(Protocol):
-    """One connection at a time to one broker, for as long as the gateway runs."""
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """Name of a session at the broker, and what it subscribes to.
+
+    It drops `unwanted` filters, which an earlier run may have subscribed to. `qos` is the highest that it asks for: 0
+    is for a session that only looks. One that is not `kept` ends with its connection.
+    """
+
+    client_id: str
+    filters: tuple[str, ...] = ()
+    unwanted: tuple[str, ...] = ()
+    qos: int = 1
+    kept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Access to the broker: what all sessions of a gateway share. `scratch` is where their sockets are read into."""
+
+    settings: Mqtt
+    broker: Broker
+    connecting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTING_AT_ONCE))
+    scratch: bytearray = field(default_factory=lambda: bytearray(READ_BYTES))
+
+    @classmethod
+    def of(cls, settings: Mqtt) -> Access:
+        """Return the access that the settings describe.
+
+        Raises:
+            SessionError: a certificate, key or authority cannot be read.
+        """
+        return cls(settings, Broker.of(settings))
+
+
+class Source(Protocol):
+    """Whatever messages are taken from."""
+
+    def take(self, limit: int) -> Batch | None:
+        """Return the oldest messages that have arrived, at most `limit`; None where there are none."""
+
+    def put_back(self, batch: Batch, done: int) -> Batch:
+        """Take back the messages of a batch behind the first `done`; return a batch of those."""
+
+    def resume(self) -> None:
+        """Read the socket again, unless messages still wait to be taken."""
+
+    def ack(self, batch: Batch) -> None:
+        """Acknowledge every message of the batch. On another connection than the one that brought it this does
+        nothing: the broker delivers those messages again."""
+
+
+class Publisher(Protocol):
+    """Whatever messages are published through."""
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
+        """Send a message, without waiting. False where it had to be dropped: not connected, or too many wait."""
+
+
+class Session(Source, Publisher, Protocol):
+    """One connection at a time to one broker."""
 
     @property
     def state(self) -> SessionState: ...
 
     async def run(self) -> None:
         """Connect, and reconnect when necessary, until cancelled; then disconnect. `state` has the current problem."""
-
-    def batches(self) -> AsyncIterator[Batch]:
-        """Yield what arrives, to one reader, until `stop`."""
-
-    def ack(self, batch: Batch) -> None:
-        """Acknowledge every message of the batch. On another connection than the one that brought it this does
-        nothing: the broker delivers those messages again."""
-
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
-        """Send a message, without waiting. False where it had to be dropped: not connected, or too many wait."""
 
     def subscribe(self, filters: Sequence[str]) -> None:
         """Subscribe to these filters and no others; on a live connection at once."""
@@ -54,4 +111,8 @@ class Session(Protocol):
         """End the session at the next disconnect, where the protocol can: it is no longer needed."""
 
     def stop(self) -> None:
-        """Receive no more messages; `batches` ends. Acknowledging and publishing still work."""
+        """Receive no more messages. Taking, acknowledging and publishing still work."""
+
+
+MakeSession = Callable[[Access, SessionSpec, Callable[[], None]], Session]
+"""Constructor of a session. The last argument is called when there is something to take."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.config import TopicRule
-from gateway.model import Reason
+from gateway.model import Code, Reason
 from gateway.payloads import Records
 from gateway.rules.finishing import Values
 from gateway.rules.validator import Validator
 
 MAX_REASONS = 100
 """Maximum for one message: a sender of garbage must not fill the disk with descriptions of it."""
+
+MOST_RECORDS = 10_000
+"""Records of one message, at most, whatever the quota."""
 
 Read = Sequence[Values | list[Reason]]
 
@@ -33,23 +36,36 @@ class Reader:
         self.finish = self._validator.finish
         self.is_plain = self._validator.is_plain
 
-    def read(self, payload: bytes, now_ns: int) -> Read | Reason:
-        """Return the values of each record, or the reasons against it; one Reason if there are no records at all."""
-        return self.read_good(payload, now_ns) or self.explain(payload, now_ns)
+    def read(self, payload: bytes, now_ns: int, most: int = MOST_RECORDS) -> Read | Reason:
+        """Return the values of each record, or the reasons against it; one Reason if there are no records at all, or
+        more than `most`: looking at each takes time that other startups wait for."""
+        return self.read_good(payload, now_ns, most) or self.explain(payload, now_ns, most)
 
-    def read_good(self, payload: bytes, now_ns: int) -> list[Values] | None:
+    def read_good(self, payload: bytes, now_ns: int, most: int = MOST_RECORDS) -> list[Values] | None:
         """Return the values of each record; None if any of them is invalid."""
         try:
             decoded = self._decode_every(payload)
         except ValueError:
             return None
+        if len(decoded) > most:
+            return None
         finished = [self.finish(record, now_ns) for record in decoded]
         return None if None in finished else finished  # type: ignore[return-value]  # no None is left
 
-    def explain(self, payload: bytes, now_ns: int) -> Read | Reason:
+    def explain(self, payload: bytes, now_ns: int, most: int = MOST_RECORDS) -> Read | Reason:
         """Return the same from plain values: slower, but with every reason."""
         records = self._format.records(payload, self._context)
-        return records if isinstance(records, Reason) else self._explain_each(records, now_ns)
+        if isinstance(records, Reason):
+            return records
+        if len(records.values) > most:
+            return Reason(
+                Code.OVER_QUOTA,
+                "payload",
+                f"at most {most:,} records in one message",
+                f"{len(records.values):,} records",
+                "send them in several messages",
+            )
+        return self._explain_each(records, now_ns)
 
     def _explain_each(self, records: Records, now_ns: int) -> Read:
         """Explain each invalid record until there are enough reasons; give further ones an empty list."""

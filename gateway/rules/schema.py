@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, NotRequired
 
-from pydantic import AliasPath, ConfigDict, Field, TypeAdapter
+from pydantic import AliasPath, ConfigDict, FailFast, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from gateway.config import FieldRule, Pointer, TimeRule, TopicRule
@@ -62,7 +62,8 @@ def _compile(rule: TopicRule) -> Adapters:
     schema = make("Record", members)
     schema.__pydantic_config__ = ConfigDict(extra="forbid" if rule.unknown == "reject" else "ignore", strict=True)
     many: Any = list.__class_getitem__(schema)
-    return TypeAdapter(schema), TypeAdapter(Annotated[many, Field(min_length=1)])
+    # At the first invalid record: `explain` finds the others, up to a bound.
+    return TypeAdapter(schema), TypeAdapter(Annotated[many, Field(min_length=1), FailFast()])
 
 
 def optional_parents(rule: TopicRule) -> tuple[str, ...]:

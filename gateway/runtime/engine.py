@@ -1,21 +1,20 @@
-"""The data plane of one process: session, pipeline, journal, drain and store, and what they need.
+"""The data plane of one process: sessions, pipeline, journal, drain and store, and what they need.
 
-Stopping: the session takes no more messages; those that it has are committed and acknowledged; the journal is drained
+Stopping: the sessions take no more messages; those that it has are committed and acknowledged; the journal is drained
 for as long as `drain.stop_within` allows (the rest stays on disk for the next run); then everything else ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from gateway.config import Config, Quota, Settings, Startup
+from gateway.config import Config, Startup
 from gateway.config.credentials import mqtt_password
 from gateway.errors import ReplayRefused, StateUnavailable, StoreUnavailable
 from gateway.feeds.fan_out import FanOut
@@ -28,11 +27,11 @@ from gateway.ingest.quota import QuotaMeter
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.model import Listener, Reason
-from gateway.mqtt.auto import make_session
-from gateway.mqtt.session import Session
+from gateway.mqtt.session import Access
+from gateway.mqtt.sessions import ALL, Sessions
 from gateway.state import dead_letters
 from gateway.state.devices import Device
-from gateway.state.subscription_file import SubscriptionFile
+from gateway.state.session_file import SessionFile
 from gateway.state.worker_state import WorkerState
 from gateway.state.workers import home
 from gateway.stores.build import make_store
@@ -43,19 +42,19 @@ from gateway.topics import shared, subscriptions
 SAVE_EVERY = 2.0
 EXPIRE_EVERY = 3600.0
 STOP_INGEST_WITHIN = 10.0
-IDLE_AFTER = 3.0
-SUBSCRIBED = "subscribed.json"
+IDLE_CHECK_EVERY = 0.3
+SESSIONS = "sessions.json"
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlot:
-    """The number of this worker among several. One that is `retiring` takes nothing new: it finishes what an earlier
-    run with more workers began."""
+    """The number of this worker, and the startups that it serves; None: all. One that is `retiring` serves none: it
+    finishes what an earlier run with more workers began."""
 
     worker: int = 0
-    of: int = 1
+    startups: frozenset[str] | None = None
     retiring: bool = False
 
 
@@ -75,15 +74,12 @@ class Engine:
         self.metrics = Metrics()
         self.state = WorkerState.of(directory, settings, _device_limits(config))
         self.store = make_store(config)
-        self.session: Session
+        self.sessions: Sessions
         self.ingest: Ingest
         self.drain: Drain
         self._listeners = listeners
-        client_id = f"{settings.mqtt.client_id}-{slot.worker}" if slot.worker else settings.mqtt.client_id
-        self._mqtt = settings.mqtt.model_copy(update={"client_id": client_id})
-        mqtt_password(self._mqtt)  # a missing password is reported at the start
-        self._subscription_file = SubscriptionFile(directory / SUBSCRIBED)
-        self._has_new_filters = False
+        mqtt_password(settings.mqtt)  # a missing password is reported at the start
+        self._session_file = SessionFile(directory / SESSIONS)
         self._meters: dict[str, QuotaMeter] = {}
         self._stop = asyncio.Event()
 
@@ -97,9 +93,7 @@ class Engine:
             await stack.enter_async_context(self.state.opened())
             await self.store.open()
             stack.push_async_callback(self.store.close)
-            filters = self._filters()
-            unwanted = await asyncio.to_thread(self._subscription_file.change, filters)
-            self.session = make_session(self._mqtt, filters, unwanted)
+            self.sessions = await self._make_sessions()
             self._compose()
             self._opened = stack.pop_all()
         return self
@@ -118,7 +112,7 @@ class Engine:
         startups = [startup.slug for startup in self.config.startups]
         async with asyncio.TaskGroup() as tasks:
             helpers = [
-                tasks.create_task(self.session.run(), name="session"),
+                tasks.create_task(self.sessions.run(), name="sessions"),
                 tasks.create_task(self._save_registry(), name="registry-save"),
                 tasks.create_task(self._fan_out.run(), name="listeners"),
             ]
@@ -128,32 +122,31 @@ class Engine:
             draining = tasks.create_task(self.drain.run(startups), name="drain")
             await self._stop.wait()
             log.info("gateway stopping", journaled=self.state.journal.readings)
-            self.session.stop()
+            self.sessions.stop()
             await within(ingesting, STOP_INGEST_WITHIN)
             self.drain.stop()
             await within(draining, self.config.settings.drain.stop_within)
             for helper in helpers:
                 helper.cancel()
 
-    def use(self, config: Config) -> None:
-        """Take over other startups and rules, between two batches: nothing is dropped, nothing waits."""
+    def use(self, config: Config, startups: frozenset[str] | None = None) -> None:
+        """Take over other startups and rules, between two rounds: nothing is dropped, nothing waits.
+
+        `startups` are those that this worker serves from now on; None: all.
+        """
         self.config = config
+        self.slot = replace(self.slot, startups=startups)
         self.store.assign(config.startups)
         self.ingest.use(Pipeline(config, self._make_meters()))
         self.state.registry.limits = _device_limits(config)
         self.drain.add(startup.slug for startup in config.startups)
-        self.session.subscribe(self._filters())
-        self._has_new_filters = True
+        self.sessions.use(self._filters(), self._slugs)
 
     async def finished(self) -> None:
-        """Wait until nothing has arrived for a while and nothing waits for its store, so that the worker may retire."""
-        seen, since = (-1, -1), time.monotonic()
-        while time.monotonic() - since < IDLE_AFTER:
-            await asyncio.sleep(IDLE_AFTER / 10)
-            state = self.session.state
-            now = (self.ingest.batches, state.connections)
-            if now != seen or not state.connected or self.ingest.is_busy or self.state.journal.readings:
-                seen, since = now, time.monotonic()
+        """Wait until the sessions of an earlier run have ended and nothing waits for its store, so that the worker may
+        retire."""
+        while self.sessions.is_retiring or self.ingest.is_busy or self.state.journal.readings:  # noqa: ASYNC110  # three parts
+            await asyncio.sleep(IDLE_CHECK_EVERY)
 
     async def replay(self, ident: int) -> Sequence[Reason]:
         """Process one of this worker's dead letters again; return the reasons against it, none if it is accepted.
@@ -175,7 +168,7 @@ class Engine:
         """Return the state of each part, with its problem in words."""
         is_full = "it is full: messages wait at the broker until the store accepts readings again"
         parts = (
-            Part("broker", self.session.state.problem),
+            Part("broker", self.sessions.state.problem),
             Part("disk", self.ingest.problem),
             Part("journal", is_full if self.state.journal.is_full else ""),
         )
@@ -189,7 +182,7 @@ class Engine:
             [
                 self.metrics,
                 *self._listeners,
-                MqttFeed(self.session, self.metrics, readings=settings.feeds.mqtt),
+                MqttFeed(self.sessions, self.metrics, readings=settings.feeds.mqtt),
                 RejectionCounter(
                     self.store, self.state.registry.knows, lambda topic: self.ingest.measurement_of(topic)
                 ),
@@ -197,48 +190,68 @@ class Engine:
             self.metrics,
         )
         pipeline = Pipeline(self.config, self._make_meters())
-        self.ingest = Ingest(self.session, pipeline, self.state, self.metrics, self._fan_out)
+        self.ingest = Ingest(self.sessions, pipeline, self.state, self.metrics, self._fan_out)
         self.drain = Drain(self.state, self.store, settings.drain, self._fan_out)
 
-    def _filters(self) -> tuple[str, ...]:
+    async def _make_sessions(self) -> Sessions:
+        known = await asyncio.to_thread(self._session_file.read)
+        others = self._slugs - self._served  # they are sessions of other workers now
+        sessions = Sessions(
+            Access.of(self.config.settings.mqtt),
+            self._filters(),
+            {name: filters for name, filters in known.items() if name not in others},
+            slugs=self._slugs,
+            worker=self.slot.worker,
+            looks=self.slot.worker == 0 and self.config.settings.mqtt.sessions == "startup",
+        )
+        await asyncio.to_thread(self._session_file.write, sessions.filters())
+        return sessions
+
+    @property
+    def _slugs(self) -> frozenset[str]:
+        return frozenset(startup.slug for startup in self.config.startups)
+
+    @property
+    def _served(self) -> frozenset[str]:
         if self.slot.retiring:
-            return ()
-        plain = subscriptions(rule.template for startup in self.config.startups for rule in startup.topics.values())
-        group = _group(self.config.settings, self.slot)
-        return shared(plain, group) if group else plain
+            return frozenset()
+        return self._slugs if self.slot.startups is None else self.slot.startups & self._slugs
+
+    def _filters(self) -> dict[str, tuple[str, ...]]:
+        """Return the filters of each session."""
+        settings = self.config.settings.mqtt
+        startups = [startup for startup in self.config.startups if startup.slug in self._served]
+        if settings.sessions == "one":
+            every = (rule.template for startup in startups for rule in startup.topics.values())
+            filters = {ALL: subscriptions(every)}
+        else:
+            filters = {
+                startup.slug: subscriptions((rule.template for rule in startup.topics.values()), startup.slug)
+                for startup in startups
+            }
+        if settings.share:
+            return {name: shared(plain, settings.share) for name, plain in filters.items()}
+        return filters
 
     def _make_meters(self) -> dict[str, QuotaMeter]:
         """Return a meter for each startup; a meter from before a reload keeps its counts."""
         for startup in self.config.startups:
-            quota = _part_of(startup.quota, self.slot.of)
-            known = self._meters.get(startup.slug)
-            if known is not None:
-                known.quota = quota
+            if known := self._meters.get(startup.slug):
+                known.use(startup.quota)
                 continue
             registry = self.state.registry
             devices = (device.device for device in registry.devices(startup.slug) if device.accepted)
-            self._meters[startup.slug] = QuotaMeter(quota, devices, registry.series(startup.slug))
-        return self._meters
+            self._meters[startup.slug] = QuotaMeter(startup.quota, devices, registry.series(startup.slug))
+        return {startup.slug: self._meters[startup.slug] for startup in self.config.startups}
 
     async def _save_registry(self) -> None:
         while True:
             await asyncio.sleep(SAVE_EVERY)
             try:
                 await self.state.registry.save()
-                await self._remember_filters()
+                await asyncio.to_thread(self._session_file.write, self.sessions.filters())
             except StateUnavailable as error:
                 log.warning("devices not saved", problem=str(error), next="trying again")
-
-    async def _remember_filters(self) -> None:
-        """After a reload, write down the filters that the session may have, for a later run."""
-        if not self._has_new_filters:
-            return
-        self._has_new_filters = False
-        try:
-            await asyncio.to_thread(self._subscription_file.change, self._filters())
-        except StateUnavailable:
-            self._has_new_filters = True
-            raise
 
     async def _expire(self) -> None:
         """Delete readings older than the retention of their startup, every hour; none waits for another."""
@@ -257,18 +270,6 @@ class Engine:
             await self.store.expire(startup.slug, time.time_ns() - int(startup.retention * NS))
         except StoreUnavailable as error:
             log.warning("old readings not deleted", startup=startup.slug, problem=str(error))
-
-
-def _group(settings: Settings, slot: WorkerSlot) -> str | None:
-    """Return the group whose members share the messages; None where one session gets them all."""
-    if settings.mqtt.share or slot.of == 1:
-        return settings.mqtt.share
-    return re.sub(r"[/+#\0]", "-", settings.mqtt.client_id)  # a group is one level of a filter
-
-
-def _part_of(quota: Quota, workers: int) -> Quota:
-    """Return a worker's part of the rate: the broker distributes the messages evenly."""
-    return quota.model_copy(update={"messages": quota.messages / workers, "burst": max(1, quota.burst // workers)})
 
 
 def _device_limits(config: Config) -> dict[str, int]:

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -23,17 +23,19 @@ from gateway.api.server import HttpServer
 from gateway.api.services import Services
 from gateway.backoff import LASTING, pauses
 from gateway.config import Config
-from gateway.errors import ReplayRefused
+from gateway.errors import ReplayRefused, StateUnavailable
 from gateway.feeds.live_ring import LiveFeeds
+from gateway.health import Health, Part
 from gateway.logs import get_logger
 from gateway.metrics import by_worker
 from gateway.model import Reason
+from gateway.runtime.assignment import AssignmentFile, assign
 from gateway.runtime.engine import STOP_INGEST_WITHIN, within
 from gateway.runtime.gateway import STOP_WEB_WITHIN, keep_settings
 from gateway.runtime.http_application import make_application
 from gateway.runtime.reload import Reloader
 from gateway.runtime.worker_channel import WorkerChannel
-from gateway.runtime.worker_messages import LiveEvents, Reply, Report, Request, Start
+from gateway.runtime.worker_messages import LiveEvents, Reply, Report, Request, Use
 from gateway.runtime.worker_reports import WorkerReports
 from gateway.state.lock import locked
 from gateway.state.reader import StateReader
@@ -51,8 +53,9 @@ class Supervisor:
 
     def __init__(self, config: Config, tokens: Tokens, directory: Path, count: int) -> None:
         self._config = config
-        self._directory = directory
         self._count = count
+        self._assignment_file = AssignmentFile(config.state_dir / WORKERS / "assignment.json")
+        self._assigned: dict[str, int] = {}
         self._state = StateReader(config.state_dir)
         self._live = LiveFeeds(config.settings.feeds.kept)
         self._store = make_store(config)
@@ -71,7 +74,7 @@ class Supervisor:
             live=self._live,
             state=self._state,
             devices=self._reports.devices,
-            health=lambda: self._reports.health(self._problems),
+            health=self._health,
             measured=self._measured,
             replay=self._replay,
         )
@@ -81,9 +84,8 @@ class Supervisor:
         self._stop.set()
 
     def reload_now(self) -> None:
-        """Read the configuration again, on SIGHUP; the workers do the same."""
+        """Read the configuration again, on SIGHUP."""
         self._reloading = asyncio.ensure_future(self._reloader.now())
-        self._signal(signal.SIGHUP)
 
     async def run(self, started: Callable[[HttpServer], None] = lambda _web: None) -> None:
         """Run until `stop`.
@@ -95,6 +97,7 @@ class Supervisor:
             state_dir = self._config.state_dir
             await asyncio.to_thread(stack.enter_context, locked(state_dir / WORKERS))
             retired = await asyncio.to_thread(self._find_retiring)
+            await asyncio.to_thread(self._assign, self._assignment_file.read())
             server = stack.enter_context(HttpServer(self._config.settings.http))
             await self._store.open()
             stack.push_async_callback(self._store.close)
@@ -174,15 +177,14 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gateway.runtime.worker", str(self._directory), str(theirs.fileno())),
-                *(str(worker), str(self._count), *more),
+                *(sys.executable, "-m", "gateway.runtime.worker", str(theirs.fileno()), str(worker), *more),
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is ours to handle: we stop the workers in order
             )
             channel = await WorkerChannel.over(ours.dup())
         self._processes[worker], self._channels[worker] = process, channel
-        channel.send(Start(self._config))
+        channel.send(self._use_of(worker))
         if self._stop.is_set():
             self._signal(signal.SIGTERM)
         try:
@@ -226,13 +228,30 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 process.send_signal(number)
 
+    def _assign(self, before: Mapping[str, int]) -> None:
+        """Assign the startups to the workers, and write it down. Blocking."""
+        self._assigned = assign(self._config.startups, self._count, before)
+        self._assignment_file.write(self._assigned)
+
+    def _use_of(self, worker: int) -> Use:
+        return Use(self._config, frozenset(slug for slug, of in self._assigned.items() if of == worker))
+
     # ------------------------------------------------------------------ the services
 
     def _use(self, config: Config, tokens: Tokens) -> None:
         self._config = keep_settings(self._config, config)
+        try:
+            self._assign(self._assigned)
+        except StateUnavailable as error:
+            log.warning("assignment not saved", problem=str(error), next="a restart may move startups between workers")
+        for worker, channel in self._channels.items():
+            channel.send(self._use_of(worker))
         self._store.assign(config.startups)
         self._services.config, self._services.tokens = self._config, tokens
         log.info("configuration reloaded", startups=len(config.startups))
+
+    def _health(self) -> Health:
+        return self._reports.health(self._problems, Part("config", self._reloader.problem))
 
     async def _measured(self) -> Sequence[Metric]:
         running = [worker for worker in self._channels if self._reports.has_reported(worker)]

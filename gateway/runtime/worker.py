@@ -1,6 +1,6 @@
 """One worker: an engine in a process of its own, and its channel to the supervisor.
 
-    python -m gateway.runtime.worker CONFIG_DIR FD WORKER OF [retire]
+    python -m gateway.runtime.worker FD WORKER [retire]
 
 It stops at SIGTERM, when the supervisor has ended and, if it retires, when nothing is left to do.
 """
@@ -13,20 +13,15 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from gateway import logs
-from gateway.api.auth import Tokens
 from gateway.config import Config
 from gateway.errors import GatewayError
-from gateway.health import Health, Part
 from gateway.runtime.engine import Engine, WorkerSlot
-from gateway.runtime.gateway import keep_settings
 from gateway.runtime.gc_tuning import tune_interpreter
 from gateway.runtime.live_buffer import LiveBuffer
-from gateway.runtime.reload import Reloader
 from gateway.runtime.worker_channel import WorkerChannel
-from gateway.runtime.worker_messages import Reply, Report, Request, Start
+from gateway.runtime.worker_messages import Reply, Report, Request, Use
 
 SEND_EVENTS_EVERY = 0.03
 REPORT_EVERY = 1.0
@@ -36,10 +31,8 @@ REPLAY_WITHIN = 15.0
 class Worker:
     """Runs one engine and reports to the supervisor."""
 
-    def __init__(self, config: Config, directory: Path, slot: WorkerSlot) -> None:
-        self._config = config
+    def __init__(self, config: Config, slot: WorkerSlot) -> None:
         self._live_buffer = LiveBuffer(config.settings.feeds.kept)
-        self._reloader = Reloader(directory, self._use)
         self.engine = Engine(config, [self._live_buffer], slot)
 
     async def run(self, channel: WorkerChannel) -> None:
@@ -52,25 +45,22 @@ class Worker:
                 tasks.create_task(self._listen(channel, tasks), name="channel"),
                 tasks.create_task(self._send_events(channel), name="live-events"),
                 tasks.create_task(self._report(channel), name="report"),
-                tasks.create_task(self._reloader.run(), name="reload"),
             ]
             if self.engine.slot.retiring:
                 helpers.append(tasks.create_task(self._retire(), name="retire"))
-            loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(self._reloader.now()))
             tune_interpreter()
             await self.engine.run()
             for helper in helpers:
                 helper.cancel()
         await channel.close()
 
-    def _use(self, config: Config, _tokens: Tokens) -> None:
-        self._config = keep_settings(self._config, config)
-        self.engine.use(self._config)
-
     async def _listen(self, channel: WorkerChannel, tasks: asyncio.TaskGroup) -> None:
         async for message in channel.messages():
-            if isinstance(message, Request):
-                tasks.create_task(self._reply(channel, message), name="reply")
+            match message:
+                case Request():
+                    tasks.create_task(self._reply(channel, message), name="reply")
+                case Use():
+                    self.engine.use(message.config, message.startups)
         self.engine.stop()  # the supervisor has ended: nobody is left to start or stop this worker
 
     async def _reply(self, channel: WorkerChannel, request: Request) -> None:
@@ -93,30 +83,27 @@ class Worker:
 
     async def _report(self, channel: WorkerChannel) -> None:
         while True:
-            found = self.engine.health()
-            health = Health(found.parts, dict(found.stores), Part("config", self._reloader.problem))
             if not channel.is_congested:
-                channel.send(Report(health, self.engine.state.registry.changed()))
+                channel.send(Report(self.engine.health(), self.engine.state.registry.changed()))
             await asyncio.sleep(REPORT_EVERY)
 
     async def _retire(self) -> None:
         await self.engine.finished()
-        self.engine.session.forget()
         self.engine.stop()
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a worker; return its exit status. Errors at the start are in the log."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-    directory, descriptor, worker, of = Path(arguments[0]), *map(int, arguments[1:4])
-    slot = WorkerSlot(worker, of, retiring="retire" in arguments[4:])
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor reloads, and passes on what it has read
+    descriptor, worker = map(int, arguments[:2])
 
     async def serve() -> None:
         channel = await WorkerChannel.over(socket.socket(fileno=descriptor))
-        start = await anext(channel.messages(), None)
-        if isinstance(start, Start):
-            logs.configure(start.config.settings.log.level, start.config.settings.log.format, worker=worker)
-            await Worker(start.config, directory, slot).run(channel)
+        first = await anext(channel.messages(), None)
+        if isinstance(first, Use):
+            logs.configure(first.config.settings.log.level, first.config.settings.log.format, worker=worker)
+            slot = WorkerSlot(worker, first.startups, retiring="retire" in arguments[2:])
+            await Worker(first.config, slot).run(channel)
 
     status = 0
     try:

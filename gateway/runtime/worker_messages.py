@@ -32,10 +32,12 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Supervisor, first: the configuration as the supervisor has it, even if the files have changed since."""
+class Use:
+    """Supervisor, first and after each reload: the configuration as the supervisor has it, and the startups that this
+    worker serves."""
 
     config: Config
+    startups: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +58,4 @@ class Reply:
     problem: str = ""
 
 
-Message = Start | LiveEvents | Report | Request | Reply
+Message = Use | LiveEvents | Report | Request | Reply

@@ -39,15 +39,15 @@ class WorkerReports:
         """Return the devices of a startup, sorted by name; a device's messages may reach any worker."""
         return [_combined(list(of.values())) for _, of in sorted(self._devices.get(startup, {}).items())]
 
-    def health(self, expected: Mapping[int, str]) -> Health:
-        """Return the combined parts. `expected` has the workers that should run, each with its problem or ""."""
+    def health(self, expected: Mapping[int, str], config: Part) -> Health:
+        """Return the combined parts, with that of the configuration, which the supervisor reads for all. `expected` has
+        the workers that should run, each with its problem or ""."""
         problems = {worker: problem or self._silence(worker) for worker, problem in expected.items()}
         parts = [Part("workers", "; ".join(f"{worker}: {problem}" for worker, problem in problems.items() if problem))]
         for name in PARTS:
             found = {worker: _part(health.parts, name) for worker, health in self._health.items()}
             parts.append(Part(name, _problems(found)))
-        configs = {worker: health.config for worker, health in self._health.items()}
-        return Health(tuple(parts), self._stores(), Part("config", _problems(configs)))
+        return Health(tuple(parts), self._stores(), config)
 
     def _silence(self, worker: int) -> str:
         seconds = time.monotonic() - self._reported.get(worker, time.monotonic())

@@ -105,11 +105,6 @@ class Journal:
             or self.is_full
         )
 
-    async def room_for(self, startup: str) -> None:
-        """Wait until a startup may add readings."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self.is_full_for(startup))
-
     def startups(self) -> list[str]:
         """Return the startups that have, or had, readings here."""
         return list(self._filled)

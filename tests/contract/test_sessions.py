@@ -19,16 +19,16 @@ import pytest
 
 from gateway.config import Mqtt
 from gateway.model import Batch, Publish
-from gateway.mqtt.auto import AutoSession
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.mqtt.mqtt5 import Mqtt5Session
 from gateway.mqtt.mqtt311 import PahoSession
-from gateway.mqtt.session import Session
+from gateway.mqtt.session import MakeSession
 from tests.servers import WITHIN, FlakyProxy, Mosquitto, eventually, need
 from tests.servers.mqtt_clients import connect
+from tests.sessions import WaitingSession
 
 Broker = Mosquitto | EmbeddedBroker
-MakeSession = Callable[..., Session]
+Make = Callable[..., WaitingSession]
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ def amqtt(_directory: Path) -> EmbeddedBroker:
 VARIANTS = {
     "mosquitto-5": Variant(Mqtt5Session, Mosquitto),
     "mosquitto-3.1.1": Variant(PahoSession, Mosquitto, is_bounded=False),
-    "mosquitto-auto": Variant(AutoSession, Mosquitto),
     "amqtt-3.1.1": Variant(PahoSession, amqtt, redelivers=False, is_bounded=False),
-    "amqtt-auto": Variant(AutoSession, amqtt, redelivers=False, is_bounded=False),
 }
 
 
@@ -59,7 +57,7 @@ VARIANTS = {
 class Reader:
     """Reads a session in the background; without `acks` it acknowledges nothing."""
 
-    session: Session
+    session: WaitingSession
     acks: bool = True
     batches: list[Batch] = field(default_factory=list)
 
@@ -96,15 +94,16 @@ async def broker(variant: Variant, tmp_path: Path) -> AsyncIterator[Broker]:
 
 
 @pytest.fixture
-def make(variant: Variant) -> MakeSession:
-    def make_one(url: str, *filters: str, **settings: Any) -> Session:
-        return variant.session(Mqtt.model_validate({"url": url, **settings}), filters or ("testbed/#",))
+def make(variant: Variant) -> Make:
+    def make_one(url: str, *filters: str, **settings: Any) -> WaitingSession:
+        wanted = Mqtt.model_validate({"url": url, **settings})
+        return WaitingSession(variant.session, wanted, filters or ("testbed/#",))
 
     return make_one
 
 
 @asynccontextmanager
-async def running(session: Session) -> AsyncIterator[Session]:
+async def running(session: WaitingSession) -> AsyncIterator[WaitingSession]:
     """Run the session until the block ends."""
     task = asyncio.create_task(session.run())
     try:
@@ -115,7 +114,7 @@ async def running(session: Session) -> AsyncIterator[Session]:
 
 
 @asynccontextmanager
-async def reading(session: Session, *, acks: bool = True) -> AsyncIterator[Reader]:
+async def reading(session: WaitingSession, *, acks: bool = True) -> AsyncIterator[Reader]:
     """Run the session and read it until the block ends; then it says goodbye."""
     reader = Reader(session, acks)
     reads = asyncio.create_task(reader.run())
@@ -138,7 +137,7 @@ async def send(broker: Broker, *payloads: bytes, topic: str = "testbed/acme/a/x"
             await client.publish(topic, payload, qos=qos)
 
 
-async def test_messages_arrive_in_order_with_topic_and_payload(broker: Broker, make: MakeSession) -> None:
+async def test_messages_arrive_in_order_with_topic_and_payload(broker: Broker, make: Make) -> None:
     """Messages arrive in the order of publishing, byte for byte."""
     async with reading(make(broker.url)) as reader:
         await send(broker, b"1", b"\x00\xff", b"")
@@ -148,7 +147,7 @@ async def test_messages_arrive_in_order_with_topic_and_payload(broker: Broker, m
     assert all(batch.arrived_ns > 0 for batch in reader.batches)
 
 
-async def test_only_matching_messages_arrive(broker: Broker, make: MakeSession) -> None:
+async def test_only_matching_messages_arrive(broker: Broker, make: Make) -> None:
     """A session receives the messages that match its filters and no others."""
     async with reading(make(broker.url, "testbed/#", "zigbee/+/state")) as reader:
         await send(broker, b"no", topic="other/topic")
@@ -159,7 +158,7 @@ async def test_only_matching_messages_arrive(broker: Broker, make: MakeSession) 
 
 
 @pytest.mark.usefixtures("redelivers")
-async def test_unacknowledged_messages_are_delivered_again(broker: Broker, make: MakeSession) -> None:
+async def test_unacknowledged_messages_are_delivered_again(broker: Broker, make: Make) -> None:
     """A message without an acknowledgement is delivered again on the next connection; one with it is not."""
     async with reading(make(broker.url), acks=False) as reader:
         await send(broker, b"acked")
@@ -173,7 +172,7 @@ async def test_unacknowledged_messages_are_delivered_again(broker: Broker, make:
     assert again.payloads == [b"not acked", b"new"]
 
 
-async def test_broker_queues_messages_while_the_session_is_away(broker: Broker, make: MakeSession) -> None:
+async def test_broker_queues_messages_while_the_session_is_away(broker: Broker, make: Make) -> None:
     """A QoS 1 message that is published while the session is away arrives when it is back."""
     async with reading(make(broker.url)):
         pass
@@ -182,7 +181,7 @@ async def test_broker_queues_messages_while_the_session_is_away(broker: Broker, 
         await eventually(lambda: reader.payloads == [b"while away"])
 
 
-async def test_lost_connection_is_restored(broker: Broker, make: MakeSession) -> None:
+async def test_lost_connection_is_restored(broker: Broker, make: Make) -> None:
     """After the network breaks the session comes back by itself, and no QoS 1 message is missing."""
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(FlakyProxy("127.0.0.1", broker.port))
@@ -199,7 +198,7 @@ async def test_lost_connection_is_restored(broker: Broker, make: MakeSession) ->
 
 
 @pytest.mark.usefixtures("redelivers")
-async def test_acknowledgement_for_a_lost_connection_does_nothing(broker: Broker, make: MakeSession) -> None:
+async def test_acknowledgement_for_a_lost_connection_does_nothing(broker: Broker, make: Make) -> None:
     """A batch of a lost connection is not acknowledged on the next one: it is delivered again, and counts there."""
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(FlakyProxy("127.0.0.1", broker.port))
@@ -223,7 +222,37 @@ async def test_acknowledgement_for_a_lost_connection_does_nothing(broker: Broker
     assert again.payloads == [b"two"]
 
 
-async def test_published_messages_reach_subscribers(broker: Broker, make: MakeSession) -> None:
+async def test_messages_put_back_come_again_and_are_not_acknowledged(broker: Broker, make: Make) -> None:
+    """What nobody processed of a batch is taken again, in order; only the others are acknowledged with it."""
+    async with running(make(broker.url)) as session:
+        await eventually(lambda: session.state.connected)
+        await send(broker, b"1", b"2", b"3")
+        taken: list[bytes] = []
+        async for batch in session.batches():
+            done = session.session.put_back(batch, 1)
+            assert done.packet_ids == batch.packet_ids[:1]
+            session.ack(done)
+            taken += [message.payload for message in done.messages]
+            if len(taken) == 3:
+                break
+    assert taken == [b"1", b"2", b"3"]
+
+
+async def test_nothing_is_read_while_messages_wait(broker: Broker, make: Make) -> None:
+    """As long as messages wait to be taken, the session holds what one read brought, and the broker the rest."""
+    async with running(make(broker.url, in_flight=65_535)) as session:
+        await eventually(lambda: session.state.connected)
+        many = [b"x" * 20_000] * 100
+        await send(broker, *many)
+        reader = Reader(session)
+        reads = asyncio.create_task(reader.run())
+        await eventually(lambda: len(reader.messages) == len(many))
+        assert max(sum(len(one.payload) for one in batch.messages) for batch in reader.batches) < 1_000_000
+        reads.cancel()
+        await asyncio.gather(reads, return_exceptions=True)
+
+
+async def test_published_messages_reach_subscribers(broker: Broker, make: Make) -> None:
     """Messages that the session publishes with QoS 0 and 1 arrive at a subscriber."""
     async with publisher(broker) as client, reading(make(broker.url)) as reader:
         await client.subscribe("feedback/#", qos=1)
@@ -233,13 +262,13 @@ async def test_published_messages_reach_subscribers(broker: Broker, make: MakeSe
     assert sorted(got) == [b"one", b"zero"]
 
 
-async def test_publish_without_a_connection_returns_false(broker: Broker, make: MakeSession) -> None:
+async def test_publish_without_a_connection_returns_false(broker: Broker, make: Make) -> None:
     """Without a connection a message is dropped, and the caller knows."""
     assert make(broker.url).publish("feedback/acme/a", b"x") is False
 
 
 @pytest.mark.usefixtures("redelivers")
-async def test_stop_ends_the_batches_after_what_has_arrived(broker: Broker, make: MakeSession) -> None:
+async def test_stop_ends_the_batches_after_what_has_arrived(broker: Broker, make: Make) -> None:
     """After `stop` the reader gets what has arrived already and then ends; later messages wait at the broker."""
     async with running(make(broker.url)) as session:
         await eventually(lambda: session.state.connected)
@@ -255,7 +284,7 @@ async def test_stop_ends_the_batches_after_what_has_arrived(broker: Broker, make
         await eventually(lambda: again.payloads == [b"late"])
 
 
-async def test_unacknowledged_messages_are_bounded(variant: Variant, broker: Broker, make: MakeSession) -> None:
+async def test_unacknowledged_messages_are_bounded(variant: Variant, broker: Broker, make: Make) -> None:
     """No more messages than `mqtt.in_flight` are delivered without an acknowledgement, whether somebody reads or not,
     and none is lost."""
     if not variant.is_bounded:
@@ -284,7 +313,7 @@ def session_type(request: pytest.FixtureRequest) -> MakeSession:
 async def test_missing_broker_is_reported_and_tried_again(tmp_path: Path, session_type: MakeSession) -> None:
     """Without a broker the state says where nobody answered; once there is one, the session connects."""
     broker = Mosquitto(tmp_path)
-    async with running(session_type(Mqtt(url=broker.url), ["testbed/#"])) as session:
+    async with running(WaitingSession(session_type, Mqtt(url=broker.url))) as session:
         await eventually(lambda: "no MQTT broker at" in session.state.problem)
         assert str(broker.port) in session.state.problem
         async with broker:
@@ -306,7 +335,7 @@ async def test_wrong_password_is_reported_and_read_again(tmp_path: Path, session
     conf = await asyncio.to_thread(with_password, tmp_path, "accounts", "right")
     async with Mosquitto(tmp_path / "mosquitto", conf=conf) as broker:
         settings = Mqtt(url=broker.url, username="gateway", password_file=secret)
-        async with running(session_type(settings, ["testbed/#"])) as session:
+        async with running(WaitingSession(session_type, settings)) as session:
             await eventually(lambda: "GATEWAY_MQTT_PASSWORD" in session.state.problem)
             secret.unlink()
             await eventually(lambda: "expected a file with one secret" in session.state.problem)
@@ -318,8 +347,7 @@ async def test_unresponsive_broker_is_reported(session_type: MakeSession, monkey
     """The session gives up a server that accepts the connection and says nothing, as some brokers do that know only
     3.1.1, and the problem names the setting to look at."""
     monkeypatch.setattr("gateway.mqtt.link.ANSWER_WITHIN", 0.2)
-    monkeypatch.setattr("gateway.mqtt.auto.PROBE_WITHIN", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"mqtt://127.0.0.1:{silent.getsockname()[1]}"
-        async with running(session_type(Mqtt(url=url), ["testbed/#"])) as session:
+        async with running(WaitingSession(session_type, Mqtt(url=url))) as session:
             await eventually(lambda: "mqtt.protocol" in session.state.problem)

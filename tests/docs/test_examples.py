@@ -17,7 +17,7 @@ from gateway.config import load
 from gateway.config.models import Settings
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.ingest.pipeline import Evaluation, Pipeline, unused
-from gateway.model import Code, Message, Reason
+from gateway.model import Batch, Code, Message, Reason
 from gateway.provision.settings import load_provision
 from gateway.state import journal
 from gateway.state.journal import Journal
@@ -25,6 +25,7 @@ from gateway.state.worker_state import WorkerState
 from gateway.stores.drain import Drain
 from gateway.stores.sqlite import SqliteStore
 from gateway.timestamps import NS
+from tests.builders import outcome_of
 from tests.docs.blocks import ROOT, Block, all_blocks, blocks
 from tests.docs.compare import same
 from tests.servers import eventually
@@ -54,10 +55,10 @@ def evaluate(block: Block) -> Evaluation:
         payload = payload.ljust(int(padded[1]))
     message = Message(topic, payload, retain=block.kind == "try retained")
     if after := re.fullmatch(r"try after (\d+)", block.kind):
-        for _ in range(int(after[1])):
-            pipeline.evaluate(message, NOW_NS)
-        return pipeline.evaluate(message, NOW_NS)
-    return pipeline.evaluate(message, NOW_NS, metered=False)
+        outcome_of(pipeline, Batch([message] * int(after[1]), NOW_NS))
+        outcome = outcome_of(pipeline, Batch([message], NOW_NS))
+        return Evaluation(outcome.readings.get("acme", ()), (), next(iter(outcome.rejections), None))
+    return pipeline.evaluate(message, NOW_NS)
 
 
 def code_and_place(reason: Reason) -> str:

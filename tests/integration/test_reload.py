@@ -86,7 +86,7 @@ async def test_a_rule_added_under_load_loses_nothing(gateway: Running, config: P
     counts = await gateway.stored(sent)
     assert counts.rejected == 0
     assert counts.balanced
-    assert gateway.gateway.engine.session.state.connections == 1
+    assert gateway.gateway.engine.sessions.state.connections == 3  # each of them once
 
 
 async def test_an_invalid_configuration_changes_nothing(gateway: Running, config: Path, broker: Mosquitto) -> None:

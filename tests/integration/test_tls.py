@@ -15,9 +15,9 @@ import pytest
 from gateway.cli.http_client import Client
 from gateway.config import Config, Mqtt, Settings, Startup, load
 from gateway.errors import GatewayUnreachable
-from gateway.mqtt.auto import make_session
 from gateway.mqtt.broker import Broker
-from gateway.mqtt.session import Session
+from gateway.mqtt.session import Access
+from gateway.mqtt.sessions import Sessions
 from gateway.provision import run
 from gateway.provision.mosquitto import MosquittoServer
 from gateway.provision.secret_files import SecretFiles
@@ -55,10 +55,10 @@ def listener(authority: Authority, server: Certificate, *more: str) -> str:
 
 
 @asynccontextmanager
-async def session(broker: Mosquitto, **settings: object) -> AsyncIterator[Session]:
-    """Run the gateway's session with a broker, by the name that is in the broker's certificate."""
+async def connected(broker: Mosquitto, **settings: object) -> AsyncIterator[Sessions]:
+    """Run the gateway's sessions with a broker, by the name that is in the broker's certificate."""
     wanted = Mqtt.model_validate({"url": f"mqtts://localhost:{broker.port}", **settings})
-    one = make_session(wanted, ["testbed/#"])
+    one = Sessions(Access.of(wanted), {"acme": ["testbed/acme/#"]}, {})
     task = asyncio.create_task(one.run())
     try:
         yield one
@@ -69,8 +69,8 @@ async def session(broker: Mosquitto, **settings: object) -> AsyncIterator[Sessio
 
 
 async def problem(broker: Mosquitto, **settings: object) -> str:
-    """Return what the session reports after its first try; it must not have been let in."""
-    async with session(broker, **settings) as one:
+    """Return what the sessions report after their first try; they must not have been let in."""
+    async with connected(broker, **settings) as one:
         await eventually(lambda: one.state.problem != "not connected yet", says="the session has tried")
         assert not one.state.connected
         return one.state.problem
@@ -95,30 +95,36 @@ async def strict(tmp_path: Path, authority: Authority, server: Certificate) -> A
 @pytest.mark.parametrize("protocol", ["3.1.1", "5", "auto"])
 async def test_the_gateway_connects_over_mqtts(broker: Mosquitto, authority: Authority, protocol: str) -> None:
     """With the authority of the broker's certificate in mqtt.ca_file the session connects, and messages arrive."""
-    async with session(broker, ca_file=authority.cert, protocol=protocol) as one:
+    async with connected(broker, ca_file=authority.cert, protocol=protocol) as one:
         await eventually(lambda: one.state.connected)
         trusting = ssl.create_default_context(cafile=authority.cert)
         async with connect(broker, host="localhost", tls_context=trusting) as device:
             await device.publish("testbed/acme/d1/climate", b"{}", qos=1)
-        async with asyncio.timeout(WITHIN):
-            batch = await anext(one.batches())
-    assert [message.payload for message in batch.messages] == [b"{}"]
+        assert await taken(one, 1) == [b"{}"]
+
+
+async def taken(sessions: Sessions, count: int) -> list[bytes]:
+    """Return the payloads of so many messages, each acknowledged."""
+    payloads: list[bytes] = []
+    async with asyncio.timeout(WITHIN):
+        while len(payloads) < count and await sessions.arrived():
+            for name, source in list(sessions.ready.items()):
+                while batch := source.take(count):
+                    payloads += [message.payload for message in batch.messages]
+                    source.ack(batch)
+                del sessions.ready[name]
+                source.resume()
+    return payloads
 
 
 async def test_many_messages_arrive_over_tls(broker: Mosquitto, authority: Authority) -> None:
     """A burst arrives whole: what TLS has decrypted and no selector reports is read as well."""
-    sizes: list[int] = []
-    async with session(broker, ca_file=authority.cert) as one, asyncio.timeout(WITHIN):
+    async with connected(broker, ca_file=authority.cert) as one, asyncio.timeout(WITHIN):
         await eventually(lambda: one.state.connected)
         trusting = ssl.create_default_context(cafile=authority.cert)
         async with connect(broker, host="localhost", tls_context=trusting) as device:
             await asyncio.gather(*(device.publish("testbed/acme/d1/x", b"x" * 100, qos=1) for _ in range(2000)))
-        async for batch in one.batches():
-            sizes.append(len(batch.messages))
-            one.ack(batch)
-            if sum(sizes) >= 2000:
-                break
-    assert sum(sizes) == 2000
+        assert len(await taken(one, 2000)) == 2000
 
 
 @HANDSHAKE
@@ -144,7 +150,7 @@ async def test_plain_mqtt_to_a_tls_port_is_reported(broker: Mosquitto) -> None:
 async def test_a_broker_that_requires_a_certificate_gets_the_gateways(strict: Mosquitto, authority: Authority) -> None:
     """With mqtt.cert_file and mqtt.key_file of the broker's authority the session connects."""
     own = authority.client("gateway")
-    async with session(strict, ca_file=authority.cert, cert_file=own.cert, key_file=own.key) as one:
+    async with connected(strict, ca_file=authority.cert, cert_file=own.cert, key_file=own.key) as one:
         await eventually(lambda: one.state.connected)
 
 

@@ -32,6 +32,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc").exists(), reason="worker processes are found in /proc"),
 ]
 
+STARTUPS = ("acme", "voltwise")
 BIG_QUEUES = "max_queued_messages 0\nmax_inflight_messages 1000\n"
 
 
@@ -63,37 +64,44 @@ class Site:
         await eventually(self.ready, says="all workers are ready")
 
     async def publish(self, numbers: range, *, bad: bool = False) -> None:
-        """Readings with these numbers, each acknowledged by the broker."""
+        """Readings with these numbers, the even ones of acme and the odd ones of voltwise, each acknowledged by the
+        broker."""
         async with connect(self.broker) as client:
             for number in numbers:
                 payload = climate(999 if bad else 20, self._base_ms + number, number)
-                await client.publish(f"testbed/acme/d{number % 5}/climate", payload, qos=1)
+                await client.publish(f"testbed/{STARTUPS[number % 2]}/d{number % 5}/climate", payload, qos=1)
 
     async def stored(self) -> set[int]:
         """Return the numbers in the store."""
         store = SqliteStore(self.directory / "state" / "store")
         await store.open()
-        rows = [row async for chunk in store.history("acme", Query("climate", 0, 1 << 62)) for row in chunk]
+        query = Query("climate", 0, 1 << 62)
+        rows = [row for slug in STARTUPS async for chunk in store.history(slug, query) for row in chunk]
         await store.close()
         return {int(row.fields["seq"]) for row in rows}
 
+    async def counts(self) -> Counts:
+        """Return the ledger of both startups together."""
+        return Counts.total({slug: await self.gateway.counts(slug) for slug in STARTUPS})
+
     async def all_stored(self, count: int) -> bool:
-        counts = await self.gateway.counts()
-        return counts.journaled == 0 and len(await self.stored()) >= count
+        return (await self.counts()).journaled == 0 and len(await self.stored()) >= count
 
 
 @pytest.fixture
 async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    monkeypatch.setenv("GATEWAY_TOKEN_ACME", "acme-token")
+    for slug in STARTUPS:
+        monkeypatch.setenv(f"GATEWAY_TOKEN_{slug.upper()}", f"{slug}-token")
     async with Mosquitto(tmp_path / "mosquitto", conf=BIG_QUEUES) as broker:
         one = Site(tmp_path, broker)
         yield one
         await one.gateway.end()
 
 
-async def listen(site: Site, kinds: list[str], connected: asyncio.Event) -> None:
-    """Note the kind of each live event of acme."""
-    async with site.client("acme-token") as client, client.stream("GET", "/v1/startups/acme/live") as answer:
+async def listen(site: Site, slug: str, kinds: list[str], connected: asyncio.Event) -> None:
+    """Note the kind of each live event of a startup."""
+    url = f"/v1/startups/{slug}/live"
+    async with site.client(f"{slug}-token") as client, client.stream("GET", url) as answer:
         connected.set()
         async for line in answer.aiter_lines():
             kinds += re.findall("^event: (.*)", line)
@@ -106,13 +114,13 @@ async def test_a_worker_that_is_killed_under_load_loses_nothing(site: Site) -> N
     publishing = asyncio.create_task(site.publish(range(3000)))
     killed: set[int] = set()
     for _ in range(3):
-        await eventually(partial(more, site, (await site.gateway.counts()).received + 100))
+        await eventually(partial(more, site, (await site.counts()).received + 100))
         killed.add(await site.gateway.kill_worker(1, other_than=killed))
     await site.gateway.worker(1, other_than=killed)
     await publishing
     await eventually(lambda: site.all_stored(3000), says="everything is stored")
     assert await site.stored() == set(range(3000))
-    counts = await site.gateway.counts()
+    counts = await site.counts()
     assert counts.balanced
     assert counts.received >= 3000
     assert "worker ended" in site.gateway.log
@@ -120,44 +128,49 @@ async def test_a_worker_that_is_killed_under_load_loses_nothing(site: Site) -> N
 
 
 async def more(site: Site, than: int) -> bool:
-    return (await site.gateway.counts()).received > than
+    return (await site.counts()).received > than
 
 
 async def test_every_client_sees_the_events_of_every_worker(site: Site) -> None:
-    """The workers share the messages; a listener at the supervisor gets all of them, rejections too; devices, ledger,
-    dead letters and metrics are those of all workers."""
+    """Each worker serves one of the startups; at the supervisor every startup has its own events, rejections too, and
+    devices, ledger, dead letters and metrics are those of all workers."""
     await site.start(2)
-    kinds: list[str] = []
-    connected = asyncio.Event()
-    listening = asyncio.create_task(listen(site, kinds, connected))
-    await connected.wait()
+    kinds: dict[str, list[str]] = {slug: [] for slug in STARTUPS}
+    for slug in STARTUPS:
+        connected = asyncio.Event()
+        listening = asyncio.create_task(listen(site, slug, kinds[slug], connected))
+        await connected.wait()
     await site.publish(range(300))
     await site.publish(range(300, 340), bad=True)
-    await eventually(lambda: len(kinds) >= 340, says="all events are seen")
-    listening.cancel()
-    assert (kinds.count("reading"), kinds.count("rejection")) == (300, 40)
-    shares = [(await worker_counts(site, worker)).received for worker in (0, 1)]
-    assert sum(shares) == 340
-    assert min(shares) > 100
-    async with site.client("acme-token") as client:
-        about = (await client.get("/v1/startups/acme")).json()
-        assert about["ledger"]["received"] == 340
-        await eventually(lambda: devices_add_up(client, 300), says="the workers have reported their devices")
+    await eventually(lambda: all(len(of) >= 170 for of in kinds.values()), says="all events are seen")
+    assert all((of.count("reading"), of.count("rejection")) == (150, 20) for of in kinds.values())
+    shares = [await worker_counts(site, worker) for worker in (0, 1)]
+    assert sorted((slug, counts.received) for share in shares for slug, counts in share.items()) == [
+        ("acme", 170),
+        ("voltwise", 170),
+    ]
+    assert all(len(share) == 1 for share in shares)
+    for slug in STARTUPS:
+        async with site.client(f"{slug}-token") as client:
+            about = (await client.get(f"/v1/startups/{slug}")).json()
+            assert about["ledger"]["received"] == 170
+            await eventually(partial(devices_add_up, client, slug, 150), says="the workers have reported their devices")
     async with site.client() as client:
         page = (await client.get("/metrics")).text
     assert set(re.findall(r'gateway_batch_messages_count\{worker="(\d)"\}', page)) == {"0", "1"}
-    assert 'gateway_received_records_total{startup="acme"} 340.0' in page
+    assert 'gateway_received_records_total{startup="acme"} 170.0' in page
+    listening.cancel()
 
 
-async def devices_add_up(client: httpx.AsyncClient, accepted: int) -> bool:
-    devices = (await client.get("/v1/startups/acme/devices")).json()["devices"]
+async def devices_add_up(client: httpx.AsyncClient, slug: str, accepted: int) -> bool:
+    devices = (await client.get(f"/v1/startups/{slug}/devices")).json()["devices"]
     assert [one["device"] for one in devices] == [f"d{n}" for n in range(5)]
     return bool(sum(one["accepted"] for one in devices) == accepted)
 
 
-async def worker_counts(site: Site, worker: int) -> Counts:
+async def worker_counts(site: Site, worker: int) -> dict[str, Counts]:
     path = home(site.gateway.database.parent, worker) / FILE_NAME
-    return (await asyncio.to_thread(read_only, path, ledger.balance))["acme"]
+    return await asyncio.to_thread(read_only, path, ledger.balance)
 
 
 async def test_dead_letters_of_all_workers_are_one_list(site: Site) -> None:
@@ -166,39 +179,44 @@ async def test_dead_letters_of_all_workers_are_one_list(site: Site) -> None:
     await site.start(2)
     await site.publish(range(20), bad=True)
     await eventually(lambda: rejected(site, 20), says="all are refused")
-    seen: list[dict[str, Any]] = []
-    async with site.client("acme-token") as client:
-        url = "/v1/startups/acme/rejections?limit=7"
-        answer = (await client.get(url)).json()
-        seen += answer["rejections"]
-        while answer["next"]:
-            answer = (await client.get(f"{url}&before={answer['next']}")).json()
-            seen += answer["rejections"]
-        arrived = [from_rfc3339(one["arrived"]) or 0 for one in seen]
-        assert arrived == sorted(arrived, reverse=True)
+    async with site.client() as client:
+        seen = [one for slug in STARTUPS for one in await dead_letters(client, slug)]
         assert sorted(json.loads(one["payload"])["seq"] for one in seen) == list(range(20))
         assert {one["id"] % 1000 for one in seen} == {0, 1}
         ids = [one["id"] for one in seen]
-        replayed = (await client.post("/v1/startups/acme/rejections/replay", json={"ids": ids})).json()["results"]
+        replay = "/v1/operator/rejections/replay"
+        replayed = (await client.post(replay, json={"ids": ids})).json()["results"]
         assert [one["result"] for one in replayed] == ["rejected again"] * 20
-        assert (await client.post("/v1/startups/acme/rejections/replay", json={"ids": ids[:1]})).json()["results"] == [
+        assert (await client.post(replay, json={"ids": ids[:1]})).json()["results"] == [
             {"id": ids[0], "result": "not found"}
         ]
 
 
+async def dead_letters(client: httpx.AsyncClient, slug: str) -> list[dict[str, Any]]:
+    """Return all of a startup, page by page."""
+    url = f"/v1/startups/{slug}/rejections?limit=7"
+    answer = (await client.get(url)).json()
+    seen: list[dict[str, Any]] = answer["rejections"]
+    while answer["next"]:
+        answer = (await client.get(f"{url}&before={answer['next']}")).json()
+        seen += answer["rejections"]
+    arrived = [from_rfc3339(one["arrived"]) or 0 for one in seen]
+    assert arrived == sorted(arrived, reverse=True)
+    return seen
+
+
 async def rejected(site: Site, count: int) -> bool:
-    return (await site.gateway.counts()).rejected >= count
+    return (await site.counts()).rejected >= count
 
 
 async def test_fewer_workers_take_over_from_more(site: Site) -> None:
-    """What the broker holds for a worker that is no longer there is taken when the gateway starts with fewer; then its
-    session no longer gets anything, and the next start is one process alone. Going up again, each message comes
-    once."""
+    """The startups of a worker that is no longer there go to the others, with what the broker holds for them; the
+    worker retires, and the next start is one process alone. Going up again, each message comes once."""
     await site.start(3)
     await site.publish(range(30))
     await eventually(lambda: site.all_stored(30))
     assert await site.gateway.terminate() == 0
-    await site.publish(range(30, 90))  # shared among three sessions that are away
+    await site.publish(range(30, 90))  # while all are away
     await site.start(1)
     await eventually(lambda: site.all_stored(90), says="what waited for the others is stored")
     state = site.gateway.database.parent
@@ -217,9 +235,9 @@ async def test_fewer_workers_take_over_from_more(site: Site) -> None:
     await site.publish(range(150, 200))
     await eventually(lambda: site.all_stored(200))
     assert await site.gateway.terminate() == 0
-    counts = await site.gateway.counts()
+    counts = await site.counts()
     assert counts.balanced
-    assert counts.received == 200  # nothing came twice: no session got the messages unshared
+    assert counts.received == 200  # nothing came twice
 
 
 async def test_the_workers_end_with_their_supervisor(site: Site) -> None:

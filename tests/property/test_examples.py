@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.rules.example import MAX_INDEX, example
 from gateway.timestamps import NS
-from tests.builders import NOW, batch, message, pipeline, startup
+from tests.builders import NOW, batch, message, outcome_of, pipeline, startup
 
 MAX_INT = (1 << 63) - 1
 TYPES = ("float", "int", "bool", "string")
@@ -73,7 +73,7 @@ def is_accepted(rule: dict[str, Any], now_ns: int) -> bool:
     shown = example(acme.topics["m"], now_ns)
     if shown is None:
         return False
-    outcome = pipeline(acme).process(batch(message(shown.payload, shown.topic), arrived_ns=now_ns))
+    outcome = outcome_of(pipeline(acme), batch(message(shown.payload, shown.topic), arrived_ns=now_ns))
     assert outcome.rejections == []
     assert [(reading.device, reading.measurement) for reading in outcome.readings["acme"]] == [("DEVICE", "m")]
     return True

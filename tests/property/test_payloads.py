@@ -18,7 +18,7 @@ from gateway.rules.finishing import Values
 from gateway.rules.reader import Reader
 from gateway.rules.validator import Validator
 from gateway.timestamps import NS
-from tests.builders import NOW, batch, message, rule, samples
+from tests.builders import NOW, batch, message, outcome_of, rule, samples
 
 SAMPLES = samples()
 PIPELINE = Pipeline(SAMPLES, unused(SAMPLES.startups))
@@ -85,7 +85,7 @@ def mutated(draw: st.DrawFn, name: str) -> bytes:
 
 def check(name: str, payload: bytes) -> None:
     """Readings, or a rejection with reasons, or both: and all records are accounted for."""
-    result = PIPELINE.evaluate(message(payload, TOPICS[name]), NOW, metered=False)
+    result = PIPELINE.evaluate(message(payload, TOPICS[name]), NOW)
     assert result.readings or result.rejection
     assert [encode(reading) for reading in result.readings] == result.lines or not result.readings
     if result.rejection is not None:
@@ -97,10 +97,10 @@ def check(name: str, payload: bytes) -> None:
 def fast_and_full_path(name: str, payload: bytes) -> None:
     """What `process` makes of a message of a known series is what `evaluate` makes of it: readings, lines, reasons."""
     now_ns = next(MOMENTS)
-    PIPELINE.process(batch(message(PAYLOADS[name], TOPICS[name]), arrived_ns=now_ns))
+    outcome_of(PIPELINE, batch(message(PAYLOADS[name], TOPICS[name]), arrived_ns=now_ns))
     one = message(payload, TOPICS[name])
-    outcome = PIPELINE.process(batch(one, arrived_ns=now_ns + 1000))
-    whole = PIPELINE.evaluate(one, now_ns + 1000, metered=False)
+    outcome = outcome_of(PIPELINE, batch(one, arrived_ns=now_ns + 1000))
+    whole = PIPELINE.evaluate(one, now_ns + 1000)
     assert repr([one for several in outcome.readings.values() for one in several]) == repr(list(whole.readings))
     assert [one for several in outcome.lines.values() for one in several] == list(whole.lines)
     assert outcome.rejections == ([] if whole.rejection is None else [whole.rejection])
@@ -164,7 +164,7 @@ def test_both_ways_agree(name: str, document: Any) -> None:
 @names
 def test_good_payload_is_accepted(name: str) -> None:
     """Each sample rule accepts its good payload, so that what the other tests cut and change begins good."""
-    result = PIPELINE.evaluate(message(PAYLOADS[name], TOPICS[name]), NOW, metered=False)
+    result = PIPELINE.evaluate(message(PAYLOADS[name], TOPICS[name]), NOW)
     assert result.rejection is None
     assert result.readings
 
@@ -183,7 +183,7 @@ def test_truncated_at_every_byte(name: str) -> None:
     """A good payload that is cut anywhere is refused with a reason."""
     payload = PAYLOADS[name]
     for end in range(len(payload)):
-        result = PIPELINE.evaluate(message(payload[:end], TOPICS[name]), NOW, metered=False)
+        result = PIPELINE.evaluate(message(payload[:end], TOPICS[name]), NOW)
         assert not result.readings
         assert result.rejection is not None
         assert result.rejection.reasons

@@ -14,8 +14,11 @@ def meter(**quota: object) -> QuotaMeter:
 
 
 def let_in(one: QuotaMeter, now_ns: int, tries: int = 100) -> int:
+    """Return how many messages fit, and take them."""
     one.refill(now_ns)
-    return sum(one.take() is None for _ in range(tries))
+    fitting = min(tries, max(0, int(one.left)))
+    one.left -= fitting
+    return fitting
 
 
 def test_burst_then_refill() -> None:
@@ -62,16 +65,57 @@ def test_devices_and_series_of_an_earlier_run_are_counted() -> None:
     assert (series.code, series.where) == (Code.OVER_QUOTA, "payload")
 
 
-def test_known_series_is_admitted_in_one_go() -> None:
-    """A message of a known series costs one of the bucket; of an unknown series, or when it is empty, nothing."""
-    one = meter(burst=2)
-    assert one.admit("th-1", "climate,device=th-1") is None
-    assert not one.admit_known("climate,device=th-2")
-    assert one.left == 2
-    assert one.admit_known("climate,device=th-1")
-    assert one.admit_known("climate,device=th-1")
-    assert not one.admit_known("climate,device=th-1")
-    assert one.left == 0
+def test_bytes_are_a_bucket_of_their_own() -> None:
+    """Bytes refill at their own rate; by default they are 4 KiB for each message of the quota."""
+    one = meter(burst=20)
+    assert one.bytes_left == 20 * 4096
+    one.bytes_left = -4096
+    one.refill(NOW)
+    before = one.bytes_left
+    one.bytes_left = 0
+    one.refill(NOW + NS // 10)
+    assert before == 20 * 4096  # long ago is full
+    assert one.bytes_left == 4096
+    assert meter(burst=20, bytes="1KiB").bytes_left == 64 * 1024  # at least one payload of the largest size
+
+
+def test_message_over_quota_waits_as_long_as_needed() -> None:
+    """An empty bucket makes messages wait until the next one fits; within the quota nothing waits."""
+    one = meter(burst=20)
+    assert one.wait(NOW) == 0
+    one.left = -9
+    assert one.wait(NOW) == 1.0
+    assert one.wait(NOW + NS) == 0
+
+
+def test_waiting_ends_when_it_does_not_help() -> None:
+    """After ten seconds over quota, or with a debt that takes longer, messages are rejected; half a bucket ends it."""
+    one = meter(burst=40)
+    assert let_in(one, NOW) == 40
+    assert one.wait(NOW)
+    for second in range(1, 10):
+        let_in(one, NOW + second * NS)
+        assert one.wait(NOW + second * NS)
+    let_in(one, NOW + 10 * NS)
+    assert one.wait(NOW + 10 * NS) is None
+    assert one.wait(NOW + 11 * NS) == 0
+    let_in(one, NOW + 11 * NS)
+    assert one.wait(NOW + 11 * NS) is None
+    assert one.wait(NOW + 13 * NS) == 0
+    let_in(one, NOW + 13 * NS)
+    assert one.wait(NOW + 13 * NS)
+    one.left = -200
+    assert one.wait(NOW + 13 * NS) is None
+
+
+def test_reason_names_the_bucket_that_is_empty() -> None:
+    """The reason says which limit was exceeded, and how many messages it stands for."""
+    one = meter(burst=20)
+    one.bytes_left = -1
+    assert one.over(1).expected == "at most 40,960 bytes a second (and 81,920 at once)"
+    one.left = 0
+    reason = one.over(1234)
+    assert (reason.expected, reason.got) == ("at most 10 messages a second (and 20 at once)", "1,234 messages more")
 
 
 def test_refused_device_does_not_count() -> None:

@@ -14,7 +14,8 @@ from gateway.mqtt.mqtt5_decoder import Decoder
 class FakeBroker:
     """`async with FakeBroker() as broker`: answers CONNECT, SUBSCRIBE and PINGREQ; the rest is the test's.
 
-    `packets` holds those of every connection, `reads` the bytes of each read.
+    `packets` holds those of every connection, `reads` the bytes of each read. A test that names no client id sends to
+    the newest connection.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,8 @@ class FakeBroker:
         self.answers = True
         self.packets: list[Any] = []
         self.reads: list[bytes] = []
-        self._writer: asyncio.StreamWriter | None = None
+        self._writers: dict[str, asyncio.StreamWriter] = {}
+        self._newest: asyncio.StreamWriter | None = None
 
     @property
     def url(self) -> str:
@@ -34,34 +36,39 @@ class FakeBroker:
         """Return the packets of one kind."""
         return [packet for packet in self.packets if isinstance(packet, kind)]
 
-    def send(self, *packets: Any) -> None:
+    def send(self, *packets: Any, to: str = "") -> None:
         """Send packets, or bytes as they are, in one write."""
-        assert self._writer is not None
-        self._writer.write(b"".join(one if isinstance(one, bytes) else one.write() for one in packets))
+        writer = self._writers[to] if to else self._newest
+        assert writer is not None
+        writer.write(b"".join(one if isinstance(one, bytes) else one.write() for one in packets))
 
     def drop(self) -> None:
-        """Close the connection."""
-        assert self._writer is not None
-        self._writer.close()
+        """Close the newest connection."""
+        assert self._newest is not None
+        self._newest.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
+        self._newest = writer
         decoder = Decoder()
         while data := await reader.read(65_536):
             self.reads.append(data)
             for packet in decoder.feed(data):
                 self.packets.append(packet)
-                self._answer(packet)
+                if isinstance(packet, mqtt5.ConnectPacket):
+                    self._writers[packet.client_id] = writer
+                if answer := self._answer(packet):
+                    writer.write(answer.write())
         writer.close()
 
-    def _answer(self, packet: Any) -> None:
+    def _answer(self, packet: Any) -> Any:
         match packet:
             case mqtt5.ConnectPacket() if self.answers:
-                self.send(self.connack)
+                return self.connack
             case mqtt5.SubscribePacket():
-                self.send(mqtt5.SubAckPacket(packet.packet_id, [self.suback] * len(packet.topic_filters)))
+                return mqtt5.SubAckPacket(packet.packet_id, [self.suback] * len(packet.topic_filters))
             case mqtt5.PingReqPacket() if self.pongs:
-                self.send(mqtt5.PingRespPacket())
+                return mqtt5.PingRespPacket()
+        return None
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -71,5 +78,5 @@ class FakeBroker:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._server.close()
-        if self._writer is not None:
-            self._writer.close()
+        for writer in (*self._writers.values(), *([self._newest] if self._newest else [])):
+            writer.close()

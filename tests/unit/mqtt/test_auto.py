@@ -10,7 +10,8 @@ import mqtt5
 import pytest
 
 from gateway.config import Mqtt
-from gateway.mqtt.auto import AutoSession, make_session
+from gateway.mqtt.session import Access
+from gateway.mqtt.sessions import Sessions
 from tests.servers import WITHIN, eventually
 from tests.unit.mqtt.fake_broker import FakeBroker
 
@@ -57,19 +58,20 @@ async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[bytes]]]:
 
 
 @asynccontextmanager
-async def running(url: str) -> AsyncIterator[AutoSession]:
-    session = AutoSession(Mqtt(url=url, client_id=CLIENT_ID), ["testbed/#"])
-    task = asyncio.create_task(session.run())
+async def running(url: str, **settings: str) -> AsyncIterator[Sessions]:
+    access = Access.of(Mqtt.model_validate({"url": url, "client_id": CLIENT_ID, **settings}))
+    sessions = Sessions(access, {"acme": ["testbed/acme/#"]}, {})
+    task = asyncio.create_task(sessions.run())
     try:
-        yield session
+        yield sessions
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
 def levels_of_session(connects: list[bytes]) -> list[int]:
-    """The protocol levels of the CONNECTs that ask for the gateway's own session: a probe has no client id."""
-    return [packet[8] for packet in connects if CLIENT_ID.encode() in packet]
+    """The protocol levels of the CONNECTs that ask for a startup's session: a probe has no client id."""
+    return [packet[8] for packet in connects if f"{CLIENT_ID}.acme".encode() in packet]
 
 
 @pytest.mark.parametrize("answer", [refuse_5, close_5])
@@ -81,37 +83,34 @@ async def test_broker_of_3_1_1_gets_a_session_of_3_1_1(answer: Answer) -> None:
 
 async def test_server_that_is_not_a_broker_is_probed_again() -> None:
     """A port that accepts and closes, as a proxy does whose broker is not up yet, decides nothing."""
-    async with serving(close_all) as (url, connects), running(url) as session:
+    async with serving(close_all) as (url, connects), running(url) as sessions:
         await eventually(lambda: len(connects) >= 4)
-        assert "closed the connection" in session.state.problem
+        assert "closed the connection" in sessions.state.problem
         assert levels_of_session(connects) == []
 
 
-async def test_broker_of_5_gets_a_session_of_5() -> None:
-    """It subscribes to the filters that were set while it was probed, too."""
-    async with FakeBroker() as broker, running(broker.url) as session:
-        session.subscribe(["testbed/#", "zigbee/+"])
-        await eventually(lambda: session.state.connected)
-        assert broker.of(mqtt5.ConnectPacket)[-1].client_id == CLIENT_ID
+async def test_broker_of_5_gets_sessions_of_5() -> None:
+    """They subscribe to the filters that were set while the broker was probed, too."""
+    async with FakeBroker() as broker, running(broker.url) as sessions:
+        sessions.use({"acme": ["testbed/acme/#", "zigbee/+"]}, {"acme"})
+        await eventually(lambda: sessions.state.connected)
+        assert f"{CLIENT_ID}.acme" in [packet.client_id for packet in broker.of(mqtt5.ConnectPacket)]
         (subscribe,) = broker.of(mqtt5.SubscribePacket)
-        assert [one.pattern for one in subscribe.topic_filters] == ["testbed/#", "zigbee/+"]
+        assert [one.pattern for one in subscribe.topic_filters] == ["testbed/acme/#", "zigbee/+"]
 
 
-async def test_stop_before_the_probe_ends_the_batches() -> None:
+async def test_stop_before_the_probe_ends_the_waiting() -> None:
     """A gateway that stops before its broker ever answered does not wait for it."""
-    session = AutoSession(Mqtt(url="mqtt://127.0.0.1:1"), ["testbed/#"])
-    session.stop()
+    sessions = Sessions(Access.of(Mqtt(url="mqtt://127.0.0.1:1")), {"acme": ["testbed/acme/#"]}, {})
+    sessions.stop()
     async with asyncio.timeout(WITHIN):
-        assert [batch async for batch in session.batches()] == []
+        assert not await sessions.arrived()
 
 
 @pytest.mark.parametrize(("protocol", "level"), [("5", 5), ("3.1.1", 4)])
 async def test_protocol_that_is_set_is_not_probed(protocol: str, level: int) -> None:
-    """`mqtt.protocol` decides: the first CONNECT is that of the session."""
-    async with serving(close_all) as (url, connects):
-        settings = Mqtt.model_validate({"url": url, "client_id": CLIENT_ID, "protocol": protocol})
-        task = asyncio.create_task(make_session(settings, ["testbed/#"]).run())
-        await eventually(lambda: connects)
-        assert levels_of_session(connects[:1]) == [level]
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    """`mqtt.protocol` decides: the broker sees no CONNECT but those of the sessions."""
+    async with serving(close_all) as (url, connects), running(url, protocol=protocol):
+        await eventually(lambda: len(connects) >= 2)
+        assert all(CLIENT_ID.encode() in packet for packet in connects)
+        assert {packet[8] for packet in connects} == {level}

@@ -14,6 +14,7 @@ from gateway.config import Mqtt
 from gateway.mqtt.mqtt5 import Mqtt5Session
 from gateway.mqtt.mqtt5_connection import pubacks
 from tests.servers import WITHIN, eventually
+from tests.sessions import WaitingSession
 from tests.unit.mqtt.fake_broker import FakeBroker
 
 Why = mqtt5.DisconnectReasonCode
@@ -22,9 +23,9 @@ Why = mqtt5.DisconnectReasonCode
 @asynccontextmanager
 async def running(
     broker: FakeBroker, filters: Sequence[str] = ("testbed/#",), unwanted: Sequence[str] = (), **settings: Any
-) -> AsyncIterator[Mqtt5Session]:
+) -> AsyncIterator[WaitingSession]:
     """A session with the broker, until the block ends."""
-    session = Mqtt5Session(Mqtt.model_validate({"url": broker.url, **settings}), filters, unwanted)
+    session = WaitingSession(Mqtt5Session, Mqtt.model_validate({"url": broker.url, **settings}), filters, unwanted)
     task = asyncio.create_task(session.run())
     try:
         yield session
@@ -34,7 +35,7 @@ async def running(
 
 
 @asynccontextmanager
-async def connected(broker: FakeBroker, **settings: Any) -> AsyncIterator[Mqtt5Session]:
+async def connected(broker: FakeBroker, **settings: Any) -> AsyncIterator[WaitingSession]:
     async with running(broker, **settings) as session:
         await eventually(lambda: session.state.connected)
         yield session

@@ -13,37 +13,51 @@ from gateway.mqtt.broker import Broker
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import BrokerLink
 from gateway.mqtt.subscriptions import Subscriptions
-from tests.servers import keep_waiting
 
 BROKER = Broker("broker.example", 1883)
 
 
-async def test_new_connection_drops_what_the_broker_delivers_again() -> None:
+def test_new_connection_drops_what_the_broker_delivers_again() -> None:
     """Of the messages that the last connection left, those of QoS 0 stay; nothing is left to acknowledge."""
-    inbox = Inbox()
+    inbox = Inbox(lambda: None)
     inbox.begin(1)
-    inbox.messages += [Message("a", b"kept"), Message("a", b"delivered again", qos=1)]
-    inbox.packet_ids.append(7)
+    inbox.messages += [Message("a", b"kept"), Message("a", b"delivered again", qos=1, packet_id=7)]
     inbox.arrived(1)
     inbox.begin(2)
-    inbox.close()
-    batch = await inbox.take()
+    batch = inbox.take(10)
     assert batch is not None
     assert ([one.payload for one in batch.messages], batch.packet_ids, batch.connection) == ([b"kept"], [], 2)
-    assert await inbox.take() is None
+    assert inbox.take(10) is None
 
 
-async def test_reader_waits_for_messages_and_not_for_reads_without_any() -> None:
-    """A read that brought no messages wakes nobody."""
-    inbox = Inbox()
-    taking = asyncio.ensure_future(inbox.take())
+def test_reads_without_messages_announce_nothing() -> None:
+    """Whoever waits for messages is not woken by a read that brought none."""
+    calls: list[int] = []
+    inbox = Inbox(lambda: calls.append(1))
     inbox.arrived(1)
-    await keep_waiting(taking)
+    assert calls == []
     inbox.messages.append(Message("a", b"x"))
     inbox.arrived(2)
-    batch = await taking
+    batch = inbox.take(10)
     assert batch is not None
-    assert batch.arrived_ns == 2
+    assert (len(calls), batch.arrived_ns) == (1, 2)
+
+
+def test_messages_are_taken_in_order_up_to_a_limit() -> None:
+    """What is put back comes again before the rest; of an earlier connection only messages of QoS 0."""
+    inbox = Inbox(lambda: None)
+    inbox.begin(1)
+    inbox.messages += [Message("a", b"%d" % i, qos=i % 2, packet_id=i if i % 2 else None) for i in range(5)]
+    first = inbox.take(4)
+    assert first is not None
+    done = inbox.put_back(first, 1)
+    assert [one.payload for one in done.messages] == [b"0"]
+    assert [one.payload for one in inbox.messages] == [b"1", b"2", b"3", b"4"]
+    late = inbox.take(4)
+    assert late is not None
+    inbox.begin(2)
+    inbox.put_back(late, 0)
+    assert [one.payload for one in inbox.messages] == [b"2", b"4"]
 
 
 def test_changed_filters_are_reported_as_new_and_removed() -> None:
@@ -66,7 +80,7 @@ def test_suback_names_the_rejected_filters() -> None:
 
 def test_problem_is_logged_once() -> None:
     """A problem that stays the same is one line in the log, however often the session tries."""
-    link = BrokerLink(BROKER, "5")
+    link = BrokerLink(BROKER, "5", asyncio.Semaphore(), "gateway.acme")
     with capture_logs() as lines:
         for problem in ("nobody answers", "nobody answers", "refused"):
             link.failed(SessionError(problem))
@@ -83,7 +97,7 @@ async def test_pauses_grow_until_a_connection_has_lasted(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     monkeypatch.setattr("random.uniform", lambda _low, high: high)
-    link = BrokerLink(BROKER, "5")
+    link = BrokerLink(BROKER, "5", asyncio.Semaphore(), "gateway.acme")
     await link.pause()
     await link.pause()
     link.connected()

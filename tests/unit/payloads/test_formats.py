@@ -15,7 +15,7 @@ from gateway.errors import ConfigInvalid
 from gateway.model import Reason
 from gateway.payloads import FORMATS, Records
 from gateway.rules.reader import Reader
-from tests.builders import NOW, ROOT, STARTUP, batch, message, pipeline, rule, startup, write_config
+from tests.builders import NOW, ROOT, STARTUP, batch, message, outcome_of, pipeline, rule, startup, write_config
 from tests.unit.config.json_schema import complaints
 from tests.unit.payloads.pairs import Pairs
 
@@ -98,8 +98,8 @@ def test_a_registered_format_needs_nothing_else(monkeypatch: pytest.MonkeyPatch)
     fields = {"t": {"type": "float", "max": 50}, "fw": {"type": "string", "required": False}}
     topics = {"climate": {"topic": "testbed/acme/{device}/climate", "payload": "pairs", "fields": fields}}
     made = pipeline(startup("acme", topics))
-    outcome = made.process(
-        batch(message("t=1"), message("t=2 fw=1.2"), message("t=3\nt=x\nt=4"), message(""), message("t=51"))
+    outcome = outcome_of(
+        made, batch(message("t=1"), message("t=2 fw=1.2"), message("t=3\nt=x\nt=4"), message(""), message("t=51"))
     )
     assert [reading.fields for reading in outcome.readings["acme"]] == [
         {"t": 1.0},

@@ -17,7 +17,7 @@ from gateway.ingest.pipeline import Evaluation, Outcome
 from gateway.model import Code, Reason, Rejection
 from gateway.rules.example import example
 from gateway.rules.reader import Reader
-from tests.builders import NOW, STARTUP, batch, message, pipeline, rule, startup, write_config
+from tests.builders import NOW, STARTUP, batch, message, outcome_of, pipeline, rule, startup, write_config
 
 TOPIC = "testbed/acme/th-1/door"
 
@@ -201,7 +201,7 @@ def door(**settings: Any) -> Any:
 def test_messages() -> None:
     """Values become readings of the field that the rule names, on the fast path as on the full path."""
     made = pipeline(door())
-    outcomes: list[Outcome] = [made.process(batch(message(payload, TOPIC))) for payload in ("true", "false", "ON")]
+    outcomes: list[Outcome] = [outcome_of(made, batch(message(payload, TOPIC))) for payload in ("true", "false", "ON")]
     assert [one.lines.get("acme") for one in outcomes] == [
         [f"door,device=th-1 open=true {NOW}"],
         [f"door,device=th-1 open=false {NOW + 1}"],
@@ -210,7 +210,7 @@ def test_messages() -> None:
     (rejection,) = outcomes[2].rejections
     assert isinstance(rejection, Rejection)
     assert [str(one) for one in rejection.reasons] == ['/value: expected true or false; got "ON"']
-    evaluation: Evaluation = made.evaluate(message("true", TOPIC), NOW, metered=False)
+    evaluation: Evaluation = made.evaluate(message("true", TOPIC), NOW)
     assert [one.fields for one in evaluation.readings] == [{"open": True}]
 
 

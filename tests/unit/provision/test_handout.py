@@ -15,7 +15,7 @@ from gateway.config.models import Http
 from gateway.provision.handout import Endpoints, handout
 from gateway.provision.plan import Credential
 from gateway.provision.settings import ProvisionSettings
-from tests.builders import NOW, batch, message, pipeline, samples, startup
+from tests.builders import NOW, batch, message, outcome_of, pipeline, samples, startup
 
 PLACES = Endpoints("mqtt://broker.example:2883", "https://bed.example", "https://grafana.example")
 CREDENTIALS = [
@@ -155,7 +155,7 @@ def test_the_example_is_accepted(one: Startup) -> None:
     against it."""
     words = command(page(one))
     topic, payload = option(words, "-t"), option(words, "-m")
-    outcome = pipeline(one).process(batch(message(payload, topic)))
+    outcome = outcome_of(pipeline(one), batch(message(payload, topic)))
     assert outcome.rejections == []
     (reading,) = outcome.readings[one.slug]
     assert reading.device == "DEVICE"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.rules.example import Example, example
-from tests.builders import NOW, batch, message, pipeline, rule, samples
+from tests.builders import NOW, batch, message, outcome_of, pipeline, rule, samples
 
 SAMPLES = samples()
 RULES = [(startup.slug, name) for startup in SAMPLES.startups for name in startup.topics]
@@ -25,7 +25,7 @@ def test_examples_of_the_samples_are_accepted(slug: str, measurement: str) -> No
     """Each rule of the sample configuration accepts its example."""
     found = example(SAMPLES.by_slug[slug].topics[measurement], NOW)
     assert found is not None
-    outcome = pipeline(*SAMPLES.startups).process(batch(message(found.payload, found.topic)))
+    outcome = outcome_of(pipeline(*SAMPLES.startups), batch(message(found.payload, found.topic)))
     assert outcome.rejections == []
     assert [reading.measurement for reading in outcome.readings[slug]] == [measurement]
 

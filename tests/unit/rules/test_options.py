@@ -21,7 +21,7 @@ from gateway.rules import schema, validator
 from gateway.rules.finishing import Step, Values, finishing_steps
 from gateway.rules.schema import WITHOUT_EFFECT, compile_schema
 from gateway.timestamps import NS
-from tests.builders import NOW, batch, message, pipeline, rule, startup
+from tests.builders import NOW, batch, message, outcome_of, pipeline, rule, startup
 from tests.unit.payloads.pairs import Pairs
 
 SECONDS = NOW // NS
@@ -117,8 +117,8 @@ def acme(settings: Mapping[str, Any]) -> Startup:
 def good_first(made: Pipeline, payload: bytes) -> Outcome:
     """What becomes of a payload whose series is known already, as the fast path wants it."""
     for known in (sends(), sends(fw=None), payload):
-        made.process(batch(message(known, TOPIC)))
-    return made.process(batch(message(payload, TOPIC)))
+        outcome_of(made, batch(message(known, TOPIC)))
+    return outcome_of(made, batch(message(payload, TOPIC)))
 
 
 def as_outcome(evaluation: Evaluation) -> Outcome:
@@ -136,7 +136,7 @@ def test_an_option_counts_on_both_paths(option: str) -> None:
         made = pipeline(acme(settings))
         outcome = good_first(made, payload)
         stamp_ns = outcome.rejections[0].arrived_ns if outcome.rejections else NOW + 3
-        whole = as_outcome(made.evaluate(message(payload, TOPIC), stamp_ns, metered=False))
+        whole = as_outcome(made.evaluate(message(payload, TOPIC), stamp_ns))
         assert settled(outcome) == settled(whole)
         outcomes.append(settled(outcome))
     assert (outcomes[0] == outcomes[1]) == (option in WITHOUT_AN_OUTCOME)
@@ -184,7 +184,7 @@ def test_an_added_step_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not validator.Validator(rule()).is_plain
     made = pipeline()
     for _ in range(2):
-        (reading,) = made.process(batch(message('{"value": 2}'))).readings["acme"]
+        (reading,) = outcome_of(made, batch(message('{"value": 2}'))).readings["acme"]
         assert reading.fields == {"value": 20.0}
-    array = made.process(batch(message('[{"value": 2}, {"value": "x"}]')))
+    array = outcome_of(made, batch(message('[{"value": 2}, {"value": "x"}]')))
     assert [one.fields for one in array.readings["acme"]] == [{"value": 20.0}]

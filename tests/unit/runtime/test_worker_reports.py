@@ -9,9 +9,9 @@ from gateway.state.devices import Device
 FULL = "it is full"
 
 
-def health(broker: str = "", journal: str = "", config: str = "", **stores: str) -> Health:
+def health(broker: str = "", journal: str = "", **stores: str) -> Health:
     parts = (Part("broker", broker), Part("disk"), Part("journal", journal))
-    return Health(parts, {slug: Part("store", problem) for slug, problem in stores.items()}, Part("config", config))
+    return Health(parts, {slug: Part("store", problem) for slug, problem in stores.items()})
 
 
 def problems(one: Health) -> dict[str, str]:
@@ -23,7 +23,7 @@ def test_workers_without_problems() -> None:
     reports = WorkerReports()
     reports.report(0, health(acme=""), [])
     reports.report(1, health(acme=""), [])
-    found = reports.health({0: "", 1: ""})
+    found = reports.health({0: "", 1: ""}, Part("config", "line 3"))
     assert found.is_ready
     assert [part.name for part in found.parts] == ["workers", "broker", "disk", "journal"]
     assert found.stores == {"acme": Part("store")}
@@ -32,12 +32,12 @@ def test_workers_without_problems() -> None:
 def test_a_problem_names_its_workers() -> None:
     """A problem has the numbers of its workers; one that several have stands once."""
     reports = WorkerReports()
-    reports.report(0, health(journal=FULL, config="line 3", acme="away"), [])
+    reports.report(0, health(journal=FULL, acme="away"), [])
     reports.report(1, health(journal=FULL, broker="refused", acme=""), [])
-    found = reports.health({0: "", 1: ""})
+    found = reports.health({0: "", 1: ""}, Part("config", "line 3"))
     assert problems(found) == {"broker": "worker 1: refused", "journal": "worker 0, 1: it is full"}
     assert found.stores["acme"].problem == "worker 0: away"
-    assert found.config.problem == "worker 0: line 3"
+    assert found.config.problem == "line 3"
     assert not found.is_ready
 
 
@@ -47,7 +47,7 @@ def test_a_lost_worker() -> None:
     reports.report(0, health(), [])
     reports.report(1, health(broker="refused"), [])
     reports.lost(1)
-    assert problems(reports.health({0: "", 1: "it ended"})) == {"workers": "1: it ended"}
+    assert problems(reports.health({0: "", 1: "it ended"}, Part("config"))) == {"workers": "1: it ended"}
 
 
 def test_a_device_of_several_workers_is_one() -> None:

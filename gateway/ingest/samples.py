@@ -1,0 +1,76 @@
+"""Samples of messages over quota: one a second is kept for each device. Pure; the caller keeps the clock.
+
+The first is kept at once, so that the device learns of it. Those of the following second are counted, and the last of
+them is kept and stands for all. In the ledger each message is counted when it is rejected, a sample never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.ingest.topic_routes import Route
+from gateway.model import Publish, Reason, Rejection
+from gateway.timestamps import NS
+
+Explain = Callable[[int], Reason]
+
+MAX_DEVICES = 50
+"""Devices of a startup that have samples of their own at a time; those of all others are one: names can be invented."""
+
+
+@dataclass(slots=True)
+class _Window:
+    """One second of a device. `last` is the newest message since its last sample, which has none of its own."""
+
+    ends_ns: int
+    route: Route
+    explain: Explain
+    messages: int = 0
+    last: Publish | None = None
+
+
+class Samples:
+    """`add` messages over quota, and take the samples that are `due`."""
+
+    def __init__(self) -> None:
+        self._windows: dict[str, dict[str, _Window]] = {}
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a second is under way that may still end with a sample."""
+        return bool(self._windows)
+
+    def add(self, route: Route, message: Publish, explain: Explain, now_ns: int) -> Rejection | None:
+        """Count a message; return a sample if it is the first. `explain` gives the reason for a number of messages."""
+        windows = self._windows.setdefault(route.startup, {})
+        device = route.device if route.device in windows or len(windows) < MAX_DEVICES else ""
+        window = windows.get(device)
+        if window is None:
+            windows[device] = _Window(now_ns + NS, route, explain)
+            return _sample(route, message, explain(1), 1, now_ns)
+        window.messages += 1
+        window.route, window.explain, window.last = route, explain, message
+        return None
+
+    def due(self, now_ns: int) -> list[Rejection]:
+        """Return the samples of the seconds that are over."""
+        found: list[Rejection] = []
+        for startup, windows in list(self._windows.items()):
+            for device, window in list(windows.items()):
+                if now_ns < window.ends_ns and window.ends_ns - now_ns <= NS:  # else the clock was set back
+                    continue
+                if window.last is None:
+                    del windows[device]
+                    continue
+                reason = window.explain(window.messages)
+                found.append(_sample(window.route, window.last, reason, window.messages, now_ns))
+                windows[device] = _Window(now_ns + NS, window.route, window.explain)
+            if not windows:
+                del self._windows[startup]
+        return found
+
+
+def _sample(route: Route, message: Publish, reason: Reason, messages: int, now_ns: int) -> Rejection:
+    device, topic, payload = route.device, message.topic, message.payload
+    return Rejection(route.startup, device, topic, payload, now_ns, (reason,), stands_for=messages)

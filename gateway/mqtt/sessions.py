@@ -1,0 +1,248 @@
+"""All sessions of a gateway with its broker: one for each startup, and one that publishes.
+
+A session of its own gives each startup a queue, a Receive Maximum and bounds of its own at the broker, so that whatever
+one startup's devices send delays, drops and fills nothing of another's. Where a broker grants an account one connection
+only, `mqtt.sessions: one` has a single session for everything.
+
+Invariants:
+- A session that is no longer wanted first brings what the broker still holds for it, then ends.
+- A source is in `ready` exactly while it has something to take and is not held back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
+
+from gateway.errors import SessionError
+from gateway.logs import get_logger
+from gateway.mqtt.auto import choose
+from gateway.mqtt.link import BrokerLink
+from gateway.mqtt.session import Access, MakeSession, Session, SessionSpec, SessionState, Source
+from gateway.mqtt.unrouted import UnroutedLook
+
+ALL = "_all"
+"""Name of the session of all startups, with `mqtt.sessions: one`."""
+PUBLISHER = "_gateway"
+LOOK = "_look"
+IDLE_AFTER = 3.0
+"""Seconds without a message after which the broker holds nothing more for a session."""
+SHOWN = 3
+ANNOUNCE_EVERY = 0.1
+
+log = get_logger(__name__)
+
+
+class Sessions:
+    """Sessions by name, which is a startup's slug. `wanted` are the filters of each; `known` those that each may have
+    at the broker from an earlier run. Each `worker` has a session that publishes. One of them `looks` for messages that
+    belong to no startup of `slugs`."""
+
+    def __init__(
+        self,
+        access: Access,
+        wanted: Mapping[str, Sequence[str]],
+        known: Mapping[str, Sequence[str]],
+        *,
+        slugs: Collection[str] = (),
+        worker: int = 0,
+        looks: bool = False,
+    ) -> None:
+        self.ready: dict[str, Source] = {}
+        self._known = {name: list(filters) for name, filters in known.items()}
+        self._access = access
+        self._publisher = f"{PUBLISHER}-{worker}" if worker else PUBLISHER
+        self._wanted: dict[str, tuple[str, ...]] = {}
+        self._sessions: dict[str, Session] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._retiring: dict[str, asyncio.Task[None]] = {}
+        self._arrivals: dict[str, int] = {}
+        self._held: set[str] = set()
+        self._look = UnroutedLook(self._client_id(LOOK), slugs, lambda: self._fill(LOOK)) if looks else None
+        self._probe = BrokerLink(access.broker, "5 or 3.1.1", access.connecting, "")
+        self._make: MakeSession | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._news = asyncio.Event()
+        self._is_stopped = False
+        self._want(wanted)
+
+    # ------------------------------------------------------------------ which sessions there are
+
+    async def run(self) -> None:
+        """Keep every session connected, until cancelled; then disconnect them all."""
+        while self._make is None:
+            try:
+                self._make = await choose(self._access)
+            except SessionError as error:
+                self._probe.failed(error)
+                await self._probe.pause()
+        async with asyncio.TaskGroup() as self._tasks:
+            if ALL not in self._wanted:
+                self._open(self._publisher)
+            for name in self._wanted:
+                self._open(name)
+            for name in [name for name in self._known if name not in self._wanted]:
+                self._retire(name)
+            if self._look is not None:
+                self._tasks.create_task(self._look.run(self._make, self._access), name="session-look")
+            self._tasks.create_task(self._announce(), name="sessions-announce")
+
+    async def _announce(self) -> None:
+        """Log when all sessions are connected for the first time: one line, however many there are."""
+        while not self.state.connected:  # noqa: ASYNC110  # each session has a state of its own
+            await asyncio.sleep(ANNOUNCE_EVERY)
+        log.info("broker connected", broker=str(self._access.broker), sessions=len(self._sessions))
+
+    def use(self, wanted: Mapping[str, Sequence[str]], slugs: Collection[str]) -> None:
+        """Want these sessions, with these filters, and no others. Those that stay are not disturbed.
+
+        Of those that go, the ones of `slugs` are another worker's from now on; the others are no longer needed.
+        """
+        before = set(self._wanted)
+        self._want(wanted)
+        if self._look is not None:
+            self._look.slugs = slugs
+        if self._tasks is None:
+            return
+        for name in before - self._wanted.keys():
+            if name in slugs:
+                self._close(name)
+            else:
+                self._retire(name)
+        for name, filters in self._wanted.items():
+            if retiring := self._retiring.pop(name, None):
+                retiring.cancel()
+            if name in self._running:
+                self._sessions[name].subscribe(filters)
+            else:
+                self._open(name)
+
+    def _want(self, wanted: Mapping[str, Sequence[str]]) -> None:
+        self._wanted = {name: tuple(filters) for name, filters in wanted.items()}
+        for name, filters in self._wanted.items():
+            known = self._known.setdefault(name, [])
+            known += [one for one in filters if one not in known]
+
+    def _open(self, name: str) -> None:
+        """Open a session; the filters that it may have and no longer wants are dropped."""
+        if self._tasks is None or self._make is None:
+            return
+        filters = self._wanted.get(name, ())
+        unwanted = tuple(one for one in self._known.get(name, ()) if one not in filters)
+        spec = SessionSpec(self._client_id(name), filters, unwanted, kept=name != self._publisher)
+        session = self._sessions[name] = self._make(self._access, spec, lambda: self._fill(name))
+        self._running[name] = self._tasks.create_task(session.run(), name=f"session-{name}")
+
+    def _retire(self, name: str) -> None:
+        """End a session that is no longer wanted, once it has brought what the broker holds for it."""
+        if self._tasks is None:
+            return
+        if name in self._running:
+            self._sessions[name].subscribe(())
+        else:
+            self._open(name)
+        self._retiring[name] = self._tasks.create_task(self._end_when_idle(name), name=f"session-{name}-retires")
+
+    def _close(self, name: str) -> None:
+        """Disconnect a session, which the broker keeps."""
+        self._running.pop(name).cancel()
+        del self._sessions[name]
+        for of_name in (self.ready, self._arrivals, self._known):
+            of_name.pop(name, None)
+
+    async def _end_when_idle(self, name: str) -> None:
+        session = self._sessions[name]
+        seen, since = (-1, -1), time.monotonic()
+        while time.monotonic() - since < IDLE_AFTER:
+            await asyncio.sleep(IDLE_AFTER / 10)
+            now = (self._arrivals.get(name, 0), session.state.connections)
+            if now != seen or not session.state.connected or name in self.ready or name in self._held:
+                seen, since = now, time.monotonic()
+        session.forget()
+        running = self._running.pop(name)
+        running.cancel()
+        await asyncio.wait((running,))
+        for of_name in (self._sessions, self._retiring, self._arrivals, self._known):
+            of_name.pop(name, None)
+        log.info("session ended", client_id=self._client_id(name))
+
+    def _client_id(self, name: str) -> str:
+        client_id = self._access.settings.client_id
+        return client_id if name == ALL else f"{client_id}.{name}"
+
+    def filters(self) -> dict[str, list[str]]:
+        """Return the filters that each session may have at the broker, to be remembered."""
+        return {name: list(filters) for name, filters in self._known.items()}
+
+    @property
+    def is_retiring(self) -> bool:
+        """Whether sessions of an earlier run are still to be ended."""
+        return self._tasks is None or bool(self._retiring)
+
+    # ------------------------------------------------------------------ what arrives
+
+    async def arrived(self) -> bool:
+        """Wait until a source is ready; False once `stop` was called and none is."""
+        while not self.ready:
+            if self._is_stopped:
+                return False
+            self._news.clear()
+            await self._news.wait()
+        return True
+
+    def hold(self, name: str, seconds: float) -> None:
+        """Take a source out of `ready` for a while, and leave the rest of its messages to the broker meanwhile."""
+        del self.ready[name]
+        self._held.add(name)
+        asyncio.get_running_loop().call_later(seconds, self._fill, name)
+
+    def _fill(self, name: str) -> None:
+        self._held.discard(name)
+        source = self._look if name == LOOK else self._sessions.get(name)
+        if source is not None:
+            self._arrivals[name] = self._arrivals.get(name, 0) + 1
+            self.ready[name] = source
+            self._news.set()
+
+    def stop(self) -> None:
+        """Receive no more messages; what has arrived is still to be taken."""
+        self._is_stopped = True
+        for session in self._sessions.values():
+            session.stop()
+        self._news.set()
+
+    # ------------------------------------------------------------------ what is sent, and how it is
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
+        """Send a message, without waiting. False where it had to be dropped: not connected, or too many wait."""
+        session = self._sessions.get(self._publisher) or self._sessions.get(ALL)
+        return session is not None and session.publish(topic, payload, qos=qos)
+
+    @property
+    def states(self) -> Mapping[str, SessionState]:
+        return {name: session.state for name, session in self._sessions.items()}
+
+    @property
+    def state(self) -> SessionState:
+        """The state of all sessions together. Its problem names the first of those that are not connected."""
+        if self._tasks is None:
+            return self._probe.state
+        states = self.states
+        failing = {name: state.problem for name, state in states.items() if state.problem}
+        problems: dict[str, list[str]] = {}
+        for name, problem in failing.items():
+            problems.setdefault(problem, []).append(name)
+        return SessionState(
+            all(state.connected for state in states.values()),
+            "; ".join(_shown(problem, names, len(states)) for problem, names in list(problems.items())[:SHOWN]),
+            sum(state.connections for state in states.values()),
+        )
+
+
+def _shown(problem: str, names: Sequence[str], of: int) -> str:
+    """Return a problem, with the sessions that have it unless all do."""
+    if len(names) == of:
+        return problem
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"session {', '.join(names[:SHOWN])}{more}: {problem}"

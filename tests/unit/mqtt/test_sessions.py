@@ -1,0 +1,172 @@
+"""All sessions of a gateway: which there are, what they are named, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import mqtt5
+import pytest
+
+from gateway.config import Mqtt
+from gateway.mqtt import sessions as sessions_module
+from gateway.mqtt import unrouted
+from gateway.mqtt.session import Access
+from gateway.mqtt.sessions import ALL, Sessions
+from tests.servers import eventually, keep_waiting
+from tests.unit.mqtt.fake_broker import FakeBroker
+
+WANTED = {"acme": ["testbed/acme/#"], "bolt": ["testbed/bolt/#"]}
+
+
+@asynccontextmanager
+async def running(
+    broker: FakeBroker,
+    wanted: Mapping[str, Sequence[str]] = WANTED,
+    known: Mapping[str, Sequence[str]] | None = None,
+    *,
+    looks: bool = False,
+) -> AsyncIterator[Sessions]:
+    access = Access.of(Mqtt.model_validate({"url": broker.url, "protocol": "5", "client_id": "gw"}))
+    sessions = Sessions(access, wanted, known or {}, slugs=set(wanted), looks=looks)
+    task = asyncio.create_task(sessions.run())
+    try:
+        await eventually(lambda: sessions.state.connected)
+        yield sessions
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def connects(broker: FakeBroker) -> dict[str, mqtt5.ConnectPacket]:
+    """The CONNECTs by client id; the newest counts."""
+    return {packet.client_id: packet for packet in broker.of(mqtt5.ConnectPacket)}
+
+
+def patterns(broker: FakeBroker) -> list[list[str]]:
+    return [[one.pattern for one in packet.topic_filters] for packet in broker.of(mqtt5.SubscribePacket)]
+
+
+async def test_each_startup_has_a_session_of_its_own() -> None:
+    """The client ids are those of the startups, and one for what is published, which the broker need not keep."""
+    async with FakeBroker() as broker, running(broker):
+        found = connects(broker)
+        assert {name: packet.clean_start for name, packet in found.items()} == {
+            "gw.acme": False,
+            "gw.bolt": False,
+            "gw._gateway": True,
+        }
+        assert sorted(patterns(broker)) == [["testbed/acme/#"], ["testbed/bolt/#"]]
+
+
+async def test_one_session_for_all() -> None:
+    """A broker that grants one connection only sees one, under the client id itself."""
+    async with FakeBroker() as broker, running(broker, {ALL: ["testbed/#"]}) as sessions:
+        assert list(connects(broker)) == ["gw"]
+        assert sessions.publish("feeds/acme/a/x", b"{}")
+
+
+async def test_reload_opens_changes_and_ends_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new startup gets a session, changed filters are subscribed to on the live one, and the session of a removed
+    startup drops its filters, brings what the broker holds, and then ends for good."""
+    monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.1)
+    async with FakeBroker() as broker, running(broker) as sessions:
+        sessions.use({"acme": ["testbed/acme/#", "lora/+"], "cord": ["testbed/cord/#"]}, {"acme", "cord"})
+        await eventually(lambda: "gw.cord" in connects(broker))
+        await eventually(lambda: ["lora/+"] in patterns(broker))
+        await eventually(lambda: any(one.patterns == ["testbed/bolt/#"] for one in broker.of(mqtt5.UnsubscribePacket)))
+        await eventually(lambda: "bolt" not in sessions.states)
+        assert [one.session_expiry_interval for one in broker.of(mqtt5.DisconnectPacket)] == [0]
+        assert sorted(sessions.filters()) == ["acme", "cord"]
+        assert len([one for one in broker.of(mqtt5.ConnectPacket) if one.client_id == "gw.acme"]) == 1
+
+
+async def test_startup_that_comes_back_keeps_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A startup that is removed and added again at once is subscribed to again, and its session does not end."""
+    monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.5)
+    async with FakeBroker() as broker, running(broker) as sessions:
+        sessions.use({"acme": WANTED["acme"]}, {"acme"})
+        sessions.use(WANTED, set(WANTED))
+        await eventually(lambda: patterns(broker).count(["testbed/bolt/#"]) == 2)
+        await keep_waiting(asyncio.ensure_future(asyncio.Event().wait()))
+        assert sessions.states["bolt"].connected
+        assert broker.of(mqtt5.DisconnectPacket) == []
+
+
+async def test_session_that_another_worker_takes_over_is_kept() -> None:
+    """The session of a startup that moves to another worker is disconnected, and keeps its filters at the broker."""
+    async with FakeBroker() as broker, running(broker) as sessions:
+        sessions.use({"acme": WANTED["acme"]}, {"acme", "bolt"})
+        await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)
+        assert broker.of(mqtt5.DisconnectPacket)[0].session_expiry_interval is None
+        assert broker.of(mqtt5.UnsubscribePacket) == []
+        assert list(sessions.filters()) == ["acme"]
+
+
+async def test_session_of_an_earlier_run_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A startup that was removed while the gateway was away leaves no session that fills up at the broker."""
+    monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.1)
+    known = {"gone": ["testbed/gone/#"], "acme": ["testbed/acme/#", "old/+"]}
+    async with FakeBroker() as broker, running(broker, known=known) as sessions:
+        await eventually(lambda: not sessions.is_retiring)
+        assert sorted(one.patterns for one in broker.of(mqtt5.UnsubscribePacket)) == [["old/+"], ["testbed/gone/#"]]
+        assert sorted(sessions.filters()) == ["acme", "bolt"]
+        assert connects(broker)["gw.gone"].clean_start is False
+
+
+async def test_problem_names_the_sessions_that_have_it() -> None:
+    """A filter that the broker rejects to one startup is reported with that startup; the others stay connected."""
+    async with FakeBroker() as broker, running(broker) as sessions:
+        broker.suback = mqtt5.SubAckReasonCode.NOT_AUTHORIZED
+        sessions.use({**WANTED, "bolt": ["testbed/bolt/#", "zigbee/+"]}, set(WANTED))
+        await eventually(
+            lambda: "session bolt: the broker rejected the subscription to zigbee/+" in sessions.state.problem
+        )
+        assert sessions.states["acme"].connected
+
+
+async def test_held_source_comes_back_by_itself() -> None:
+    """A source that is held back is not ready for a while, although it has messages."""
+    async with FakeBroker() as broker, running(broker, {"acme": ["testbed/acme/#"]}) as sessions:
+        broker.send(mqtt5.PublishPacket("testbed/acme/a/x", b"1"), to="gw.acme")
+        assert await sessions.arrived()
+        sessions.hold("acme", 0.05)
+        assert not sessions.ready
+        assert await sessions.arrived()
+        batch = sessions.ready["acme"].take(10)
+        assert batch is not None
+        assert [message.payload for message in batch.messages] == [b"1"]
+
+
+async def test_look_brings_what_belongs_to_nobody() -> None:
+    """The look passes on messages whose slug no startup has, with QoS 0, and drops the copies of all others."""
+    async with FakeBroker() as broker, running(broker, looks=True) as sessions:
+        await eventually(lambda: ["testbed/#"] in patterns(broker))
+        look = connects(broker)["gw._look"]
+        assert (look.clean_start, look.session_expiry_interval) == (True, 0)
+        for topic in ("testbed/acme/a/x", "testbed/acmme/a/x", "testbed"):
+            broker.send(mqtt5.PublishPacket(topic, b"1"), to="gw._look")
+        taken: list[str] = []
+
+        async def both() -> bool:
+            if await sessions.arrived() and (batch := sessions.ready["_look"].take(10)):
+                taken.extend(message.topic for message in batch.messages)
+            sessions.ready.pop("_look", None)
+            return len(taken) >= 2
+
+        await eventually(both)
+        assert taken == ["testbed/acmme/a/x", "testbed"]
+
+
+async def test_look_ends_while_it_would_be_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above its bound the look gives up its connection for a while, and comes back."""
+    monkeypatch.setattr(unrouted, "MAX_MESSAGES", 5)
+    monkeypatch.setattr(unrouted, "SECOND", 0.05)
+    monkeypatch.setattr(unrouted, "PAUSE", 0.05)
+    async with FakeBroker() as broker, running(broker, looks=True) as sessions:
+        await eventually(lambda: ["testbed/#"] in patterns(broker))
+        broker.send(*[mqtt5.PublishPacket("testbed/acme/a/x", b"1")] * 10, to="gw._look")
+        await sessions.arrived()
+        sessions.ready.pop("_look").take(100)
+        await eventually(lambda: patterns(broker).count(["testbed/#"]) == 2, says="it looks again")
