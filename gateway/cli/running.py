@@ -27,6 +27,7 @@ from gateway.cli.options import (
 )
 from gateway.config import Config, credentials, load, load_settings
 from gateway.model import Counts
+from gateway.runtime.descriptors import raise_descriptor_limit
 from gateway.runtime.gc_tuning import tune_interpreter
 from gateway.state.reader import StateReader
 from gateway.state.workers import MAX_WORKERS, retiring
@@ -47,6 +48,7 @@ def run(
     from gateway.runtime.supervisor import Supervisor
 
     loaded = load(config)
+    raise_descriptor_limit()
     logs.configure(loaded.settings.log.level, loaded.settings.log.format)
     log = logs.get_logger(__name__)
     for warning in loaded.warnings:
