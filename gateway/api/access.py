@@ -21,9 +21,15 @@ def services_of(request: Request) -> Services:
     return services
 
 
-def _principal(request: Request, _given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Principal:
+def _anybody(
+    request: Request, _given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal | None:
     """Return who asks, as the edge has found out; `_given` is for the schema."""
     principal: Principal | None = getattr(request.state, "principal", None)
+    return principal
+
+
+def _principal(principal: Annotated[Principal | None, Depends(_anybody)]) -> Principal:
     if principal is None:
         raise RequestRefused(401, "expected a token of this test bed", {"WWW-Authenticate": "Bearer"})
     return principal
@@ -58,4 +64,5 @@ def _operator(principal: Annotated[Principal, Depends(_principal)]) -> Principal
 
 CurrentServices = Annotated[Services, Depends(services_of)]
 PermittedStartup = Annotated[Startup, Depends(_startup)]
+Anybody = Annotated[Principal | None, Depends(_anybody)]
 Operator = Annotated[Principal, Depends(_operator)]

@@ -27,8 +27,8 @@ class Principal:
 class Tokens:
     """All tokens, kept as SHA-256, so that no plain one stays in memory.
 
-    A token is looked up by its hash. How long that takes depends on the hash, of which nobody can
-    choose the beginning: it reveals nothing of a token, and is the same however many there are.
+    Looking one up by its hash costs the same however many there are, and its time depends on the hash alone, whose
+    beginning nobody can choose: it reveals nothing of a token.
     """
 
     def __init__(

@@ -103,10 +103,10 @@ def demo(
     raise typer.Exit(0 if report.is_good else 1)
 
 
-def status(config: ConfigDir = DEFAULT_DIR, url: Url = None, json: Json = False) -> None:
+def status(config: ConfigDir = DEFAULT_DIR, token: Token = None, url: Url = None, json: Json = False) -> None:
     """Show whether the gateway runs and works, the ledger, and how many dead letters are kept."""
     loaded = Config(settings=load_settings(config), startups=())
-    client = Client(loaded, url=url)
+    client = Client(loaded, token or credentials.operator_token(loaded.settings), url)
     ready = client.ready()
     if ready is None:
         load(config)  # an invalid configuration may be why
