@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import partial
 
 import pytest
 
@@ -17,21 +18,21 @@ def taken(connections: Connections, address: str) -> Connection:
 
 def test_one_address_has_a_quarter() -> None:
     """Its fifth of sixteen displaces its own oldest idle one, and nobody else's."""
-    connections, ended = Connections(16), []
-    for address in ("10.0.0.1", *["10.0.0.2"] * 5):
-        taken(connections, address).end = lambda address=address, number=len(connections): ended.append(
-            (address, number)
-        )
-    assert ended == [("10.0.0.2", 2)]
+    connections = Connections(16)
+    ended: list[int] = []
+    for number, address in enumerate(["10.0.0.1", *["10.0.0.2"] * 5]):
+        taken(connections, address).end = partial(ended.append, number)
+    assert ended == [1]
     assert len(connections) == 5
 
 
 def test_the_longest_idle_of_all_goes() -> None:
     """When all places are taken, whoever comes gets that of the connection that has been idle for longest."""
-    connections, ended = Connections(4), []
+    connections = Connections(4)
+    ended: list[int] = []
     for number in range(4):
         one = taken(connections, f"10.0.0.{number}")
-        one.end = lambda number=number: ended.append(number)
+        one.end = partial(ended.append, number)
         if number == 0:
             one.vouch()
             one.rest()  # idle anew: it has been so for the shortest time of those before
