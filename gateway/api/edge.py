@@ -23,8 +23,8 @@ MAX_BODY = 64 * 1024
 MAX_ANONYMOUS_BODY = 16 * 1024
 MAX_URL = 8 * 1024
 MAX_HEADERS = 100
-MAX_HELD = 256
-"""Answers to wrong tokens that wait at a time; further ones are answered at once."""
+SPREAD = 100
+"""Answers to wrong tokens that wait end at so many different moments, lest all of them are due at once."""
 
 API = "/v1"
 METRICS = "/metrics"
@@ -80,12 +80,8 @@ class Edge:
         delay = self._services.guesses.wrong(address, time.monotonic())
         if not delay:
             return _unauthorized("an unknown token")
-        if self._held < MAX_HELD:
-            self._held += 1
-            try:
-                await asyncio.sleep(delay)
-            finally:
-                self._held -= 1
+        self._held += 1
+        await asyncio.sleep(delay * (1 + self._held % SPREAD / SPREAD))
         return problems.answer(
             429, "too many wrong tokens; a right one is accepted at once", {"Retry-After": f"{WINDOW:.0f}"}
         )

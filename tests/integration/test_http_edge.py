@@ -261,3 +261,25 @@ async def test_nothing_is_logged_about_strangers(gateway: Running, caplog: pytes
 
 async def _is_served(client: Any) -> bool:
     return bool((await client.get("/healthz")).status_code == 200)
+
+
+@pytest.mark.parametrize(("trusted", "is_believed"), [(["127.0.0.0/8"], True), ([], False)])
+async def test_only_a_trusted_proxy_is_believed(tmp_path: Path, trusted: list[str], is_believed: bool) -> None:
+    """What it says of scheme and client counts; what others say does not."""
+    http = {"listen": "127.0.0.1:0", "console": False, "trusted_proxies": trusted}
+    config = write_config(tmp_path / "config", f"mqtt://127.0.0.1:{free_port()}", http=http)
+    async with running(config, connected=False) as gateway, gateway.client(None) as client:
+        answer = await client.get("/healthz", headers={"X-Forwarded-Proto": "https"})
+    assert ("strict-transport-security" in answer.headers) is is_believed
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/nothing", "/docs", "/openapi.json", "/nothing"])
+async def test_every_answer_has_security_headers(gateway: Running, path: str) -> None:
+    """Nothing is framed, guessed at or linked back to, whatever is answered; HSTS is for TLS alone."""
+    async with gateway.client(None) as client:
+        headers = (await client.get(path)).headers
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "strict-transport-security" not in headers
