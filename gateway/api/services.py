@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from prometheus_client.core import Metric
 
 from gateway.api.auth import Tokens
+from gateway.api.guesses import Guesses
 from gateway.api.limits import Limits
 from gateway.config import Config
 from gateway.feeds.live_ring import LiveFeeds
@@ -27,7 +28,8 @@ class Services:
 
     `devices` returns those of a startup, `health` checks the running parts, `measured` returns metrics for Prometheus.
     `replay` processes a dead letter again, by its id, and returns the reasons against it: none if it was accepted. It
-    raises `ReplayRefused`. `limits` bound what one startup's requests may take.
+    raises `ReplayRefused`. `guesses` counts wrong tokens, wherever they are given. `limits` bound what one startup's
+    requests may take.
     """
 
     config: Config
@@ -40,3 +42,4 @@ class Services:
     measured: Callable[[], Awaitable[Sequence[Metric]]]
     replay: Callable[[int], Awaitable[Sequence[Reason]]]
     limits: Limits = field(default_factory=Limits)
+    guesses: Guesses = field(default_factory=Guesses)

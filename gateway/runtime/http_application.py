@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from gateway.api.edge import Edge
 from gateway.api.routes import create_api
 from gateway.api.services import Services
 from gateway.logs import get_logger
@@ -16,12 +17,12 @@ from gateway.state import private_files
 log = get_logger(__name__)
 
 
-def make_application(services: Services) -> FastAPI:
+def make_application(services: Services) -> Edge:
     """Return the application, ready to serve. Reads and writes the state directory."""
     api = create_api(services)
     if services.config.settings.http.console:
         _mount_console(api, services, _storage_secret(services.config.state_dir / "console.secret"))
-    return api
+    return Edge(api, services)
 
 
 def _mount_console(api: FastAPI, services: Services, storage_secret: str) -> None:

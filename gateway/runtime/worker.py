@@ -17,6 +17,7 @@ from contextlib import suppress
 from gateway import logs
 from gateway.config import Config
 from gateway.errors import GatewayError
+from gateway.runtime.descriptors import raise_descriptor_limit
 from gateway.runtime.engine import Engine, WorkerSlot
 from gateway.runtime.gc_tuning import tune_interpreter
 from gateway.runtime.live_buffer import LiveBuffer
@@ -95,6 +96,7 @@ class Worker:
 def main(arguments: Sequence[str]) -> int:
     """Run a worker; return its exit status. Errors at the start are in the log."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor reloads, and passes on what it has read
+    raise_descriptor_limit()
     descriptor, worker = map(int, arguments[:2])
 
     async def serve() -> None:
