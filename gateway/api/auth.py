@@ -62,11 +62,15 @@ class Tokens:
         return problems
 
     def principal(self, token: str) -> Principal | None:
-        """Return the owner of a token; None if it is unknown.
+        """Return the owner of a token; None if it is unknown."""
+        return self.owner(token_hash(token))
+
+    def owner(self, hash_: str) -> Principal | None:
+        """Return the owner of a token with this `token_hash`; None if it is unknown.
 
         Every known token is compared, so that the time reveals nothing.
         """
-        digest = _digest(token)
+        digest = bytes.fromhex(hash_)
         found = None
         for known, principal in self._known:
             if hmac.compare_digest(digest, known):

@@ -6,7 +6,7 @@ They are composed in `gateway.runtime`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client.core import Metric
 
@@ -22,7 +22,7 @@ from gateway.stores.contract import Store
 
 @dataclass(slots=True, kw_only=True)
 class Services:
-    """Services, by name. A reload replaces `config` and `tokens`.
+    """Services, by name. A reload replaces `config` and `tokens`, and calls `reloaded`.
 
     `devices` returns those of a startup, `health` checks the running parts, `measured` returns metrics for Prometheus.
     `replay` processes a dead letter again, by its id, and returns the reasons against it: none if it was accepted. It
@@ -38,3 +38,10 @@ class Services:
     health: Callable[[], Health]
     measured: Callable[[], Awaitable[Sequence[Metric]]]
     replay: Callable[[int], Awaitable[Sequence[Reason]]]
+    reloaded: list[Callable[[], None]] = field(default_factory=list)
+
+    def use(self, config: Config, tokens: Tokens) -> None:
+        """Take over a changed configuration."""
+        self.config, self.tokens = config, tokens
+        for callback in self.reloaded:
+            callback()

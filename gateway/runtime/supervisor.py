@@ -231,7 +231,7 @@ class Supervisor:
     def _use(self, config: Config, tokens: Tokens) -> None:
         self._config = keep_settings(self._config, config)
         self._store.assign(config.startups)
-        self._services.config, self._services.tokens = self._config, tokens
+        self._services.use(self._config, tokens)
         log.info("configuration reloaded", startups=len(config.startups))
 
     async def _measured(self) -> Sequence[Metric]:

@@ -1,0 +1,181 @@
+"""Way in: the sign-in, and nothing else for somebody who has not signed in.
+
+NiceGUI keeps something of every visitor, and logs much of what they send. So it is reached only with a sign-in, and the
+page to sign in is made without it: it works without scripts, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from contextlib import suppress
+from html import escape
+from typing import Any
+from urllib.parse import parse_qs
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketClose
+
+from gateway.console import theme
+from gateway.console.open_pages import MAX_SOCKETS, OpenPages
+from gateway.console.sign_ins import MAX_AGE, SignIn, SignIns, home
+from gateway.console.throttle import Throttle
+
+COOKIE = "testbed_console"
+MAX_FORM = 4096
+MAX_QUERY = 1024
+HELLO_WITHIN = 5.0
+SOCKET = "/_nicegui_ws/socket.io"
+_PAGES = re.compile(r"/(operator|startups/[a-z0-9-]{1,64})")
+_FILES = "/_nicegui/"
+_PROBLEMS = {
+    "wrong": "Unknown token. Copy it again, completely and without spaces; if it still does not work, ask the operator "
+    "of the test bed for a new one.",
+    "wait": "Too many wrong tokens from your address. Wait a minute before the next try; the right token always works.",
+    "ended": "Your sign-in has ended: its token is no longer valid, or its time is over. Sign in again.",
+    "many": "This page was closed because too many pages of the same token were open.",
+    "foreign": "The form was sent from another page. Sign in here.",
+}
+_FORM = """<!DOCTYPE html>
+<html lang="en-GB"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sign in · {title}</title><link rel="icon" href="/favicon.ico" type="image/svg+xml"><style>{css}
+body {{ margin: 0; }}</style></head>
+<body><main class="centred"><div class="card centred-card"><div class="brand">{logo}<span>{title}</span></div>
+<h1>Sign in</h1><form class="sign-in-form" method="post" action="/sign-in"><label for="token">Token</label>
+<input id="token" name="token" type="password" autocomplete="current-password" autofocus required spellcheck="false"
+ maxlength="512" aria-describedby="problem"><div class="sign-in-problem" id="problem" role="alert">{problem}</div>
+<button class="button" type="submit">Sign in</button></form>
+<p class="muted">The operator of the test bed gives each startup a token. It opens the startup’s own page: live charts,
+devices, and what was rejected and why.</p></div></main></body></html>"""
+
+
+class Door:
+    """NiceGUI's application, for those who have signed in."""
+
+    def __init__(self, pages: ASGIApp, sign_ins: SignIns, open_pages: OpenPages) -> None:
+        self._pages = pages
+        self._sign_ins = sign_ins
+        self._open_pages = open_pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sign_in = self._sign_ins.find(HTTPConnection(scope).cookies.get(COOKIE))
+        if scope["type"] == "websocket":
+            await self._connect(sign_in, scope, receive, send)
+            return
+        answer = self._instead(sign_in, scope)
+        if answer is not None:
+            await answer(scope, receive, send)
+            return
+        scope["sign_in"] = sign_in
+        await self._pages(scope, receive, send)
+
+    def _instead(self, sign_in: SignIn | None, scope: Scope) -> Response | None:
+        """Return the answer to a request that is not for NiceGUI."""
+        path = scope["path"]
+        is_page = _PAGES.fullmatch(path) is not None
+        if scope["method"] not in ("GET", "HEAD"):
+            return PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET"})
+        if not is_page and not path.startswith(_FILES):
+            return PlainTextResponse("Not Found", 404)
+        if sign_in is None:
+            return RedirectResponse("/", 303) if is_page else PlainTextResponse("Sign in first", 401)
+        return None
+
+    async def _connect(self, sign_in: SignIn | None, scope: Scope, receive: Receive, send: Send) -> None:
+        query = parse_qs(scope["query_string"][:MAX_QUERY].decode("latin-1"))
+        is_ours = scope["path"].rstrip("/") == SOCKET and len(scope["query_string"]) <= MAX_QUERY
+        if not is_ours or _is_foreign(HTTPConnection(scope)) or query.get("transport") != ["websocket"]:
+            await WebSocketClose()(scope, receive, send)
+        elif sign_in is None or not self._may_connect(sign_in, query.get("client_id", [""])[0]):
+            await _reload(WebSocket(scope, receive, send))
+        else:
+            await self._pages(scope, receive, send)
+
+    def _may_connect(self, sign_in: SignIn, client_id: str) -> bool:
+        """Return whether a socket may show this page: one of an earlier run is left to NiceGUI, which refuses it."""
+        page = self._open_pages.get(client_id)
+        return bool(client_id) and (page is None or (page.sign_in is sign_in and len(page.sockets) < MAX_SOCKETS))
+
+
+async def _reload(socket: WebSocket) -> None:
+    """Refuse a socket as NiceGUI does, in the words of Engine.IO 4 and Socket.IO 5: the page loads itself again."""
+    opened: dict[str, Any] = {"sid": "-", "upgrades": [], "pingInterval": 8000, "pingTimeout": 4000, "maxPayload": 1000}
+    await socket.accept()
+    await socket.send_text("0" + json.dumps(opened))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HELLO_WITHIN):
+            await socket.receive()
+    await socket.send_text('44{"message":"Implicit handshake failed"}')
+    await socket.close()
+
+
+def install(api: FastAPI, sign_ins: SignIns) -> None:
+    """Add the sign-in to the application."""
+    throttle = Throttle()
+
+    async def front(request: Request) -> Response:
+        sign_in = sign_ins.find(request.cookies.get(COOKIE))
+        if sign_in is not None:
+            return RedirectResponse(home(sign_in.principal), 303)
+        answer = HTMLResponse(_form(request.query_params.get("problem", "")), headers={"Cache-Control": "no-store"})
+        if COOKIE in request.cookies:
+            answer.delete_cookie(COOKIE, secure=_is_secure(request), httponly=True, samesite="lax")
+        return answer
+
+    async def sign_in(request: Request) -> Response:
+        if _is_foreign(request):
+            return _back("foreign")
+        token = await _token(request)
+        key = await sign_ins.begin(token)
+        if key is None:
+            now, address = time.time(), request.client.host if request.client else ""
+            if throttle.wait(address, now):
+                return _back("wait")
+            throttle.failed(address, now)
+            return _back("wrong")
+        before = sign_ins.find(request.cookies.get(COOKIE))
+        if before is not None:
+            await sign_ins.end(before)
+        answer = RedirectResponse("/", 303, {"Cache-Control": "no-store"})
+        secure = _is_secure(request)
+        answer.set_cookie(COOKIE, key, max_age=MAX_AGE, secure=secure, httponly=True, samesite="lax")
+        return answer
+
+    async def favicon(_request: Request) -> Response:
+        return Response(theme.LOGO, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
+
+    api.add_route("/", front, ["GET"], include_in_schema=False)
+    api.add_route("/sign-in", sign_in, ["POST"], include_in_schema=False)
+    api.add_route("/favicon.ico", favicon, ["GET"], include_in_schema=False)
+
+
+async def _token(request: Request) -> str:
+    """Return what the form holds; nothing, where it is larger than any token."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM:
+            return ""
+    return parse_qs(body.decode("latin-1"), errors="replace").get("token", [""])[0].strip()
+
+
+def _form(problem: str) -> str:
+    return _FORM.format(title=theme.TITLE, css=theme.css(), logo=theme.LOGO, problem=escape(_PROBLEMS.get(problem, "")))
+
+
+def _back(problem: str) -> Response:
+    return RedirectResponse(f"/?problem={problem}", 303, {"Cache-Control": "no-store"})
+
+
+def _is_foreign(connection: HTTPConnection) -> bool:
+    """Return whether a browser says that another site, or another server of this host, has sent a request."""
+    return connection.headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+
+
+def _is_secure(request: Request) -> bool:
+    return request.url.scheme == "https"
