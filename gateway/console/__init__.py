@@ -17,6 +17,7 @@ from gateway.console.door import Door
 from gateway.console.open_pages import OpenPages
 from gateway.console.sampler import Sampler
 from gateway.console.sign_ins import SignIns
+from gateway.logs import get_logger, place
 
 API = "/v1"
 MESSAGES_KEPT = 100
@@ -25,6 +26,8 @@ TABS_KEPT = 60.0
 """Seconds for which NiceGUI keeps its own record of a browser's tab. Nothing is stored in it."""
 
 __all__ = ["mount"]
+
+log = get_logger(__name__)
 
 
 class _Pages(Mount):
@@ -53,6 +56,7 @@ def mount(api: FastAPI, services: Services) -> None:
     sockets.guard(core.sio)
     pages.register(services, sampler, sign_ins, open_pages)
     app.config.socket_io_js_transports = ["websocket"]
+    app._exception_handlers[:] = [_failed]
     ui.run_with(
         api,
         title=theme.TITLE,
@@ -73,6 +77,11 @@ def mount(api: FastAPI, services: Services) -> None:
 def _reloaded(sign_ins: SignIns) -> None:
     sign_ins.check()
     background_tasks.create(sign_ins.save(), name="console-sign-ins")
+
+
+def _failed(error: Exception) -> None:
+    """Log a failure of a page, without its text: what a browser sent may be in it."""
+    log.error("the web page failed", problem=type(error).__name__, at=place(error.__traceback__).strip(" ()"))
 
 
 def _forget_last_mount() -> None:

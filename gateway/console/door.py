@@ -15,6 +15,7 @@ from html import escape
 from typing import Any
 from urllib.parse import parse_qs
 
+import nicegui
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from starlette.requests import HTTPConnection
@@ -32,7 +33,9 @@ MAX_QUERY = 1024
 HELLO_WITHIN = 5.0
 SOCKET = "/_nicegui_ws/socket.io"
 _PAGES = re.compile(r"/(operator|startups/[a-z0-9-]{1,64})")
-_FILES = "/_nicegui/"
+_FILES = re.compile(
+    rf"/_nicegui/{re.escape(nicegui.__version__)}/(static|libraries|components|resources|dynamic_resources|esm)/.+"
+)
 _PROBLEMS = {
     "wrong": "Unknown token. Copy it again, completely and without spaces; if it still does not work, ask the operator "
     "of the test bed for a new one.",
@@ -80,7 +83,7 @@ class Door:
         is_page = _PAGES.fullmatch(path) is not None
         if scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET"})
-        if not is_page and not path.startswith(_FILES):
+        if not is_page and _FILES.fullmatch(path) is None:
             return PlainTextResponse("Not Found", 404)
         if sign_in is None:
             return RedirectResponse("/", 303) if is_page else PlainTextResponse("Sign in first", 401)

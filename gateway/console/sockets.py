@@ -23,8 +23,8 @@ def guard(server: Any) -> None:
     """Let the server take only well-formed events, each to a page of the socket that it comes from."""
     server.eio.transports = ["websocket"]
     server.eio.max_http_buffer_size = MAX_MESSAGE
-    for name in ("engineio", "socketio"):  # they log what a browser sends, with a traceback
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for name in ("engineio.server", "socketio.server"):  # they log what a browser sends, with a traceback
+        logging.getLogger(name).disabled = True
     handlers = server.handlers["/"]
     for event in ("event", "javascript_response", "ack"):
         handlers[event] = _to_own_page(server, _original(handlers[event]))
