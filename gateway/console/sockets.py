@@ -25,6 +25,7 @@ def guard(server: Any) -> None:
     server.eio.max_http_buffer_size = MAX_MESSAGE
     for name in ("engineio.server", "socketio.server"):  # they log what a browser sends, with a traceback
         logging.getLogger(name).disabled = True
+    server._handle_event_internal = _swallowing(_original(server._handle_event_internal))
     handlers = server.handlers["/"]
     for event in ("event", "javascript_response", "ack"):
         handlers[event] = _to_own_page(server, _original(handlers[event]))
@@ -33,15 +34,23 @@ def guard(server: Any) -> None:
     handlers["log"] = _ignore
 
 
+def _swallowing(handle_event: Callable[..., Any]) -> Callable[..., Any]:
+    """Let no exception escape: it would be one of a task that nobody looks at, which asyncio logs with a traceback."""
+
+    async def handle(*arguments: Any) -> None:
+        try:
+            await handle_event(*arguments)
+        except Exception as error:
+            log.warning("a message of a browser was not understood", problem=type(error).__name__)
+
+    return _guarding(handle, handle_event)
+
+
 def _to_own_page(server: Any, handler: Callable[..., Any]) -> Callable[..., Any]:
     def handle(sid: str, *arguments: Any) -> None:
         message = arguments[0] if arguments else None
-        if not isinstance(message, dict) or message.get("client_id") not in server.rooms(sid):
-            return
-        try:
+        if isinstance(message, dict) and message.get("client_id") in server.rooms(sid):
             handler(sid, message)
-        except Exception as error:
-            log.warning("a message of a browser was not understood", problem=type(error).__name__)
 
     return _guarding(handle, handler)
 
