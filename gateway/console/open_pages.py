@@ -18,11 +18,12 @@ from gateway.console.sign_ins import SignIn
 
 MAX_EACH = 24
 """Pages of one startup, or of the operators: a further one closes the oldest, at first of those without a browser."""
-MAX_IN_ALL = 400
+MAX_IN_ALL = 200
+"""Pages of all: about 0.4 MB each."""
 MAX_SOCKETS = 4
 """Sockets of one page: a browser that reconnects has two for a moment."""
 MAX_UNREAD = 200
-"""Pushes that wait for a browser: about a minute of them."""
+"""Packets that wait for a browser: some seconds of a page with many charts."""
 LEAVE_WITHIN = 3.0
 """Seconds in which a browser may leave a page that has ended."""
 

@@ -67,7 +67,7 @@ def _refusing(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _ignore(_sid: str, *_arguments: Any) -> None:
-    """A browser has nothing to say to the log."""
+    """Do nothing: a browser has nothing to say to the log."""
 
 
 def _guarding(handle: Callable[..., Any], handler: Callable[..., Any]) -> Callable[..., Any]:
