@@ -47,7 +47,7 @@ def remove(services: Services) -> None:
     services.use(services.config.model_copy(update={"startups": others}), Tokens({}, OPERATOR))
 
 
-def readd(services: Services) -> None:
+def add_again(services: Services) -> None:
     """Acme was removed, and is configured again with the same token."""
     config = services.config
     remove(services)
@@ -59,7 +59,7 @@ def swap(services: Services) -> None:
     services.use(services.config, Tokens({"acme": "voltwise-token", "voltwise": "acme-token"}, OPERATOR))
 
 
-@pytest.mark.parametrize("change", [renew, remove, readd, swap])
+@pytest.mark.parametrize("change", [renew, remove, add_again, swap])
 async def test_a_sign_in_ends_with_its_token(services: Services, change: Callable[[Services], None]) -> None:
     """At once, and for whoever has a page open; another's sign-in holds on."""
     sign_ins = SignIns(services)
