@@ -31,7 +31,7 @@ class Health:
         return not any(part.problem for part in self.parts)
 
     def summary(self) -> dict[str, object]:
-        """Return what anybody may see: no startup is named, except in the file name of an invalid configuration."""
+        """Return the parts, with what is wrong in words. Names of servers and files are in it: it is for operators."""
         failing = sum(bool(part.problem) for part in self.stores.values())
         store = Part(
             "store",

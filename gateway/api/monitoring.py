@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from gateway.api.access import CurrentServices, Operator
+from gateway.api.access import Anybody, CurrentServices, Operator
 from gateway.metrics import exposition
 from gateway.model import UNROUTED, Counts
 from gateway.state.dead_letters import Totals
@@ -40,10 +40,16 @@ async def healthz() -> dict[str, bool]:
     return {"ok": True}
 
 
-@probes.get("/readyz", summary="Whether messages are accepted, and if not, why")
-async def readyz(services: CurrentServices) -> JSONResponse:
+@probes.get(
+    "/readyz",
+    summary="Whether messages are accepted; with an operator's token, also why not",
+    responses={503: {"description": "Messages are not accepted now"}},
+)
+async def readyz(services: CurrentServices, who: Anybody) -> JSONResponse:
     health = services.health()
-    return JSONResponse(health.summary(), 200 if health.is_ready else 503)
+    is_operator = who is not None and who.is_operator
+    body = health.summary() if is_operator else {"ready": health.is_ready}
+    return JSONResponse(body, 200 if health.is_ready else 503)
 
 
 @probes.get("/metrics", summary="Prometheus metrics; requires an operator's token")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +13,8 @@ from starlette.exceptions import HTTPException
 
 from gateway.errors import MeasurementUnknown, ReplayRefused, RequestRefused, StateUnavailable, StoreUnavailable
 
+MAX_REPORTED = 20
+SHOWN = 80
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -24,6 +28,45 @@ def answer(status: int, detail: str, headers: dict[str, str] | None = None, **mo
         **more,
     }
     return JSONResponse(body, status, headers, MEDIA_TYPE)
+
+
+SCHEMA = {
+    "title": "Problem",
+    "description": "Problem document (RFC 9457)",
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+    },
+}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says about answers with these statuses."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def _is_text(wrong: Sequence[Mapping[str, str]]) -> bool:
+    try:
+        "".join(text for one in wrong for text in one.values()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(value: object) -> str:
+    """Return what was received, in short."""
+    try:
+        return str(value)[:SHOWN]
+    except RecursionError:
+        return "something nested too deeply"
 
 
 def install(api: FastAPI) -> None:
@@ -41,12 +84,14 @@ def install(api: FastAPI) -> None:
     async def bad_request(_request: Request, error: RequestValidationError) -> JSONResponse:
         wrong = [
             {
-                "where": ".".join(map(str, details["loc"])),
+                "where": ".".join(map(str, details["loc"]))[:SHOWN],
                 "expected": details["msg"],
-                "got": str(details["input"])[:80],
+                "got": _shown(details.get("input")),
             }
-            for details in error.errors()
+            for details in error.errors()[:MAX_REPORTED]
         ]
+        if not _is_text(wrong):
+            return answer(400, "expected text in the body; it has a lone surrogate (\\ud800 to \\udfff)")
         detail = "; ".join(f"{one['where']}: {one['expected']}; got {one['got']}" for one in wrong)
         return answer(422, detail, errors=wrong)
 
@@ -57,6 +102,10 @@ def install(api: FastAPI) -> None:
     @api.exception_handler(ReplayRefused)
     async def unreplayable(_request: Request, error: ReplayRefused) -> JSONResponse:
         return answer(409, str(error))
+
+    @api.exception_handler(Exception)
+    async def failed(_request: Request, _error: Exception) -> JSONResponse:
+        return answer(500, "the gateway failed; its log says how. Please report it")
 
     @api.exception_handler(StoreUnavailable)
     @api.exception_handler(StateUnavailable)

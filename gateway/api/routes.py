@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, FastAPI
 
 import gateway
 from gateway.api import docs_page, history, live, monitoring, problems, rejections, startups
 from gateway.api.services import Services
 
+ALWAYS = (400, 408, 413, 414, 429, 431, 500, 503)
+"""Statuses with which the edge, or whatever is out of order, may answer any request."""
+
+
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Return the schema, with that of problem documents."""
+        schema = super().openapi()
+        schema["components"]["schemas"]["Problem"] = problems.SCHEMA
+        return schema
+
 
 def create_api(services: Services) -> FastAPI:
     """Return the application, ready to serve."""
-    api = FastAPI(title="Testbed Gateway", version=gateway.__version__, docs_url=None, redoc_url=None)
+    api = _Api(title="Testbed Gateway", version=gateway.__version__, docs_url=None, redoc_url=None)
     api.state.services = services
     versioned = APIRouter(prefix="/v1")
     for subject in (startups, history, live, rejections, monitoring):
         versioned.include_router(subject.router)
-    api.include_router(versioned)
-    api.include_router(monitoring.probes)
+    api.include_router(versioned, responses=problems.documented(401, 403, 404, 422, *ALWAYS))
+    api.include_router(monitoring.probes, responses=problems.documented(401, 403, *ALWAYS))
     docs_page.install(api)
     problems.install(api)
     return api

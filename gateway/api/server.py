@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
 from collections.abc import Iterator
@@ -10,18 +11,39 @@ from types import TracebackType
 from typing import Self
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from gateway.api import http_protocol
+from gateway.api.acceptor import Acceptor
+from gateway.api.connections import Connection, Connections, most
+from gateway.api.http_protocol import GuardedHttp
 from gateway.config.models import Http
 from gateway.errors import AddressUnavailable, CertificateUnusable
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the gateway decides when it stops."""
+    """uvicorn without its signal handlers, since the gateway decides when it stops, and with our own acceptor."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, connections: Connections) -> None:
+        super().__init__(config)
+        self._listener = listener
+        self._connections = connections
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  # uvicorn's
+        await super().startup(sockets=[])
+        self._acceptor = Acceptor(self._listener, self._connections, self._protocol, self.config.ssl)
+        self._acceptor.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  # uvicorn's
+        self._acceptor.stop()
+        await super().shutdown()
+
+    def _protocol(self, connection: Connection) -> GuardedHttp:
+        return GuardedHttp(connection, self.config, self.server_state, self.lifespan.state)
 
 
 def _check_certificate(settings: Http) -> None:
@@ -66,10 +88,12 @@ class HttpServer:
     ) -> None:
         self._socket.close()
 
-    async def run(self, api: FastAPI) -> None:
+    async def run(self, application: ASGIApp) -> None:
         """Serve until `stop`; open streams have a second to end."""
+        proxies = self._settings.trusted_proxies
         config = uvicorn.Config(
-            api,
+            application,
+            http=GuardedHttp,
             ssl_certfile=self._settings.cert_file,
             ssl_keyfile=self._settings.key_file,
             log_level="warning",
@@ -77,10 +101,16 @@ class HttpServer:
             log_config=None,  # its loggers go where all others go: gateway.logs
             timeout_graceful_shutdown=1,
             ws="websockets-sansio",
+            ws_max_size=http_protocol.MAX_WEBSOCKET_MESSAGE,
+            h11_max_incomplete_event_size=http_protocol.MAX_HEAD,
+            forwarded_allow_ips=[str(network) for network in proxies],
+            server_header=False,
             lifespan="on",
         )
-        self._server = _Server(config)
-        await self._server.serve(sockets=[self._socket])
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit = most(descriptors, tls=self._settings.cert_file is not None)
+        self._server = _Server(config, self._socket, Connections(limit, proxies))
+        await self._server.serve()
 
     def stop(self) -> None:
         if self._server is not None:

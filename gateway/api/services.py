@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from prometheus_client.core import Metric
 
 from gateway.api.auth import Tokens
+from gateway.api.guesses import Guesses
 from gateway.config import Config
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health
@@ -26,7 +27,7 @@ class Services:
 
     `devices` returns those of a startup, `health` checks the running parts, `measured` returns metrics for Prometheus.
     `replay` processes a dead letter again, by its id, and returns the reasons against it: none if it was accepted. It
-    raises `ReplayRefused`.
+    raises `ReplayRefused`. `guesses` counts wrong tokens, wherever they are given.
     """
 
     config: Config
@@ -38,6 +39,7 @@ class Services:
     health: Callable[[], Health]
     measured: Callable[[], Awaitable[Sequence[Metric]]]
     replay: Callable[[int], Awaitable[Sequence[Reason]]]
+    guesses: Guesses = field(default_factory=Guesses)
     reloaded: list[Callable[[], None]] = field(default_factory=list)
 
     def use(self, config: Config, tokens: Tokens) -> None:

@@ -27,7 +27,11 @@ class Client:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def ready(self) -> dict[str, Any] | None:
-        """Return the answer of /readyz; None if there is none."""
+        """Return the answer of /readyz; None if there is none.
+
+        Raises:
+            GatewayRefused: the token is wrong.
+        """
         try:
             with self._open("/readyz") as answer:
                 return dict(json.load(answer))
@@ -35,7 +39,7 @@ class Client:
             return None
         except HTTPError as error:
             if error.code != 503:
-                raise
+                raise _refused(error) from None
             return dict(json.load(error))
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

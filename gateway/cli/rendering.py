@@ -103,6 +103,9 @@ def health(report: Mapping[str, Any] | None, url: str) -> RenderableType:
     """Format the answer of /readyz, or say that there was none."""
     if report is None:
         return Text.from_markup(f"{BAD} not running: no answer at {escape(url)} (start it with `gateway run`)")
+    if "parts" not in report:
+        mark = f"{OK} ready" if report["ready"] else f"{BAD} not ready"
+        return Text.from_markup(f"{mark} (the operators' token shows more: --token or GATEWAY_TOKEN)")
     lines = []
     for name, part in report["parts"].items():
         problem = part.get("problem")

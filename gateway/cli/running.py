@@ -27,6 +27,7 @@ from gateway.cli.options import (
 )
 from gateway.config import Config, credentials, load, load_settings
 from gateway.model import Counts
+from gateway.runtime.descriptors import raise_descriptor_limit
 from gateway.runtime.gc_tuning import tune_interpreter
 from gateway.state.reader import StateReader
 from gateway.state.workers import MAX_WORKERS, retiring
@@ -47,6 +48,7 @@ def run(
     from gateway.runtime.supervisor import Supervisor
 
     loaded = load(config)
+    raise_descriptor_limit()
     logs.configure(loaded.settings.log.level, loaded.settings.log.format)
     log = logs.get_logger(__name__)
     for warning in loaded.warnings:
@@ -101,10 +103,10 @@ def demo(
     raise typer.Exit(0 if report.is_good else 1)
 
 
-def status(config: ConfigDir = DEFAULT_DIR, url: Url = None, json: Json = False) -> None:
+def status(config: ConfigDir = DEFAULT_DIR, token: Token = None, url: Url = None, json: Json = False) -> None:
     """Show whether the gateway runs and works, the ledger, and how many dead letters are kept."""
     loaded = Config(settings=load_settings(config), startups=())
-    client = Client(loaded, url=url)
+    client = Client(loaded, token or credentials.operator_token(loaded.settings), url)
     ready = client.ready()
     if ready is None:
         load(config)  # an invalid configuration may be why

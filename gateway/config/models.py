@@ -16,6 +16,7 @@ from gateway.config.notations import (
     DeviceName,
     Duration,
     Name,
+    NetworkField,
     PathField,
     PayloadFormat,
     Pointer,
@@ -264,6 +265,7 @@ class Http(_Model):
     console: bool = True
     cert_file: PathField | None = None
     key_file: PathField | None = None
+    trusted_proxies: tuple[NetworkField, ...] = ()
 
     @property
     def host(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Sequence
@@ -128,6 +129,19 @@ def parse_template(value: object) -> Template:
         raise expected(error.expected) from error
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def parse_network(value: object) -> Network:
+    """Return the network of `10.0.0.0/8`; an address alone is a network of one."""
+    if isinstance(value, Network):
+        return value
+    try:
+        return ipaddress.ip_network(value if isinstance(value, str) else "")
+    except ValueError:
+        raise expected("an address such as 127.0.0.1, or a network such as 10.0.0.0/8 or fd00::/8") from None
+
+
 def _string_schema(pattern: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
 
@@ -159,6 +173,11 @@ PointerField = Annotated[
 ]
 TemplateField = Annotated[
     InstanceOf[Template], BeforeValidator(parse_template), _string_schema("", "testbed/acme/{device}/climate")
+]
+NetworkField = Annotated[
+    InstanceOf[ipaddress.IPv4Network] | InstanceOf[ipaddress.IPv6Network],
+    BeforeValidator(parse_network),
+    _string_schema("^[0-9A-Fa-f.:/]+$", "127.0.0.1", "10.0.0.0/8"),
 ]
 PayloadFormat = Annotated[
     str, AfterValidator(_payload_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})

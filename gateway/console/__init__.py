@@ -12,8 +12,8 @@ from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 from gateway.api.services import Services
-from gateway.console import door, pages, sockets, theme
-from gateway.console.door import Door
+from gateway.console import pages, sockets, theme
+from gateway.console.door import Door, Front
 from gateway.console.open_pages import OpenPages
 from gateway.console.sampler import Sampler
 from gateway.console.sign_ins import SignIns
@@ -52,7 +52,7 @@ def mount(api: FastAPI, services: Services) -> None:
     sampler = Sampler(services.state)
     app.on_startup(sampler.run)
     theme.install()
-    door.install(api, sign_ins)
+    Front(services, sign_ins).install(api)
     sockets.guard(core.sio)
     pages.register(services, sampler, sign_ins, open_pages)
     app.config.socket_io_js_transports = ["websocket"]

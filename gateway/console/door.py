@@ -22,15 +22,18 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketClose
 
+from gateway.api.connections import Connection
+from gateway.api.services import Services
 from gateway.console import theme
 from gateway.console.open_pages import MAX_SOCKETS, OpenPages
 from gateway.console.sign_ins import MAX_AGE, SignIn, SignIns, home
-from gateway.console.throttle import Throttle
 
 COOKIE = "testbed_console"
 MAX_FORM = 4096
 MAX_QUERY = 1024
 HELLO_WITHIN = 5.0
+MAX_HELD = 64
+"""Answers to wrong tokens that wait at a time; further ones are given at once."""
 SOCKET = "/_nicegui_ws/socket.io"
 _PAGES = re.compile(r"/(operator|startups/[a-z0-9-]{1,64})")
 _FILES = re.compile(
@@ -75,6 +78,7 @@ class Door:
             await answer(scope, receive, send)
             return
         scope["sign_in"] = sign_in
+        _vouch(scope)
         await self._pages(scope, receive, send)
 
     def _instead(self, sign_in: SignIn | None, scope: Scope) -> Response | None:
@@ -97,6 +101,7 @@ class Door:
         elif sign_in is None or not self._may_connect(sign_in, query.get("client_id", [""])[0]):
             await _reload(WebSocket(scope, receive, send))
         else:
+            _vouch(scope)
             await self._pages(scope, receive, send)
 
     def _may_connect(self, sign_in: SignIn, client_id: str) -> bool:
@@ -117,12 +122,29 @@ async def _reload(socket: WebSocket) -> None:
     await socket.close()
 
 
-def install(api: FastAPI, sign_ins: SignIns) -> None:
-    """Add the sign-in to the application."""
-    throttle = Throttle()
+def _vouch(scope: Scope) -> None:
+    """Note that somebody known is at the other end, so that the connection is not among those that make room first."""
+    connection: Connection | None = scope.get("state", {}).get("connection")
+    if connection is not None:
+        connection.vouch()
 
-    async def front(request: Request) -> Response:
-        sign_in = sign_ins.find(request.cookies.get(COOKIE))
+
+class Front:
+    """Page to sign in, and what its form is sent to."""
+
+    def __init__(self, services: Services, sign_ins: SignIns) -> None:
+        self._services = services
+        self._sign_ins = sign_ins
+        self._held = asyncio.Semaphore(MAX_HELD)
+
+    def install(self, api: FastAPI) -> None:
+        """Add both to the application."""
+        api.add_route("/", self._page, ["GET"], include_in_schema=False)
+        api.add_route("/sign-in", self._sign_in, ["POST"], include_in_schema=False)
+        api.add_route("/favicon.ico", _favicon, ["GET"], include_in_schema=False)
+
+    async def _page(self, request: Request) -> Response:
+        sign_in = self._sign_ins.find(request.cookies.get(COOKIE))
         if sign_in is not None:
             return RedirectResponse(home(sign_in.principal), 303)
         answer = HTMLResponse(_form(request.query_params.get("problem", "")), headers={"Cache-Control": "no-store"})
@@ -130,31 +152,33 @@ def install(api: FastAPI, sign_ins: SignIns) -> None:
             answer.delete_cookie(COOKIE, secure=_is_secure(request), httponly=True, samesite="lax")
         return answer
 
-    async def sign_in(request: Request) -> Response:
+    async def _sign_in(self, request: Request) -> Response:
         if _is_foreign(request):
             return _back("foreign")
-        token = await _token(request)
-        key = await sign_ins.begin(token)
+        key = await self._sign_ins.begin(await _token(request))
         if key is None:
-            now, address = time.time(), request.client.host if request.client else ""
-            if throttle.wait(address, now):
-                return _back("wait")
-            throttle.failed(address, now)
-            return _back("wrong")
-        before = sign_ins.find(request.cookies.get(COOKIE))
+            return await self._wrong(request)
+        before = self._sign_ins.find(request.cookies.get(COOKIE))
         if before is not None:
-            await sign_ins.end(before)
+            await self._sign_ins.end(before)
         answer = RedirectResponse("/", 303, {"Cache-Control": "no-store"})
         secure = _is_secure(request)
         answer.set_cookie(COOKIE, key, max_age=MAX_AGE, secure=secure, httponly=True, samesite="lax")
         return answer
 
-    async def favicon(_request: Request) -> Response:
-        return Response(theme.LOGO, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
+    async def _wrong(self, request: Request) -> Response:
+        """Return the answer to a wrong token: after a few, not at once."""
+        delay = self._services.guesses.wrong(request.client.host if request.client else "", time.monotonic())
+        if not delay:
+            return _back("wrong")
+        if not self._held.locked():
+            async with self._held:
+                await asyncio.sleep(delay)
+        return _back("wait")
 
-    api.add_route("/", front, ["GET"], include_in_schema=False)
-    api.add_route("/sign-in", sign_in, ["POST"], include_in_schema=False)
-    api.add_route("/favicon.ico", favicon, ["GET"], include_in_schema=False)
+
+async def _favicon(_request: Request) -> Response:
+    return Response(theme.LOGO, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
 
 
 async def _token(request: Request) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from gateway.api.edge import Edge
 from gateway.api.routes import create_api
 from gateway.api.services import Services
 from gateway.logs import get_logger
@@ -11,12 +12,12 @@ from gateway.logs import get_logger
 log = get_logger(__name__)
 
 
-def make_application(services: Services) -> FastAPI:
+def make_application(services: Services) -> Edge:
     """Return the application, ready to serve. Reads and writes the state directory."""
     api = create_api(services)
     if services.config.settings.http.console:
         _mount_console(api, services)
-    return api
+    return Edge(api, services)
 
 
 def _mount_console(api: FastAPI, services: Services) -> None:

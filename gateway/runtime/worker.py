@@ -20,6 +20,7 @@ from gateway.api.auth import Tokens
 from gateway.config import Config
 from gateway.errors import GatewayError
 from gateway.health import Health, Part
+from gateway.runtime.descriptors import raise_descriptor_limit
 from gateway.runtime.engine import Engine, WorkerSlot
 from gateway.runtime.gateway import keep_settings
 from gateway.runtime.gc_tuning import tune_interpreter
@@ -108,6 +109,7 @@ class Worker:
 def main(arguments: Sequence[str]) -> int:
     """Run a worker; return its exit status. Errors at the start are in the log."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    raise_descriptor_limit()
     directory, descriptor, worker, of = Path(arguments[0]), *map(int, arguments[1:4])
     slot = WorkerSlot(worker, of, retiring="retire" in arguments[4:])
 

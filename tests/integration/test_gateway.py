@@ -240,6 +240,28 @@ async def test_impossible_ids_of_dead_letters_are_reported(gateway: Running) -> 
     assert answer.status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"ids": ["\\ud800"]}', 400),
+        (b'{"ids": [1], "\\udfff": 1}', 400),
+        (b'{"ids": ["\xff"]}', 400),
+        (b'{"ids": ' + b"[" * 30_000, 400),
+        (b'{"ids": [' + b"9" * 30_000 + b"]}", 400),
+        (b'{"ids": [NaN, 1e999, "' + b"x" * 30_000 + b'"]}', 422),
+        (b'{"ids": [' + b"-1," * 20_000 + b"-1]}", 422),
+    ],
+)
+async def test_strange_bodies_are_reported(gateway: Running, body: bytes, status: int) -> None:
+    """What is no text, or nested or long beyond sense, is a short problem document, never a failure."""
+    headers = {"Content-Type": "application/json"}
+    for token, path in (("acme-token", "startups/acme"), ("operator-token", "operator")):
+        async with gateway.client(token) as client:
+            answer = await client.post(f"/v1/{path}/rejections/replay", content=body, headers=headers)
+        assert (answer.status_code, answer.json()["status"]) == (status, status)
+        assert len(answer.content) < 10_000
+
+
 async def test_history_as_json_csv_and_ndjson(gateway: Running, device: aiomqtt.Client) -> None:
     """The same rows in three formats, downsampled if asked, bounded if asked."""
     start = 600_000 * ((now_ms() - 3_600_000) // 600_000)
@@ -263,15 +285,17 @@ async def test_history_as_json_csv_and_ndjson(gateway: Running, device: aiomqtt.
 
 
 async def test_probes_metrics_and_status(gateway: Running, device: aiomqtt.Client) -> None:
-    """/healthz and /readyz answer anybody; /metrics and the status have the ledger's figures, for operators."""
+    """/healthz and /readyz answer anybody; why, and the ledger's figures, are for operators."""
     await device.publish("testbed/acme/th-1/climate", climate(20, now_ms()), qos=1)
     await device.publish("testbed/acme/th-1/climate", b"{}", qos=1)
     await gateway.stored(1)
     await eventually(lambda: rejected(gateway, 1))
     assert (await get(gateway, "/healthz", None)).json() == {"ok": True}
-    ready = await get(gateway, "/readyz", None)
-    assert ready.status_code == 200
-    assert ready.json()["parts"]["broker"] == {"ok": True}
+    for token in (None, "acme-token"):
+        ready = await get(gateway, "/readyz", token)
+        assert (ready.status_code, ready.json()) == (200, {"ready": True})
+    assert (await get(gateway, "/readyz", "wrong")).status_code == 401
+    assert (await get(gateway, "/readyz", "operator-token")).json()["parts"]["broker"] == {"ok": True}
     metrics = (await get(gateway, "/metrics", "operator-token")).text
     assert 'gateway_stored_records_total{startup="acme"} 1.0' in metrics
     assert 'gateway_rejection_reasons_total{code="missing",startup="acme"} 2.0' in metrics
@@ -281,14 +305,15 @@ async def test_probes_metrics_and_status(gateway: Running, device: aiomqtt.Clien
 
 
 async def test_not_ready_while_the_broker_is_away(gateway: Running, broker: Mosquitto) -> None:
-    """Without the broker /readyz is 503 and says what is wrong; with it back, 200."""
+    """Without the broker /readyz is 503, and says what is wrong to operators; with it back, 200."""
     await broker.stop()
 
     async def ready() -> int:
         return int((await get(gateway, "/readyz", None)).status_code)
 
     await eventually(lambda: is_now(ready, 503))
-    problem = (await get(gateway, "/readyz", None)).json()["parts"]["broker"]["problem"]
+    assert (await get(gateway, "/readyz", None)).json() == {"ready": False}
+    problem = (await get(gateway, "/readyz", "operator-token")).json()["parts"]["broker"]["problem"]
     assert str(broker.port) in problem
     await broker.start()
     await eventually(lambda: is_now(ready, 200))

@@ -95,7 +95,7 @@ async def test_an_invalid_configuration_changes_nothing(gateway: Running, config
     good = path.read_text()
     path.write_text(good.replace("type: int", "type: itn"))
     await eventually(lambda: gateway.gateway.health().config.problem)
-    async with gateway.client(None) as client:
+    async with gateway.client() as client:
         ready = await client.get("/readyz")
     assert ready.status_code == 200
     problem = ready.json()["parts"]["config"]["problem"]

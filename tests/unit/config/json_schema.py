@@ -72,6 +72,11 @@ def _patterns(wanted: dict[str, Json], value: Json, at: str, root: Json) -> Iter
                 yield from _against(schema, member, f"{at}/{name}", root)
 
 
+def _items(wanted: Json, value: Json, at: str, root: Json) -> Iterator[str]:
+    for number, item in enumerate(value if isinstance(value, list) else ()):
+        yield from _against(wanted, item, f"{at}/{number}", root)
+
+
 def _bound(holds: Callable[[Json, Json], bool]) -> Callable[[Json, Json, str, Json], Iterator[str]]:
     def check(wanted: Json, value: Json, at: str, root: Json) -> Iterator[str]:
         try:
@@ -93,6 +98,7 @@ _KEYWORDS: dict[str, Callable[[Any, Json, str, Json], Iterator[str]]] = {
     "required": _required,
     "properties": _properties,
     "patternProperties": _patterns,
+    "items": _items,
     "pattern": _bound(lambda value, wanted: re.search(wanted, value) is not None),
     "minimum": _bound(lambda value, wanted: value >= wanted),
     "maximum": _bound(lambda value, wanted: value <= wanted),
