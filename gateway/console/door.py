@@ -87,6 +87,8 @@ class Door:
         is_page = _PAGES.fullmatch(path) is not None
         if scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET"})
+        if not scope["query_string"].isascii():
+            return PlainTextResponse("Bad Request", 400)
         if not is_page and _FILES.fullmatch(path) is None:
             return PlainTextResponse("Not Found", 404)
         if sign_in is None:
@@ -94,11 +96,11 @@ class Door:
         return None
 
     async def _connect(self, sign_in: SignIn | None, scope: Scope, receive: Receive, send: Send) -> None:
-        query = parse_qs(scope["query_string"][:MAX_QUERY].decode("latin-1"))
+        query = _parsed(scope["query_string"][:MAX_QUERY])
         is_ours = scope["path"].rstrip("/") == SOCKET and len(scope["query_string"]) <= MAX_QUERY
-        if not is_ours or _is_foreign(HTTPConnection(scope)) or query.get("transport") != ["websocket"]:
+        if not is_ours or _is_foreign(HTTPConnection(scope)) or query.get("transport") != "websocket":
             await WebSocketClose()(scope, receive, send)
-        elif sign_in is None or not self._may_connect(sign_in, query.get("client_id", [""])[0]):
+        elif sign_in is None or not self._may_connect(sign_in, query.get("client_id", "")):
             await _reload(WebSocket(scope, receive, send))
         else:
             _vouch(scope)
@@ -147,7 +149,8 @@ class Front:
         sign_in = self._sign_ins.find(request.cookies.get(COOKIE))
         if sign_in is not None:
             return RedirectResponse(home(sign_in.principal), 303)
-        answer = HTMLResponse(_form(request.query_params.get("problem", "")), headers={"Cache-Control": "no-store"})
+        problem = _parsed(request.scope["query_string"]).get("problem", "")
+        answer = HTMLResponse(_form(problem), headers={"Cache-Control": "no-store"})
         if COOKIE in request.cookies:
             answer.delete_cookie(COOKIE, secure=_is_secure(request), httponly=True, samesite="lax")
         return answer
@@ -188,7 +191,12 @@ async def _token(request: Request) -> str:
         body += chunk
         if len(body) > MAX_FORM:
             return ""
-    return parse_qs(body.decode("latin-1"), errors="replace").get("token", [""])[0].strip()
+    return _parsed(body).get("token", "").strip()
+
+
+def _parsed(query: bytes) -> dict[str, str]:
+    """Return the first value of each name, whatever bytes a client sends."""
+    return {name: values[0] for name, values in parse_qs(query.decode("latin-1"), errors="replace").items()}
 
 
 def _form(problem: str) -> str:
@@ -205,4 +213,4 @@ def _is_foreign(connection: HTTPConnection) -> bool:
 
 
 def _is_secure(request: Request) -> bool:
-    return request.url.scheme == "https"
+    return str(request.scope["scheme"]) == "https"

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from nicegui import Client
+from starlette.types import Message
 
 from gateway import console
 from gateway.api import guesses
@@ -181,6 +182,26 @@ async def test_no_form_breaks_the_sign_in(browser: httpx.AsyncClient, body: byte
     """Whatever a client sends."""
     answer = await browser.post("/sign-in", content=body)
     assert answer.headers["location"] == "/?problem=wrong"
+
+
+@pytest.mark.parametrize("path", ["/", "/startups/acme", "/operator", "/_nicegui/x", "/nothing"])
+async def test_no_address_or_cookie_breaks_the_page(api: FastAPI, browser: httpx.AsyncClient, path: str) -> None:
+    """Whatever bytes a client sends, the answer is not an error of the gateway."""
+    key = (await signed_in(browser, "acme-token")).cookies[COOKIE]
+    for cookie in (b"testbed_console=\xff\xfe; ;;=;", f"{COOKIE}={key}".encode()):
+        started: list[Message] = []
+
+        async def send(message: Message, started: list[Message] = started) -> None:
+            started.append(message)
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "scheme": "http"}
+        headers = [(b"cookie", cookie), (b"x-forwarded-prefix", b'\xff"><script>')]
+        rest = {"query_string": b"problem=%ff&\xff", "root_path": "", "client": ("192.0.2.1", 1), "server": ("h", 1)}
+        await api({**scope, **rest, "headers": headers, "http_version": "1.1"}, receive, send)
+        assert started[0]["status"] < 500
 
 
 async def test_a_problem_in_the_address_is_not_shown(browser: httpx.AsyncClient) -> None:
