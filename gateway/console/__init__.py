@@ -5,6 +5,8 @@ NiceGUI has one application per process: mounting a second time replaces the fir
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 from fastapi import FastAPI
 from nicegui import Client, app, background_tasks, core, ui
 from nicegui.storage import Storage
@@ -20,6 +22,7 @@ from gateway.console.sign_ins import SignIns
 from gateway.logs import get_logger, place
 
 API = "/v1"
+FAVICON = f"data:image/svg+xml;base64,{b64encode(theme.LOGO.encode()).decode()}"
 MESSAGES_KEPT = 100
 """Pushes that a browser whose connection broke finds when it is back; after more it loads the page again."""
 TABS_KEPT = 60.0
@@ -60,7 +63,7 @@ def mount(api: FastAPI, services: Services) -> None:
     ui.run_with(
         api,
         title=theme.TITLE,
-        favicon=theme.LOGO,
+        favicon=FAVICON,
         dark=None,
         language="en-GB",
         tailwind=False,
