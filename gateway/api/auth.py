@@ -68,6 +68,10 @@ class Tokens:
         """Return the owner of a token; None if it is unknown."""
         return self._known.get(_digest(token))
 
+    def owner(self, hash_: str) -> Principal | None:
+        """Return the owner of a token with this `token_hash`; None if it is unknown."""
+        return self._known.get(bytes.fromhex(hash_))
+
 
 def token_hash(token: str) -> str:
     """Return what `token_sha256` in a startup's file holds."""

@@ -103,6 +103,7 @@ class HttpServer:
             ssl_keyfile=self._settings.key_file,
             log_level="warning",
             access_log=False,
+            log_config=None,  # its loggers go where all others go: gateway.logs
             timeout_graceful_shutdown=1,
             ws="websockets-sansio",
             ws_max_size=http_protocol.MAX_WEBSOCKET_MESSAGE,

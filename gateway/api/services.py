@@ -24,7 +24,7 @@ from gateway.stores.contract import Store
 
 @dataclass(slots=True, kw_only=True)
 class Services:
-    """Services, by name. A reload replaces `config` and `tokens`.
+    """Services, by name. A reload replaces `config` and `tokens`, and calls `reloaded`.
 
     `devices` returns those of a startup, `health` checks the running parts, `measured` returns metrics for Prometheus.
     `replay` processes a dead letter again, by its id, and returns the reasons against it: none if it was accepted. It
@@ -43,3 +43,10 @@ class Services:
     replay: Callable[[int], Awaitable[Sequence[Reason]]]
     limits: Limits = field(default_factory=Limits)
     guesses: Guesses = field(default_factory=Guesses)
+    reloaded: list[Callable[[], None]] = field(default_factory=list)
+
+    def use(self, config: Config, tokens: Tokens) -> None:
+        """Take over a changed configuration."""
+        self.config, self.tokens = config, tokens
+        for callback in self.reloaded:
+            callback()

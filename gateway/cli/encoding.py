@@ -1,4 +1,4 @@
-"""Output of commands on streams that are not UTF-8: a character that a stream lacks never ends a command."""
+"""Output of commands: a character that a stream lacks never ends a command, and none does anything to a terminal."""
 
 from __future__ import annotations
 
@@ -28,5 +28,11 @@ def accept_every_character() -> None:
 
 
 def as_json(body: object, indent: int | None = None) -> str:
-    """Return JSON for standard output: where that is not UTF-8, all beyond ASCII is escaped and no value changes."""
-    return json.dumps(body, indent=indent, ensure_ascii=not sys.stdout.encoding.lower().startswith("utf"))
+    """Return JSON for standard output, in which no value is changed.
+
+    What is not printed as itself is escaped; where the output is not UTF-8, so is all beyond ASCII.
+    """
+    text = json.dumps(body, indent=indent, ensure_ascii=not sys.stdout.encoding.lower().startswith("utf"))
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)

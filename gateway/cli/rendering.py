@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +21,7 @@ from gateway.ingest.pipeline import Evaluation
 from gateway.model import MAX_POSITIONS, UNROUTED, Counts
 from gateway.state.dead_letters import DeadLetter, Totals
 from gateway.timestamps import to_rfc3339
+from gateway.visible import visible
 
 if TYPE_CHECKING:
     from gateway.cli.demo import Access, Report
@@ -28,17 +30,20 @@ COLUMNS = ("received", "accepted", "rejected", "stored", "journaled", "refused")
 OK, BAD = "[green]✓[/]", "[red]✗[/]"
 
 
+class SafeConsole(Console):
+    """A console on which no text, from wherever it is, does anything but stand there; lines are those of the layout."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text, keep="\n"), segment.style)
+
+
 def console(*, to_stderr: bool = False) -> Console:
-    return Console(stderr=to_stderr, highlight=False)
+    return SafeConsole(stderr=to_stderr, highlight=False)
 
 
 LISTED = 120
 """Characters of a name or topic in a list: MQTT allows 65,535 bytes."""
-
-
-def visible(text: object) -> str:
-    """Escape control characters to prevent terminal injection."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def error(text: str) -> RenderableType:
@@ -55,13 +60,18 @@ def problems(error: ConfigInvalid) -> RenderableType:
     lines = []
     for problem in error.problems:
         place = f"{problem.file}:{problem.line}" if problem.line else problem.file
-        where = f" {escape(problem.where)}" if problem.where else ""
+        where = f" {_plain(problem.where)}" if problem.where else ""
         lines.append(
-            f"[bold]{escape(place)}[/]{where}\n    expected [green]{escape(problem.expected)}[/]\n"
-            f"    got      [red]{escape(problem.got)}[/]"
+            f"[bold]{_plain(place)}[/]{where}\n    expected [green]{_plain(problem.expected)}[/]\n"
+            f"    got      [red]{_plain(problem.got)}[/]"
         )
     count = len(error.problems)
     return Text.from_markup("\n".join([*lines, f"[red]{count} problem{'' if count == 1 else 's'}[/]"]))
+
+
+def _plain(text: object) -> str:
+    """Return foreign text for a place within markup, on one line."""
+    return escape(visible(text))
 
 
 def ledger_table(balance: Mapping[str, Counts], title: str = "") -> Table:
@@ -99,7 +109,7 @@ def health(report: Mapping[str, Any] | None, url: str) -> RenderableType:
     lines = []
     for name, part in report["parts"].items():
         problem = part.get("problem")
-        lines.append(f"{BAD} {name}: {escape(problem)}" if problem else f"{OK} {name}")
+        lines.append(f"{BAD} {name}: {_plain(problem)}" if problem else f"{OK} {name}")
     return Text.from_markup("\n".join(lines))
 
 
@@ -119,13 +129,13 @@ def evaluation(result: Evaluation) -> RenderableType:
     parts: list[RenderableType] = []
     for reading, line in zip(result.readings, result.lines, strict=True):
         table = Table.grid(padding=(0, 2))
-        table.add_row("startup", reading.startup)
-        table.add_row("device", reading.device)
-        table.add_row("measurement", reading.measurement)
+        table.add_row("startup", Text(reading.startup))
+        table.add_row("device", Text(visible(reading.device)))
+        table.add_row("measurement", Text(visible(reading.measurement)))
         table.add_row("time", to_rfc3339(reading.time_ns))
         for kind, values in (("tag", reading.tags), ("field", reading.fields)):
             for name, value in values.items():
-                table.add_row(kind, Text(f"{name} = {value!r}"))
+                table.add_row(kind, Text(visible(f"{name} = {value!r}")))
         parts += [Text.from_markup(f"{OK} accepted"), table, Text(visible(line), style="dim"), ""]
     if result.rejection is not None:
         parts.append(Text.from_markup(f"{BAD} rejected"))
@@ -189,7 +199,7 @@ def replayed(results: Iterable[Mapping[str, Any]]) -> RenderableType:
         mark = OK if result["result"] == "accepted" else BAD
         lines.append(f"{mark} {result['id']}: {result['result']}")
         lines += [
-            escape(visible(f"    {reason['where']}: expected {reason['expected']}; got {reason['got']}"))
+            _plain(f"    {reason['where']}: expected {reason['expected']}; got {reason['got']}")
             for reason in result.get("reasons", [])
         ]
     return Text.from_markup("\n".join(lines))
@@ -201,7 +211,10 @@ def event(kind: str, data: Mapping[str, Any]) -> Text:
         case "reading":
             fields = visible("  ".join(f"{name}={value}" for name, value in data["fields"].items()))
             return Text.assemble(
-                (data["time"], "dim"), "  ", (data["device"], "cyan"), f"  {data['measurement']}  {fields}"
+                (data["time"], "dim"),
+                "  ",
+                (visible(data["device"]), "cyan"),
+                f"  {visible(data['measurement'])}  {fields}",
             )
         case "rejection":
             reasons = "; ".join(

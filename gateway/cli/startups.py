@@ -25,6 +25,7 @@ from gateway.provision.plan import Credential, Plan, Server
 from gateway.provision.run import Applied
 from gateway.provision.settings import check_names, load_provision
 from gateway.provision.startup_files import NewStartup
+from gateway.state import private_files
 from gateway.stores.export import Exported, expect_room, export, is_exported
 
 startups_app = typer.Typer(no_args_is_help=True, help="Startups: list, add, remove, export.")
@@ -258,7 +259,7 @@ def _hand_out(
     own = [one for one in credentials if one.name != startup.slug or one.whose != "HTTP API"]
     page = handout(startup, own, endpoints, time.time_ns(), token)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_files.make_directory(path.parent)
         path.unlink(missing_ok=True)  # an old one may be readable by others
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(page)

@@ -5,23 +5,32 @@ NiceGUI has one application per process: mounting a second time replaces the fir
 
 from __future__ import annotations
 
-import time
+from base64 import b64encode
 
 from fastapi import FastAPI
-from nicegui import Client, app, ui
+from nicegui import Client, app, background_tasks, core, ui
 from nicegui.storage import Storage
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 from gateway.api.services import Services
-from gateway.console import pages, sessions, theme
+from gateway.console import pages, sockets, theme
+from gateway.console.door import Door, Front
+from gateway.console.open_pages import OpenPages
 from gateway.console.sampler import Sampler
+from gateway.console.sign_ins import SignIns
+from gateway.logs import get_logger, place
 
-SESSIONS = "console"
 API = "/v1"
-FAVICON = theme.LOGO
+FAVICON = f"data:image/svg+xml;base64,{b64encode(theme.LOGO.encode()).decode()}"
+MESSAGES_KEPT = 100
+"""Pushes that a browser whose connection broke finds when it is back; after more it loads the page again."""
+TABS_KEPT = 60.0
+"""Seconds for which NiceGUI keeps its own record of a browser's tab. Nothing is stored in it."""
 
 __all__ = ["mount"]
+
+log = get_logger(__name__)
 
 
 class _Pages(Mount):
@@ -34,18 +43,23 @@ class _Pages(Mount):
         return super().matches(scope)
 
 
-def mount(api: FastAPI, services: Services, storage_secret: str) -> None:
-    """Add the pages to the API's application, to be served in the same loop.
+def mount(api: FastAPI, services: Services) -> None:
+    """Add the pages to the API's application, to be served in the same loop. Blocking.
 
-    `storage_secret` signs the cookies; the state directory keeps who has signed in.
+    The state directory keeps who has signed in.
     """
     _forget_last_mount()
-    Storage.path = services.config.state_dir / SESSIONS
-    sessions.forget_old(Storage.path, time.time())
+    sign_ins, open_pages = SignIns(services), OpenPages()
+    sign_ins.load()
+    services.reloaded.append(lambda: _reloaded(sign_ins))
     sampler = Sampler(services.state)
     app.on_startup(sampler.run)
     theme.install()
-    pages.register(services, sampler)
+    Front(services, sign_ins).install(api)
+    sockets.guard(core.sio)
+    pages.register(services, sampler, sign_ins, open_pages)
+    app.config.socket_io_js_transports = ["websocket"]
+    app._exception_handlers[:] = [_failed]
     ui.run_with(
         api,
         title=theme.TITLE,
@@ -53,23 +67,30 @@ def mount(api: FastAPI, services: Services, storage_secret: str) -> None:
         dark=None,
         language="en-GB",
         tailwind=False,
-        storage_secret=storage_secret,
         reconnect_timeout=10.0,
+        message_history_length=MESSAGES_KEPT,
         show_welcome_message=False,
-        session_middleware_kwargs={
-            "session_cookie": "testbed_console",
-            "max_age": int(sessions.MAX_AGE),
-            "https_only": services.config.settings.http.cert_file is not None,
-        },
     )
     # NiceGUI would answer below /v1 too, with a page of its own: replace its mount by one that leaves the API alone.
     routes = api.router.routes
     at_root = next(route for route in routes if isinstance(route, Mount) and route.app is app)
-    routes[routes.index(at_root)] = _Pages("", app=app)
+    routes[routes.index(at_root)] = _Pages("", app=Door(app, sign_ins, open_pages))
+
+
+def _reloaded(sign_ins: SignIns) -> None:
+    sign_ins.check()
+    background_tasks.create(sign_ins.save(), name="console-sign-ins")
+
+
+def _failed(error: Exception) -> None:
+    """Log a failure of a page, without its text: what a browser sent may be in it."""
+    log.error("the web page failed", problem=type(error).__name__, at=place(error.__traceback__).strip(" ()"))
 
 
 def _forget_last_mount() -> None:
     app.middleware_stack = None
     app.user_middleware.clear()
     app._startup_handlers.clear()
+    Storage.secret = None
+    Storage.max_tab_storage_age = TABS_KEPT
     Client.shared_head_html = ""

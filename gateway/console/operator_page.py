@@ -12,6 +12,7 @@ from gateway.api.services import Services
 from gateway.console import charts, formatting, tables, theme
 from gateway.console.components import LiveChart, LiveTable, Rejections
 from gateway.console.follower import Follower
+from gateway.console.open_pages import OpenPage
 from gateway.console.sampler import Sampler
 from gateway.console.theme import Frame, State, Text
 from gateway.errors import StateUnavailable
@@ -32,13 +33,16 @@ _NAMES = {"journaled": "waiting"}
 
 
 class OperatorPage:
-    """An open operators' page. `allowed` is checked every second: a sign-out ends the page."""
+    """An open operators' page. `allowed` is checked every second, beside what ends the page at once."""
 
-    def __init__(self, services: Services, sampler: Sampler, frame: Frame, allowed: Callable[[], bool]) -> None:
+    def __init__(
+        self, services: Services, sampler: Sampler, frame: Frame, page: OpenPage, allowed: Callable[[], bool]
+    ) -> None:
         self._services = services
         self._config = services.config
         self._sampler = sampler
         self._frame = frame
+        self._page = page
         self._allowed = allowed
         self._follower = Follower(services.live.feed(UNROUTED))
         self._drawn = 0.0
@@ -92,7 +96,7 @@ class OperatorPage:
 
     async def _tick(self) -> None:
         if not self._allowed():
-            ui.navigate.to("/")
+            self._page.end("ended")
             return
         if self._services.config is not self._config:
             ui.navigate.reload()  # other startups, or other names
@@ -109,11 +113,7 @@ class OperatorPage:
 
     async def _start(self) -> None:
         following = background_tasks.create(self._follower.run(), name="console-operator")
-
-        def stop() -> None:
-            following.cancel()
-
-        ui.context.client.on_delete(stop)
+        self._page.on_close(following.cancel)
         try:
             found = await asyncio.to_thread(self._services.state.dead_letters, UNROUTED, limit=DEAD_LETTERS)
         except StateUnavailable as error:

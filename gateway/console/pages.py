@@ -3,105 +3,89 @@
 from __future__ import annotations
 
 import time
-from collections.abc import MutableMapping
-from typing import Any
 
-from fastapi import Response
-from fastapi.responses import RedirectResponse
-from nicegui import Client, app, ui
+from nicegui import Client, background_tasks, ui
 
 from gateway.api.auth import Principal
 from gateway.api.services import Services
-from gateway.console import sessions, sign_in, startup_page, theme
+from gateway.console import refusals, startup_page, theme
+from gateway.console.open_pages import OpenPage, OpenPages
 from gateway.console.operator_page import OperatorPage
 from gateway.console.sampler import Sampler
-from gateway.console.sessions import Throttle
-from gateway.console.sign_in import SignIn
+from gateway.console.sign_ins import SignIn, SignIns
 from gateway.console.startup_page import StartupPage
-
-Storage = MutableMapping[str, Any]
 
 
 class Visit:
-    """A visit to a page, with the storage of the browser's session."""
+    """A visit to a page, by somebody who has signed in."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, sign_ins: SignIns, open_pages: OpenPages, client: Client) -> None:
         self._services = services
-        self.storage: Storage = app.storage.user
+        self._sign_ins = sign_ins
+        self._sign_in: SignIn = client.request.scope["sign_in"]
+        self.page: OpenPage = open_pages.open(client, self._sign_in)
 
     @property
-    def principal(self) -> Principal | None:
-        return sessions.principal(self.storage, self._services.config, time.time())
+    def principal(self) -> Principal:
+        return self._sign_in.principal
 
     def may_see(self, startup: str) -> bool:
-        found, principal = self._services.config.by_slug.get(startup), self.principal
-        if found is None or principal is None or not principal.may_see(startup):
+        """Return whether the page may still show a startup."""
+        found = self._services.config.by_slug.get(startup)
+        if found is None or not self.principal.may_see(startup) or not self._holds():
             return False
-        return principal.is_operator or not found.has_ended(time.time_ns())
+        return self.principal.is_operator or not found.has_ended(time.time_ns())
 
     def is_operator(self) -> bool:
-        return self.principal is not None and self.principal.is_operator
+        """Return whether the page may still show everything."""
+        return self.principal.is_operator and self._holds()
 
     def sign_out(self) -> None:
-        sessions.sign_out(self.storage)
-        ui.navigate.to("/")
+        background_tasks.create(self._sign_ins.end(self._sign_in), name="console-sign-out")
+
+    def _holds(self) -> bool:
+        if self.page.is_behind:
+            self.page.end("slow")
+        return self._sign_ins.holds(self._sign_in) and self.page.is_open
 
 
-def register(services: Services, sampler: Sampler) -> None:
+def register(services: Services, sampler: Sampler, sign_ins: SignIns, open_pages: OpenPages) -> None:
     """Register the pages."""
-    throttle = Throttle()
-
-    @ui.page("/")
-    def sign_in_page(client: Client) -> Response | None:
-        visit = Visit(services)
-        if visit.principal is not None:
-            return RedirectResponse(sessions.home(visit.principal), status_code=303)
-        SignIn(services, throttle, visit.storage, client.ip)
-        return None
 
     @ui.page("/startups/{slug}")
-    def startup_of(client: Client, slug: str) -> Response | None:
-        visit = Visit(services)
-        if visit.principal is None:
-            return RedirectResponse("/", status_code=303)
-        _show_startup(services, sampler, visit, visit.principal, slug, client)
-        return None
+    def startup_of(client: Client, slug: str) -> None:
+        _show_startup(services, sampler, Visit(services, sign_ins, open_pages, client), slug, client)
 
     @ui.page("/operator")
-    def operator(client: Client) -> Response | None:
-        visit = Visit(services)
-        if visit.principal is None:
-            return RedirectResponse("/", status_code=303)
+    def operator(client: Client) -> None:
+        visit = Visit(services, sign_ins, open_pages, client)
         if not visit.principal.is_operator:
-            _refuse(services, visit, visit.principal, "The page of all startups requires an operator’s token.", client)
-            return None
+            _refuse(services, visit, "The page of all startups requires an operator’s token.", client)
+            return
         with theme.frame("All startups", "operators’ view", visit.sign_out) as frame:
-            OperatorPage(services, sampler, frame, visit.is_operator)
-        return None
+            OperatorPage(services, sampler, frame, visit.page, visit.is_operator)
 
 
-def _show_startup(
-    services: Services, sampler: Sampler, visit: Visit, principal: Principal, slug: str, client: Client
-) -> None:
+def _show_startup(services: Services, sampler: Sampler, visit: Visit, slug: str, client: Client) -> None:
     startup = services.config.by_slug.get(slug)
-    if not principal.may_see(slug):
+    if not visit.principal.may_see(slug):
         # Do not reveal whether there is such a startup either.
-        _refuse(services, visit, principal, "A startup’s page requires its own token, or an operator’s.", client)
+        _refuse(services, visit, "A startup’s page requires its own token, or an operator’s.", client)
         return
     if startup is None:
         client.status_code = 404
-        sign_in.not_found(f"There is no startup “{slug}” in the configuration.")
+        refusals.not_found(f"There is no startup “{slug}” in the configuration.")
         return
     if not visit.may_see(slug):
         client.status_code = 403
-        sign_in.ended(startup, visit.sign_out)
+        refusals.ended(startup, visit.sign_out)
         return
-    back = ("All startups", "/operator") if principal.is_operator else None
+    back = ("All startups", "/operator") if visit.principal.is_operator else None
     with theme.frame(startup.name, startup_page.remark(startup), visit.sign_out, back) as frame:
-        StartupPage(services, sampler, startup, frame, lambda: visit.may_see(slug))
+        StartupPage(services, sampler, startup, frame, visit.page, lambda: visit.may_see(slug))
 
 
-def _refuse(services: Services, visit: Visit, principal: Principal, requirement: str, client: Client) -> None:
+def _refuse(services: Services, visit: Visit, requirement: str, client: Client) -> None:
     client.status_code = 403
-    startup = services.config.by_slug.get(principal.startup or "")
-    sign_in.refuse(principal, startup.name if startup else "an operator", requirement, visit.sign_out)
+    startup = services.config.by_slug.get(visit.principal.startup or "")
+    refusals.refuse(visit.principal, startup.name if startup else "an operator", requirement, visit.sign_out)

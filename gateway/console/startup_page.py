@@ -16,6 +16,7 @@ from gateway.config import Startup
 from gateway.console import formatting, tables, theme
 from gateway.console.components import LiveTable, Rejections
 from gateway.console.follower import Follower
+from gateway.console.open_pages import OpenPage
 from gateway.console.panels import Panels
 from gateway.console.sampler import Sampler
 from gateway.console.theme import Figure, Frame, Text
@@ -35,15 +36,22 @@ def remark(startup: Startup) -> str:
 
 
 class StartupPage:
-    """An open page of a startup. `allowed` is checked every second: a sign-out ends the page."""
+    """An open page of a startup. `allowed` is checked every second, beside what ends the page at once."""
 
     def __init__(
-        self, services: Services, sampler: Sampler, startup: Startup, frame: Frame, allowed: Callable[[], bool]
+        self,
+        services: Services,
+        sampler: Sampler,
+        startup: Startup,
+        frame: Frame,
+        page: OpenPage,
+        allowed: Callable[[], bool],
     ) -> None:
         self._services = services
         self._sampler = sampler
         self._startup = startup
         self._frame = frame
+        self._page = page
         self._allowed = allowed
         self._feed = services.live.feed(startup.slug)
         self._follower = Follower(self._feed)
@@ -93,7 +101,7 @@ class StartupPage:
 
     async def _tick(self) -> None:
         if not self._allowed():
-            ui.navigate.to("/")
+            self._page.end("ended")
             return
         if self._services.config.by_slug[self._startup.slug] != self._startup:
             ui.navigate.reload()  # its rules have changed
@@ -112,11 +120,7 @@ class StartupPage:
     async def _start(self) -> None:
         """Follow the feed from now on, and read the earlier rejections."""
         following = background_tasks.create(self._follower.run(), name=f"console-{self._startup.slug}")
-
-        def stop() -> None:
-            following.cancel()
-
-        ui.context.client.on_delete(stop)
+        self._page.on_close(following.cancel)
         self._show_problem_of_past(await self._panels.open())
         slug = self._startup.slug
         try:

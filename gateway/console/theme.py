@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +24,15 @@ LOGO = (
 _POINT = "() => window.dispatchEvent(new CustomEvent('console-point', {detail: %s}))"
 
 
+@cache
+def css() -> str:
+    """Return the style of every page. Blocking at first."""
+    return CSS.read_text(encoding="utf-8")
+
+
 def install() -> None:
     """Give every page its style, inline, so that nothing is shown without it."""
-    ui.add_head_html(f"<style>{CSS.read_text(encoding='utf-8')}</style>", shared=True)
+    ui.add_head_html(f"<style>{css()}</style>", shared=True)
 
 
 class Text(TextElement):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError
 from gateway.provision import dashboard_json, grafana_contents, grafana_dashboards, grafana_users
+from gateway.provision.grafana_accounts import GrafanaAccounts
 from gateway.provision.grafana_api import NOT_FOUND, Grafana
 from gateway.provision.grafana_contents import FOLDER_KIND, RULE_KIND, SOURCE_KIND
 from gateway.provision.grafana_names import org_name, slug_of
@@ -42,8 +43,16 @@ class GrafanaServer:
 
     name = "grafana"
 
-    def __init__(self, url: str, user: str, password: str, home: Callable[[str], grafana_contents.Home]) -> None:
+    def __init__(
+        self,
+        url: str,
+        user: str,
+        password: str,
+        home: Callable[[str], grafana_contents.Home],
+        accounts: GrafanaAccounts,
+    ) -> None:
         self._grafana = Grafana(url.rstrip("/"), user, password)
+        self._accounts = accounts
         self._home = home
 
     def wanted(self, config: Config) -> list[Resource]:
@@ -92,7 +101,7 @@ class GrafanaServer:
         own = [org for org in alike if org.slug == startup.slug]
         wanted = await asyncio.to_thread(self._wanted_of, startup)
         if not alike:
-            return await grafana_users.actual(self._grafana, startup, startup.slug, [])
+            return await grafana_users.actual(self._grafana, self._accounts, startup, startup.slug, [])
         if not own:  # one that differs only in case is somebody else's, and people would mistake it for the startup's
             return _only_conflict(alike[0], wanted)
         if len(own) > 1:
@@ -129,7 +138,7 @@ class GrafanaServer:
                 "organisation is not the test bed's, rename that)"
             )
         return [
-            *await grafana_users.actual(grafana, startup, slug, members),
+            *await grafana_users.actual(grafana, self._accounts, startup, slug, members),
             *await grafana_contents.actual_source(grafana, org.id, slug),
             *await grafana_contents.actual_folder(grafana, org.id, slug),
             *await grafana_dashboards.actual(grafana, org.id, slug, _by_uid(wanted, grafana_dashboards.KIND)),
@@ -140,7 +149,7 @@ class GrafanaServer:
         grafana, slug = self._grafana, resource.startup
         match resource.kind:
             case grafana_users.KIND:
-                return await grafana_users.save(grafana, org.id, slug, _uid(resource))
+                return await grafana_users.save(grafana, self._accounts, org.id, slug, _uid(resource))
             case grafana_contents.SOURCE_KIND:
                 home = await asyncio.to_thread(self._home, slug)
                 await grafana_contents.save_source(grafana, org.id, resource, home.token)
@@ -156,7 +165,7 @@ class GrafanaServer:
         grafana, slug = self._grafana, resource.startup
         match resource.kind:
             case grafana_users.KIND:
-                await grafana_users.remove(grafana, org.id, _uid(resource))
+                await grafana_users.remove(grafana, self._accounts, org.id, _uid(resource))
             case grafana_contents.SOURCE_KIND:
                 await grafana_contents.remove_source(grafana, org.id, slug)
             case grafana_contents.FOLDER_KIND:
@@ -192,7 +201,7 @@ class GrafanaServer:
 
     async def _foreign(self, org: Org) -> list[str]:
         """List the contents and members of an organisation that are not ours. For people."""
-        people = grafana_users.foreign_members(await self._members(org), self._grafana.user)
+        people = await grafana_users.foreign_members(self._grafana, self._accounts, await self._members(org))
         return people + await grafana_contents.made_by_people(self._grafana, org.id, org.slug)
 
     async def _org(self, slug: str) -> Org:

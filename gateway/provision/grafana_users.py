@@ -1,8 +1,9 @@
 """Users of a startup's organisation: its team as Editors, by e-mail address, or one user named like the slug.
 
-The display name of an account that is made here ends in `SUFFIX`: only such accounts are ever removed. An account that
-somebody else made is added to the organisation and stays in it. Admins of an organisation are left alone: one of them
-is the account that provisions.
+Each has an account that is made here, and known by its id (`grafana_accounts`): only such accounts are added, changed
+or removed. An account of a wanted login or address that somebody else made is a conflict, since its owner chose both,
+and need not be who the address belongs to; whoever knows better adds it to the organisation, where it is left alone.
+Admins of an organisation are left alone too: one of them is the account that provisions.
 
 Grafana cannot create a user, a role and a membership at once. `POST /api/admin/users` with `OrgId` creates the first
 and the last (with `auto_assign_org` on, its default); the role Editor follows. A password is shown only when all is
@@ -18,6 +19,7 @@ from typing import Any
 
 from gateway.config import Startup
 from gateway.errors import ProvisionError
+from gateway.provision.grafana_accounts import GrafanaAccounts
 from gateway.provision.grafana_api import NOT_FOUND, TAKEN, Grafana
 from gateway.provision.plan import Credential, Resource
 
@@ -42,25 +44,39 @@ def logins(startup: Startup) -> list[str]:
     return list(dict.fromkeys(address.lower() for address in startup.team)) or [startup.slug]
 
 
-async def actual(grafana: Grafana, startup: Startup | None, slug: str, members: Sequence[Member]) -> list[Resource]:
-    """Return the members that are wanted or ours, and somebody else's account with the slug's name."""
+async def actual(
+    grafana: Grafana, accounts: GrafanaAccounts, startup: Startup | None, slug: str, members: Sequence[Member]
+) -> list[Resource]:
+    """Return the members that are ours, and what is in the way of those that are wanted."""
+    ours = await accounts.logins(grafana, _ids(members))
     names = logins(startup) if startup else []
-    there = {login: member for login in names if (member := find(members, login))}
-    found = [_resource(slug, login, str(member["role"])) for login, member in there.items()]
-    wanted_ids = {member["userId"] for member in there.values()}
-    found += [
-        _resource(slug, str(member["login"]), EDITOR)
+    found = [
+        _resource(slug, login, str(member["role"]) if login in names else EDITOR)
         for member in members
-        if is_ours(member) and member["role"] == EDITOR and member["userId"] not in wanted_ids
+        if (login := ours.get(member["userId"])) and (login in names or member["role"] == EDITOR)
     ]
-    if slug in names and slug not in there and (account := await _account(grafana, slug)) and not is_ours(account):
-        found.append(Resource("grafana", KIND, f"{slug}/{slug}", {}, slug, is_ours=False))
+    for login in names:
+        if login in ours.values() or await accounts.made_for(grafana, login) is not None:
+            continue
+        if other := await _others(grafana, slug, login, members):
+            found.append(other)
     return found
 
 
-def foreign_members(members: Iterable[Member], user: str) -> list[str]:
+async def _others(grafana: Grafana, slug: str, login: str, members: Sequence[Member]) -> Resource | None:
+    """Return somebody else's account with a wanted login or address, if there is one."""
+    name = f"{slug}/{login}"
+    if find(members, login) is not None:
+        return Resource("grafana", KIND, name, {}, slug, is_ours=False, is_left_alone=True)
+    if await grafana.ask(grafana.within().users.find_user(login), none_for=[NOT_FOUND]) is not None:
+        return Resource("grafana", KIND, name, {}, slug, is_ours=False)
+    return None
+
+
+async def foreign_members(grafana: Grafana, accounts: GrafanaAccounts, members: Sequence[Member]) -> list[str]:
     """List the members that somebody else added, except the account that provisions."""
-    others = (one for one in members if not is_ours(one) and user not in (one["login"], one["email"]))
+    ours = await accounts.logins(grafana, _ids(members))
+    others = (one for one in members if one["userId"] not in ours and grafana.user not in (one["login"], one["email"]))
     return [f"the user {one['login']}" for one in others]
 
 
@@ -76,52 +92,58 @@ def find(members: Iterable[Member], login: str) -> Member | None:
     return next((one for one in members if name in (one["login"].lower(), one["email"].lower())), None)
 
 
-def is_ours(account: Mapping[str, Any]) -> bool:
-    """Return whether an account was made here."""
-    return str(account.get("name", "")).endswith(SUFFIX)
-
-
-async def save(grafana: Grafana, org_id: int, startup: str, login: str) -> list[Credential]:
+async def save(grafana: Grafana, accounts: GrafanaAccounts, org_id: int, startup: str, login: str) -> list[Credential]:
     """Make somebody an Editor, and return the password if the account is new.
 
     Raises:
         ProvisionError: somebody else has an account of that name, or Grafana rejects the request.
     """
-    api = grafana.within()
-    member = find(await grafana.ask(api.organizations.organization_user_list(org_id)), login)
+    account = await accounts.made_for(grafana, login)
+    if account is None:
+        return [await _create(grafana, accounts, org_id, startup, login)]
+    members = await grafana.ask(grafana.within().organizations.organization_user_list(org_id))
+    member = next((one for one in members if one["userId"] == account["id"]), None)
     if member is not None:
         return await _finish(grafana, org_id, startup, login, member)
-    account = await _account(grafana, login)
-    if account is None:
-        return [await _create(grafana, org_id, startup, login)]
-    if "@" not in login and not is_ours(account):
-        raise ProvisionError(f"Grafana already has a user {login!r}, which provisioning did not make: rename it there")
-    user = {"loginOrEmail": login, "role": EDITOR}
-    await grafana.ask(api.organizations.organization_user_add(org_id, user), none_for=TAKEN)
+    await _add(grafana, org_id, account)
     return []
 
 
-async def remove(grafana: Grafana, org_id: int, login: str) -> None:
+async def remove(grafana: Grafana, accounts: GrafanaAccounts, org_id: int, login: str) -> None:
     """Remove a member; an account of ours that is then in no organisation is deleted."""
-    api = grafana.within()
-    member = find(await grafana.ask(api.organizations.organization_user_list(org_id)), login)
-    if member is None or not is_ours(member):
+    account = await accounts.made_for(grafana, login)
+    if account is None:
         return
-    ident = member["userId"]
+    api, ident = grafana.within(), account["id"]
     await grafana.ask(api.organizations.organization_user_delete(org_id, ident), none_for=[NOT_FOUND])
     if not await grafana.ask(api.users.get_user_organisations(ident)):
         await grafana.ask(api.admin.delete_user(ident), none_for=[NOT_FOUND])
+        await accounts.forget(login)
 
 
-async def _create(grafana: Grafana, org_id: int, startup: str, login: str) -> Credential:
+async def _add(grafana: Grafana, org_id: int, account: Mapping[str, Any]) -> None:
+    """Add an account to a further organisation. Grafana takes a login or address, so that its answer is checked."""
+    api, user = grafana.within(), {"loginOrEmail": account["login"], "role": EDITOR}
+    added = await grafana.ask(api.organizations.organization_user_add(org_id, user), none_for=TAKEN)
+    if added is not None and added.get("userId") != account["id"]:
+        await grafana.ask(api.organizations.organization_user_delete(org_id, added["userId"]), none_for=[NOT_FOUND])
+        raise ProvisionError(
+            f"Grafana at {grafana.url} has another account that answers to the login {account['login']!r}: rename or "
+            "remove it there, then plan again"
+        )
+
+
+async def _create(grafana: Grafana, accounts: GrafanaAccounts, org_id: int, startup: str, login: str) -> Credential:
     api, password = grafana.within(), _password()
     user = {"login": login, "name": f"{login.split('@')[0]} {SUFFIX}", "password": password, "OrgId": org_id}
     made = await grafana.ask(api.admin.create_user(user | ({"email": login} if "@" in login else {})))
+    await accounts.add(grafana, login, made["id"])
     try:
         await _only_here(grafana, org_id, made["id"])
         await grafana.ask(api.organizations.organization_user_update(org_id, made["id"], EDITOR))
     except ProvisionError:
         await grafana.ask(api.admin.delete_user(made["id"]), none_for=[NOT_FOUND])
+        await accounts.forget(login)
         raise
     return Credential(startup, _WHOSE, login, password)
 
@@ -136,11 +158,11 @@ async def _only_here(grafana: Grafana, org_id: int, ident: int) -> None:
 
 
 async def _finish(grafana: Grafana, org_id: int, startup: str, login: str, member: Member) -> list[Credential]:
-    """Add a missing role; before that, replace a password that nobody can know."""
+    """Add a missing role to an account of ours; before that, replace a password that nobody can know."""
     if member["role"] in (EDITOR, ADMIN):
         return []
     api, made = grafana.within(), []
-    if is_ours(member) and _never_seen(member):
+    if _never_seen(member):
         password = _password()
         await grafana.ask(api.admin.change_user_password(member["userId"], password))
         made.append(Credential(startup, _WHOSE, login, password))
@@ -148,9 +170,8 @@ async def _finish(grafana: Grafana, org_id: int, startup: str, login: str, membe
     return made
 
 
-async def _account(grafana: Grafana, login: str) -> Mapping[str, Any] | None:
-    account: Mapping[str, Any] | None = await grafana.ask(grafana.within().users.find_user(login), none_for=[NOT_FOUND])
-    return account
+def _ids(members: Iterable[Member]) -> set[int]:
+    return {member["userId"] for member in members}
 
 
 def _never_seen(member: Member) -> bool:

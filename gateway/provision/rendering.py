@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,7 @@ from gateway.config import Startup
 from gateway.provision.handout import Endpoints
 from gateway.provision.plan import Credential, Plan, Step
 from gateway.provision.run import Applied
+from gateway.visible import visible
 
 COLOURS = {"create": "green", "update": "yellow", "remove": "red"}
 
@@ -24,26 +26,26 @@ def plan(one: Plan) -> RenderableType:
     """Format steps with their changes, conflicts, and what is left over."""
     parts: list[RenderableType] = []
     for step in one.steps:
-        parts.append(Text(str(step), COLOURS[step.action]))
-        parts += [Text(f"    {change}", "dim") for change in step.changes]
-    parts += [Text(f"! {conflict}", "red") for conflict in one.conflicts]
+        parts.append(Text(visible(step), COLOURS[step.action]))
+        parts += [Text(f"    {visible(change)}", "dim") for change in step.changes]
+    parts += [Text(f"! {visible(conflict)}", "red") for conflict in one.conflicts]
     parts += _stays(one)
     if one.leftover:
         names = ", ".join(f"{resource.server} {resource.kind} {resource.name}" for resource in one.leftover)
-        parts.append(Text(f"left over, removed only with --prune: {names}", "dim"))
+        parts.append(Text(f"left over, removed only with --prune: {visible(names)}", "dim"))
     parts.append(Text(_summary(one)))
     return Group(*parts)
 
 
 def applied(wanted: Plan, done: Applied) -> RenderableType:
     """Format what was done, what failed, and the credentials that were made."""
-    parts: list[RenderableType] = [Text(str(step), COLOURS[step.action]) for step in done.done]
+    parts: list[RenderableType] = [Text(visible(step), COLOURS[step.action]) for step in done.done]
     if done.credentials:
         parts.append(credentials(done.credentials))
-    parts += [Text(f"! {conflict}", "red") for conflict in wanted.conflicts]
+    parts += [Text(f"! {visible(conflict)}", "red") for conflict in wanted.conflicts]
     parts += _stays(wanted)
     if done.failed is not None:
-        parts.append(Text.assemble(("failed: ", "red"), f"{done.failed}\n    {done.problem}"))
+        parts.append(Text.assemble(("failed: ", "red"), f"{visible(done.failed)}\n    {visible(done.problem)}"))
         parts.append(Text(f"{len(done.done)} of {len(wanted.steps)} steps done; run it again to continue"))
     else:
         parts.append(Text(f"{len(done.done)} steps done" if done.done else "nothing to do"))
@@ -63,7 +65,7 @@ def credentials(made: Sequence[Credential]) -> RenderableType:
     for name in ("startup", "for", "name", "secret"):  # folded on a narrow terminal: nothing of them may be lost
         table.add_column(name, overflow="fold", min_width=longest if name == "secret" else None)
     for one in made:
-        table.add_row(one.startup, one.whose, one.name, Text(one.secret, "bold"))
+        table.add_row(one.startup, one.whose, Text(visible(one.name)), Text(one.secret, "bold"))
     return table
 
 
@@ -99,7 +101,12 @@ def startups(several: Sequence[Startup]) -> RenderableType:
         table.add_column(name, justify="right" if name == "devices" else "left")
     for one in several:
         table.add_row(
-            one.slug, one.name, one.cohort, str(one.until or ""), str(len(one.devices)), ", ".join(one.topics)
+            one.slug,
+            Text(visible(one.name)),
+            Text(visible(one.cohort)),
+            str(one.until or ""),
+            str(len(one.devices)),
+            Text(visible(", ".join(one.topics))),
         )
     return table
 
@@ -133,13 +140,14 @@ def progress(steps: int, *, quiet: bool) -> Iterator[Callable[[Step], None]]:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=out, transient=True) as bar:
         task = bar.add_task("", total=steps)
-        yield lambda step: bar.update(task, advance=1, description=str(step))
+        yield lambda step: bar.update(task, advance=1, description=escape(visible(step)))
 
 
 def _stays(one: Plan) -> list[Text]:
     """List what must be removed by hand, and why."""
     return [
-        Text(f"stays: {r.server} {r.kind} {r.name}, which holds {', '.join(r.spec['holds'])}", "dim") for r in one.stays
+        Text(visible(f"stays: {r.server} {r.kind} {r.name}, which holds {', '.join(r.spec['holds'])}"), "dim")
+        for r in one.stays
     ]
 
 

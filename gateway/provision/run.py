@@ -180,6 +180,7 @@ def _influxdb(
 
 def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, secret_files: SecretFiles) -> Server:
     from gateway.provision.grafana import GrafanaServer
+    from gateway.provision.grafana_accounts import GrafanaAccounts
     from gateway.provision.grafana_contents import Home
     from gateway.provision.influxdb import read_token_name, secret_name, server_name
 
@@ -194,4 +195,4 @@ def _grafana(config: Config, settings: ProvisionSettings, admin: GrafanaAdmin, s
             Key(server_name(store), "token", name),
         )
 
-    return GrafanaServer(admin.url, admin.username, password, home)
+    return GrafanaServer(admin.url, admin.username, password, home, GrafanaAccounts(secret_files))

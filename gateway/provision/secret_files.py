@@ -6,11 +6,10 @@ Modes are 0700 and 0600. A file is written as a whole or not at all.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 from gateway.errors import ProvisionError
+from gateway.state import private_files
 
 
 class SecretFiles:
@@ -37,15 +36,7 @@ class SecretFiles:
         """Keep a secret, in place of an older one."""
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=self.directory, prefix=".new-")  # created with mode 0600
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(secret + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).replace(self.path(name))
-            finally:
-                Path(temporary).unlink(missing_ok=True)
+            private_files.write(self.path(name), secret + "\n")
         except OSError as error:
             raise ProvisionError(f"{self.directory}: cannot keep a secret there; {error.strerror}") from error
 

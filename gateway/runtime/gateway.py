@@ -70,7 +70,7 @@ class Gateway:
         """Take over a changed configuration, between two batches: nothing is dropped, nothing waits."""
         self.config = keep_settings(self.config, config)
         self.engine.use(self.config)
-        self._services.config, self._services.tokens = self.config, tokens
+        self._services.use(self.config, tokens)
         log.info("configuration reloaded", startups=len(self.config.startups))
 
     async def run(self, started: Callable[[HttpServer], None] = lambda _web: None) -> None:

@@ -247,7 +247,7 @@ class Supervisor:
         for worker, channel in self._channels.items():
             channel.send(self._use_of(worker))
         self._store.assign(config.startups)
-        self._services.config, self._services.tokens = self._config, tokens
+        self._services.use(self._config, tokens)
         log.info("configuration reloaded", startups=len(config.startups))
 
     def _health(self) -> Health:

@@ -13,6 +13,7 @@ from pathlib import Path
 from gateway.config import Startup
 from gateway.errors import ExportFailed
 from gateway.line_protocol import encode
+from gateway.state import private_files
 from gateway.stores.contract import Query, Row, Store
 from gateway.stores.tabular import columns, csv_lines, csv_table
 
@@ -81,13 +82,14 @@ def _make_empty(directory: Path) -> Path:
     unfinished = directory / UNFINISHED
     if unfinished.exists():
         shutil.rmtree(unfinished)
-    unfinished.mkdir(parents=True)
+    private_files.make_directory(unfinished)
     return unfinished
 
 
 def _finish(unfinished: Path, directory: Path) -> tuple[Path, ...]:
     files = tuple(file.rename(directory / file.name) for file in sorted(unfinished.iterdir()))
     if not files:
+        private_files.make_file(directory / NOTHING)
         (directory / NOTHING).write_text("There were no readings.\n")
     unfinished.rmdir()
     return files
@@ -115,8 +117,8 @@ class _Files:
         self._startup = startup
         self._measurement = measurement
         self._names = names
-        self._lines = gzip.open(directory / f"{measurement}.lp.gz", "wb")  # noqa: SIM115  # `close` closes it
-        self._table = gzip.open(directory / f"{measurement}.csv.gz", "wb")  # noqa: SIM115
+        self._lines = _compressed(directory / f"{measurement}.lp.gz")
+        self._table = _compressed(directory / f"{measurement}.csv.gz")
         self._table.write(csv_lines([["time", *names]]))
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -127,3 +129,8 @@ class _Files:
     def close(self) -> None:
         self._lines.close()
         self._table.close()
+
+
+def _compressed(path: Path) -> gzip.GzipFile:
+    private_files.make_file(path)
+    return gzip.open(path, "wb")

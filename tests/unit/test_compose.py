@@ -203,6 +203,12 @@ def test_no_image_makes_a_volume_without_a_name() -> None:
         assert declared.get(service["image"].split(":")[0], set()) <= covered
 
 
+@pytest.mark.parametrize("setting", ["HARDENING_ENABLED", "PPROF_DISABLED", "METRICS_DISABLED", "USE_HASHED_TOKENS"])
+def test_influxdb_is_hardened(setting: str) -> None:
+    """It shows nobody its profiles and metrics, asks no private address for a query, and stores no token."""
+    assert SERVICES["influxdb"]["environment"][f"INFLUXD_{setting}"] == "true"
+
+
 def test_nothing_is_anonymous_and_nothing_calls_home() -> None:
     """Grafana lets nobody in without an account, and neither it nor InfluxDB reports to its maker."""
     grafana, influxdb = SERVICES["grafana"]["environment"], SERVICES["influxdb"]["environment"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,13 +12,17 @@ from rich.console import Console, RenderableType
 
 from gateway.cli import rendering
 from gateway.cli.demo import Access, Report
+from gateway.cli.options import print_json
 from gateway.ingest.pipeline import Evaluation
 from gateway.model import UNROUTED, Code, Counts, Reading, Reason, Rejection
+from gateway.provision import rendering as provision_rendering
 from gateway.provision.handout import Endpoints
+from gateway.provision.plan import Conflict, Credential, Plan, Resource, Step
+from gateway.provision.run import Applied
 from gateway.state.dead_letters import DeadLetter
-from tests.builders import NOW
+from tests.builders import NOW, startup
 
-ESCAPE = "\x1b]0;owned\x07\x9b2J"
+ESCAPE = "\x1b]0;owned\x07\x9b2J\n✓ forged\u202e\u2066\u2028\x85"
 HOSTILE = Rejection(
     "acme",
     f"th{ESCAPE}",
@@ -29,7 +34,7 @@ HOSTILE = Rejection(
 
 
 def shown(what: RenderableType, *, terminal: bool = False) -> str:
-    out = Console(file=io.StringIO(), width=200, force_terminal=terminal, color_system=None, highlight=False)
+    out = Console(file=io.StringIO(), width=500, force_terminal=terminal, color_system=None, highlight=False)
     out.print(what, soft_wrap=True)
     assert isinstance(out.file, io.StringIO)
     return out.file.getvalue()
@@ -58,8 +63,43 @@ def replayed_again() -> list[dict[str, Any]]:
 def test_control_characters_of_devices_are_escaped(what: RenderableType) -> None:
     """Control characters that a device sent are escaped, never sent to the terminal."""
     text = shown(what, terminal=True)
-    assert not set(text) & {"\x1b", "\x07", "\x9b"}
-    assert r"\x1b]0;owned\x07\x9b2J" in text
+    assert not [one for one in text if not one.isprintable() and one != "\n"]
+    assert r"\x1b]0;owned\x07\x9b2J\n✓ forged\u202e\u2066\u2028\x85" in text
+    assert not [line for line in text.splitlines() if line.startswith("✓ forged")]
+
+
+def test_no_text_reaches_a_terminal_unescaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever prints, and wherever the text is from; what the layout sends is kept."""
+    out = rendering.console()
+    out.print(f"plain {ESCAPE}")
+    out.print(rendering.error(ESCAPE))
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out
+    assert not [one for one in printed.out if not one.isprintable() and one != "\n"]
+
+
+def test_json_is_safe_on_a_terminal_and_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not printed as itself is escaped, as JSON does it."""
+    print_json({ESCAPE: [ESCAPE, "\U000e0001", "Zürich"]})
+    printed = capsys.readouterr().out
+    assert not [one for one in printed if not one.isprintable() and one != "\n"]
+    assert json.loads(printed) == {ESCAPE: [ESCAPE, "\U000e0001", "Zürich"]}
+
+
+@pytest.mark.parametrize("what", ["plan", "applied", "startups"])
+def test_names_of_other_servers_are_escaped(what: str) -> None:
+    """Somebody at Grafana or in a configuration file chose them."""
+    resource = Resource("grafana", "user", ESCAPE, {"holds": [ESCAPE]}, "acme")
+    one = Plan((Step("create", resource, (ESCAPE,)),), (Conflict(resource),), (resource,), (resource,))
+    made = [Credential("acme", "Grafana", ESCAPE, "secret")]
+    rendered: RenderableType = {
+        "plan": provision_rendering.plan(one),
+        "applied": provision_rendering.applied(one, Applied((), tuple(made), one.steps[0], ESCAPE)),
+        "startups": provision_rendering.startups([startup("acme", name=ESCAPE, cohort=ESCAPE)]),
+    }[what]
+    text = shown(rendered, terminal=True)
+    assert not [one for one in text if not one.isprintable() and one != "\n"]
+    assert not [line for line in text.splitlines() if line.strip().startswith("✓ forged")]
 
 
 def test_dead_letters_show_how_many_reasons() -> None:
@@ -135,7 +175,7 @@ def test_access() -> None:
 
 def test_growing_ledger_in_a_pipe() -> None:
     """Where there is no terminal, the ledger is a line at the beginning and every five seconds."""
-    out = Console(file=io.StringIO(), width=200)
+    out = Console(file=io.StringIO(), width=500)
     with rendering.growing_ledger(out, 20) as show:
         for passed in (0.0, 1.0, 4.9, 5.0, 9.0, 10.5):
             show(Report({"acme": Counts(received=1234)}, 1), passed)
@@ -148,7 +188,7 @@ def test_growing_ledger_in_a_pipe() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(20.0, "5 of 20 s"), (None, "5 s; Ctrl-C drains and stops")])
 def test_growing_ledger_on_a_terminal(seconds: float | None, text: str) -> None:
     """On a terminal the ledger grows in place, with the time that is left or how to stop."""
-    out = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
+    out = Console(file=io.StringIO(), width=500, force_terminal=True, color_system=None)
     with rendering.growing_ledger(out, seconds) as show:
         show(Report({"acme": Counts(received=1234)}, 1), 5.0)
     assert isinstance(out.file, io.StringIO)

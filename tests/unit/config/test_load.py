@@ -77,7 +77,7 @@ def test_error_reads_as_lines(tmp_path: Path) -> None:
         ("log\n", 1, "a mapping", "a single value"),
         ("log: \x00\n", 0, "YAML in UTF-8", "#x0000"),
         ("log: !!int seven\n", 0, "YAML in UTF-8", "seven"),
-        ("log: " + "[" * 5000, 0, "YAML with fewer nested levels", "too deeply"),
+        ("log: " + "[" * 5000, 1, "valid YAML", "levels of brackets"),
     ],
 )
 def test_broken_yaml(tmp_path: Path, text: str, line: int, expected: str, got: str) -> None:

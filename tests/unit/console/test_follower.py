@@ -68,3 +68,23 @@ async def test_what_is_missed_is_counted(monkeypatch: pytest.MonkeyPatch) -> Non
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def test_what_is_gathered_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the texts are, and however fast they come: what does not fit is counted."""
+    monkeypatch.setattr(follower, "MAX_BYTES", 100_000)
+    feed = LiveRing(50, 1)
+    one = Follower(feed)
+    task = asyncio.create_task(one.run())
+    await eventually(lambda: feed.followers == 1)
+    for number in range(100):
+        feed.publish([Reading("acme", "a", "log", {}, {"text": "x" * 10_000}, number)])
+        await asyncio.sleep(0)
+    gathered = [await taken(one)]
+    assert sum(len(str(reading.fields["text"])) for reading in gathered[0].readings) <= 100_000
+    while sum(len(each.readings) + each.missed for each in gathered) < 100:
+        gathered.append(await taken(one))
+    assert all(len(each.readings) <= 10 for each in gathered)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

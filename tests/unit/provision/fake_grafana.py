@@ -46,6 +46,11 @@ class Account:
     password: str
     is_admin: bool = False
     last_seen: str = NEVER
+    created: str = "2026-11-01T12:00:00Z"
+
+    def as_json(self) -> Json:
+        named = {"id": self.id, "login": self.login, "email": self.email, "name": self.name}
+        return named | {"createdAt": self.created}
 
 
 @dataclass
@@ -73,6 +78,7 @@ class FakeGrafana:
         self.accounts: dict[int, Account] = {1: Account(1, ADMIN, "admin@localhost", "", PASSWORD, True, ONCE)}
         self.orgs: dict[int, Organisation] = {1: Organisation(1, "Main Org.", {1: "Admin"})}
         self.writes: list[str] = []
+        self.secrets: dict[str, str] = {}  # what whoever provisions keeps about this Grafana
         self.breaks: Callable[[str, int], str] = lambda _request, _count: ""
         self._next = 1
 
@@ -149,6 +155,7 @@ class FakeGrafana:
             ("PATCH", "/orgs/{org}/users/{user}", self._change_member),
             ("DELETE", "/orgs/{org}/users/{user}", self._remove_member),
             ("GET", "/users/lookup", self._look_up),
+            ("GET", "/users/{user}", self._get_account),
             ("GET", "/users/{user}/orgs", self._orgs_of_user),
             ("POST", "/admin/users", self._create_user),
             ("PUT", "/admin/users/{user}/password", self._set_password),
@@ -303,8 +310,10 @@ class FakeGrafana:
         account = self._find_account(request.query["loginOrEmail"])
         if account is None:
             raise Refused(404, "user not found")
-        user = {"id": account.id, "login": account.login, "email": account.email, "name": account.name}
-        return web.json_response(user)
+        return web.json_response(account.as_json())
+
+    async def _get_account(self, request: web.Request) -> web.Response:
+        return web.json_response(self._account_of(request).as_json())
 
     async def _orgs_of_user(self, request: web.Request) -> web.Response:
         account = self._account_of(request)

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from gateway.config import Config, Startup
 from gateway.provision.grafana import GrafanaServer
+from gateway.provision.grafana_accounts import GrafanaAccounts
 from gateway.provision.grafana_contents import Home
 from gateway.provision.plan import Credential, Plan, diff
+from gateway.provision.secret_files import SecretFiles
 from tests.builders import startup
 from tests.unit.provision.fake_grafana import ADMIN, PASSWORD, FakeGrafana
 
 ACME, BOLT = "Acme (acme)", "Bolt (bolt)"
 TOKENS = {"acme": "token-of-acme", "bolt": "token-of-bolt"}
+
+
+class Kept(SecretFiles):
+    """Secrets in memory, from one run of the command line to the next."""
+
+    def __init__(self, kept: dict[str, str]) -> None:
+        super().__init__(Path())
+        self._kept = kept
+
+    def read(self, name: str) -> str | None:
+        return self._kept.get(name)
+
+    def write(self, name: str, secret: str) -> None:
+        self._kept[name] = secret
 
 
 @asynccontextmanager
@@ -26,7 +43,8 @@ async def server(
     def home(slug: str) -> Home:
         return Home(f"http://influxdb-of-{slug}:8086", f"testbed-{slug}", known.get(slug))
 
-    made = GrafanaServer(grafana.url, ADMIN, password, home)
+    accounts = GrafanaAccounts(Kept(grafana.secrets))
+    made = GrafanaServer(grafana.url, ADMIN, password, home, accounts)
     try:
         yield made
     finally:

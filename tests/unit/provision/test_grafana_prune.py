@@ -54,6 +54,7 @@ async def test_prune_removes_former_team_members_except_accounts_made_by_others(
     both = ["ana@acme.example", "eve@acme.example", "guest@example.org"]
     other = startup("bolt", team=["eve@acme.example"])
     await apply(grafana, config(acme(team=both), other))
+    grafana.org(ACME).roles[grafana.account("guest@example.org").id] = "Editor"
     grafana.add_account("visitor")
     grafana.org(ACME).roles[grafana.account("visitor").id] = "Viewer"
     wanted = config(acme(team=["zoe@acme.example"]), other)

@@ -51,12 +51,84 @@ async def test_a_member_of_two_teams_is_added_to_the_second(grafana: FakeGrafana
     assert grafana.account("ana@example.org").password == credential.secret
 
 
-async def test_an_account_that_was_there_is_added_and_keeps_its_password(grafana: FakeGrafana) -> None:
-    """Also where its login is not its address, and its letters are of another case."""
+@pytest.mark.parametrize(
+    ("login", "name", "email"),
+    [
+        ("ana@acme.example", "", ""),
+        ("Ana@ACME.example", "", ""),
+        ("mallory", "Mallory", "ana@acme.example"),
+        ("mallory", "Mallory", "ANA@acme.example"),
+        ("ana@acme.example", "ana (test bed)", "mallory@example.org"),
+    ],
+)
+async def test_an_account_that_was_there_is_not_taken_for_a_member(
+    grafana: FakeGrafana, login: str, name: str, email: str
+) -> None:
+    """Whoever registers with a team's address, or calls an account so, gets into no organisation: it is a conflict."""
+    account = grafana.add_account(login, name, email)
+    wanted = config(acme(team=["Ana@Acme.example"]))
+    found = await plan(grafana, wanted)
+    assert ["user 'acme/ana@acme.example', which provisioning did not make" in str(one) for one in found.conflicts] == [
+        True
+    ]
+    assert await apply(grafana, wanted) == []
+    assert not any(account.id in org.roles for org in grafana.orgs.values())
+    assert account.password == "secret"
+
+
+async def test_an_account_that_an_operator_added_stays(grafana: FakeGrafana) -> None:
+    """Somebody who knows whose it is has added it to the organisation: that is no conflict, and stays as it is."""
+    wanted = config(acme(team=["ana@acme.example"]))
     grafana.add_account("ana", "Ana", "ana@acme.example")
-    assert await apply(grafana, config(acme(team=["Ana@Acme.example"]))) == []
-    assert (grafana.role(ACME, "ana"), grafana.account("ana").password) == ("Editor", "secret")
-    assert (await plan(grafana, config(acme(team=["Ana@Acme.example"])))).is_done
+    await apply(grafana, wanted)
+    grafana.org(ACME).roles[grafana.account("ana").id] = "Viewer"
+    assert (await plan(grafana, wanted)).is_done
+    await apply(grafana, config(acme(team=["zoe@acme.example"])), prune=True)
+    assert grafana.role(ACME, "ana") == "Viewer"
+
+
+async def test_an_account_of_ours_is_known_whatever_its_owner_calls_it(grafana: FakeGrafana) -> None:
+    """It keeps its access, and loses it with its place in the team."""
+    wanted = config(acme(team=["ana@acme.example"]))
+    await apply(grafana, wanted)
+    account = grafana.account("ana@acme.example")
+    account.login, account.email, account.name, account.last_seen = "nn", "nn@example.org", "NN", "2026-11-02T00:00:00Z"
+    assert (await plan(grafana, wanted)).is_done
+    await apply(grafana, config(acme(team=["zoe@acme.example"])), prune=True)
+    assert account.id not in grafana.accounts
+
+
+async def test_whoever_takes_the_name_of_a_member_gets_no_access(grafana: FakeGrafana) -> None:
+    """A second startup's team gets the account that was made for the address, not the one that has it now."""
+    await apply(grafana, config(acme(team=["ana@acme.example"])))
+    ana = grafana.account("ana@acme.example")
+    ana.login = ana.email = "nn@example.org"
+    mallory = grafana.add_account("ana@acme.example")
+    await apply(grafana, config(acme(team=["ana@acme.example"]), startup("bolt", team=["ana@acme.example"])))
+    assert grafana.orgs_of("nn@example.org") == {ACME, BOLT}
+    assert not any(mallory.id in org.roles for org in grafana.orgs.values())
+
+
+async def test_an_answer_about_another_account_is_undone(grafana: FakeGrafana) -> None:
+    """Grafana adds by login or address: where that finds somebody else, nobody is added, and the error says it."""
+    await apply(grafana, config(acme(team=["ana@acme.example"])))
+    mallory = grafana.add_account("mallory", "", "ANA@ACME.EXAMPLE")
+    grafana.accounts = {mallory.id: mallory} | grafana.accounts  # it is found first
+    with pytest.raises(ProvisionError, match="another account that answers to the login"):
+        await apply(grafana, config(acme(team=["ana@acme.example"]), startup("bolt", team=["ana@acme.example"])))
+    assert mallory.id not in grafana.org(BOLT).roles
+
+
+async def test_the_ids_of_an_earlier_grafana_are_nobodys_here(grafana: FakeGrafana) -> None:
+    """A Grafana that was set up anew gives the same ids to others."""
+    await apply(grafana, config(acme(team=["ana@acme.example"])))
+    stranger = grafana.account("ana@acme.example")
+    stranger.login, stranger.email, stranger.created = "stranger", "stranger@example.org", "2026-11-20T00:00:00Z"
+    grafana.org(ACME).roles.pop(stranger.id)
+    (credential,) = await apply(grafana, config(acme(team=["ana@acme.example"])))
+    assert grafana.role(ACME, "ana@acme.example") == "Editor"
+    assert credential.name == "ana@acme.example"
+    assert grafana.orgs_of("stranger") == set()
 
 
 async def test_an_operator_in_the_team_stays_an_admin(grafana: FakeGrafana) -> None:

@@ -60,7 +60,7 @@ def test_a_failed_write_leaves_the_old_secret(secret_files: SecretFiles, monkeyp
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gateway.provision.secret_files.os.fsync", full)
+    monkeypatch.setattr("gateway.state.private_files.os.fsync", full)
     with pytest.raises(ProvisionError, match=r"secrets: cannot keep a secret there; No space left"):
         secret_files.write("gateway", "new")
     assert secret_files.read("gateway") == "old"

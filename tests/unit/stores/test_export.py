@@ -6,6 +6,7 @@ import asyncio
 import csv
 import gzip
 import io
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from unittest.mock import AsyncMock
@@ -18,7 +19,7 @@ from gateway.errors import GatewayError, StoreUnavailable, StoreUnreadable
 from gateway.line_protocol import encode
 from gateway.model import FieldValue, Reading
 from gateway.stores.contract import Columns
-from gateway.stores.export import Exported, export, is_exported
+from gateway.stores.export import NOTHING, Exported, export, is_exported
 from gateway.stores.sqlite import SqliteStore
 from tests.builders import STARTUP, startup, write_config
 from tests.line_protocol_parser import Point, parse
@@ -111,6 +112,21 @@ async def test_strings_are_exported_unchanged(store: SqliteStore, tmp_path: Path
     await exported(store, tmp_path / "out")
     assert points(tmp_path / "out") == [point(one) for one in readings]
     assert [row["text"] for row in table(tmp_path / "out")] == TEXTS
+
+
+async def test_only_the_owner_can_read_an_export(store: SqliteStore, tmp_path: Path) -> None:
+    """From the first byte on, whatever the umask: the files, and the directories that are made for them."""
+    await stored(store, reading(1, {"t": 1.0}))
+    before = os.umask(0)
+    try:
+        done = await export(ACME, store, tmp_path / "made" / "out")
+        nothing = await export(startup("bolt"), store, tmp_path / "nothing")
+    finally:
+        os.umask(before)
+    for path in (*done.files, nothing.directory / NOTHING):
+        assert path.stat().st_mode & 0o777 == 0o600
+    for path in (done.directory, done.directory.parent, nothing.directory):
+        assert path.stat().st_mode & 0o777 == 0o700
 
 
 async def test_formula_is_escaped_only_in_the_table(store: SqliteStore, tmp_path: Path) -> None:
