@@ -4,7 +4,8 @@ Roles hold concrete topics rather than `%u` patterns, which Mosquitto 2.0 takes 
 
     {startup}.{device}   publishes its own topics, reads its own feedback
     {startup}            reads its own feeds, feedback and telemetry; writes nothing
-    gateway              reads telemetry, writes feeds and feedback; cannot administer; its password is in a secret file
+    gateway              reads telemetry and what the broker reports of itself, writes feeds and feedback; cannot
+                         administer; its password is in a secret file
 
 A client that takes over the session of another client id receives what waits in it, whatever it may subscribe to
 itself. So receiving is denied by default too, and each role names what it may receive.
@@ -31,6 +32,7 @@ from gateway.topics import ROOT, Capture, Template, subscriptions
 
 TOPIC = "$CONTROL/dynamic-security/v1"
 GATEWAY_PASSWORD = "mqtt-gateway"  # noqa: S105  # the name of its file, not the password
+SYS = "$SYS/broker/#"
 ANSWER_WITHIN = 10.0
 DEFAULTS: Mapping[str, bool] = {
     "publishClientSend": False,
@@ -238,6 +240,8 @@ def _gateway_acls(templates: Sequence[Template]) -> Iterable[str]:
         yield f"subscribePattern {name}"
         yield f"subscribePattern $share/+/{name}"
         yield f"publishClientReceive {name}"
+    yield f"subscribePattern {SYS}"
+    yield f"publishClientReceive {SYS}"
     yield "publishClientSend feeds/#"
     yield "publishClientSend feedback/#"
 

@@ -94,7 +94,7 @@ class Worker:
     async def _report(self, channel: WorkerChannel) -> None:
         while True:
             found = self.engine.health()
-            health = Health(found.parts, dict(found.stores), Part("config", self._reloader.problem))
+            health = Health(found.parts, dict(found.stores), Part("config", self._reloader.problem), found.queues)
             if not channel.is_congested:
                 channel.send(Report(health, self.engine.state.registry.changed()))
             await asyncio.sleep(REPORT_EVERY)

@@ -562,7 +562,7 @@ async def stack_broker(tmp_path: Path) -> AsyncIterator[StackMosquitto]:
 @pytest.mark.parametrize("version", [aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5])
 async def test_nobody_retains_messages(stack_broker: StackMosquitto, version: aiomqtt.ProtocolVersion) -> None:
     """Who sets the retain flag is disconnected; nothing is kept, and the same message without the flag is taken."""
-    settings = {"username": "demo-devices", "password": PASSWORD, "protocol": version}
+    settings: dict[str, Any] = {"username": "demo-devices", "password": PASSWORD, "protocol": version}
 
     async def retain() -> None:
         async with asyncio.timeout(WITHIN), connect(stack_broker, **settings) as device:
@@ -598,13 +598,12 @@ async def test_mqtt_5_says_that_nothing_is_retained(stack_broker: StackMosquitto
 async def test_a_flood_for_a_stalled_session_leaves_the_broker_small(stack_broker: StackMosquitto) -> None:
     """A client that reads nothing, in a session of its own, while 300 MB are published for it: the broker keeps what
     the session's bounds allow and no more."""
-    _, stalled = await asyncio.open_connection(stack_broker.host, stack_broker.inner_port)
+    _, stalled = await asyncio.open_connection(stack_broker.host, stack_broker.inner_port, limit=1 << 10)
     hello = mqtt5.ConnectPacket("stalled", username=ADMIN, password=PASSWORD.encode(), receive_max=5000)
     filters = [mqtt5.TopicFilter("testbed/#", max_qos=mqtt5.QoS.AT_LEAST_ONCE)]
-    stalled.transport.pause_reading()
     stalled.write(hello.write() + mqtt5.SubscribePacket(1, filters).write())
-    settings = {"username": "demo-devices", "password": PASSWORD, "max_inflight_messages": 200}
-    async with connect(stack_broker, **settings) as device:
+    account = {"username": "demo-devices", "password": PASSWORD}
+    async with connect(stack_broker, max_inflight_messages=200, **account) as device:
         for _ in range(50):
             many = (device.publish("testbed/acme/d/climate", bytes(60_000), qos=1) for _ in range(100))
             await asyncio.gather(*many)
