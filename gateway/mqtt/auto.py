@@ -59,7 +59,7 @@ class AutoSession:
         """Probe until the broker answers, then run the session; see the contract."""
         while self._chosen is None:
             try:
-                make = Mqtt5Session if await _speaks_5(self._link.broker) else PahoSession
+                make = Mqtt5Session if await speaks_5(self._link.broker) else PahoSession
             except SessionError as error:
                 self._link.failed(error)
                 await self._link.pause()
@@ -102,7 +102,7 @@ class AutoSession:
         self._is_chosen.set()
 
 
-async def _speaks_5(broker: Broker) -> bool:
+async def speaks_5(broker: Broker) -> bool:
     """Return whether the broker answers MQTT 5 in its own terms, even to refuse us; False where it knows only 3.1.1.
 
     Raises:

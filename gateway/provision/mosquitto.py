@@ -26,13 +26,13 @@ import aiomqtt
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
 from gateway.mqtt.broker import Broker
+from gateway.mqtt.grants import SYS
 from gateway.provision.plan import MARK, Credential, Key, Resource, Step
 from gateway.provision.secret_files import SecretFiles
 from gateway.topics import ROOT, Capture, Template, subscriptions
 
 TOPIC = "$CONTROL/dynamic-security/v1"
 GATEWAY_PASSWORD = "mqtt-gateway"  # noqa: S105  # the name of its file, not the password
-SYS = "$SYS/broker/#"
 ANSWER_WITHIN = 10.0
 DEFAULTS: Mapping[str, bool] = {
     "publishClientSend": False,
