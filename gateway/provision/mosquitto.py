@@ -70,10 +70,13 @@ class MosquittoServer:
     def wanted(self, config: Config) -> list[Resource]:
         """Return roles first, since clients name them; the defaults last: roles must first say who may receive."""
         resources = []
+        blocked = {account(startup.slug, device) for startup in config.startups for device in startup.blocked}
         for role, acls, startup in _roles(config, self._gateway_user):
             resources.append(Resource(self.name, "role", role, {"acls": sorted(acls)}, startup))
         for role, _, startup in _roles(config, self._gateway_user):
-            spec = {"roles": [role]} | ({"secret_kept": True} if role == self._gateway_user else {})
+            spec: dict[str, Any] = {"roles": [role], "blocked": role in blocked}
+            if role == self._gateway_user:
+                spec["secret_kept"] = True
             needs = (Key(self.name, "role", role),)
             resources.append(Resource(self.name, "client", role, spec, startup, needs=needs))
         return [*resources, Resource(self.name, "default access", "defaults", dict(DEFAULTS))]
@@ -136,14 +139,16 @@ class MosquittoServer:
                     "password": password,
                     "textdescription": MARK,
                     "roles": [{"rolename": role} for role in resource.spec["roles"]],
-                }
+                },
+                *([_blocking(resource)] if resource.spec["blocked"] else []),
             ]
         )
         return await self._hand_out(resource, password)
 
     async def _update_client(self, resource: Resource) -> list[Credential]:
         roles = [{"rolename": role} for role in resource.spec["roles"]]
-        await self._ask([{"command": "modifyClient", "username": resource.name, "roles": roles}])
+        modified = {"command": "modifyClient", "username": resource.name, "roles": roles}
+        await self._ask([modified, _blocking(resource)])
         if resource.name != self._gateway_user or await self._is_kept():
             return []
         renewed = await self._new_password(resource.startup, resource.name)
@@ -169,7 +174,10 @@ class MosquittoServer:
 
     def _actual_client(self, client: Mapping[str, Any], kept: bool) -> Resource:
         name = client["username"]
-        spec: dict[str, Any] = {"roles": [role["rolename"] for role in client.get("roles", [])]}
+        spec: dict[str, Any] = {
+            "roles": [role["rolename"] for role in client.get("roles", [])],
+            "blocked": bool(client.get("disabled")),
+        }
         if name == self._gateway_user:
             spec["secret_kept"] = kept
         return Resource(self.name, "client", name, spec, self._startup_of(name), is_ours=_is_ours(client))
@@ -277,6 +285,11 @@ def _role_command(step: Step) -> dict[str, Any]:
     pairs = (text.split(" ", 1) for text in step.resource.spec["acls"])
     acls = [{"acltype": kind, "topic": topic, "priority": 0, "allow": True} for kind, topic in pairs]
     return {"command": command, "rolename": role, "textdescription": MARK, "acls": acls}
+
+
+def _blocking(client: Resource) -> dict[str, Any]:
+    """Return the command that blocks a client, which ends its connections, or lets it in again."""
+    return {"command": "disableClient" if client.spec["blocked"] else "enableClient", "username": client.name}
 
 
 def _is_ours(found: Mapping[str, Any]) -> bool:
