@@ -19,11 +19,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """All parts. Without `broker`, `disk` and `journal` no messages are taken; `config` and the `stores` may fail."""
+    """All parts. Without `broker`, `disk` and `journal` no messages are taken; `config`, `queues` (those of the broker)
+    and the `stores` may fail."""
 
     parts: tuple[Part, ...]
     stores: Mapping[str, Part]
     config: Part = Part("config")
+    queues: Part = Part("queues")
 
     @property
     def is_ready(self) -> bool:
@@ -39,7 +41,7 @@ class Health:
         )
         return {
             "ready": self.is_ready,
-            "parts": {part.name: part.as_json() for part in (*self.parts, self.config, store)},
+            "parts": {part.name: part.as_json() for part in (*self.parts, self.queues, self.config, store)},
         }
 
     def as_json(self) -> dict[str, object]:

@@ -20,6 +20,17 @@ _COUNTED = {
     "refused": "Readings that the store refused",
 }
 
+_BROKER = {
+    "dropped_messages": "Messages that the broker has dropped, of all sessions together",
+    "heap_bytes": "Memory that the broker has allocated",
+    "heap_maximum_bytes": "The most memory that the broker has had allocated",
+    "stored_messages": "Messages that the broker holds",
+    "stored_bytes": "Payloads that the broker holds",
+    "connected_clients": "Clients connected to the broker",
+    "absent_clients": "Sessions at the broker whose clients are away",
+    "retained_messages": "Retained messages at the broker",
+}
+
 
 class Metrics:
     """The metrics of one process. Its registry is its own, so that two gateways in one process do not mix."""
@@ -48,6 +59,8 @@ class Metrics:
             registry=self._registry,
         )
         self._reasons: Counter[tuple[str, str]] = Counter()
+        self.broker: dict[str, float] = {}
+        """What the broker reports of itself, by the names of `_BROKER`; what it does not report is absent."""
 
     def accepted(self, _readings: Readings, /) -> None:
         """Count nothing: readings are counted in the ledger."""
@@ -63,7 +76,7 @@ class Metrics:
         reasons = CounterMetricFamily("gateway_rejection_reasons", "Reasons of rejections", labels=["startup", "code"])
         for labels, count in self._reasons.items():
             reasons.add_metric(labels, count)
-        return [*self._registry.collect(), reasons]
+        return [*self._registry.collect(), reasons, *_broker_metrics(self.broker)]
 
 
 def exposition(families: Iterable[Metric], ledger: Mapping[str, Counts], gauges: Mapping[str, float]) -> bytes:
@@ -91,6 +104,13 @@ class _Snapshot:
 
     def collect(self) -> list[Metric]:
         return self._families
+
+
+def _broker_metrics(figures: Mapping[str, float]) -> Iterable[Metric]:
+    for name, what in _BROKER.items():
+        if (value := figures.get(name)) is not None:
+            kind = CounterMetricFamily if name == "dropped_messages" else GaugeMetricFamily
+            yield kind(f"gateway_broker_{name}", what, value=value)
 
 
 def _ledger_metrics(ledger: Mapping[str, Counts]) -> Iterable[Metric]:

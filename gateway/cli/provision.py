@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, on_signals, one_error, print_json
-from gateway.cli.rendering import console
+from gateway.cli.rendering import console, granted
 from gateway.config import Config, load
+from gateway.mqtt.grants import Comparison
 from gateway.provision import rendering, run
 from gateway.provision.plan import Plan, Server
 from gateway.provision.run import Applied
@@ -28,10 +29,12 @@ def plan_command(config: ConfigDir = DEFAULT_DIR, prune: Prune = False, json: Js
     """Show the steps that are needed, like a diff. Changes nothing."""
     loaded, settings = read(config)
     plan = on_servers(loaded, settings, lambda servers: run.plan(loaded, servers, prune=prune))
+    broker = asyncio.run(run.granted(loaded, settings))
     if json:
-        print_json(rendering.plan_json(plan))
+        print_json(rendering.plan_json(plan) | _broker_json(broker))
     else:
         console().print(rendering.plan(plan))
+        _print_missing(broker)
     raise typer.Exit(1 if plan.conflicts else 0)
 
 
@@ -45,7 +48,8 @@ def apply_command(config: ConfigDir = DEFAULT_DIR, prune: Prune = False, json: J
         return plan, await apply_steps(plan, servers, quiet=json)
 
     plan, applied = on_servers(loaded, settings, work)
-    report(plan, applied, json=json)
+    broker = asyncio.run(run.granted(loaded, settings))
+    report(plan, applied, json=json, broker=broker)
     raise typer.Exit(1 if applied.problem or plan.conflicts else 0)
 
 
@@ -78,9 +82,20 @@ async def apply_steps(plan: Plan, servers: list[Server], *, quiet: bool) -> Appl
         return await run.apply(plan, servers, done)
 
 
-def report(plan: Plan, applied: Applied, *, json: bool) -> None:
-    """Print what was done, and the credentials."""
+def report(plan: Plan, applied: Applied, *, json: bool, broker: Comparison | None = None) -> None:
+    """Print what was done, the credentials, and what the broker does not grant."""
     if json:
-        print_json(rendering.applied_json(plan, applied))
+        print_json(rendering.applied_json(plan, applied) | _broker_json(broker))
     else:
         console().print(rendering.applied(plan, applied))
+        _print_missing(broker)
+
+
+def _broker_json(broker: Comparison | None) -> dict[str, Any]:
+    return {"broker": broker.as_json()} if broker else {}
+
+
+def _print_missing(broker: Comparison | None) -> None:
+    """Print what the gateway needs and the broker does not grant. Advice is for `gateway check --broker`."""
+    if broker and not broker.is_enough:
+        console().print(granted(broker))

@@ -19,6 +19,7 @@ from rich.text import Text
 from gateway.errors import ConfigInvalid
 from gateway.ingest.pipeline import Evaluation
 from gateway.model import MAX_POSITIONS, UNROUTED, Counts
+from gateway.mqtt.grants import Comparison
 from gateway.state.dead_letters import DeadLetter, Totals
 from gateway.timestamps import to_rfc3339
 from gateway.visible import visible
@@ -53,6 +54,17 @@ def error(text: str) -> RenderableType:
 
 def warning(text: str) -> RenderableType:
     return Text.assemble(("warning: ", "yellow"), text)
+
+
+def granted(comparison: Comparison) -> RenderableType:
+    """Format what the broker should grant and does not, and advice."""
+    lines: list[RenderableType] = [
+        Text.assemble(("advice: ", "yellow") if one.is_advice else ("broker: ", "red"), visible(one))
+        for one in comparison.shortfalls
+    ]
+    if not lines:
+        lines.append(Text.from_markup(f"{OK} broker: it grants what the configuration needs"))
+    return Group(*lines)
 
 
 def problems(error: ConfigInvalid) -> RenderableType:

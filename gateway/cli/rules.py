@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
@@ -13,10 +14,12 @@ import typer
 
 from gateway.cli import rendering
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, print_json
-from gateway.config import Settings, StartupFile, load
+from gateway.config import Config, Settings, StartupFile, load
 from gateway.errors import ConfigInvalid
 from gateway.ingest.pipeline import Pipeline, unused
 from gateway.model import Message
+from gateway.mqtt.broker_probe import probe
+from gateway.mqtt.grants import Comparison, Needs
 
 
 def check(
@@ -24,6 +27,9 @@ def check(
         Path,
         typer.Argument(metavar="[DIR]", help="Directory with gateway.yaml and startups/.", envvar="GATEWAY_CONFIG"),
     ] = DEFAULT_DIR,
+    broker: Annotated[
+        bool, typer.Option("--broker", help="Also ask the broker what it grants, and compare it with what is needed.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Check a whole configuration: every error at once, with its file, line, what was expected and what was found."""
@@ -38,13 +44,25 @@ def check(
         ]
         print_json({"ok": False, "problems": found})
         raise typer.Exit(1) from None
+    granted = _granted(loaded) if broker else None
     rules = sum(len(startup.topics) for startup in loaded.startups)
+    is_ok = granted is None or granted.is_enough
     if json:
-        print_json({"ok": True, "startups": len(loaded.startups), "rules": rules, "warnings": list(loaded.warnings)})
-        return
-    for warning in loaded.warnings:
-        rendering.console().print(rendering.warning(warning))
-    rendering.console().print(f"{rendering.OK} {len(loaded.startups)} startups, {rules} topic rules: all good")
+        counts = {"startups": len(loaded.startups), "rules": rules, "warnings": list(loaded.warnings)}
+        print_json({"ok": is_ok, **counts, **({"broker": granted.as_json()} if granted else {})})
+    else:
+        for warning in loaded.warnings:
+            rendering.console().print(rendering.warning(warning))
+        if granted:
+            rendering.console().print(rendering.granted(granted))
+        if is_ok:
+            rendering.console().print(f"{rendering.OK} {len(loaded.startups)} startups, {rules} topic rules: all good")
+    raise typer.Exit(0 if is_ok else 1)
+
+
+def _granted(config: Config) -> Comparison:
+    needs = Needs.of(config)
+    return Comparison.of(needs, asyncio.run(probe(config.settings.mqtt, needs)))
 
 
 class SchemaOf(StrEnum):

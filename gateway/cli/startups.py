@@ -29,7 +29,7 @@ from gateway.state import private_files
 from gateway.stores.export import Exported, expect_room, export, is_exported
 
 startups_app = typer.Typer(no_args_is_help=True, help="Startups: list, add, remove, export.")
-devices_app = typer.Typer(no_args_is_help=True, help="Devices: add, renew a password.")
+devices_app = typer.Typer(no_args_is_help=True, help="Devices: add, block, renew a password.")
 cohort_app = typer.Typer(no_args_is_help=True, help="All startups of one programme at once.")
 
 Until = Annotated[str | None, typer.Option(metavar="DATE", help="Last day of access, such as 2026-12-18.")]
@@ -141,6 +141,22 @@ def add_device(
     _provisioned(config, {}, None, json=json)
 
 
+@devices_app.command("block")
+def block_device(startup: str, device: str, config: ConfigDir = DEFAULT_DIR, json: Json = False) -> None:
+    """Hold one device back: its connection is closed, its account rejected, its messages too. The others go on."""
+    cohorts.find(load(config), startup)
+    startup_files.block_device(config / "startups" / f"{startup}.yaml", device)
+    _carried_to_the_broker(config, json=json)
+
+
+@devices_app.command("unblock")
+def unblock_device(startup: str, device: str, config: ConfigDir = DEFAULT_DIR, json: Json = False) -> None:
+    """Let a blocked device in again, with its old password."""
+    cohorts.find(load(config), startup)
+    startup_files.unblock_device(config / "startups" / f"{startup}.yaml", device)
+    _carried_to_the_broker(config, json=json)
+
+
 @devices_app.command("password")
 def new_password(startup: str, device: str, config: ConfigDir = DEFAULT_DIR) -> None:
     """Give a device's MQTT account a new password; the old one is rejected at once."""
@@ -243,6 +259,25 @@ def _provisioned(directory: Path, tokens: dict[str, str], handouts: Path | None,
     if handouts:
         for slug, token in tokens.items():
             _hand_out(loaded.by_slug[slug], endpoints, token, applied.credentials, handouts / f"{slug}.md")
+    raise typer.Exit(1 if applied.problem or plan.conflicts else 0)
+
+
+def _carried_to_the_broker(directory: Path, *, json: bool) -> None:
+    """Plan and apply at the broker alone: a block must not wait for another server."""
+    loaded, settings = read(directory)
+    only_mqtt = settings.model_copy(update={"influxdb": None, "stores": {}, "grafana": None})
+
+    async def work(servers: list[Server]) -> tuple[Plan, Applied]:
+        plan = await run.plan(loaded, servers)
+        return plan, await apply_steps(plan, servers, quiet=json)
+
+    plan, applied = on_servers(loaded, only_mqtt, work)
+    report(plan, applied, json=json)
+    if settings.mosquitto is None and not json:
+        console(to_stderr=True).print(
+            "provision.yaml names no Mosquitto: the gateway rejects the device's messages, and the broker still takes "
+            "them. Close the device's account there too"
+        )
     raise typer.Exit(1 if applied.problem or plan.conflicts else 0)
 
 

@@ -159,6 +159,7 @@ class StartupFile(_Model):
     token_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     team: tuple[Annotated[str, matching(r"[^@\s]+@[^@\s]+", "an e-mail address")], ...] = ()
     devices: tuple[DeviceName, ...] = ()
+    blocked: tuple[DeviceName, ...] = ()
     quota: Quota = Quota()
     topics: Annotated[dict[Name, TopicRule], Field(min_length=1)]
 

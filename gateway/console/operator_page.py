@@ -27,8 +27,8 @@ _TERMS = (
     ("received", "=", "accepted", "+", "rejected"),
     ("accepted", "=", "stored", "+", "journaled", "+", "refused"),
 )
-_PARTS = ("broker", "disk", "journal", "store", "config")
-_MAY_FAIL = ("store", "config")  # messages are accepted all the same
+_PARTS = ("broker", "disk", "journal", "queues", "store", "config")
+_MAY_FAIL = ("queues", "store", "config")  # messages are accepted all the same
 _NAMES = {"journaled": "waiting"}
 
 
@@ -135,7 +135,7 @@ class OperatorPage:
 
     def _show_parts(self, health: Health) -> None:
         failing = {slug: part.problem for slug, part in health.stores.items() if part.problem}
-        problems = {part.name: part.problem for part in (*health.parts, health.config)}
+        problems = {part.name: part.problem for part in (*health.parts, health.queues, health.config)}
         problems["store"] = "; ".join(f"{slug}: {problem}" for slug, problem in failing.items())
         for name, (state, shown) in self._parts.items():
             problem = problems.get(name, "")

@@ -36,10 +36,10 @@ async def choose(access: Access) -> MakeSession:
         case "3.1.1":
             return PahoSession
         case "auto":
-            return Mqtt5Session if await _speaks_5(access.broker) else PahoSession
+            return Mqtt5Session if await speaks_5(access.broker) else PahoSession
 
 
-async def _speaks_5(broker: Broker) -> bool:
+async def speaks_5(broker: Broker) -> bool:
     """Return whether the broker answers MQTT 5 in its own terms, even to refuse us; False where it knows only 3.1.1.
 
     Raises:

@@ -4,7 +4,8 @@ Roles hold concrete topics rather than `%u` patterns, which Mosquitto 2.0 takes 
 
     {startup}.{device}   publishes its own topics, reads its own feedback
     {startup}            reads its own feeds, feedback and telemetry; writes nothing
-    gateway              reads telemetry, writes feeds and feedback; cannot administer; its password is in a secret file
+    gateway              reads telemetry and what the broker reports of itself, writes feeds and feedback; cannot
+                         administer; its password is in a secret file
 
 A client that takes over the session of another client id receives what waits in it, whatever it may subscribe to
 itself. So receiving is denied by default too, and each role names what it may receive.
@@ -25,6 +26,7 @@ import aiomqtt
 from gateway.config import Config, Startup
 from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
 from gateway.mqtt.broker import Broker
+from gateway.mqtt.grants import SYS
 from gateway.provision.plan import MARK, Credential, Key, Resource, Step
 from gateway.provision.secret_files import SecretFiles
 from gateway.topics import ROOT, Capture, Template, subscriptions
@@ -68,10 +70,13 @@ class MosquittoServer:
     def wanted(self, config: Config) -> list[Resource]:
         """Return roles first, since clients name them; the defaults last: roles must first say who may receive."""
         resources = []
+        blocked = {account(startup.slug, device) for startup in config.startups for device in startup.blocked}
         for role, acls, startup in _roles(config, self._gateway_user):
             resources.append(Resource(self.name, "role", role, {"acls": sorted(acls)}, startup))
         for role, _, startup in _roles(config, self._gateway_user):
-            spec = {"roles": [role]} | ({"secret_kept": True} if role == self._gateway_user else {})
+            spec: dict[str, Any] = {"roles": [role], "blocked": role in blocked}
+            if role == self._gateway_user:
+                spec["secret_kept"] = True
             needs = (Key(self.name, "role", role),)
             resources.append(Resource(self.name, "client", role, spec, startup, needs=needs))
         return [*resources, Resource(self.name, "default access", "defaults", dict(DEFAULTS))]
@@ -134,14 +139,16 @@ class MosquittoServer:
                     "password": password,
                     "textdescription": MARK,
                     "roles": [{"rolename": role} for role in resource.spec["roles"]],
-                }
+                },
+                *([_blocking(resource)] if resource.spec["blocked"] else []),
             ]
         )
         return await self._hand_out(resource, password)
 
     async def _update_client(self, resource: Resource) -> list[Credential]:
         roles = [{"rolename": role} for role in resource.spec["roles"]]
-        await self._ask([{"command": "modifyClient", "username": resource.name, "roles": roles}])
+        modified = {"command": "modifyClient", "username": resource.name, "roles": roles}
+        await self._ask([modified, _blocking(resource)])
         if resource.name != self._gateway_user or await self._is_kept():
             return []
         renewed = await self._new_password(resource.startup, resource.name)
@@ -167,7 +174,10 @@ class MosquittoServer:
 
     def _actual_client(self, client: Mapping[str, Any], kept: bool) -> Resource:
         name = client["username"]
-        spec: dict[str, Any] = {"roles": [role["rolename"] for role in client.get("roles", [])]}
+        spec: dict[str, Any] = {
+            "roles": [role["rolename"] for role in client.get("roles", [])],
+            "blocked": bool(client.get("disabled")),
+        }
         if name == self._gateway_user:
             spec["secret_kept"] = kept
         return Resource(self.name, "client", name, spec, self._startup_of(name), is_ours=_is_ours(client))
@@ -238,6 +248,8 @@ def _gateway_acls(templates: Sequence[Template]) -> Iterable[str]:
         yield f"subscribePattern {name}"
         yield f"subscribePattern $share/+/{name}"
         yield f"publishClientReceive {name}"
+    yield f"subscribePattern {SYS}"
+    yield f"publishClientReceive {SYS}"
     yield "publishClientSend feeds/#"
     yield "publishClientSend feedback/#"
 
@@ -273,6 +285,11 @@ def _role_command(step: Step) -> dict[str, Any]:
     pairs = (text.split(" ", 1) for text in step.resource.spec["acls"])
     acls = [{"acltype": kind, "topic": topic, "priority": 0, "allow": True} for kind, topic in pairs]
     return {"command": command, "rolename": role, "textdescription": MARK, "acls": acls}
+
+
+def _blocking(client: Resource) -> dict[str, Any]:
+    """Return the command that blocks a client, which ends its connections, or lets it in again."""
+    return {"command": "disableClient" if client.spec["blocked"] else "enableClient", "username": client.name}
 
 
 def _is_ours(found: Mapping[str, Any]) -> bool:

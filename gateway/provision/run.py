@@ -9,12 +9,15 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import Config
 from gateway.config.credentials import named_variable, store_setting
-from gateway.errors import ProvisionError
+from gateway.errors import ProvisionError, SessionError
 from gateway.mqtt.broker import Broker
+from gateway.mqtt.broker_probe import probe
+from gateway.mqtt.grants import Comparison, Needs
 from gateway.provision.plan import Credential, Key, Plan, Server, Step, diff
 from gateway.provision.secret_files import SecretFiles
 from gateway.provision.settings import FILE_NAME, GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings, secret
@@ -126,6 +129,21 @@ async def new_password(several: Sequence[Server], startup: str, device: str) -> 
     raise ProvisionError("provision.yaml names no Mosquitto, so there are no MQTT accounts")
 
 
+async def granted(config: Config, settings: ProvisionSettings) -> Comparison | None:
+    """Return what the provisioned broker grants the gateway's account, against what the configuration needs; None
+    where there is no broker, or the account cannot sign in yet."""
+    admin = settings.mosquitto
+    if admin is None:
+        return None
+    account = {"username": admin.gateway_user, "password_file": await asyncio.to_thread(_gateways_secret, settings)}
+    mqtt = config.settings.mqtt.model_copy(update=account | {"url": admin.url, "ca_file": admin.ca_file})
+    needs = Needs.of(config)
+    try:
+        return Comparison.of(needs, await probe(mqtt, needs))
+    except SessionError:
+        return None
+
+
 def _influxdbs(config: Config, settings: ProvisionSettings) -> dict[str | None, InfluxDBAdmin]:
     """Return each InfluxDB by its store."""
     known = config.settings.stores
@@ -166,6 +184,12 @@ def _mosquitto_kind() -> type[MosquittoServer]:
     from gateway.provision.mosquitto import MosquittoServer
 
     return MosquittoServer
+
+
+def _gateways_secret(settings: ProvisionSettings) -> Path:
+    from gateway.provision.mosquitto import GATEWAY_PASSWORD
+
+    return SecretFiles(settings.secrets_dir).path(GATEWAY_PASSWORD)
 
 
 def _influxdb(

@@ -105,7 +105,36 @@ def add_device(path: Path, device: str) -> None:
     """
     if not device_is_legal(device):
         raise ProvisionError(f"expected a device name of {DEVICE_RULE}; got {device!r}")
-    edit(path, lambda document: _append(document, device))
+    edit(path, lambda document: _append(document, "devices", device))
+
+
+def block_device(path: Path, device: str) -> None:
+    """Add a device to `blocked`, whether or not it is one of `devices`.
+
+    Raises:
+        ProvisionError: the name is invalid, or the file cannot be written.
+    """
+    if not device_is_legal(device):
+        raise ProvisionError(f"expected a device name of {DEVICE_RULE}; got {device!r}")
+    edit(path, lambda document: _append(document, "blocked", device))
+
+
+def unblock_device(path: Path, device: str) -> None:
+    """Remove a device from `blocked`.
+
+    Raises:
+        ProvisionError: it is not there, or the file cannot be written.
+    """
+
+    def change(document: Any) -> None:
+        blocked = document.get("blocked") or []
+        if device not in blocked:
+            raise ProvisionError(
+                f"{path}: expected a blocked device ({', '.join(blocked) or 'none is'}); got {device!r}"
+            )
+        _remove(document, "blocked", blocked.index(device))
+
+    edit(path, change)
 
 
 def set_until(path: Path, until: date) -> None:
@@ -141,13 +170,33 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
         raise ProvisionError(f"{path}: cannot be written; {error.strerror}") from error
 
 
-def _append(document: Any, device: str) -> None:
-    devices = document.setdefault("devices", CommentedSeq())
+def _append(document: Any, key: str, device: str) -> None:
+    if document.get(key) is None:
+        document[key] = CommentedSeq()
+    devices = document[key]
     if device not in devices:
         if not devices:
             devices.fa.set_flow_style()  # `devices: []` grows on its own line
         devices.append(device)
         _keep_below(devices.ca.items, len(devices) - 1)
+
+
+def _remove(document: Any, key: str, place: int) -> None:
+    """Remove an item of a list. The comment below the list, which ruamel.yaml keeps at its last item, stays."""
+    devices = document[key]
+    held = devices.ca.items.get(place)
+    del devices[place]
+    below = held[0].value.partition("\n")[2] if held and held[0] and place == len(devices) else ""
+    if not devices:
+        devices.fa.set_flow_style()
+    if not below:
+        return
+    if not devices:
+        document.ca.items[key] = [None, None, CommentToken("\n" + below, held[0].start_mark), None]
+    elif (last := devices.ca.items.get(place - 1)) and last[0]:
+        last[0].value = last[0].value.rstrip("\n") + "\n" + below
+    else:
+        devices.ca.items[place - 1] = [CommentToken("\n" + below, held[0].start_mark), *held[1:]]
 
 
 def _keep_below(comments: dict[int, list[CommentToken | None]], new: int) -> None:

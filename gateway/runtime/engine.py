@@ -27,6 +27,7 @@ from gateway.ingest.quota import QuotaMeter
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.model import Listener, Reason
+from gateway.mqtt.broker_watch import BrokerWatch
 from gateway.mqtt.session import Access
 from gateway.mqtt.sessions import ALL, Sessions
 from gateway.state import dead_letters
@@ -72,6 +73,7 @@ class Engine:
         self.config = config
         self.slot = slot
         self.metrics = Metrics()
+        self._broker_watch = BrokerWatch(settings.mqtt, self.metrics)
         self.state = WorkerState.of(directory, settings, _device_limits(config))
         self.store = make_store(config)
         self.sessions: Sessions
@@ -118,6 +120,7 @@ class Engine:
             ]
             if self.slot.worker == 0:
                 helpers.append(tasks.create_task(self._expire(), name="expire"))
+                helpers.append(tasks.create_task(self._broker_watch.run(), name="broker-watch"))
             ingesting = tasks.create_task(self.ingest.run(), name="ingest")
             draining = tasks.create_task(self.drain.run(startups), name="drain")
             await self._stop.wait()
@@ -172,7 +175,8 @@ class Engine:
             Part("disk", self.ingest.problem),
             Part("journal", is_full if self.state.journal.is_full else ""),
         )
-        return Health(parts, {slug: Part("store", state.problem) for slug, state in self.drain.states.items()})
+        stores = {slug: Part("store", state.problem) for slug, state in self.drain.states.items()}
+        return Health(parts, stores, queues=Part("queues", self._broker_watch.problem))
 
     # ------------------------------------------------------------------ composition
 

@@ -101,7 +101,8 @@ class Gateway:
     def health(self) -> Health:
         """Return the state of each part, with its problem in words."""
         found = self.engine.health()
-        return Health(found.parts, found.stores, Part("config", self.reloader.problem if self.reloader else ""))
+        config = Part("config", self.reloader.problem if self.reloader else "")
+        return Health(found.parts, found.stores, config, found.queues)
 
     async def _measured(self) -> Sequence[Metric]:
         return await asyncio.to_thread(self.engine.metrics.families)

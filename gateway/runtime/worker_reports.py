@@ -47,7 +47,8 @@ class WorkerReports:
         for name in PARTS:
             found = {worker: _part(health.parts, name) for worker, health in self._health.items()}
             parts.append(Part(name, _problems(found)))
-        return Health(tuple(parts), self._stores(), config)
+        queues = next((health.queues for health in self._health.values() if health.queues.problem), Part("queues"))
+        return Health(tuple(parts), self._stores(), config, queues)
 
     def _silence(self, worker: int) -> str:
         seconds = time.monotonic() - self._reported.get(worker, time.monotonic())

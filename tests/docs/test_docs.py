@@ -23,6 +23,7 @@ from gateway.config.models import REJECTIONS
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics, exposition
 from gateway.model import Code, Counts, Reason, Rejection
+from gateway.mqtt.broker_watch import FIGURES
 from gateway.provision.settings import GrafanaAdmin, InfluxDBAdmin, MosquittoAdmin, ProvisionSettings, StoreAdmin
 from tests.builders import database
 from tests.docs.blocks import MARKED, ROOT, Block, blocks, documents, name
@@ -140,6 +141,7 @@ def _no_services() -> Any:
 def test_every_metric_is_documented_and_no_other() -> None:
     """The operator's guide names each metric of the gateway; every metric that a document names exists."""
     metrics = Metrics()
+    metrics.broker |= dict.fromkeys(FIGURES.values(), 1.0)
     metrics.rejected([Rejection("acme", "d", "t", b"", 0, (Reason(Code.EMPTY, "payload", "a", "b"),))])
     parts = dict.fromkeys(("broker_ok", "disk_ok", "journal_ok", "workers_ok"), 1.0)
     text = exposition(metrics.families(), {"acme": Counts()}, parts).decode()

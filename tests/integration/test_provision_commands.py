@@ -169,6 +169,47 @@ async def test_a_startup_leaves(gateway: Gateway, config: Path, broker: SecureMo
     assert not (config.parent / "state" / "store" / "acme.db").exists()
 
 
+async def test_a_blocked_device_is_held_back_alone(gateway: Gateway, broker: SecureMosquitto, config: Path) -> None:
+    """`devices block` ends the device's connection and shuts its account; its neighbour goes on, and a further apply or
+    a new password lets nobody in. `unblock` does, with the password that it has."""
+    added = await gateway("devices", "add", "acme", "d-1", "d-2", "--json")
+    passwords = {name: added.secret(f"acme.{name}") for name in ("d-1", "d-2")}
+    async with (
+        connect(broker, username="acme.d-1", password=passwords["d-1"]) as blocked,
+        connect(broker, username="acme.d-2", password=passwords["d-2"]) as neighbour,
+    ):
+        ended = asyncio.ensure_future(anext(blocked.messages))
+        done = await gateway("devices", "block", "acme", "d-1", "--json")
+        assert [(step["name"], step["changes"]) for step in done.json["done"]] == [
+            ("acme.d-1", ["blocked: False → True"])
+        ]
+        with pytest.raises(aiomqtt.MqttError):
+            await ended
+        await neighbour.publish("testbed/acme/d-2/climate", b"{}", qos=1)
+        ended.cancel()
+        assert (await gateway("provision", "apply", "--json")).json["done"] == []
+        renewed = (await gateway("devices", "password", "acme", "d-1")).out
+        password = next(word for word in renewed.split() if len(word) == 24)
+        assert not await signs_in(broker, "acme.d-1", password)
+        assert "blocked: [d-1]" in (config / "startups" / "acme.yaml").read_text()
+        assert (await gateway("devices", "unblock", "acme", "d-1")).code == 0
+        assert await signs_in(broker, "acme.d-1", password)
+        await neighbour.publish("testbed/acme/d-2/climate", b"{}", qos=1)
+
+
+async def test_a_device_is_blocked_while_other_servers_are_down(
+    gateway: Gateway, broker: SecureMosquitto, config: Path
+) -> None:
+    """A block waits for the broker alone; a device that is added later to the list is blocked from the start."""
+    assert (await gateway("devices", "block", "acme", "d-9")).code == 0
+    password = (await gateway("devices", "add", "acme", "d-9", "--json")).secret("acme.d-9")
+    assert not await signs_in(broker, "acme.d-9", password)
+    away = {"influxdb": {"url": "http://127.0.0.1:9"}, "mosquitto": {"url": broker.url}}
+    YAML().dump(away, config / "provision.yaml")
+    assert (await gateway("devices", "unblock", "acme", "d-9")).code == 0
+    assert await signs_in(broker, "acme.d-9", password)
+
+
 async def test_a_device_that_left_before_its_startup_is_shut_out_with_it(
     gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path
 ) -> None:

@@ -10,23 +10,25 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiomqtt
+import mqtt5
 import pytest
 from ruamel.yaml import YAML
 
 import gateway.cli.options
 import gateway.config.credentials
 import gateway.provision.run
-from gateway.config import Config, load
+from gateway.config import Config, Mqtt, Quota, load
 from gateway.provision.mosquitto import TOPIC as DYNSEC
 from gateway.provision.secret_files import SecretFiles
 from gateway.provision.settings import ProvisionSettings, load_provision
 from tests.servers import WITHIN, Mosquitto, ServerFailed, find, free_port, need
 from tests.servers.dynsec import ADMIN, plugin
+from tests.servers.mqtt_clients import connect
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -41,6 +43,8 @@ SECRET = re.compile(r"PASSWORD|TOKEN|SECRET")
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:?[-?+])([^}]*))?\}")
 PINNED = re.compile(r"[\w./-]+:\d+\.\d+(\.\d+)?(-[\w.]+)?")
 PASSWORD = "a-password-of-the-admin"
+MAX_TOPIC = 65_535
+"""Bytes of the longest topic of MQTT."""
 
 each_service = pytest.mark.parametrize("name", SERVICES)
 
@@ -415,6 +419,12 @@ class StackMosquitto(Mosquitto):
     def client(self, user: str | None = None, password: str | None = None) -> aiomqtt.Client:
         return aiomqtt.Client(self.host, self.port, username=user, password=password, timeout=WITHIN)
 
+    @property
+    def peak_memory(self) -> int:
+        """The most bytes of memory that the broker has had."""
+        (line,) = (one for one in Path(f"/proc/{self.pid}/status").read_text().splitlines() if "VmHWM" in one)
+        return int(line.split()[1]) << 10
+
     def make_demo_account(self, password: str) -> None:
         """What the service `demo-account` does."""
         other = self.secret.with_name("demo-password")
@@ -511,19 +521,100 @@ async def test_the_demo_account_may_publish_for_the_samples_only(tmp_path: Path)
             await broker.client("demo-devices", "first").__aenter__()
 
 
-def test_the_broker_outlasts_the_gateways_absence(config: Config) -> None:
-    """Its limits are far above Mosquitto's own, and it keeps sessions longer than the gateway asks for."""
+def broker_settings() -> dict[str, str]:
+    """Settings of mosquitto.conf; of those that each listener has, the last."""
     lines = (MOSQUITTO / "mosquitto.conf").read_text().splitlines()
-    conf = dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#") and " " in line)
-    assert int(conf["max_queued_messages"]) >= 100 * 1000
-    assert int(conf["max_queued_bytes"]) > 0
+    return dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#") and " " in line)
+
+
+def test_the_broker_outlasts_the_gateways_absence(config: Config) -> None:
+    """It holds half a minute of a startup at its full default quota, and keeps sessions longer than the gateway asks
+    for."""
+    conf, quota = broker_settings(), Quota()
+    assert int(conf["max_queued_messages"]) >= quota.burst + 30 * quota.messages
     assert conf["persistence"] == "true"
     assert int(conf["autosave_interval"]) <= 60
     assert conf["allow_anonymous"] == "false"
     assert int(conf["persistent_client_expiration"].removesuffix("d")) * 86_400 > config.settings.mqtt.session_expiry
-    assert int(conf["max_packet_size"]) > max(startup.quota.payload for startup in config.startups)
     assert "memory_limit" not in conf  # see test_the_broker_lets_everybody_in_after_much_administration
-    assert _bytes(SERVICES["mosquitto"]["mem_limit"]) >= 4 * int(conf["max_queued_bytes"])
+
+
+def test_the_broker_takes_the_largest_payload_and_little_more(config: Config) -> None:
+    """What is a bit over quota reaches the gateway, which answers it; megabytes never do."""
+    largest = max(startup.quota.payload for startup in config.startups)
+    packet = int(broker_settings()["max_packet_size"])
+    assert largest + MAX_TOPIC < packet < largest + 2 * MAX_TOPIC
+
+
+def test_flooded_queues_fit_into_the_brokers_memory() -> None:
+    """Twenty flooded sessions stay below mem_limit, as does one that is flooded in the most expensive way: Mosquitto
+    keeps a second copy of what is in flight, about 400 bytes beside each message, and counts neither topics nor the
+    bytes of QoS 0."""
+    conf = broker_settings()
+    messages, limit = int(conf["max_queued_messages"]), _bytes(SERVICES["mosquitto"]["mem_limit"])
+    flooded = 2 * int(conf["max_inflight_bytes"]) + int(conf["max_queued_bytes"]) + 400 * messages
+    assert 20 * flooded < limit
+    assert messages * int(conf["max_packet_size"]) < limit
+    assert (messages + 2 * Mqtt().in_flight) * MAX_TOPIC < limit
+
+
+@pytest.fixture
+async def stack_broker(tmp_path: Path) -> AsyncIterator[StackMosquitto]:
+    async with StackMosquitto(tmp_path) as broker:
+        broker.make_demo_account(PASSWORD)
+        yield broker
+
+
+@pytest.mark.parametrize("version", [aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5])
+async def test_nobody_retains_messages(stack_broker: StackMosquitto, version: aiomqtt.ProtocolVersion) -> None:
+    """Who sets the retain flag is disconnected; nothing is kept, and the same message without the flag is taken."""
+    settings: dict[str, Any] = {"username": "demo-devices", "password": PASSWORD, "protocol": version}
+
+    async def retain() -> None:
+        async with asyncio.timeout(WITHIN), connect(stack_broker, **settings) as device:
+            await device.publish("testbed/acme/d/climate", b"kept for ever", retain=True)
+            await anext(device.messages)
+
+    with pytest.raises(aiomqtt.MqttError):
+        await retain()
+    inner = aiomqtt.Client(stack_broker.host, stack_broker.inner_port, username=ADMIN, password=PASSWORD)
+    async with inner as reader, connect(stack_broker, **settings) as device:
+        await reader.subscribe("testbed/#")
+        await device.publish("testbed/acme/d/climate", b"not kept", qos=1)
+        async with asyncio.timeout(WITHIN):
+            assert (await anext(reader.messages)).payload == b"not kept"
+
+
+async def test_mqtt_5_says_that_nothing_is_retained(stack_broker: StackMosquitto) -> None:
+    """A client of MQTT 5 reads it in CONNACK, and in DISCONNECT where it retains all the same."""
+    reader, writer = await asyncio.open_connection(stack_broker.host, stack_broker.port)
+    hello = mqtt5.ConnectPacket("device", username="demo-devices", password=PASSWORD.encode())
+    writer.write(hello.write() + mqtt5.PublishPacket("testbed/acme/d/climate", b"21", retain=True).write())
+    async with asyncio.timeout(WITHIN):
+        answers = memoryview(await reader.read())
+    connack, length = mqtt5.read(answers)
+    assert isinstance(connack, mqtt5.ConnAckPacket)
+    assert not connack.retain_available
+    goodbye, _ = mqtt5.read(answers[length:])
+    assert isinstance(goodbye, mqtt5.DisconnectPacket)
+    assert goodbye.reason_code is mqtt5.DisconnectReasonCode.RETAIN_NOT_SUPPORTED
+    writer.close()
+
+
+async def test_a_flood_for_a_stalled_session_leaves_the_broker_small(stack_broker: StackMosquitto) -> None:
+    """A client that reads nothing, in a session of its own, while 300 MB are published for it: the broker keeps what
+    the session's bounds allow and no more."""
+    _, stalled = await asyncio.open_connection(stack_broker.host, stack_broker.inner_port, limit=1 << 10)
+    hello = mqtt5.ConnectPacket("stalled", username=ADMIN, password=PASSWORD.encode(), receive_max=5000)
+    filters = [mqtt5.TopicFilter("testbed/#", max_qos=mqtt5.QoS.AT_LEAST_ONCE)]
+    stalled.write(hello.write() + mqtt5.SubscribePacket(1, filters).write())
+    account = {"username": "demo-devices", "password": PASSWORD}
+    async with connect(stack_broker, max_inflight_messages=200, **account) as device:
+        for _ in range(50):
+            many = (device.publish("testbed/acme/d/climate", bytes(60_000), qos=1) for _ in range(100))
+            await asyncio.gather(*many)
+    assert 30 << 20 < stack_broker.peak_memory < 200 << 20
+    stalled.close()
 
 
 def _bytes(text: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config import Config, load
 from gateway.errors import ProvisionError
-from gateway.provision.startup_files import NewStartup, add, add_device, edit, set_until
+from gateway.provision.startup_files import NewStartup, add, add_device, block_device, edit, set_until, unblock_device
 
 HASH = "ab" * 32
 EDITED = """\
@@ -243,3 +243,39 @@ def test_a_file_is_replaced_whole(acme: Path) -> None:
         edit(acme, fails)
     assert acme.read_bytes() == before
     assert [path.name for path in acme.parent.iterdir()] == ["acme.yaml"]
+
+
+def test_a_device_is_blocked_and_let_in_again(acme: Path) -> None:
+    """A block is one line more, for a device of the list or any other; every comment stays, also when it is gone."""
+    block_device(acme, "th-1")
+    block_device(acme, "anything")
+    block_device(acme, "th-1")
+    assert acme.read_text(encoding="utf-8") == EDITED + "blocked: [th-1, anything]\n"
+    assert loaded(acme).startups[0].blocked == ("th-1", "anything")
+    unblock_device(acme, "th-1")
+    unblock_device(acme, "anything")
+    assert acme.read_text(encoding="utf-8") == EDITED + "blocked: []\n"
+    block_device(acme, "th-2")
+    assert loaded(acme).startups[0].blocked == ("th-2",)
+
+
+def test_comments_around_blocked_devices_stay(acme: Path) -> None:
+    """Who is let in goes with the remark beside it; what stands below the list stays there."""
+    blocked = "blocked:\n- th-1  # since Monday\n- th-2  # floods\n\n# below\n"
+    acme.write_text(EDITED.replace("devices:", f"{blocked}devices:"), encoding="utf-8")
+    unblock_device(acme, "th-2")
+    expected = "blocked:\n- th-1  # since Monday\n\n# below\n"
+    assert acme.read_text(encoding="utf-8") == EDITED.replace("devices:", f"{expected}devices:")
+    unblock_device(acme, "th-1")
+    assert acme.read_text(encoding="utf-8") == EDITED.replace("devices:", "blocked: []\n\n# below\ndevices:")
+
+
+@pytest.mark.parametrize("change", ["", "blocked:\n", "blocked: []\n"])
+def test_only_a_blocked_device_is_let_in(acme: Path, change: str) -> None:
+    """The error names those that are blocked, or says that none is."""
+    acme.write_text(EDITED + change, encoding="utf-8")
+    with pytest.raises(ProvisionError, match=r"none is.*'th-1'"):
+        unblock_device(acme, "th-1")
+    block_device(acme, "th-2")
+    with pytest.raises(ProvisionError, match=r"th-2.*'th-1'"):
+        unblock_device(acme, "th-1")
