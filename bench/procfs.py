@@ -51,3 +51,16 @@ def _resident_bytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
     except OSError:
         return 0
+
+
+def peak_mib(pid: int) -> float:
+    """Return the most memory that a process and its descendants have had resident, each at its own worst moment."""
+    return sum(map(_peak_kib, family(pid))) / 1024
+
+
+def _peak_kib(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
