@@ -18,26 +18,29 @@ Attack = Callable[[Bed], AsyncIterator[None]]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """An attack. `measure` is the latency of the victim that is judged."""
+    """An attack. `measure` is the latency of the victim that is judged; `restarts` is true if a server is restarted."""
 
     name: str
     about: str
     run: Callable[[Bed], AbstractAsyncContextManager[None]]
     layout: Layout
     measure: Measure
+    restarts: bool
 
 
 _found: dict[str, Scenario] = {}
 
 
-def attack(about: str, *, layout: Layout = PLAIN, measure: Measure = "live") -> Callable[[Attack], Attack]:
+def attack(
+    about: str, *, layout: Layout = PLAIN, measure: Measure = "live", restarts: bool = False
+) -> Callable[[Attack], Attack]:
     """Register an attack under its function's name."""
 
     def register(function: Attack) -> Attack:
         name = function.__name__.replace("_", "-")
         if name in _found:
             raise ValueError(f"two attacks are called {name}")
-        _found[name] = Scenario(name, about, asynccontextmanager(function), layout, measure)
+        _found[name] = Scenario(name, about, asynccontextmanager(function), layout, measure, restarts)
         return function
 
     return register

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from tests.attack.bed import Bed
+from tests.attack.layout import VICTIM
 from tests.attack.scenario import attack
 
 MIB = 1 << 20
@@ -19,7 +20,7 @@ def database_mib(bed: Bed) -> float:
     return sum(one.stat().st_size for one in bed.gateway.database.parent.glob("gateway.db*")) / MIB
 
 
-@attack("1,000 retained messages of 1 MB, then a restart of the broker; the attacker idle")
+@attack("1,000 retained messages of 1 MB, then a restart of the broker; the attacker idle", restarts=True)
 async def retained_messages(bed: Bed) -> AsyncIterator[None]:
     def topic(number: int) -> str:
         return bed.topic(rest=f"{number:05}")
@@ -57,10 +58,16 @@ async def invented_devices(bed: Bed) -> AsyncIterator[None]:
         yield
 
 
-@attack("topics that nobody has, with a slug of no startup")
+@attack("readings of startups that do not exist, at line rate")
 async def unknown_startups(bed: Bed) -> AsyncIterator[None]:
     def topic(number: int) -> str:
         return f"testbed/nobody-{number:06}/d/climate"
 
-    async with bed.flood(READING, topic=topic):
+    async with bed.flood(READING, topic=topic, anywhere=True):
+        yield
+
+
+@attack("readings in the victim's name, which the broker denies")
+async def denied_topics(bed: Bed) -> AsyncIterator[None]:
+    async with bed.flood(READING, topic=f"testbed/{VICTIM}/d-1/climate"):
         yield
