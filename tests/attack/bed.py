@@ -31,6 +31,8 @@ MOST_BYTES = 6 << 30
 """Bytes that one attack may send."""
 RUNAWAY_MIB = 4096
 """Memory of a server at which the attack is ended: it has succeeded, and the machine is needed for more."""
+MOST_OPENS = 5_000
+"""Connections that one attack on HTTP opens in a second: more use up the ports of the loopback interface."""
 ANYWHERE = "anywhere"
 """Account of the attacker that an operator made by hand, and too wide: it may publish on all topics of the test bed."""
 
@@ -175,7 +177,7 @@ class Bed:
             "again": again,
             "hang_up": hang_up,
         }
-        spec |= {"addresses": addresses, "rate": rate, "most": most}
+        spec |= {"addresses": addresses, "rate": rate, "most": most, "opens": MOST_OPENS}
         async with self.hose([hello], blocks, what, **spec):
             yield
 

@@ -9,9 +9,13 @@ from tests.attack.layout import ATTACKER, Layout
 from tests.attack.scenario import attack
 
 READING = b'{"t": 21.5}'
-QUOTA = {"messages": "20000/s", "burst": 500_000}
-TEN_BUCKETS = Layout(store="influxdb", others=8, quota=QUOTA)
-SMALL_JOURNAL = Layout(store="influxdb", others=8, quota=QUOTA, settings={"journal": {"max_readings": 20_000}})
+TEN_BUCKETS = Layout(
+    store="influxdb",
+    others=8,
+    quota={"messages": "20000/s", "burst": 500_000},
+    settings={"journal": {"max_readings": 20_000}},
+)
+"""With a journal that is full after two seconds of the third attack, and not with the first two."""
 
 
 @attack("one bucket of ten hangs", layout=TEN_BUCKETS, measure="stored")
@@ -28,7 +32,7 @@ async def absent_bucket(bed: Bed) -> AsyncIterator[None]:
         yield
 
 
-@attack("one bucket of ten hangs, and the journal is full of its readings", layout=SMALL_JOURNAL)
+@attack("one bucket of ten hangs, and the journal is full of its readings", layout=TEN_BUCKETS, measure="stored")
 async def full_journal(bed: Bed) -> AsyncIterator[None]:
     with bed.influx.hang(ATTACKER):
         async with bed.flood(READING, rate=10_000):
