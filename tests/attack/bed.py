@@ -17,7 +17,7 @@ import aiohttp
 import aiomqtt
 
 from bench import procfs
-from bench.children import Helper
+from bench.children import BenchError, Helper
 from tests.attack import messages
 from tests.attack.layout import ATTACKER, DEVICES, VICTIM, Layout, token
 from tests.running import GatewayProcess
@@ -27,6 +27,8 @@ from tests.servers.processes import connects
 from tests.servers.stack_mosquitto import ADMIN_PASSWORD, StackMosquitto
 
 LOOK = 0.05
+SETTLED = 0.3
+"""Seconds in which nothing changes when nothing is left to do."""
 MOST_BYTES = 6 << 30
 """Bytes that one attack may send."""
 RUNAWAY_MIB = 4096
@@ -112,9 +114,17 @@ class Bed:
             yield
 
     async def publish(self, payload: bytes | Callable[[int], bytes], *, most: int, **options: Any) -> None:
-        """Publish so many messages as the attacker, and return when the broker has read them."""
+        """Publish so many messages as the attacker, and return when the gateway is done with them."""
         async with self.flood(payload, most=most, seconds=WITHIN, **options):
             pass
+        before: dict[str, Any] = {}
+        async with asyncio.timeout(WITHIN):
+            while True:
+                await asyncio.sleep(SETTLED)
+                ledger = (await self.get(f"/v1/startups/{ATTACKER}"))["ledger"]
+                if ledger == before and not ledger["journaled"]:
+                    return
+                before = ledger
 
     @asynccontextmanager
     async def mqtt(
@@ -252,7 +262,7 @@ class Bed:
             yield
             try:
                 self.reached.append(_reached(await asked, what))
-            except Exception:  # it was ended because the servers grew too large
+            except BenchError:  # ended by `watch`
                 self.reached.append("ended early: a server grew beyond bounds")
             self._attackers.discard(helper)
 
@@ -350,7 +360,7 @@ async def opened(directory: Path, layout: Layout, scale: Scale) -> AsyncIterator
 
 def _reached(answer: Mapping[str, Any], what: str) -> str:
     """Say what an attack reached."""
-    seconds = answer["seconds"]
+    seconds = max(0.001, answer["seconds"])
     if answer["units"]:
         parts = [f"{answer['units'] / seconds:,.0f} {what}/s", f"{answer['sent'] / seconds / 1e6:,.1f} MB/s"]
     else:
