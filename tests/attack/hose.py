@@ -237,7 +237,7 @@ class Hose:
         if self._most is not None:
             for stream in self._by_fd.values():
                 stream.finish()
-        until = time.monotonic() + (0.5 if self._most is None else DRAIN_WITHIN)
+        until = time.monotonic() + (0.2 if self._most is None else DRAIN_WITHIN)
         while self.read is None and self._by_fd and time.monotonic() < until:
             self._receive(time.monotonic(), 0.05)
 

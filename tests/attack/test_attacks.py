@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from bench.children import Helper
 from tests.attack import bed as beds
 from tests.attack.bed import Bed, Scale
 from tests.attack.layout import Layout
-from tests.attack.measure import Load, Seen, alone, attacked
+from tests.attack.measure import Line, Load, Seen, alone, attacked
 from tests.attack.scenario import Scenario, scenarios
 
-LOAD = Load(messages=10, patience=30.0)
-SCALE = Scale(seconds=0.8, lead=0.2, share=0.02)
+LOAD = Load(messages=10, rate=40.0, patience=30.0)
+SCALE = Scale(seconds=0.6, lead=0.1, share=0.02)
 ALL = list(scenarios().values())
 
 
@@ -26,52 +26,62 @@ ALL = list(scenarios().values())
 class Ground:
     """A bed with its victim, and what that notices alone."""
 
-    runner: asyncio.Runner
+    layout: Layout
     bed: Bed
     victim: Helper
     control: Seen
 
 
-def ground(directory: Path, layout: Layout) -> Iterator[Ground]:
-    """Run a bed until the test, or all of them, are done."""
-    with asyncio.Runner() as runner:
-        stack = AsyncExitStack()
-        try:
-            bed = runner.run(stack.enter_async_context(beds.opened(directory, layout, SCALE)))
-            victim = runner.run(stack.enter_async_context(bed.victim()))
-            yield Ground(runner, bed, victim, runner.run(alone(victim, LOAD)))
-        finally:
-            runner.run(stack.aclose())
+@asynccontextmanager
+async def ground(directory: Path, layout: Layout) -> AsyncIterator[Ground]:
+    async with beds.opened(directory, layout, SCALE) as bed, bed.victim() as victim:
+        yield Ground(layout, bed, victim, await alone(victim, LOAD))
 
 
 @pytest.fixture(scope="module")
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def grounds(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Ground]]:
     """One bed for all attacks on the same layout: each has to get over what the others left behind."""
-    yield from ground(tmp_path_factory.mktemp("attack"), request.param)
+    layouts: list[Layout] = []
+    for one in ALL:
+        if one.layout not in layouts and not one.restarts:
+            layouts.append(one.layout)
+    stack = AsyncExitStack()
 
+    async def start() -> list[Ground]:
+        made = [ground(tmp_path_factory.mktemp("attack"), layout) for layout in layouts]
+        return [await stack.enter_async_context(one) for one in made]
 
-@pytest.fixture
-def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
-    yield from ground(tmp_path, request.param)
+    try:
+        yield runner.run(start())
+    finally:
+        runner.run(stack.aclose())
 
 
 def attacks(*, restarts: bool) -> list[object]:
-    chosen = [one for one in ALL if one.restarts == restarts]
-    return [pytest.param(one.layout, one, id=one.name) for one in chosen]
+    return [pytest.param(one, id=one.name) for one in ALL if one.restarts == restarts]
 
 
-@pytest.mark.parametrize(("shared", "scenario"), attacks(restarts=False), indirect=["shared"])
-def test_an_attack_costs_others_nothing(shared: Ground, scenario: Scenario) -> None:
+@pytest.mark.parametrize("scenario", attacks(restarts=False))
+def test_an_attack_costs_others_nothing(runner: asyncio.Runner, grounds: list[Ground], scenario: Scenario) -> None:
     """Beside an attacker, another startup loses nothing, and gateway and broker stay within their memory."""
-    assert_harmless(shared, scenario)
-
-
-@pytest.mark.parametrize(("own", "scenario"), attacks(restarts=True), indirect=["own"])
-def test_a_restart_after_an_attack_costs_others_nothing(own: Ground, scenario: Scenario) -> None:
-    """The same where a server starts again meanwhile."""
-    assert_harmless(own, scenario)
-
-
-def assert_harmless(ground: Ground, scenario: Scenario) -> None:
-    line = ground.runner.run(attacked(ground.bed, ground.victim, scenario, ground.control, LOAD))
+    (shared,) = (one for one in grounds if one.layout == scenario.layout)
+    line = runner.run(attack_on(shared, scenario))
     assert line.is_whole, line.as_json()
+
+
+@pytest.mark.parametrize("scenario", attacks(restarts=True))
+async def test_an_attack_that_outlives_a_restart_costs_others_nothing(scenario: Scenario, tmp_path: Path) -> None:
+    """The same where a server starts again meanwhile."""
+    async with ground(tmp_path, scenario.layout) as own:
+        line = await attack_on(own, scenario)
+    assert line.is_whole, line.as_json()
+
+
+async def attack_on(ground: Ground, scenario: Scenario) -> Line:
+    return await attacked(ground.bed, ground.victim, scenario, ground.control, LOAD)

@@ -52,9 +52,14 @@ class Victim:
         self._stored: list[tuple[float, int]] = []
         self._connection = AsyncExitStack()
         self._device: aiomqtt.Client | None = None
+        self._before = 0
+
+    async def prepare(self) -> None:
+        """Connect the device, and look up what is stored: under attack both may take long."""
+        self._before = await self._ledger_stored()
+        await self.connect()
 
     async def connect(self) -> None:
-        """Connect the device."""
         await self._connection.aclose()
         user, password = self._spec["account"]
         device = aiomqtt.Client(LOOPBACK, self._spec["mqtt"], username=user, password=password, timeout=10)
@@ -64,7 +69,7 @@ class Victim:
         """Publish, watch, and return what was noticed."""
         count, rate, patience = asked["messages"], asked["rate"], asked["patience"]
         self._seen, self._queries, self._stored = {}, [], []
-        before = await self._ledger_stored()
+        before = self._before
         first, self._next = self._next, self._next + count
         wanted = range(first, first + count)
         async with self._background(self._query), self._background(self._watch_ledger):
@@ -159,17 +164,13 @@ class Victim:
     async def _watch_ledger(self) -> None:
         while True:
             with suppress(*FAILED):
-                self._stored.append((time.monotonic(), await self._ledger_stored(tries=1)))
+                self._stored.append((time.monotonic(), await self._ledger_stored()))
             await asyncio.sleep(POLL)
 
     def _stored_at(self, number: int) -> float | None:
         return next((at for at, stored in self._stored if stored >= number), None)
 
-    async def _ledger_stored(self, tries: int = 150) -> int:
-        for _ in range(tries - 1):
-            with suppress(*FAILED):
-                return int((await self._get(""))["ledger"]["stored"])
-            await asyncio.sleep(RETRY)
+    async def _ledger_stored(self) -> int:
         return int((await self._get(""))["ledger"]["stored"])
 
     async def _lost(self, wanted: set[int], give_up: float) -> int:
@@ -221,7 +222,7 @@ async def serve() -> None:
         questions = helper.asked()
         while asked := await asyncio.to_thread(next, questions, None):
             if asked.get("connect"):
-                await victim.connect()
+                await victim.prepare()
                 helper.say({"connected": True})
             else:
                 helper.say(await victim.phase(asked))
