@@ -328,6 +328,12 @@ class Bed:
         }
         return Helper("victim", spec, package="tests.attack")
 
+    def begin(self) -> None:
+        """Forget what earlier attacks have reached."""
+        self.reached, self.checks, self.peak = [], [], {"gateway": 0.0, "broker": 0.0}
+        for pid in (self.gateway.pid, self.broker.pid):
+            procfs.forget_peak(pid)
+
     async def watch(self) -> None:
         """Note how much memory the servers take, and end the attack when one takes far too much."""
         while True:

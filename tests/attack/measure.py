@@ -127,7 +127,7 @@ async def alone(victim: Helper, load: Load) -> Seen:
 async def attacked(one: Bed, victim: Helper, scenario: Scenario, control: Seen, load: Load) -> Line:
     """Let the victim publish under attack."""
     await victim.ask({"connect": True})
-    one.reached, one.checks = [], []
+    one.begin()
     logged = len(one.gateway.log)
     async with scenario.run(one):
         seen = Seen.of(await victim.ask(load.question()))
