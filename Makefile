@@ -4,7 +4,7 @@ LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test test-lowest test-stack bench lint format lock servers clean
+.PHONY: help demo test test-lowest test-stack bench attack lint format lock servers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -25,6 +25,9 @@ test-stack: $(VENV)/test  ## run the stack tests against servers named by STACK_
 
 bench: $(VENV)/test servers  ## measure, against real servers: a short form, or make bench ARGS="ingest --json"
 	@$(BIN)/python -m bench $(ARGS)
+
+attack: $(VENV)/test servers  ## attack as one startup, or without an account, and measure what another one notices
+	@$(BIN)/python -m tests.attack $(ARGS)
 
 lint: $(VENV)/test  ## run the checks of .pre-commit-config.yaml on all files
 	@$(BIN)/pre-commit run --all-files $(ARGS)

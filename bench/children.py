@@ -33,14 +33,19 @@ async def end(process: asyncio.subprocess.Process, within: float = END_WITHIN) -
 class Helper:
     """A module of `bench` as a process, which answers questions: `async with Helper("load", spec) as load`."""
 
-    def __init__(self, module: str, spec: dict[str, Any]) -> None:
-        self._module = module
+    def __init__(self, module: str, spec: dict[str, Any], *, package: str = "bench") -> None:
+        self._module = f"{package}.{module}"
         self._spec = spec
         self._process: asyncio.subprocess.Process | None = None
 
     @property
     def pid(self) -> int:
         return self._running.pid
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        with suppress(ProcessLookupError):
+            self._running.kill()
 
     async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Send a question, and return its answer."""
@@ -61,7 +66,7 @@ class Helper:
         assert stdout is not None
         line = await stdout.readline()
         if not line:
-            raise BenchError(f"bench.{self._module} ended with status {await self._running.wait()}; see above")
+            raise BenchError(f"{self._module} ended with status {await self._running.wait()}; see above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -69,7 +74,7 @@ class Helper:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            f"bench.{self._module}",
+            self._module,
             json.dumps(self._spec),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

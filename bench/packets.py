@@ -37,8 +37,18 @@ def _packet(first: int, body: bytes) -> bytes:
     return bytes((first,)) + remaining_length(len(body)) + body
 
 
-def connect(client_id: str, version: Version, *, receive_maximum: int = 0, session_expiry: int = 0) -> bytes:
-    """Encode CONNECT without keep-alive. MQTT 5: a clean start; the session expires `session_expiry` seconds after."""
+def connect(
+    client_id: str,
+    version: Version,
+    *,
+    receive_maximum: int = 0,
+    session_expiry: int = 0,
+    account: tuple[str, str] | None = None,
+) -> bytes:
+    """Encode CONNECT without keep-alive; `account` is a user name and its password.
+
+    MQTT 5: a clean start; the session expires `session_expiry` seconds after.
+    """
     properties = b""
     if version == 5:
         if session_expiry:
@@ -46,7 +56,10 @@ def connect(client_id: str, version: Version, *, receive_maximum: int = 0, sessi
         if receive_maximum:
             properties += b"\x21" + receive_maximum.to_bytes(2, "big")
         properties = remaining_length(len(properties)) + properties
-    return _packet(0x10, _text("MQTT") + bytes((version, 0x02, 0, 0)) + properties + _text(client_id))
+    flags, payload = 0x02, _text(client_id)
+    if account:
+        flags, payload = flags | 0xC0, payload + b"".join(map(_text, account))
+    return _packet(0x10, _text("MQTT") + bytes((version, flags, 0, 0)) + properties + payload)
 
 
 def subscribe(topic_filter: str, qos: int, version: Version) -> bytes:
@@ -55,11 +68,17 @@ def subscribe(topic_filter: str, qos: int, version: Version) -> bytes:
     return _packet(0x82, b"\x00\x01" + properties + _text(topic_filter) + bytes((qos,)))
 
 
-def publish(topic: str, payload: bytes, qos: int, packet_id: int, version: Version) -> bytes:
+def unsubscribe(topic_filter: str, version: Version) -> bytes:
+    """Encode UNSUBSCRIBE with packet id 1."""
+    properties = b"\x00" if version == 5 else b""
+    return _packet(0xA2, b"\x00\x01" + properties + _text(topic_filter))
+
+
+def publish(topic: str, payload: bytes, qos: int, packet_id: int, version: Version, *, retained: bool = False) -> bytes:
     """Encode PUBLISH of QoS 0 or 1; `packet_id` is ignored with QoS 0."""
     ident = packet_id.to_bytes(2, "big") if qos else b""
     properties = b"\x00" if version == 5 else b""
-    return _packet(PUBLISH[qos], _text(topic) + ident + properties + payload)
+    return _packet(PUBLISH[qos] | retained, _text(topic) + ident + properties + payload)
 
 
 def id_offset(packet: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -51,3 +52,24 @@ def _resident_bytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
     except OSError:
         return 0
+
+
+def peak_mib(pid: int) -> float:
+    """Return the most memory that a process and its descendants have had resident since `forget_peak`, or their start;
+    each at its own worst moment."""
+    return sum(map(_peak_kib, family(pid))) / 1024
+
+
+def forget_peak(pid: int) -> None:
+    """Let `peak_mib` begin at what is resident now."""
+    for one in family(pid):
+        with suppress(OSError):
+            Path(f"/proc/{one}/clear_refs").write_text("5")
+
+
+def _peak_kib(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)

@@ -89,6 +89,7 @@ class Code(StrEnum):
     BAD_TEXT = "bad_text"
     BAD_TIME = "bad_time"
     OVER_QUOTA = "over_quota"
+    BLOCKED = "blocked"
     ENDED = "ended"
     STORE_REFUSED = "store_refused"
 

@@ -140,6 +140,15 @@ class GatewayProcess:
             )
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
     def log(self) -> str:
         return self._log.read_text()
 

@@ -225,7 +225,7 @@ class Mqtt(_Model):
     key_file: PathField | None = None
     keep_alive: Annotated[Duration, between(1, 65_535)] = 30.0
     session_expiry: Duration = 7 * 86_400.0
-    in_flight: Annotated[int, Field(ge=1, le=65_535)] = 5000
+    in_flight: Annotated[int, Field(ge=1, le=65_535)] = 2000
 
 
 class InfluxDB(_Model):

@@ -46,8 +46,8 @@ class Outcome:
     readings: dict[str, list[Reading]] = field(default_factory=dict)
     lines: dict[str, list[str]] = field(default_factory=dict)
     rejections: list[Rejection] = field(default_factory=list)
-    over_quota: Counter[str] = field(default_factory=Counter)
-    """Messages rejected over quota, by startup; `rejections` has samples of them."""
+    unread: Counter[str] = field(default_factory=Counter)
+    """Messages rejected unread, over quota or of a blocked device, by startup; `rejections` has samples of them."""
 
     def add(self, evaluation: Evaluation) -> None:
         if evaluation.readings:
@@ -64,7 +64,7 @@ class Outcome:
 
     def rejected(self) -> dict[str, Counts]:
         """Return the counts of the rejections for the ledger; the journal counts the readings."""
-        found = self.over_quota.copy()
+        found = self.unread.copy()
         for rejection in self.rejections:
             if not rejection.stands_for:
                 found[rejection.startup] += rejection.count
@@ -103,14 +103,16 @@ class Pipeline:
         for message in batch.messages:
             route = known(message.topic) or learn(message.topic)
             group = groups.get(route.startup) or _begin(groups, outcome, route, arrived_ns)
-            meter, device_meter = route.meter, route.device_meter
-            if meter.left < 1 or meter.bytes_left <= 0:
+            meter, limit = route.meter, route.device_limit
+            if limit is not None and not limit.admits(arrived_ns):
+                self._reject_unread(route, message, limit.over, arrived_ns, outcome)
+            elif meter.left < 1 or meter.bytes_left <= 0:
                 if waits:
                     break
-                self._reject_over_quota(route, message, meter.over, arrived_ns, outcome)
-            elif device_meter is not None and not device_meter.admit(arrived_ns):
-                self._reject_over_quota(route, message, device_meter.over, arrived_ns, outcome)
+                self._reject_unread(route, message, meter.over, arrived_ns, outcome)
             else:
+                if limit is not None:
+                    limit.charge()
                 meter.left -= 1
                 meter.bytes_left -= route.topic_bytes + len(message.payload)
                 if fast_path(route, message, stamp_ns, group):
@@ -140,10 +142,8 @@ class Pipeline:
             return _refused(route, message, stamp_ns, (*route.reasons, records))
         return _sort(route, rule, message, stamp_ns, records, only)
 
-    def _reject_over_quota(
-        self, route: Route, message: Publish, explain: Explain, now_ns: int, outcome: Outcome
-    ) -> None:
-        outcome.over_quota[route.startup] += 1
+    def _reject_unread(self, route: Route, message: Publish, explain: Explain, now_ns: int, outcome: Outcome) -> None:
+        outcome.unread[route.startup] += 1
         if sample := self.samples.add(route, message, explain, now_ns):
             outcome.rejections.append(sample)
 

@@ -24,20 +24,46 @@ class DeviceMeter:
         self._left = self._burst
         self._refilled_ns = 0
 
-    def admit(self, now_ns: int) -> bool:
-        """Take one message from the bucket; return whether there was one."""
+    def admits(self, now_ns: int) -> bool:
+        """Return whether a message is left in the bucket."""
         if now_ns != self._refilled_ns:  # else it is of the same batch
             elapsed = max(0, now_ns - self._refilled_ns) / 1e9
             self._left = min(self._burst, self._left + elapsed * self._rate)
             self._refilled_ns = now_ns
-        if self._left < 1:
-            return False
+        return self._left >= 1
+
+    def charge(self) -> None:
+        """Take a message from the bucket."""
         self._left -= 1
-        return True
 
     def over(self, messages: int) -> Reason:
         """Return why so many messages were rejected."""
         return _over_quota(f"at most {self._rate:g} messages a second of one device", messages)
+
+
+class Blocked:
+    """The limit of a device that an operator has blocked: it admits nothing, and costs its startup nothing."""
+
+    def admits(self, _now_ns: int) -> bool:
+        """Return False."""
+        return False
+
+    def charge(self) -> None:
+        """Take nothing."""
+
+    def over(self, messages: int) -> Reason:
+        """Return why so many messages were rejected."""
+        return Reason(
+            Code.BLOCKED,
+            "topic",
+            "a device that is not blocked",
+            "a message" if messages == 1 else f"{messages:,} messages",
+            "an operator has blocked this device: stop sending, and ask the operators of the test bed",
+        )
+
+
+DeviceLimit = DeviceMeter | Blocked
+BLOCKED = Blocked()
 
 
 class QuotaMeter:

@@ -1,4 +1,4 @@
-"""Samples of messages over quota: one a second is kept for each device. Pure; the caller keeps the clock.
+"""Samples of messages that are rejected unread: one a second is kept for each device. Pure; the caller keeps the clock.
 
 The first is kept at once, so that the device learns of it. Those of the following second are counted, and the last of
 them is kept and stands for all. In the ledger each message is counted when it is rejected, a sample never.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from gateway.config import Config, Quota, Startup
-from gateway.ingest.quota import DeviceMeter, QuotaMeter
+from gateway.ingest.quota import BLOCKED, DeviceLimit, QuotaMeter
 from gateway.line_protocol import FieldWriter, series_key
 from gateway.model import UNROUTED, Code, Reason
 from gateway.payloads import Record
@@ -68,8 +68,8 @@ class Rule:
 class Route:
     """Meaning of a topic.
 
-    `reasons` is what is wrong with the topic itself; `rule` None: no rule matches. `meter` is charged for its messages,
-    and so is `device_meter`, where devices have quotas of their own.
+    `reasons` is what is wrong with the topic itself; `rule` None: no rule matches. `meter` is charged for its messages.
+    `device_limit` is the device's own, if it has one.
     `key` is the series key of readings whose payload adds no tags, and empty where there are reasons.
     """
 
@@ -79,7 +79,7 @@ class Route:
     tags: Mapping[str, str]
     meter: QuotaMeter
     topic_bytes: int
-    device_meter: DeviceMeter | None = None
+    device_limit: DeviceLimit | None = None
     key: str = ""
     reasons: tuple[Reason, ...] = ()
 
@@ -122,20 +122,12 @@ class Routes:
             return self._no_route(topic)
         rule, captured = match
         device = captured.pop("device")
-        reasons = (*_device_reasons(device), *_tag_reasons(captured))
+        limit = self._device_limit(rule.startup, device)
+        blocked = [limit.over(1)] if limit is BLOCKED else []
+        reasons = (*blocked, *_device_reasons(device), *_tag_reasons(captured))
         key = "" if reasons else series_key(rule.measurement, (("device", device), *captured.items()))
-        meter = self._meters[rule.startup.slug]
-        return Route(
-            rule,
-            rule.startup.slug,
-            device,
-            captured,
-            meter,
-            _bytes(topic),
-            device_meter=meter.of_device(device),
-            key=key,
-            reasons=reasons,
-        )
+        slug = rule.startup.slug
+        return Route(rule, slug, device, captured, self._meters[slug], _bytes(topic), limit, key, reasons)
 
     def _no_route(self, topic: str) -> Route:
         levels = topic.split("/")
@@ -151,9 +143,11 @@ class Routes:
             Code.NO_RULE, "topic", f"a topic that a rule of {owner.slug} matches ({known})", _quoted(topic), hint
         )
         device = levels[2] if len(levels) > 2 else ""
-        meter = self._meters[owner.slug]
-        limits = meter.of_device(device)
-        return Route(None, owner.slug, device, {}, meter, _bytes(topic), device_meter=limits, reasons=(reason,))
+        meter, limit = self._meters[owner.slug], self._device_limit(owner, device)
+        return Route(None, owner.slug, device, {}, meter, _bytes(topic), limit, reasons=(reason,))
+
+    def _device_limit(self, startup: Startup, device: str) -> DeviceLimit | None:
+        return BLOCKED if device in startup.blocked else self._meters[startup.slug].of_device(device)
 
 
 def _bytes(topic: str) -> int:

@@ -30,6 +30,7 @@ class Needs:
     startup: str
     filters: tuple[str, ...]
     shares: bool
+    several_connections: bool = True
 
     @classmethod
     def of(cls, config: Config) -> Needs:
@@ -42,6 +43,7 @@ class Needs:
             startup=largest.slug if largest else "",
             filters=(*subscriptions(templates), *(f"{ROOT}/{startup.slug}/#" for startup in config.startups)),
             shares=mqtt.share is not None,
+            several_connections=mqtt.sessions == "startup",
         )
 
 
@@ -159,7 +161,7 @@ def _session(needs: Needs, grants: Grants) -> Iterator[Shortfall]:
             f"another one, {grants.assigned_client_id!r}",
             "The gateway finds its session again by its client id: have the broker accept it for this account",
         )
-    if not grants.several_connections:
+    if needs.several_connections and not grants.several_connections:
         yield Shortfall(
             "connections",
             "several connections of the gateway's account, each with its own client id",

@@ -15,7 +15,7 @@ The line before a block is an HTML comment, a marker, that readers do not see:
     <!-- yaml: startup -->             it is loaded as a startup's file; a part will do
     <!-- try: TOPIC -> OUTCOME -->     it is a payload; the outcome is `accepted`, `accepted N`, or `code where, …`
     <!-- try retained: … -->           the same as a retained message; also `padded to N` bytes, `after N` others,
-                                       `with the end DATE` of its startup
+                                       `with the end DATE` of its startup, `blocked`
     <!-- answers -->                   these are the reasons that the last payload was refused for
     <!-- refused by the store -->      this is the feedback for a point of another type than its field has
     <!-- not run: REASON -->           nothing of the above, and why

@@ -48,6 +48,9 @@ def evaluate(block: Block) -> Evaluation:
         until = date.fromisoformat(ended[1])
         startups = tuple(startup.model_copy(update={"until": until}) for startup in config.startups)
         config = config.model_copy(update={"startups": startups})
+    if block.kind == "try blocked":
+        startups = tuple(startup.model_copy(update={"blocked": ("air-01",)}) for startup in config.startups)
+        config = config.model_copy(update={"startups": startups})
     pipeline = Pipeline(config, unused(config.startups))
     topic = block.argument.partition(" -> ")[0]
     payload = block.text.encode()

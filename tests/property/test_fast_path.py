@@ -109,7 +109,7 @@ def by_messages(config: Config, scenario: Scenario) -> tuple[list[Outcome], dict
 def plain(outcomes: list[Outcome]) -> list[Any]:
     """The same in a form that distinguishes 1, 1.0 and True, and in which the order of startups does not matter."""
     return [
-        (sorted(map(repr, one.readings.items())), sorted(one.lines.items()), repr(one.rejections), one.over_quota)
+        (sorted(map(repr, one.readings.items())), sorted(one.lines.items()), repr(one.rejections), one.unread)
         for one in outcomes
     ]
 

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import aiomqtt
+
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.mqtt_clients import connect
 from tests.servers.processes import need
@@ -39,12 +41,18 @@ class SecureMosquitto(Mosquitto):
     async def control(self, command: dict[str, Any]) -> dict[str, Any]:
         """Give the plugin a command, as its admin; return the data of its answer. AssertionError when it refuses."""
         async with connect(self, username=ADMIN, password=ADMIN_PASSWORD) as admin:
-            await admin.subscribe(f"{TOPIC}/response")
-            await admin.publish(TOPIC, json.dumps({"commands": [command]}), qos=1)
-            async with asyncio.timeout(WITHIN):
-                answer = await anext(admin.messages)
-        assert isinstance(answer.payload, bytes)
-        (response,) = json.loads(answer.payload)["responses"]
-        assert "error" not in response, response
-        data: dict[str, Any] = response.get("data", {})
-        return data
+            return await control(admin, command)
+
+
+async def control(admin: aiomqtt.Client, command: dict[str, Any]) -> dict[str, Any]:
+    """Give the plugin a command over a connection of its admin; return the data of its answer. AssertionError when it
+    refuses."""
+    await admin.subscribe(f"{TOPIC}/response")
+    await admin.publish(TOPIC, json.dumps({"commands": [command]}), qos=1)
+    async with asyncio.timeout(WITHIN):
+        answer = await anext(admin.messages)
+    assert isinstance(answer.payload, bytes)
+    (response,) = json.loads(answer.payload)["responses"]
+    assert "error" not in response, response
+    data: dict[str, Any] = response.get("data", {})
+    return data

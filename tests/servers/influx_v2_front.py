@@ -12,9 +12,10 @@ What differs from InfluxDB 2, because the engine is 1.6.7:
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -60,6 +61,7 @@ class InfluxV2Front:
         self._buckets: set[str] = set()
         self._planned: list[tuple[str | None, Refused]] = []
         self._unanswered = 0
+        self._hanging: dict[str, asyncio.Event] = {}
 
     @property
     def url(self) -> str:
@@ -75,6 +77,16 @@ class InfluxV2Front:
         """
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         self._planned += [(bucket, Refused(status, HTTPStatus(status).phrase.lower(), headers))] * count
+
+    @contextmanager
+    def hang(self, bucket: str) -> Iterator[None]:
+        """Leave each write to `bucket` without an answer until the block ends; then they are written."""
+        released = self._hanging[bucket] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._hanging[bucket]
+            released.set()
 
     def lose_next_answers(self, count: int) -> None:
         """Write what the next `count` writes bring, then close the connection without an answer."""
@@ -119,6 +131,8 @@ class InfluxV2Front:
         counts = self.counts[bucket]
         counts.asked += 1
         self._refuse_as_planned(bucket)
+        if hanging := self._hanging.get(bucket):
+            await hanging.wait()
         body = await request.read()
         if not body:
             raise Refused(400, "writing requires points")

@@ -190,7 +190,7 @@ class ServerProcess(ABC):
         while time.monotonic() < deadline:
             if not self.running:
                 raise ServerFailed(f"{self.binary} exited at its start\n{self.log[-2000:]}")
-            if await _connects(self.host, self.port):
+            if await connects(self.host, self.port):
                 return
             await asyncio.sleep(0.01)
         raise ServerFailed(f"{self.binary} does not listen after {WITHIN:g} s\n{self.log[-2000:]}")
@@ -202,7 +202,8 @@ class ServerProcess(ABC):
         return not self.running
 
 
-async def _connects(host: str, port: int) -> bool:
+async def connects(host: str, port: int) -> bool:
+    """Return whether somebody accepts connections there."""
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import os
 import re
@@ -26,9 +25,10 @@ from gateway.config import Config, Mqtt, Quota, load
 from gateway.provision.mosquitto import TOPIC as DYNSEC
 from gateway.provision.secret_files import SecretFiles
 from gateway.provision.settings import ProvisionSettings, load_provision
-from tests.servers import WITHIN, Mosquitto, ServerFailed, find, free_port, need
-from tests.servers.dynsec import ADMIN, plugin
+from tests.servers import WITHIN, ServerFailed, find, need
+from tests.servers.dynsec import ADMIN
 from tests.servers.mqtt_clients import connect
+from tests.servers.stack_mosquitto import ADMIN_PASSWORD, MOSQUITTO, StackMosquitto
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -36,13 +36,11 @@ STACK: Mapping[str, Any] = YAML(typ="safe").load(COMPOSE)
 SERVICES: Mapping[str, Mapping[str, Any]] = STACK["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
-MOSQUITTO = ROOT / "config" / "mosquitto"
 
 OURS = "testbed-gateway:local"
 SECRET = re.compile(r"PASSWORD|TOKEN|SECRET")
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:?[-?+])([^}]*))?\}")
 PINNED = re.compile(r"[\w./-]+:\d+\.\d+(\.\d+)?(-[\w.]+)?")
-PASSWORD = "a-password-of-the-admin"
 MAX_TOPIC = 65_535
 """Bytes of the longest topic of MQTT."""
 
@@ -384,61 +382,10 @@ def test_the_simulated_devices_are_of_startups_that_there_are(config: Config) ->
 # ---------------------------------------------------------------------- Mosquitto, as its container starts it
 
 
-class StackMosquitto(Mosquitto):
-    """The broker of the stack: start.sh and mosquitto.conf as they are, but for the container's paths and port."""
-
-    binary = "sh"
-
-    def __init__(self, tmp_path: Path, password: str = PASSWORD) -> None:
-        need("mosquitto", "mosquitto_ctrl", "mosquitto_pub")
-        super().__init__(tmp_path)
-        self.inner_port = free_port()
-        self.secret = tmp_path / "admin-password"
-        self.secret.write_text(password)
-
-    def prepare(self) -> list[str]:
-        conf = (MOSQUITTO / "mosquitto.conf").read_text()
-        for theirs, here in (
-            ("/usr/lib/mosquitto_dynamic_security.so", str(plugin())),
-            ("/mosquitto/data/", f"{self.directory}/"),
-            ("listener 1883", f"listener {self.port} {self.host}"),
-            ("listener 1884", f"listener {self.inner_port} {self.host}"),
-            ("log_dest stdout", f"log_dest stderr\nuser {getpass.getuser()}"),
-        ):
-            assert conf.count(theirs) >= 1
-            conf = conf.replace(theirs, here)
-        (self.directory / "mosquitto.conf").write_text(conf)
-        given = {
-            "SECURITY_FILE": self.directory / "dynamic-security.json",
-            "CONF_FILE": self.directory / "mosquitto.conf",
-            "ADMIN_PASSWORD_FILE": self.secret,
-        }
-        settings = " ".join(f"{name}='{value}'" for name, value in given.items())
-        return ["-c", f"PATH=$PATH:/usr/sbin {settings} exec sh {MOSQUITTO / 'start.sh'}"]
-
-    def client(self, user: str | None = None, password: str | None = None) -> aiomqtt.Client:
-        return aiomqtt.Client(self.host, self.port, username=user, password=password, timeout=WITHIN)
-
-    @property
-    def peak_memory(self) -> int:
-        """The most bytes of memory that the broker has had."""
-        (line,) = (one for one in Path(f"/proc/{self.pid}/status").read_text().splitlines() if "VmHWM" in one)
-        return int(line.split()[1]) << 10
-
-    def make_demo_account(self, password: str) -> None:
-        """What the service `demo-account` does."""
-        other = self.secret.with_name("demo-password")
-        other.write_text(password)
-        given = {"MQTT_HOST": self.host, "MQTT_PORT": str(self.port)}
-        files = {"ADMIN_PASSWORD_FILE": str(self.secret), "DEMO_PASSWORD_FILE": str(other)}
-        script = str(MOSQUITTO / "demo-account.sh")
-        subprocess.run(["sh", script], env=os.environ | given | files, check=True, capture_output=True)
-
-
 async def test_the_broker_starts_with_an_admin_and_nobody_else(tmp_path: Path) -> None:
     """The first start makes the admin with the password of the secret; nobody gets in without an account."""
     async with StackMosquitto(tmp_path) as broker:
-        async with broker.client(ADMIN, PASSWORD) as admin:
+        async with broker.client(ADMIN, ADMIN_PASSWORD) as admin:
             await admin.subscribe("$CONTROL/dynamic-security/v1/response")
         for user, password in ((None, None), (ADMIN, "wrong"), ("gateway", "")):
             with pytest.raises(aiomqtt.MqttError):
@@ -454,10 +401,12 @@ async def test_nobody_takes_the_gateways_session(tmp_path: Path) -> None:
     ports = [one.rpartition(":")[2] for one in SERVICES["mosquitto"]["ports"]]
     assert ports == ["1883"]
     async with StackMosquitto(tmp_path) as broker:
-        broker.make_demo_account(PASSWORD)
+        broker.make_demo_account(ADMIN_PASSWORD)
 
         def client(port: int, user: str) -> aiomqtt.Client:
-            return aiomqtt.Client(broker.host, port, username=user, password=PASSWORD, identifier="testbed-gateway")
+            return aiomqtt.Client(
+                broker.host, port, username=user, password=ADMIN_PASSWORD, identifier="testbed-gateway"
+            )
 
         async with client(broker.inner_port, ADMIN) as gateway:
             await gateway.subscribe("testbed/#")
@@ -475,21 +424,21 @@ async def test_a_later_start_keeps_the_accounts(tmp_path: Path) -> None:
         broker.secret.write_text("another")
         await broker.start()
         assert (broker.directory / "dynamic-security.json").read_bytes() == before
-        async with broker.client(ADMIN, PASSWORD):
+        async with broker.client(ADMIN, ADMIN_PASSWORD):
             pass
 
 
 async def test_the_broker_lets_everybody_in_after_much_administration(tmp_path: Path) -> None:
     """Megabytes of answers of the dynamic security plugin, as a season of provisioning makes them, cost nobody the
     way in. With `memory_limit` a Mosquitto 2.0 with glibc counts each as memory freed, and soon refuses everybody."""
-    async with StackMosquitto(tmp_path) as broker, broker.client(ADMIN, PASSWORD) as admin:
+    async with StackMosquitto(tmp_path) as broker, broker.client(ADMIN, ADMIN_PASSWORD) as admin:
         await admin.subscribe(f"{DYNSEC}/response")
         for number in range(20):
             account = {"command": "createClient", "username": f"account-{number}", "textdescription": "x" * 2000}
             assert "error" not in await _answer(admin, account)
         sizes = [len(await _answer(admin, {"command": "listClients", "verbose": True})) for _ in range(100)]
         assert sum(sizes) > 4_000_000
-        async with broker.client(ADMIN, PASSWORD):
+        async with broker.client(ADMIN, ADMIN_PASSWORD):
             pass
 
 
@@ -561,14 +510,14 @@ def test_flooded_queues_fit_into_the_brokers_memory() -> None:
 @pytest.fixture
 async def stack_broker(tmp_path: Path) -> AsyncIterator[StackMosquitto]:
     async with StackMosquitto(tmp_path) as broker:
-        broker.make_demo_account(PASSWORD)
+        broker.make_demo_account(ADMIN_PASSWORD)
         yield broker
 
 
 @pytest.mark.parametrize("version", [aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5])
 async def test_nobody_retains_messages(stack_broker: StackMosquitto, version: aiomqtt.ProtocolVersion) -> None:
     """Who sets the retain flag is disconnected; nothing is kept, and the same message without the flag is taken."""
-    settings: dict[str, Any] = {"username": "demo-devices", "password": PASSWORD, "protocol": version}
+    settings: dict[str, Any] = {"username": "demo-devices", "password": ADMIN_PASSWORD, "protocol": version}
 
     async def retain() -> None:
         async with asyncio.timeout(WITHIN), connect(stack_broker, **settings) as device:
@@ -577,7 +526,7 @@ async def test_nobody_retains_messages(stack_broker: StackMosquitto, version: ai
 
     with pytest.raises(aiomqtt.MqttError):
         await retain()
-    inner = aiomqtt.Client(stack_broker.host, stack_broker.inner_port, username=ADMIN, password=PASSWORD)
+    inner = aiomqtt.Client(stack_broker.host, stack_broker.inner_port, username=ADMIN, password=ADMIN_PASSWORD)
     async with inner as reader, connect(stack_broker, **settings) as device:
         await reader.subscribe("testbed/#")
         await device.publish("testbed/acme/d/climate", b"not kept", qos=1)
@@ -588,7 +537,7 @@ async def test_nobody_retains_messages(stack_broker: StackMosquitto, version: ai
 async def test_mqtt_5_says_that_nothing_is_retained(stack_broker: StackMosquitto) -> None:
     """A client of MQTT 5 reads it in CONNACK, and in DISCONNECT where it retains all the same."""
     reader, writer = await asyncio.open_connection(stack_broker.host, stack_broker.port)
-    hello = mqtt5.ConnectPacket("device", username="demo-devices", password=PASSWORD.encode())
+    hello = mqtt5.ConnectPacket("device", username="demo-devices", password=ADMIN_PASSWORD.encode())
     writer.write(hello.write() + mqtt5.PublishPacket("testbed/acme/d/climate", b"21", retain=True).write())
     async with asyncio.timeout(WITHIN):
         answers = memoryview(await reader.read())
@@ -605,10 +554,10 @@ async def test_a_flood_for_a_stalled_session_leaves_the_broker_small(stack_broke
     """A client that reads nothing, in a session of its own, while 300 MB are published for it: the broker keeps what
     the session's bounds allow and no more."""
     _, stalled = await asyncio.open_connection(stack_broker.host, stack_broker.inner_port, limit=1 << 10)
-    hello = mqtt5.ConnectPacket("stalled", username=ADMIN, password=PASSWORD.encode(), receive_max=5000)
+    hello = mqtt5.ConnectPacket("stalled", username=ADMIN, password=ADMIN_PASSWORD.encode(), receive_max=5000)
     filters = [mqtt5.TopicFilter("testbed/#", max_qos=mqtt5.QoS.AT_LEAST_ONCE)]
     stalled.write(hello.write() + mqtt5.SubscribePacket(1, filters).write())
-    account = {"username": "demo-devices", "password": PASSWORD}
+    account = {"username": "demo-devices", "password": ADMIN_PASSWORD}
     async with connect(stack_broker, max_inflight_messages=200, **account) as device:
         for _ in range(50):
             many = (device.publish("testbed/acme/d/climate", bytes(60_000), qos=1) for _ in range(100))

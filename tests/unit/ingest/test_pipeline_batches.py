@@ -170,10 +170,10 @@ def test_quota_of_bytes(topic: str) -> None:
     made = pipeline(startup(quota={"bytes": "1KiB", "messages": "1000/s", "burst": 1000, "payload": "1KiB"}))
     payload = b'{"value": 1}'.ljust(512 - len(topic))
     first = outcome_of(made, batch(*[message(payload, topic)] * 3))
-    assert first.over_quota == {"acme": 1}
+    assert first.unread == {"acme": 1}
     (sample,) = [one for one in first.rejections if one.stands_for]
     assert sample.reasons[0].expected == "at most 1,024 bytes a second (and 1,024 at once)"
-    assert outcome_of(made, batch(message(payload, topic), arrived_ns=NOW + NS)).over_quota == {}
+    assert outcome_of(made, batch(message(payload, topic), arrived_ns=NOW + NS)).unread == {}
 
 
 def test_messages_over_quota_can_wait() -> None:
@@ -211,12 +211,28 @@ def test_quota_of_one_device() -> None:
     flood = [message(topic="testbed/acme/flood/climate"), message(topic="testbed/acme/flood/unknown")] * 50
     outcome = outcome_of(made, batch(*flood, *[message()] * 10))
     assert [reading.device for reading in outcome.readings["acme"]].count("th-1") == 10
-    assert outcome.over_quota == {"acme": 90}
+    assert outcome.unread == {"acme": 90}
     (sample,) = [one for one in outcome.rejections if one.stands_for]
     assert sample.reasons[0].expected == "at most 5 messages a second of one device"
     assert made.meters["acme"].left == 180
     later = outcome_of(made, batch(*flood, arrived_ns=NOW + NS))
-    assert later.over_quota == {"acme": 95}
+    assert later.unread == {"acme": 95}
+
+
+def test_blocked_device_is_rejected_unread() -> None:
+    """A blocked device learns that an operator has blocked it, on any topic, and costs its startup nothing; the others
+    go on."""
+    made = pipeline(startup(blocked=["flood"], quota={"messages": "1/s", "burst": 5}))
+    topics = ["testbed/acme/flood/climate", "testbed/acme/flood/unknown"] * 50
+    outcome = outcome_of(made, batch(*(message(topic=topic) for topic in topics), message()))
+    assert [reading.device for reading in outcome.readings["acme"]] == ["th-1"]
+    (sample,) = outcome.rejections
+    assert [reason.code for reason in sample.reasons] == [Code.BLOCKED]
+    assert outcome.rejected() == {"acme": Counts(received=100, rejected=100)}
+    assert made.meters["acme"].left == 4
+    again = made.evaluate(message(topic=topics[0]), NOW).rejection
+    assert again is not None
+    assert again.reasons[0].code is Code.BLOCKED
 
 
 def test_samples_of_invented_devices_are_bounded() -> None:
