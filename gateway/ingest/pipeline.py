@@ -20,7 +20,8 @@ from gateway.ingest.topic_routes import Route, Routes, Rule
 from gateway.line_protocol import reading_key, series_key
 from gateway.model import Batch, Code, Counts, Publish, Reading, Reason, Rejection
 from gateway.rules.finishing import Values
-from gateway.rules.reader import MAX_REASONS, Read
+from gateway.rules.reader import Read
+from gateway.rules.validator import MAX_REASONS
 from gateway.timestamps import NS
 
 _NEW = tuple.__new__

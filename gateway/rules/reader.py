@@ -8,12 +8,9 @@ from gateway.config import TopicRule
 from gateway.model import Code, Reason
 from gateway.payloads import Records
 from gateway.rules.finishing import Values
-from gateway.rules.validator import Validator
+from gateway.rules.validator import MAX_REASONS, Validator
 
-MAX_REASONS = 100
-"""Maximum for one message: a sender of garbage must not fill the disk with descriptions of it."""
-
-MOST_RECORDS = 10_000
+MOST_RECORDS = 5000
 """Records of one message, at most, whatever the quota."""
 
 Read = Sequence[Values | list[Reason]]

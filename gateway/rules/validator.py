@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,6 +22,9 @@ from gateway.rules.finishing import NO_TAGS, Values, finishing_steps, shown
 from gateway.rules.schema import INT64, MAX_TEXT, NOUN, compile_schema, expectations
 
 MAX_KEPT = 256
+MAX_REASONS = 100
+"""Maximum for one message: a sender of garbage must not fill the disk with descriptions of it, nor take the time that
+thousands of them need."""
 _CODE = {
     "missing": Code.MISSING,
     "extra_forbidden": Code.UNKNOWN_FIELD,
@@ -80,7 +84,8 @@ class Validator:
             return None
 
     def explain(self, record: object, now_ns: int, at: str = "") -> Values | list[Reason]:
-        """Return every reason against a record of plain values, or its values if there is none.
+        """Return the reasons against a record of plain values, a few more than `MAX_REASONS` at most, or its values if
+        there is none.
 
         `at` is the record's position in the payload, `/3` for the fourth of an array.
         """
@@ -91,7 +96,8 @@ class Validator:
         try:
             valid = self.one.validate_python(record)
         except ValidationError as error:
-            reasons = [self._reason(one, at) for one in error.errors(include_url=False) if not self._is_parent(one)]
+            wrong = (one for one in error.errors(include_url=False) if not self._is_parent(one))
+            reasons = [self._reason(one, at) for one in islice(wrong, MAX_REASONS + 1)]
         for step in self._steps:
             reasons += step.reasons(record, now_ns, at)
         types = dict(self._kept)
@@ -133,10 +139,12 @@ class Validator:
     ) -> tuple[dict[str, FieldValue], list[Reason]]:
         """Return as fields the members that no rule names, typed on first sight; add new ones to `types`."""
         kept: dict[str, FieldValue] = {}
-        reasons = []
+        reasons: list[Reason] = []
         for name, value in record.items():
             if name in self._members or value is None:
                 continue
+            if len(reasons) > MAX_REASONS:
+                break
             if problem := self._kept_problem(name, value, types):
                 reasons.append(Reason(Code.UNKNOWN_FIELD, f"{at}{Pointer((name,))}", problem, shown(value)))
             else:

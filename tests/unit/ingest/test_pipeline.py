@@ -10,7 +10,7 @@ import pytest
 from gateway.config import Startup
 from gateway.ingest.pipeline import Evaluation
 from gateway.model import UNROUTED, Code, Counts, Reading, Rejection
-from gateway.rules.reader import MAX_REASONS
+from gateway.rules.validator import MAX_REASONS
 from gateway.timestamps import NS
 from tests.builders import NOW, batch, config, message, outcome_of, pipeline, samples, startup
 
@@ -269,3 +269,14 @@ def test_samples_accept_what_their_comments_say() -> None:
         result = made.evaluate(message(json.dumps(payload), topic), NOW)
         assert result.rejection is None, result.rejection
         assert len(result.readings) == 1
+
+
+def test_reasons_of_thousands_of_unknown_members_are_bounded() -> None:
+    """A record with thousands of members that no rule names is rejected for the first of them, and no others are
+    described: that would take time that other startups wait for."""
+    members = ",".join(f'"k{i}":1' for i in range(6000))
+    for unknown in ("reject", "keep"):
+        rule = {"topic": "testbed/acme/{device}/climate", "fields": ANY, "unknown": unknown}
+        rejection = refuse(pipeline(startup(topics={"climate": rule})).evaluate(message(f"{{{members}}}"), NOW))
+        assert len(rejection.reasons) == MAX_REASONS
+        assert "and more" in rejection.reasons[-1].hint
