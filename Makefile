@@ -18,7 +18,7 @@ test: $(VENV)/test servers  ## run all tests, against real servers where they ar
 		$$(scripts/install-servers --complete || echo --cov-fail-under=0))
 
 test-lowest: $(LOWEST)/test servers  ## run the tests with the lowest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest -p no:anyio $(or $(ARGS),tests/unit tests/contract tests/property tests/integration)
+	$(LOWEST)/bin/python -m pytest -p no:anyio -p no:schemathesis $(or $(ARGS),tests/unit tests/contract tests/property tests/integration)
 
 test-stack: $(VENV)/test  ## run the stack tests against servers named by STACK_… (docs/provisioning.md)
 	$(BIN)/python -m pytest tests/stack -ra $(ARGS)

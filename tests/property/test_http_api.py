@@ -9,14 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
-from schemathesis import GenerationMode
 
 from tests.running import OPERATOR, running, write_config
 from tests.servers import WITHIN, free_port
 
+# the lowest versions of our dependencies leave room only for schemathesis 3
+schemathesis = pytest.importorskip("schemathesis", minversion="4")
 ASKS = {"operator": OPERATOR, "startup": "acme-token", "nobody": None}
 REPEATABLE = settings(
     max_examples=15,
@@ -73,9 +73,9 @@ def _ask(client: httpx.Client, operation: Any) -> int:
     """Send a number of requests to one route; return how many were sent."""
     known: dict[str, Any] = {"path_parameters": {"startup": "acme"}} if "{startup}" in operation.path else {}
     cases = st.one_of(
-        operation.as_strategy(GenerationMode.POSITIVE, **known),
-        operation.as_strategy(GenerationMode.NEGATIVE, **known),
-        operation.as_strategy(GenerationMode.POSITIVE),
+        operation.as_strategy(schemathesis.GenerationMode.POSITIVE, **known),
+        operation.as_strategy(schemathesis.GenerationMode.NEGATIVE, **known),
+        operation.as_strategy(schemathesis.GenerationMode.POSITIVE),
     )
     described = set(operation.definition.raw["responses"])
     is_probe = operation.path == "/readyz"  # without a broker the gateway is not ready
