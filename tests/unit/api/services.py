@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from gateway.api.auth import Tokens
+from gateway.api.edge import Edge
 from gateway.api.routes import create_api
 from gateway.api.services import Services
 from gateway.feeds.live_ring import LiveFeeds
@@ -46,7 +47,7 @@ def services(state_dir: Path, store: Store | None = None, **others: Any) -> Serv
 @asynccontextmanager
 async def client(of: Services, token: str = "acme-token") -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of the HTTP API."""
-    transport = httpx.ASGITransport(create_api(of))
+    transport = httpx.ASGITransport(Edge(create_api(of), of))
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as made:
         yield made
