@@ -45,6 +45,7 @@ _TITLES = {
     "bad_text": "A string cannot be stored",
     "bad_time": "Invalid time",
     "over_quota": "Over the quota",
+    "blocked": "The device is blocked",
     "ended": "The programme has ended",
     "store_refused": "The store refused it",
 }

@@ -46,8 +46,18 @@ async def answer_of(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], 
     async with asyncio.timeout(WITHIN):
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-        body = await reader.readexactly(int(headers["content-length"]))
+        body = await body_of(reader, headers)
     return int(head[0].split()[1]), headers, json.loads(body)
+
+
+async def body_of(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    """Read the body of an answer, which is in chunks unless its length is known."""
+    if "content-length" in headers:
+        return await reader.readexactly(int(headers["content-length"]))
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    return body
 
 
 async def asked(gateway: Running, *parts: str | bytes) -> tuple[int, dict[str, str], Any]:

@@ -118,6 +118,7 @@ async def test_status_shows_that_the_files_are_not_used(config: Path, broker: Mo
         startup_file(config).write_text("topics: [")
         await eventually(lambda: "configuration not reloaded" in gateway.log)
         command = [sys.executable, "-m", "gateway", "status", "--config", str(config), "--url", url]
+        command += ["--token", OPERATOR]
         status = await commands.run(*command)
         assert status.code == 0
         assert "config: the configuration on disk is not used" in status.out
