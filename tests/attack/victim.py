@@ -53,6 +53,7 @@ class Victim:
         self._connection = AsyncExitStack()
         self._device: aiomqtt.Client | None = None
         self._before = 0
+        self._last_ms = 0
 
     async def prepare(self) -> None:
         """Connect the device, and look up what is stored: under attack both may take long."""
@@ -131,12 +132,17 @@ class Victim:
             await self._connection.aclose()
         self._device = None
 
+    def _distinct_ms(self) -> int:
+        """Return a time for a reading that no other has: of two with the same time the store keeps one."""
+        self._last_ms = max(time.time_ns() // 1_000_000, self._last_ms + 1)
+        return self._last_ms
+
     async def _publish_rest(self, left: dict[int, None], first: int, start: float, rate: float) -> None:
         device = self._device
         assert device is not None
 
         async def publish(seq: int) -> None:
-            body = {"ts": time.time_ns() // 1_000_000, "t": 21.5, "seq": seq}
+            body = {"ts": self._distinct_ms(), "t": 21.5, "seq": seq}
             await device.publish(self._topic, json.dumps(body, separators=(",", ":")), qos=1, timeout=60)
             left.pop(seq, None)
 
