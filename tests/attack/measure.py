@@ -130,6 +130,8 @@ async def attacked(one: Bed, victim: Helper, scenario: Scenario, control: Seen, 
     one.begin()
     logged = len(one.gateway.log)
     async with scenario.run(one):
+        if scenario.restarts:  # how long a device waits before it connects again is its own affair
+            await victim.ask({"connect": True})
         seen = Seen.of(await victim.ask(load.question()))
     await asyncio.sleep(SETTLES * one.scale.share)  # for memory that grows when the attack has ended
     one.check("the gateway runs", one.gateway.runs)
