@@ -87,7 +87,7 @@ class OpenPage:
 
     async def _drop(self) -> None:
         sockets = self.sockets
-        if not self.client.is_deleted:
+        if self.client.id in Client.instances:
             self.client.delete()
         for _, name in sockets:
             await core.sio.eio.disconnect(name)
