@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from gateway.backoff import pauses
 from gateway.errors import ReplayRefused, StateUnavailable
 from gateway.ingest.pipeline import Outcome, Pipeline
+from gateway.ingest.quota import QuotaMeter
 from gateway.ingest.turns import Turns
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
@@ -113,6 +114,7 @@ class Ingest:
                 for source in one.sources:
                     source.resume()
             sampling.cancel()
+            await self._keep_samples(at_end=True)
 
     def _process_round(self) -> _Round:
         """Take and process messages of each source that is ready, as far as the time of a round allows."""
@@ -129,7 +131,8 @@ class Ingest:
                 self._sessions.hold(name, wait)
                 continue
             began = clock()
-            self._take_turn(name, one, waits=wait is not None, ends=began + (TURN if len(turns) > 1 else ROUND))
+            waits = meter if wait is not None else None
+            self._take_turn(name, one, waits, ends=began + (TURN if len(turns) > 1 else ROUND))
             now = clock()
             self._turns.charge(name, now - began)
             if now >= ends:
@@ -137,8 +140,8 @@ class Ingest:
         one.outcome.forget_empty()
         return one
 
-    def _take_turn(self, name: str, one: _Round, *, waits: bool, ends: float) -> None:
-        """Process messages of one source until it has no more, they are over quota and wait, or time is up."""
+    def _take_turn(self, name: str, one: _Round, waits: QuotaMeter | None, *, ends: float) -> None:
+        """Process messages of one source until it has no more, they are over their quota and wait, or time is up."""
         source = self._sessions.ready[name]
         while batch := source.take(CHUNK):
             done = self._pipeline.process(batch, one.outcome, waits=waits)
@@ -156,10 +159,12 @@ class Ingest:
         """Commit the samples of messages over quota when they are due."""
         while True:
             await asyncio.sleep(SAMPLE_EVERY)
-            if self._pipeline.samples.is_pending:
-                one = _Round()
-                one.outcome.rejections += self._pipeline.samples.due(time.time_ns())
-                await self._finish(one)
+            await self._keep_samples()
+
+    async def _keep_samples(self, *, at_end: bool = False) -> None:
+        one = _Round()
+        one.outcome.rejections += self._pipeline.samples.due(time.time_ns(), at_end=at_end)
+        await self._finish(one)
 
     async def _finish(self, one: _Round) -> None:
         """Commit a round, acknowledge what is in it, and report it."""
@@ -180,7 +185,7 @@ class Ingest:
 
     def use(self, pipeline: Pipeline) -> None:
         """Use new rules from the next round on."""
-        pipeline.samples = self._pipeline.samples
+        pipeline.follow(self._pipeline)
         self._pipeline = pipeline
 
     def measurement_of(self, topic: str) -> str:
@@ -216,8 +221,12 @@ class Ingest:
                 raise ReplayRefused(GONE.format(dead_letter.id))
             self._write(connection, outcome, blocks)
 
-        await self._state.database.write(work)
-        self._committed(outcome, blocks)
+        async def write() -> None:
+            await self._state.database.write(work)
+            self._committed(outcome, blocks)
+
+        # Whoever waits for it may give up: what is written must be counted all the same.
+        await asyncio.shield(asyncio.ensure_future(write()))
         return outcome
 
     async def _commit(self, outcome: Outcome, blocks: Blocks) -> None:

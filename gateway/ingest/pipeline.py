@@ -74,6 +74,7 @@ class Outcome:
 
 _Group = tuple[list[Reading], list[str]]
 """Readings of one startup in a batch, and their lines."""
+_NO_GROUP: _Group = ([], [])
 
 
 class Pipeline:
@@ -84,31 +85,37 @@ class Pipeline:
         self.samples = Samples()
         self._routes = Routes(config, meters)
         self.route = self._routes.find
-        self._next_ns = 0
+        self._next_ns: dict[str, int] = {}
 
-    def process(self, batch: Batch, outcome: Outcome, *, waits: bool = False) -> int:
+    def follow(self, previous: Pipeline) -> None:
+        """Take over from a pipeline with other rules, in the midst of its messages."""
+        self.samples, self._next_ns = previous.samples, previous._next_ns
+
+    def process(self, batch: Batch, outcome: Outcome, *, waits: QuotaMeter | None = None) -> int:
         """Add what the messages become to the outcome; return how many were processed.
 
-        These are all, unless the messages over quota can wait: then it stops before the first of them.
+        These are all, unless those over the quota of the meter `waits` can wait: then it stops before the first.
 
-        Readings without a time of their own get the arrival time of the batch, each one ns after the one before:
-        InfluxDB would keep only one of two points of a series with the same time.
+        Readings without a time of their own get the arrival time of the batch, each one ns after the one before of its
+        startup: InfluxDB would keep only one of two points of a series with the same time.
         """
         groups: dict[str, _Group] = {}
         known, learn = self._routes.known.get, self._routes.learn
         arrived_ns = batch.arrived_ns
-        stamp_ns = arrived_ns
-        if self._next_ns - NS < stamp_ns < self._next_ns:  # else the clock was set back: follow it
-            stamp_ns = self._next_ns
-        done = 0
+        startup, group, stamp_ns, done = "", _NO_GROUP, arrived_ns, 0
         for message in batch.messages:
             route = known(message.topic) or learn(message.topic)
-            group = groups.get(route.startup) or _begin(groups, outcome, route, arrived_ns)
+            if route.startup != startup:
+                if startup:
+                    self._next_ns[startup] = stamp_ns
+                startup = route.startup
+                group = groups.get(startup) or _begin(groups, outcome, route, arrived_ns)
+                stamp_ns = self._stamp(startup, arrived_ns)
             meter, limit = route.meter, route.device_limit
             if limit is not None and not limit.admits(arrived_ns):
                 self._reject_unread(route, message, limit.over, arrived_ns, outcome)
             elif meter.left < 1 or meter.bytes_left <= 0:
-                if waits:
+                if meter is waits:
                     break
                 self._reject_unread(route, message, meter.over, arrived_ns, outcome)
             else:
@@ -124,7 +131,8 @@ class Pipeline:
                     meter.left -= max(0, evaluation.records - 1)
                     outcome.add(evaluation)
             done += 1
-        self._next_ns = stamp_ns
+        if startup:
+            self._next_ns[startup] = stamp_ns
         return done
 
     def evaluate(self, message: Publish, stamp_ns: int, only: Sequence[int] = ()) -> Evaluation:
@@ -142,6 +150,11 @@ class Pipeline:
         if isinstance(records, Reason):
             return _refused(route, message, stamp_ns, (*route.reasons, records))
         return _sort(route, rule, message, stamp_ns, records, only)
+
+    def _stamp(self, startup: str, arrived_ns: int) -> int:
+        """Return the time of a startup's next reading without its own. What was put back has an earlier arrival."""
+        next_ns = self._next_ns.get(startup, 0)
+        return next_ns if next_ns - NS < arrived_ns < next_ns else arrived_ns  # else the clock was set: follow it
 
     def _reject_unread(self, route: Route, message: Publish, explain: Explain, now_ns: int, outcome: Outcome) -> None:
         outcome.unread[route.startup] += 1

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 
 from gateway.config import Quota
 from gateway.model import Code, Reason
+from gateway.topics import device_is_legal
 
 PATIENCE = 10.0
 """Seconds for which messages over quota wait at the broker. A startup that is still over it then has them rejected, so
 that its devices learn of it and its queue does not overflow in silence."""
 SHORTEST_WAIT = 0.01
+SET_BACK = 60.0
 
 
 class DeviceMeter:
@@ -107,18 +109,25 @@ class QuotaMeter:
     def of_device(self, device: str) -> DeviceMeter | None:
         """Return the meter of a device; None where devices have no quota of their own.
 
-        Devices beyond `quota.devices` share one: their names may be invented.
+        Devices beyond `quota.devices`, and those with invalid names, share one: their names may be invented.
         """
         rate = self.quota.per_device
         if rate is None:
             return None
         meters = self._device_meters
-        known = device if device in meters or len(meters) < self.quota.devices else ""
+        is_kept = device in meters or (len(meters) < self.quota.devices and device_is_legal(device))
+        known = device if is_kept else ""
         return meters.get(known) or meters.setdefault(known, DeviceMeter(self.quota, rate))
 
     def refill(self, now_ns: int) -> None:
-        """Add what the time since the last refill allows; once per batch is enough."""
-        elapsed = max(0, now_ns - self._refilled_ns) / 1e9  # nothing where the clock was set back
+        """Add what the time since the last refill allows; once per batch is enough.
+
+        A batch may have arrived before the last refill, since its messages had to wait: it adds nothing. A time far
+        before that is a clock that was set back, and is followed.
+        """
+        if 0 <= self._refilled_ns - now_ns < SET_BACK * 1e9:
+            return
+        elapsed = max(0, now_ns - self._refilled_ns) / 1e9
         quota = self.quota
         self.left = min(quota.burst, self.left + elapsed * quota.messages)
         self.bytes_left = min(quota.burst_bytes, self.bytes_left + elapsed * quota.bytes_a_second)

@@ -53,12 +53,13 @@ class Samples:
         window.route, window.explain, window.last = route, explain, message
         return None
 
-    def due(self, now_ns: int) -> list[Rejection]:
-        """Return the samples of the seconds that are over."""
+    def due(self, now_ns: int, *, at_end: bool = False) -> list[Rejection]:
+        """Return the samples of the seconds that are over; at the end of a run, of all."""
         found: list[Rejection] = []
         for startup, windows in list(self._windows.items()):
             for device, window in list(windows.items()):
-                if now_ns < window.ends_ns and window.ends_ns - now_ns <= NS:  # else the clock was set back
+                is_under_way = now_ns < window.ends_ns <= now_ns + NS  # else it is over, or the clock was set back
+                if is_under_way and not at_end:
                     continue
                 if window.last is None:
                     del windows[device]

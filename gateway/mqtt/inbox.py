@@ -19,6 +19,8 @@ class Inbox:
         self.messages: list[Publish] = []
         self.is_closed = False
         self._filled = filled
+        self.unacknowledged = 0
+        """Messages that were taken on this connection, and are neither acknowledged nor put back."""
         self._arrived_ns = 0
         self._connection = 0
 
@@ -31,6 +33,7 @@ class Inbox:
     def begin(self, connection: int) -> None:
         """Expect the messages of another connection from now on."""
         self._connection = connection
+        self.unacknowledged = 0
         self.messages = [message for message in self.messages if message.qos == 0]
 
     def take(self, limit: int) -> Batch | None:
@@ -41,15 +44,23 @@ class Inbox:
             taken, self.messages = self.messages, []
         else:
             taken, self.messages = self.messages[:limit], self.messages[limit:]
+        self.unacknowledged += len(taken)
         return Batch(taken, self._arrived_ns, self._connection)
 
     def put_back(self, batch: Batch, done: int) -> Batch:
         """Take back the messages behind the first `done`; return a batch of those."""
         rest = batch.messages[done:]
-        if batch.connection != self._connection:  # the broker delivers the others again
+        if batch.connection == self._connection:
+            self.unacknowledged -= len(rest)
+        else:  # the broker delivers the others again
             rest = [message for message in rest if message.qos == 0]
         self.messages[:0] = rest
         return replace(batch, messages=batch.messages[:done])
+
+    def acknowledged(self, batch: Batch) -> None:
+        """Note that all messages of a batch are acknowledged."""
+        if batch.connection == self._connection:
+            self.unacknowledged -= len(batch.messages)
 
     def close(self) -> None:
         """Expect no more messages; those that have arrived can be taken."""

@@ -99,9 +99,11 @@ class BrokerLink:
 
     # ------------------------------------------------------------------ the broker's answers
 
-    async def answer(self, to_what: str, lost: asyncio.Future[None]) -> None:
+    async def answer(
+        self, to_what: str, lost: asyncio.Future[None], is_paused: Callable[[], bool] = lambda: False
+    ) -> None:
         """Wait for the answer to what was just sent, which `accept` or `reject` brings. `lost` is done, with the
-        reason, when the connection is.
+        reason, when the connection is. While it `is_paused`, no answer can arrive.
 
         Raises:
             BrokerRefused: the broker refuses.
@@ -109,7 +111,12 @@ class BrokerLink:
         """
         self._answer = asyncio.get_running_loop().create_future()
         self._answer.add_done_callback(retrieved)
-        done, _ = await asyncio.wait((self._answer, lost), timeout=ANSWER_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+        both = (self._answer, lost)
+        while True:
+            was_paused = is_paused()
+            done, _ = await asyncio.wait(both, timeout=ANSWER_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+            if done or not (was_paused or is_paused()):
+                break
         if self._answer in done:
             self._answer.result()
         elif not done:

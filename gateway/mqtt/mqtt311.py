@@ -74,9 +74,16 @@ class PahoSession:
 
     def ack(self, batch: Batch) -> None:
         """Acknowledge every message of the batch; see the contract."""
+        self._inbox.acknowledged(batch)
         if batch.connection == self._link.current and self._socket.is_open:
             for packet_id in batch.packet_ids:
                 self._client.ack(packet_id, 1)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing to do; see the contract."""
+        is_reading = self._link.state.connected and self._socket.is_reading
+        return is_reading and not self._inbox.messages and not self._inbox.unacknowledged
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
@@ -244,9 +251,11 @@ class PahoSession:
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         packet_id = message.mid if message.qos else None
-        self._inbox.messages.append(
-            Message(message.topic, bytes(message.payload), message.qos, message.retain, packet_id)
-        )
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # a broker let it through: it must be acknowledged, or would come for ever
+            topic = message._topic.decode(errors="replace")
+        self._inbox.messages.append(Message(topic, bytes(message.payload), message.qos, message.retain, packet_id))
         self._inbox_bytes += len(message.payload)
 
     def _on_publish(self, *_args: Any) -> None:

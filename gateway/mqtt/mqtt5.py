@@ -16,7 +16,7 @@ from mqtt5 import PublishPacket
 
 from gateway.errors import BrokerRefused, SessionError
 from gateway.logs import get_logger
-from gateway.model import Batch
+from gateway.model import Batch, Publish
 from gateway.mqtt.broker import read_password
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import ANSWER_WITHIN, BrokerLink
@@ -27,6 +27,8 @@ from gateway.mqtt.session import Access, SessionSpec, SessionState
 from gateway.mqtt.subscriptions import Subscriptions
 
 CLOSE_WITHIN = 2.0
+UNANSWERED_MOST = 1 << 20
+"""Bytes of messages after which even a connection that waits for the answer to its SUBSCRIBE is not read."""
 _ONLY_MESSAGES = {PublishPacket}
 _RETAINED = mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS
 
@@ -74,8 +76,15 @@ class Mqtt5Session:
 
     def ack(self, batch: Batch) -> None:
         """Acknowledge every message of the batch; see the contract."""
+        self._inbox.acknowledged(batch)
         if self._connection is not None and batch.connection == self._link.current and (ids := batch.packet_ids):
             self._connection.send(pubacks(ids))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing to do; see the contract."""
+        is_reading = self._connection is not None and self._connection.is_reading
+        return is_reading and self._link.state.connected and not self._inbox.messages and not self._inbox.unacknowledged
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
@@ -133,7 +142,7 @@ class Mqtt5Session:
             self._send_unsubscribe(connection, unwanted)
         if wanted := self._subscriptions.wanted:
             self._send_subscribe(connection, wanted)
-            await self._link.answer("to the subscription", connection.lost)
+            await self._link.answer("to the subscription", connection.lost, lambda: not connection.is_reading)
         self._link.connected()
         return connection
 
@@ -234,7 +243,7 @@ class Mqtt5Session:
         inbox.messages += packets
         inbox.arrived(arrived_ns)
         # Before it is connected, an answer to the session may come behind the messages.
-        if inbox.messages and self._connection is not None and self._link.state.connected:
+        if inbox.messages and self._connection is not None and (self._link.state.connected or _is_much(inbox.messages)):
             self._connection.pause()
 
     def _handle(self, packet: Packet) -> bool:
@@ -295,6 +304,11 @@ class Mqtt5Session:
     def _send_ready(self, connection: Connection) -> None:
         for packet in self._outbox.ready():
             connection.send(packet)
+
+
+def _is_much(messages: Sequence[Publish]) -> bool:
+    """Return whether messages that nobody takes yet are enough to stop reading."""
+    return sum(len(message.payload) + len(message.topic) for message in messages) > UNANSWERED_MOST
 
 
 def _is_failure(code: SupportsInt) -> bool:

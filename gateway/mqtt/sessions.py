@@ -12,7 +12,6 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection, Mapping, Sequence
 
 from gateway.errors import SessionError
@@ -28,6 +27,8 @@ PUBLISHER = "_gateway"
 LOOK = "_look"
 IDLE_AFTER = 3.0
 """Seconds without a message after which the broker holds nothing more for a session."""
+IDLE_LOOKS = 10
+"""Looks in that time, each of which must find it idle: an event loop that was busy is no sign of it."""
 SHOWN = 3
 ANNOUNCE_EVERY = 0.1
 
@@ -94,11 +95,15 @@ class Sessions:
             await asyncio.sleep(ANNOUNCE_EVERY)
         log.info("broker connected", broker=str(self._access.broker), sessions=len(self._sessions))
 
-    def use(self, wanted: Mapping[str, Sequence[str]], slugs: Collection[str]) -> None:
+    def use(
+        self, wanted: Mapping[str, Sequence[str]], *, slugs: Collection[str], elsewhere: Collection[str] = ()
+    ) -> None:
         """Want these sessions, with these filters, and no others. Those that stay are not disturbed.
 
-        Of those that go, the ones of `slugs` are another worker's from now on; the others are no longer needed.
+        Of those that go, the ones `elsewhere` are another worker's from now on; the others are no longer needed.
         """
+        for name in elsewhere:
+            self._close(name)
         before = set(self._wanted)
         self._want(wanted)
         if self._look is not None:
@@ -106,10 +111,7 @@ class Sessions:
         if self._tasks is None:
             return
         for name in before - self._wanted.keys():
-            if name in slugs:
-                self._close(name)
-            else:
-                self._retire(name)
+            self._retire(name)
         for name, filters in self._wanted.items():
             if retiring := self._retiring.pop(name, None):
                 retiring.cancel()
@@ -145,20 +147,21 @@ class Sessions:
         self._retiring[name] = self._tasks.create_task(self._end_when_idle(name), name=f"session-{name}-retires")
 
     def _close(self, name: str) -> None:
-        """Disconnect a session, which the broker keeps."""
-        self._running.pop(name).cancel()
-        del self._sessions[name]
-        for of_name in (self.ready, self._arrivals, self._known):
+        """Disconnect a session, if there is one. The broker keeps it."""
+        for task in (self._retiring.pop(name, None), self._running.pop(name, None)):
+            if task is not None:
+                task.cancel()
+        for of_name in (self._sessions, self.ready, self._arrivals, self._known, self._wanted):
             of_name.pop(name, None)
 
     async def _end_when_idle(self, name: str) -> None:
         session = self._sessions[name]
-        seen, since = (-1, -1), time.monotonic()
-        while time.monotonic() - since < IDLE_AFTER:
-            await asyncio.sleep(IDLE_AFTER / 10)
+        seen, quiet = (-1, -1), 0
+        while quiet < IDLE_LOOKS:
+            await asyncio.sleep(IDLE_AFTER / IDLE_LOOKS)
             now = (self._arrivals.get(name, 0), session.state.connections)
-            if now != seen or not session.state.connected or name in self.ready or name in self._held:
-                seen, since = now, time.monotonic()
+            is_quiet = now == seen and session.is_idle and name not in self.ready and name not in self._held
+            seen, quiet = now, quiet + 1 if is_quiet else 0
         session.forget()
         running = self._running.pop(name)
         running.cancel()

@@ -52,7 +52,6 @@ class AssignmentFile:
             StateUnavailable: the file cannot be written.
         """
         try:
-            private_files.make_file(self._path)
-            self._path.write_text(json.dumps(assigned))
+            private_files.write(self._path, json.dumps(assigned))
         except OSError as error:
             raise StateUnavailable(f"{self._path}: expected a file that can be written; {error.strerror}") from error

@@ -143,7 +143,7 @@ class Engine:
         self.ingest.use(Pipeline(config, self._make_meters()))
         self.state.registry.limits = _device_limits(config)
         self.drain.add(startup.slug for startup in config.startups)
-        self.sessions.use(self._filters(), self._slugs)
+        self.sessions.use(self._filters(), slugs=self._slugs, elsewhere=self._slugs - self._served)
 
     async def finished(self) -> None:
         """Wait until the sessions of an earlier run have ended and nothing waits for its store, so that the worker may

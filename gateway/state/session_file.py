@@ -38,8 +38,7 @@ class SessionFile:
         if sessions == self._written:
             return
         try:
-            private_files.make_file(self._path)
-            self._path.write_text(json.dumps(sessions))
+            private_files.write(self._path, json.dumps(sessions))
         except OSError as error:
             raise StateUnavailable(f"{self._path}: expected a file that can be written; {error.strerror}") from error
         self._written = sessions

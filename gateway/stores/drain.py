@@ -53,7 +53,9 @@ class Drain:
         self._listener = listener
         self._stopping = asyncio.Event()
         self._is_sorted = asyncio.Event()
-        self._tasks: asyncio.TaskGroup
+        self._tasks: asyncio.TaskGroup | None = None
+        self._early: set[str] = set()
+        """Startups that were added before `run`."""
         self._states: dict[str, LaneState] = {}
 
     @property
@@ -63,7 +65,7 @@ class Drain:
     async def run(self, startups: Iterable[str]) -> None:
         """Work until `stop`, then until the journal is empty. Removed startups that left readings have lanes too."""
         async with asyncio.TaskGroup() as self._tasks:
-            self.add({*startups, *self._journal.startups()})
+            self.add({*startups, *self._early, *self._journal.startups()})
             sorting = self._tasks.create_task(self._sort(), name="drain-sort")
             await self._stopping.wait()
             sorting.cancel()
@@ -74,6 +76,9 @@ class Drain:
     def add(self, startups: Iterable[str]) -> None:
         """Open lanes for startups that have none yet, unless it is time to stop."""
         if self._stopping.is_set():
+            return
+        if self._tasks is None:
+            self._early |= set(startups)
             return
         for startup in sorted(set(startups) - self._states.keys()):
             self._states[startup] = LaneState()
@@ -102,10 +107,20 @@ class Drain:
             if not self._is_sorted.is_set():
                 await self._journal.filled(startup)
             is_last = self._is_sorted.is_set()
-            while entries := await self._journal.take(startup, self._settings.batch):
+            while entries := await self._take(startup):
                 await self._move(startup, entries)
                 if self._is_rest(entries):
                     break
+
+    async def _take(self, startup: str) -> list[Entry]:
+        """Take the oldest entries, for as long as it takes to read them."""
+        waits = pauses()
+        while True:
+            try:
+                return await self._journal.take(startup, self._settings.batch)
+            except StateUnavailable as error:
+                self._note_problem(startup, str(error))
+                await asyncio.sleep(next(waits))
 
     def _is_rest(self, entries: Sequence[Entry]) -> bool:
         """Return whether these were all: the next batch may grow for a moment."""

@@ -176,13 +176,41 @@ def test_quota_of_bytes(topic: str) -> None:
     assert outcome_of(made, batch(message(payload, topic), arrived_ns=NOW + NS)).unread == {}
 
 
+def test_times_stay_distinct_whatever_came_between() -> None:
+    """Messages that had to wait, behind those of others or over a reload, get times that no other has."""
+    made = pipeline(startup("acme"), startup("beta"))
+    other = message(topic="testbed/beta/b-1/climate")
+    outcome = Outcome()
+    made.process(batch(*[message()] * 10), outcome)
+    made.process(batch(*[other] * 10, arrived_ns=NOW + 5 * NS), outcome)
+    made.process(batch(*[message()] * 10), outcome)
+    after = pipeline(startup("acme"), startup("beta"))
+    after.follow(made)
+    after.process(batch(*[message()] * 10), outcome)
+    after.process(batch(*[other] * 10, arrived_ns=NOW + 5 * NS), outcome)
+    for readings in outcome.readings.values():
+        stamps = [reading.time_ns for reading in readings]
+        assert sorted(set(stamps)) == stamps
+
+
+def test_messages_that_belong_to_another_wait_for_nobody() -> None:
+    """Messages in a session whose topic is no longer its startup's are rejected over their own quota: the messages
+    behind them are reached all the same."""
+    made = pipeline(tight())
+    strays = [message(topic="left/over")] * 500
+    outcome = Outcome()
+    assert made.process(batch(*strays, message()), outcome, waits=made.meters["acme"]) == 501
+    assert len(outcome.readings["acme"]) == 1
+    assert outcome.rejected()[UNROUTED].rejected == 500
+
+
 def test_messages_over_quota_can_wait() -> None:
     """With `waits` the pipeline stops before the first message over quota, and says how many it has processed."""
     made = pipeline(tight(messages="1/s", burst=2))
     outcome = Outcome()
     many = batch(*[message()] * 5)
-    assert made.process(many, outcome, waits=True) == 2
-    assert made.process(many, outcome, waits=True) == 0
+    assert made.process(many, outcome, waits=made.meters["acme"]) == 2
+    assert made.process(many, outcome, waits=made.meters["acme"]) == 0
     assert (len(outcome.readings["acme"]), outcome.rejections) == (2, [])
 
 

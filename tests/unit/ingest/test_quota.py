@@ -40,6 +40,16 @@ def test_clock_set_back() -> None:
     assert let_in(one, NOW - 3599 * NS) == 10
 
 
+def test_batch_that_had_to_wait_refills_nothing_twice() -> None:
+    """A batch that arrived before the last refill neither adds to the bucket nor lets that time count again."""
+    one = meter(burst=20)
+    assert let_in(one, NOW) == 20
+    for _ in range(10):
+        assert let_in(one, NOW + NS, tries=10) + let_in(one, NOW) <= 10
+    assert one.left < 1
+    assert let_in(one, NOW + 2 * NS) == 10
+
+
 def test_slow_rates() -> None:
     """A rate of less than one a second adds up."""
     one = QuotaMeter(Quota.model_validate({"messages": "6/m", "burst": 1}))

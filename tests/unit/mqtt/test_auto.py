@@ -92,7 +92,7 @@ async def test_server_that_is_not_a_broker_is_probed_again() -> None:
 async def test_broker_of_5_gets_sessions_of_5() -> None:
     """They subscribe to the filters that were set while the broker was probed, too."""
     async with FakeBroker() as broker, running(broker.url) as sessions:
-        sessions.use({"acme": ["testbed/acme/#", "zigbee/+"]}, {"acme"})
+        sessions.use({"acme": ["testbed/acme/#", "zigbee/+"]}, slugs={"acme"})
         await eventually(lambda: sessions.state.connected)
         assert f"{CLIENT_ID}.acme" in [packet.client_id for packet in broker.of(mqtt5.ConnectPacket)]
         (subscribe,) = broker.of(mqtt5.SubscribePacket)

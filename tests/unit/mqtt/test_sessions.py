@@ -72,7 +72,7 @@ async def test_reload_opens_changes_and_ends_sessions(monkeypatch: pytest.Monkey
     startup drops its filters, brings what the broker holds, and then ends for good."""
     monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.1)
     async with FakeBroker() as broker, running(broker) as sessions:
-        sessions.use({"acme": ["testbed/acme/#", "lora/+"], "cord": ["testbed/cord/#"]}, {"acme", "cord"})
+        sessions.use({"acme": ["testbed/acme/#", "lora/+"], "cord": ["testbed/cord/#"]}, slugs={"acme", "cord"})
         await eventually(lambda: "gw.cord" in connects(broker))
         await eventually(lambda: ["lora/+"] in patterns(broker))
         await eventually(lambda: any(one.patterns == ["testbed/bolt/#"] for one in broker.of(mqtt5.UnsubscribePacket)))
@@ -86,8 +86,8 @@ async def test_startup_that_comes_back_keeps_its_session(monkeypatch: pytest.Mon
     """A startup that is removed and added again at once is subscribed to again, and its session does not end."""
     monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.5)
     async with FakeBroker() as broker, running(broker) as sessions:
-        sessions.use({"acme": WANTED["acme"]}, {"acme"})
-        sessions.use(WANTED, set(WANTED))
+        sessions.use({"acme": WANTED["acme"]}, slugs={"acme"})
+        sessions.use(WANTED, slugs=set(WANTED))
         await eventually(lambda: patterns(broker).count(["testbed/bolt/#"]) == 2)
         await keep_waiting(asyncio.ensure_future(asyncio.Event().wait()))
         assert sessions.states["bolt"].connected
@@ -97,11 +97,42 @@ async def test_startup_that_comes_back_keeps_its_session(monkeypatch: pytest.Mon
 async def test_session_that_another_worker_takes_over_is_kept() -> None:
     """The session of a startup that moves to another worker is disconnected, and keeps its filters at the broker."""
     async with FakeBroker() as broker, running(broker) as sessions:
-        sessions.use({"acme": WANTED["acme"]}, {"acme", "bolt"})
+        sessions.use({"acme": WANTED["acme"]}, slugs={"acme", "bolt"}, elsewhere={"bolt"})
         await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)
         assert broker.of(mqtt5.DisconnectPacket)[0].session_expiry_interval is None
         assert broker.of(mqtt5.UnsubscribePacket) == []
         assert list(sessions.filters()) == ["acme"]
+
+
+async def test_session_with_unacknowledged_messages_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that is no longer wanted ends only when all that it brought is acknowledged, however long it takes."""
+    monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.05)
+    async with FakeBroker() as broker, running(broker) as sessions:
+        packet = mqtt5.PublishPacket("testbed/bolt/a/x", b"1", qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=1)
+        broker.send(packet, to="gw.bolt")
+        await sessions.arrived()
+        source = sessions.ready.pop("bolt")
+        batch = source.take(10)
+        assert batch is not None
+        sessions.use({"acme": WANTED["acme"]}, slugs={"acme"})
+        source.resume()
+        await eventually(lambda: any(one.patterns == ["testbed/bolt/#"] for one in broker.of(mqtt5.UnsubscribePacket)))
+        waiting = [task for task in asyncio.all_tasks() if task.get_name() == "session-bolt-retires"]
+        await asyncio.wait(waiting, timeout=0.3)
+        assert "bolt" in sessions.states
+        source.ack(batch)
+        await eventually(lambda: "bolt" not in sessions.states)
+
+
+async def test_retiring_session_that_another_worker_takes_over_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A startup that is removed and comes back at another worker is left to that: its session is not ended."""
+    monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.2)
+    async with FakeBroker() as broker, running(broker) as sessions:
+        sessions.use({"acme": WANTED["acme"]}, slugs={"acme"})
+        sessions.use({"acme": WANTED["acme"]}, slugs={"acme", "bolt"}, elsewhere={"bolt"})
+        await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)
+        assert broker.of(mqtt5.DisconnectPacket)[0].session_expiry_interval is None
+        assert not sessions.is_retiring
 
 
 async def test_session_of_an_earlier_run_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +150,7 @@ async def test_problem_names_the_sessions_that_have_it() -> None:
     """A filter that the broker rejects to one startup is reported with that startup; the others stay connected."""
     async with FakeBroker() as broker, running(broker) as sessions:
         broker.suback = mqtt5.SubAckReasonCode.NOT_AUTHORIZED
-        sessions.use({**WANTED, "bolt": ["testbed/bolt/#", "zigbee/+"]}, set(WANTED))
+        sessions.use({**WANTED, "bolt": ["testbed/bolt/#", "zigbee/+"]}, slugs=set(WANTED))
         await eventually(
             lambda: "session bolt: the broker rejected the subscription to zigbee/+" in sessions.state.problem
         )
