@@ -127,8 +127,8 @@ class Rejection:
 
     `records` are the positions (from 0) of the rejected records in the payload's array; empty means the whole
     message. `count` is the number of records, or 1. `cut` bytes are missing at the end of the payload, and `further`
-    positions at the end of `records`: the live feed keeps no more than people look at. A sample `stands_for` so many
-    messages over quota.
+    positions at the end of `records`: the live feed keeps no more than people look at. `stands_for` is the number of
+    messages over quota that a sample represents.
     """
 
     startup: str
@@ -148,7 +148,7 @@ class Rejection:
         return len(self.payload) + self.cut
 
     def shortened(self, size: int, positions: int = MAX_POSITIONS) -> Rejection:
-        """Return the same rejection with at most `size` bytes of its payload and so many positions of records."""
+        """Return the same rejection with at most `size` bytes of its payload and `positions` positions of records."""
         if len(self.payload) <= size and len(self.records) <= positions:
             return self
         payload, records = self.payload[:size], self.records[:positions]

@@ -1,7 +1,7 @@
 """Bounded places that startups share. Pure.
 
 A startup may take no more of them than remain free (the rule of dynamic thresholds in shared-memory switches, Choudhury
-and Hahne 1998): alone it gets half, two that take all they can get a third each, and however many do so, some are
+and Hahne 1998): alone it gets half, two that take all they can have a third each, and however many do so, some are
 free for one that has none.
 """
 
@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from gateway.errors import Crowded
 
 QUEUE = 32
-"""Those of one startup that wait for a place: further ones are refused at once."""
+"""Those of one startup that wait for a place: further ones fail at once."""
 
 
 class Shares:
@@ -98,6 +98,6 @@ class Shares:
                 is_own=True,
             )
         return Crowded(
-            f"expected at most {self._total} {self._what} of all startups at a time; so many are under way: try again",
+            f"expected at most {self._total} {self._what} of all startups at a time; all are taken: try again",
             is_own=False,
         )

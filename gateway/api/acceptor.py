@@ -1,7 +1,7 @@
 """Acceptor of HTTP connections.
 
-asyncio's own accepts a whole backlog at once before it asks anybody, and where descriptors are used up it logs a
-traceback for each connection that waits (CPython 3.11). This one asks first, accepts a few at a time so that the data
+asyncio's own acceptor accepts a whole backlog at once before it asks anybody, and where descriptors are used up it logs
+a traceback for each connection that waits (CPython 3.11). This one asks first, accepts a few at a time so that the data
 plane gets its turns, and pauses when descriptors are used up.
 """
 
@@ -47,7 +47,7 @@ class Acceptor:
         self._loop.add_reader(self._listener, self._accept)
 
     def stop(self) -> None:
-        """Accept no more; what is in its TLS handshake is dropped."""
+        """Accept no more; drop the connections that are in their TLS handshake."""
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._listener)

@@ -1,4 +1,4 @@
-"""Connections over HTTP: how many there may be, from one address and in all, and which one goes for another.
+"""Connections over HTTP: how many there may be, from one address and in all, and which one makes way for another.
 
 A connection is idle while it has sent no complete request, or is kept alive between two. Whoever comes last displaces
 the connection that has been idle for longest, so that idle ones, however many, keep nobody out. A connection with a
@@ -13,18 +13,18 @@ from collections.abc import Callable, Collection, Sequence
 MAX_TOTAL = 2048
 MAX_TOTAL_WITH_TLS = 1024  # asyncio keeps 256 KiB for each
 SHARE_OF_DESCRIPTORS = 4
-"""HTTP may use one descriptor in so many; the others are for broker, store and state."""
+"""HTTP may use one descriptor out of this number; the others are for broker, store and state."""
 SHARE_OF_ADDRESS = 4
-"""One address may have one connection in so many."""
+"""One address may have one connection out of this number."""
 
 
 def most(descriptors: int, *, tls: bool) -> int:
-    """Return how many connections there may be in a process that may open so many descriptors."""
+    """Return how many connections there may be in a process that may open this number of descriptors."""
     return max(1, min(MAX_TOTAL_WITH_TLS if tls else MAX_TOTAL, descriptors // SHARE_OF_DESCRIPTORS))
 
 
 def subscriber(address: str) -> str:
-    """Return what counts as one address: of IPv6 the network of 64 bits, which one subscriber has to himself."""
+    """Return what counts as one address: for IPv6 the network of 64 bits, which belongs to one subscriber."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

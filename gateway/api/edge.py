@@ -1,6 +1,6 @@
 """Edge of the HTTP application, API and web page alike: what is decided before anybody else sees a request.
 
-Who asks is decided by the head of a request alone; its body is read only for those who may ask, and only up to its
+The head of a request alone decides who asks; its body is read only for those who may ask, and only up to its
 limit. So FastAPI, which reads a body before it asks who sent it, gets complete and small ones.
 """
 
@@ -24,7 +24,7 @@ MAX_ANONYMOUS_BODY = 16 * 1024
 MAX_URL = 8 * 1024
 MAX_HEADERS = 100
 SPREAD = 100
-"""Answers to wrong tokens that wait end at so many different moments, lest all of them are due at once."""
+"""Number of different moments at which delayed answers to wrong tokens are due, so that not all are due at once."""
 
 API = "/v1"
 METRICS = "/metrics"
@@ -33,7 +33,7 @@ SCHEMA = "/openapi.json"
 
 
 class Edge:
-    """ASGI application around the whole one."""
+    """ASGI application around the whole application."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app

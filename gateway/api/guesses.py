@@ -1,7 +1,7 @@
 """Limits on guessing tokens. A right token is never delayed; the answer to a wrong one is, after a few.
 
-Who knows no token cannot tell a wrong one from a slow answer sooner than the answer comes; and each answer that waits
-takes one of a limited number of connections.
+Somebody who guesses learns that a token is wrong only when the answer comes, and each answer that waits takes one of a
+limited number of connections.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ MAX_ROWS = 100_000
 MAX_BYTES = 64 << 20
 """Bytes of an answer in JSON: clients read it as a whole."""
 WITHIN = 3600.0
-"""Seconds of an answer. A longer one is broken off: ask for a shorter range."""
+"""Seconds of an answer. A longer one is cut off: ask for a shorter range."""
 SLICE = 500
 """Rows that are encoded at once."""
 Encode = Callable[[Callable[[], bytes]], Awaitable[bytes]]

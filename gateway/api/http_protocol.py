@@ -1,7 +1,7 @@
 """HTTP/1.1 and WebSocket protocols of uvicorn, with bounds on what a peer may send, and for how long.
 
 h11 parses: it bounds what it keeps of an incomplete head, and stops reading while a request is in progress, however
-many follow in the same packet. What it refuses is answered with a problem document, and logged nowhere: a peer could
+many follow in the same packet. What it rejects is answered with a problem document, and never logged: a peer could
 fill the log.
 """
 
@@ -126,7 +126,7 @@ class GuardedHttp(H11Protocol, asyncio.BufferedProtocol):
         self._leaving.end()
         super().resume_writing()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's words, which say less
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's message, which says less
         """Answer what is not HTTP, or too long. uvicorn calls this where it handles h11's error."""
         error = sys.exception()
         if isinstance(error, h11.RemoteProtocolError) and error.error_status_hint == 431:

@@ -1,7 +1,7 @@
-"""What the requests of one startup may take, inside that of all: places, and threads that work for them.
+"""Limits of what the requests of one startup may take, within those of all: places, and threads that work for them.
 
-A request waits for its place for a few seconds, then it is refused: with 429 where its own startup has too many under
-way, with 503 where all together have. Nothing large is computed in the event loop: it goes to threads, and those are
+A request waits for its place for a few seconds, then it is answered with 429 where its own startup has too many under
+way, or with 503 where all together have. Nothing large is computed in the event loop: it goes to threads, and those are
 few, so that they do not keep the loop from the interpreter either.
 """
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Limits:
-    """The limits of one HTTP application."""
+    """Limits of one HTTP application."""
 
     def __init__(self) -> None:
         self.followers = Shares("live connections", each=32, total=256)

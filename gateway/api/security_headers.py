@@ -1,4 +1,4 @@
-"""Headers that tell browsers what an answer may do: every answer over HTTP carries them."""
+"""Headers that limit what an answer may do in a browser: every answer over HTTP carries them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Answers that are sent in pieces, to clients that may read them slowly, or not at all.
 
-An answer takes a piece of memory, whatever its length. A client that does not take it at a minimal rate loses it: its
-connection is closed without the end of the answer, so that it cannot take what it has for the whole. The server's
+An answer takes the memory of one piece, whatever its length. A client that does not read it at a minimum rate loses it:
+its connection is closed before the end of the answer, so that it cannot take what it has for the whole. The server's
 sockets have a timeout of their own (`gateway.api.server`), which ends those that take nothing at all.
 """
 
@@ -21,7 +21,7 @@ PIECE = 64 << 10
 GRACE = 30.0
 """Seconds for which an answer may wait for its client, ..."""
 RATE = 16 << 10
-"""... and one more for so many bytes that the client has taken."""
+"""... and one more each time that the client has taken this number of bytes."""
 
 log = get_logger(__name__)
 
@@ -54,7 +54,7 @@ class StreamingResponse(responses.StreamingResponse):
             async with asyncio.timeout(self._within):
                 await self._send_body(send)
         except TimeoutError:
-            log.info("answer broken off: its client takes it too slowly")
+            log.info("answer cut off: its client reads it too slowly")
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -32,7 +32,7 @@ OK, BAD = "[green]✓[/]", "[red]✗[/]"
 
 
 class SafeConsole(Console):
-    """A console on which no text, from wherever it is, does anything but stand there; lines are those of the layout."""
+    """Console that only shows text, wherever it is from: nothing in it takes effect, only the layout breaks lines."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         for segment in super().render(renderable, options):

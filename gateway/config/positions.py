@@ -79,7 +79,7 @@ def read(path: Path, name: str) -> Document:
 
 
 def bounded_yaml() -> YAML:
-    """Return a parser that refuses a file which is small on disk and large in memory, or takes long to read."""
+    """Return a parser that rejects a file that is small on disk and large in memory, or takes long to read."""
     yaml = YAML(typ="rt")
     yaml.Constructor = _Constructor
     yaml.Scanner = _Scanner
@@ -128,7 +128,7 @@ class _Constructor(RoundTripConstructor):
 
 
 def _check_size(root: Node) -> None:
-    """Refuse a node that is in itself, or that is too large or too deep with aliases replaced. Each is visited once."""
+    """Reject a node that contains itself, or is too large or too deep with aliases replaced. Each is visited once."""
     sizes: dict[int, int] = {}
     depths: dict[int, int] = {}
     entered: set[int] = set()

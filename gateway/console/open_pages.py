@@ -17,7 +17,7 @@ from gateway.api.auth import Principal
 from gateway.console.sign_ins import SignIn
 
 MAX_EACH = 24
-"""Pages of one startup, or of the operators: a further one closes the oldest, at first of those without a browser."""
+"""Pages of one startup, or of the operators: a further one closes the oldest, those without a browser first."""
 MAX_IN_ALL = 200
 """Pages of all: about 0.4 MB each."""
 MAX_SOCKETS = 4

@@ -1,7 +1,7 @@
-"""Sign-ins of the web page: who has signed in, and the hash of the token that it was done with.
+"""Sign-ins of the web page: who has signed in, and the hash of the token that was used.
 
 A sign-in ends with its token: each use checks it, and so does each reload, which ends open pages too. The browser has a
-random key in a cookie, made anew by each sign-in; the file holds hashes only, and nobody can sign in with what it says.
+random key in a cookie, made by each sign-in; the file holds hashes only, and nobody can sign in with what it says.
 Somebody without a token leaves nothing behind here.
 """
 

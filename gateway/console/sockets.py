@@ -41,7 +41,7 @@ def _swallowing(handle_event: Callable[..., Any]) -> Callable[..., Any]:
         try:
             await handle_event(*arguments)
         except Exception as error:
-            log.warning("a message of a browser was not understood", problem=type(error).__name__)
+            log.warning("a message from a browser was not understood", problem=type(error).__name__)
 
     return _guarding(handle, handle_event)
 

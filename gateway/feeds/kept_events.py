@@ -1,4 +1,4 @@
-"""The newest events of one startup, bounded by number and in bytes. Pure.
+"""Newest events of one startup, bounded by number and in bytes. Pure.
 
 They are kept in groups, one a batch, so that keeping a batch costs little: what is over goes by groups, or a part of
 one. Bytes are estimated from what they take in memory, strings, tags, topics and reasons included.

@@ -1,8 +1,8 @@
 """Live events. Each startup has a bounded ring of events, and every follower is a position in it.
 
 A follower that is slower than the ring loses its oldest events and learns how many; it holds nobody up, because there
-is nothing of its own to fill. A follower that returns with the id of its last event continues from there. Whatever it
-has missed, it gets it in pieces.
+is nothing of its own to fill. A follower that returns with the id of its last event continues from there. It gets
+what it has missed in pieces.
 
 A ring is bounded by number and in bytes, and all rings together are bounded in bytes.
 
@@ -77,7 +77,7 @@ class LiveRing:
         self._news = asyncio.Event()
         self._shared = (0, 0, Chunk(0, ()))
         self.turn = asyncio.Lock()
-        """Held while a piece is made for one follower, so that many do not keep the event loop together."""
+        """Held while a piece is made for one follower, so that many together do not occupy the event loop."""
         self.followers = 0
 
     @property
@@ -93,7 +93,7 @@ class LiveRing:
             self._news = asyncio.Event()
 
     def limit(self, size: int) -> None:
-        """Keep no more than so many bytes when events are published from now on."""
+        """Keep at most `size` bytes when events are published from now on."""
         self._ring.max_size = size
 
     def skip(self, events: int) -> None:

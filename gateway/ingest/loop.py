@@ -6,9 +6,9 @@ Invariants:
   While a startup has filled its share of the journal, nothing of that startup is.
 - Rounds are committed one after the other, in the order of arrival. While one is on its way to the disk, the next is
   read and processed.
-- In a round whoever has used least time lately comes first, and its length is bounded: a startup that sends much delays
-  the others by a few milliseconds.
-- A startup over its quota is not read faster: its messages wait at the broker, and only if that lasts are rejected.
+- In a round the source that has used the least time lately comes first, and the length of a round is bounded: a startup
+  that sends much delays the others by a few milliseconds.
+- A startup over its quota is not read faster: its messages wait at the broker, and are rejected only if that lasts.
 - The listener is called after the acknowledgement, once a round for its readings and once for its rejections.
 """
 
@@ -197,7 +197,8 @@ class Ingest:
         """Process a dead letter again; it is deleted once the new outcome, good or bad, is on disk.
 
         Raises:
-            ReplayRefused: it no longer exists, was kept cut, its startup is not configured, or the journal is full.
+            ReplayRefused: it no longer exists, its payload was cut, its startup is not configured, or the journal is
+                full.
         """
         rejection, outcome = dead_letter.rejection, Outcome()
         if not dead_letter.is_whole:

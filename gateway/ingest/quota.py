@@ -9,8 +9,8 @@ from gateway.model import Code, Reason
 from gateway.topics import device_is_legal
 
 PATIENCE = 10.0
-"""Seconds for which messages over quota wait at the broker. A startup that is still over it then has them rejected, so
-that its devices learn of it and its queue does not overflow in silence."""
+"""Seconds for which messages over quota wait at the broker. If the startup is still over its quota then, they are
+rejected, so that its devices learn of it and its queue does not overflow silently."""
 SHORTEST_WAIT = 0.01
 SET_BACK = 60.0
 
@@ -39,12 +39,12 @@ class DeviceMeter:
         self._left -= 1
 
     def over(self, messages: int) -> Reason:
-        """Return why so many messages were rejected."""
+        """Return why this number of messages was rejected."""
         return _over_quota(f"at most {self._rate:g} messages a second of one device", messages)
 
 
 class Blocked:
-    """The limit of a device that an operator has blocked: it admits nothing, and costs its startup nothing."""
+    """Limit of a device that an operator has blocked: it admits nothing, and costs its startup nothing."""
 
     def admits(self, _now_ns: int) -> bool:
         """Return False."""
@@ -54,7 +54,7 @@ class Blocked:
         """Take nothing."""
 
     def over(self, messages: int) -> Reason:
-        """Return why so many messages were rejected."""
+        """Return why this number of messages was rejected."""
         return Reason(
             Code.BLOCKED,
             "topic",
@@ -153,7 +153,7 @@ class QuotaMeter:
         return needed if (now_ns - self._over_since_ns) / 1e9 + needed < PATIENCE else None
 
     def over(self, messages: int) -> Reason:
-        """Return why so many messages were rejected."""
+        """Return why this number of messages was rejected."""
         quota = self.quota
         limits = f"at most {quota.messages:g} messages a second (and {quota.burst} at once)"
         if self.left >= 1:
@@ -196,6 +196,6 @@ def _over_quota(limits: str, messages: int) -> Reason:
         Code.OVER_QUOTA,
         "topic",
         limits,
-        "1 message more" if messages == 1 else f"{messages:,} messages more",
-        "one a second is kept for each device; send slower, or ask the operator for a larger quota",
+        "1 more message" if messages == 1 else f"{messages:,} more messages",
+        "one a second is kept for each device; send more slowly, or ask the operator for a larger quota",
     )

@@ -1,7 +1,7 @@
-"""Whose messages are processed next: start-time fair queuing over processing time. Pure.
+"""Turns of the sources of messages: start-time fair queuing over processing time. Pure.
 
-Whoever has used less than the others comes first, so that a startup with a few messages never waits behind one with
-many. Time that nobody used is not saved up.
+The source that has used less than the others comes first, so that a startup with a few messages never waits behind one
+with many. Time that nobody used is not saved up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Turns:
         self._next: dict[str, float] = {}
 
     def order(self, names: Iterable[str]) -> list[str]:
-        """Return the names, those first that have used the least."""
+        """Return the names, those that have used the least first."""
         return sorted(names, key=self._start)
 
     def charge(self, name: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Asking a broker what it grants, by two connections that leave nothing behind: the one that subscribes has no session,
+"""Probe of what a broker grants, by two connections that leave nothing behind: the one that subscribes has no session,
 the one with a session does not subscribe, and ends it.
 """
 

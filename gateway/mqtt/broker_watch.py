@@ -1,5 +1,5 @@
-"""What the broker says of itself in `$SYS`: above all, that it drops messages. Mosquitto acknowledges a message to the
-device and drops it where a session's queue is full; that counter is the only trace.
+"""Watch of what the broker reports of itself in `$SYS`, above all that it drops messages. Mosquitto acknowledges a
+message to the device and drops it where a session's queue is full; that counter is the only trace.
 
 A connection of its own, without a session, with MQTT 5. What a broker does not report is absent. The names are those of
 Mosquitto; it publishes each value when it changes, and gives new subscribers the last one unless it retains nothing.
@@ -152,7 +152,7 @@ class BrokerWatch:
             self._warned_at, self._since_warning = self._rose_at, 0.0
 
     def _say(self, error: SessionError) -> None:
-        """Log why the broker cannot be watched, once. That it is away, the session says."""
+        """Log why the broker cannot be watched, once. The session reports that it is away."""
         if isinstance(error, BrokerRefused) and str(error) != self._trouble:
             self._trouble = str(error)
             log.warning("the broker is not watched", problem=str(error), next="trying again, with growing pauses")

@@ -1,4 +1,4 @@
-"""A connection of MQTT 5 for looking at the broker: ask, and wait for the answer. Many messages are for a session."""
+"""A connection of MQTT 5 for looking at the broker: ask, and wait for the answer. Many messages need a session."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the gateway needs of its broker, against what the broker grants. Pure.
+"""Comparison of what the gateway needs of its broker with what the broker grants. Pure.
 
-Source: MQTT 5.0, sections 3.2.2.3 (CONNACK), 3.9.3 (SUBACK). What a broker delivers at once to a client, and what it
-queues for it, is in no packet: no client can know it.
+Source: MQTT 5.0, sections 3.2.2.3 (CONNACK), 3.9.3 (SUBACK). No packet says what a broker delivers at once to a
+client, and what it queues for it: no client can know it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PUBLISHED_AT_ONCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a configuration needs. `payload` is the largest payload quota in bytes, and `startup` has it."""
+    """Needs of a configuration. `payload` is the largest payload quota in bytes, and `startup` has it."""
 
     session_expiry: int
     payload: int
@@ -49,7 +49,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What a broker grants: CONNACK's properties, the filters that it refused, and whether a second connection of the
+    """Grants of a broker: CONNACK's properties, the filters that it refused, and whether a second connection of the
     account left the first one alone. None of it is known where the broker does not speak MQTT 5."""
 
     speaks_5: bool
@@ -87,7 +87,7 @@ class Grants:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """One thing that the broker grants otherwise than it should. `is_advice`: the gateway works all the same."""
+    """Difference between what the broker grants and what it should. `is_advice`: the gateway works all the same."""
 
     where: str
     expected: str
@@ -110,7 +110,7 @@ class Shortfall:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a broker grants, and what is missing of it: what the gateway needs first, then advice."""
+    """Grants of a broker, and what is missing of them: what the gateway needs first, then advice."""
 
     grants: Grants
     shortfalls: tuple[Shortfall, ...]
@@ -139,7 +139,7 @@ _UNKNOWN = Shortfall(
     "MQTT 5",
     "a broker that says what it grants",
     "MQTT 3.1.1, which cannot: limits of sessions, packets and retained messages are unknown",
-    "Look into the broker's configuration: sessions must outlive mqtt.session_expiry, packets may be as large as the "
+    "Check the broker's configuration: sessions must outlive mqtt.session_expiry, packets may be as large as the "
     "largest quota.payload, and queues need bounds (docs/operators-guide.md, The broker)",
     is_advice=True,
 )

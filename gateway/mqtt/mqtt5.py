@@ -1,4 +1,4 @@
-"""The session for brokers that speak MQTT 5, on the codec of mqtt5: one read of the socket is one batch.
+"""Session for brokers that speak MQTT 5, on the codec of mqtt5: one read of the socket is one batch.
 
 Receive Maximum bounds what is delivered and not acknowledged; a batch is acknowledged in one write; while messages wait
 to be taken, nothing is read. It subscribes with QoS 1 at most (docs/decisions/0003-qos-1-at-most.md).

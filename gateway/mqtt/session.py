@@ -1,4 +1,4 @@
-"""The contract of an MQTT session: batches in, acknowledgements and messages out.
+"""Contract of an MQTT session: batches in, acknowledgements and messages out.
 
 tests/contract/test_sessions.py holds each implementation to it:
 
@@ -7,7 +7,7 @@ tests/contract/test_sessions.py holds each implementation to it:
 - `ack` alone acknowledges messages of QoS 1 and 2. What it did not acknowledge, the broker delivers again on the next
   connection.
 - What is delivered and not acknowledged is bounded. While messages wait to be taken the socket is not read, so that
-  the broker, and not the gateway, holds whatever is too much.
+  the broker, and not the gateway, holds what is too much.
 - The session restores a lost connection by itself, with growing, jittered pauses, for as long as it takes.
 """
 
@@ -72,7 +72,7 @@ class Access:
 
 
 class Source(Protocol):
-    """Whatever messages are taken from."""
+    """Source of messages."""
 
     def take(self, limit: int) -> Batch | None:
         """Return the oldest messages that have arrived, at most `limit`; None where there are none."""
@@ -89,7 +89,7 @@ class Source(Protocol):
 
 
 class Publisher(Protocol):
-    """Whatever messages are published through."""
+    """Publisher of messages."""
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting. False where it had to be dropped: not connected, or too many wait."""

@@ -1,11 +1,11 @@
 """All sessions of a gateway with its broker: one for each startup, and one that publishes.
 
-A session of its own gives each startup a queue, a Receive Maximum and bounds of its own at the broker, so that whatever
-one startup's devices send delays, drops and fills nothing of another's. Where a broker grants an account one connection
-only, `mqtt.sessions: one` has a single session for everything.
+A session of its own gives each startup a queue, a Receive Maximum and bounds of its own at the broker, so that nothing
+that one startup's devices send can delay or drop another's messages, or fill its queue. Where a broker grants an
+account only one connection, `mqtt.sessions: one` has a single session for everything.
 
 Invariants:
-- A session that is no longer wanted first brings what the broker still holds for it, then ends.
+- A session that is no longer wanted first receives what the broker still holds for it, then ends.
 - A source is in `ready` exactly while it has something to take and is not held back.
 """
 
@@ -137,7 +137,7 @@ class Sessions:
         self._running[name] = self._tasks.create_task(session.run(), name=f"session-{name}")
 
     def _retire(self, name: str) -> None:
-        """End a session that is no longer wanted, once it has brought what the broker holds for it."""
+        """End a session that is no longer wanted, once it has received what the broker holds for it."""
         if self._tasks is None:
             return
         if name in self._running:

@@ -1,7 +1,7 @@
-"""Accounts that provisioning made at Grafana, by the id that Grafana gave each, and the time when it did.
+"""Accounts that provisioning made in Grafana, by the id that Grafana gave each, and the time when it did.
 
-Whoever has an account at Grafana chooses its login, address and display name, so that none of these says who made it.
-The time tells an account from one of the same id at a Grafana that was set up anew.
+Whoever has an account at Grafana chooses its login, address and display name, so that none of these shows who made it.
+The time distinguishes an account from one with the same id in a Grafana that was set up anew.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Made(NamedTuple):
 
 
 class GrafanaAccounts:
-    """The list of accounts, by the login that each was made for. It is kept beside the secrets."""
+    """List of accounts, by the login that each was made for. It is kept beside the secrets."""
 
     def __init__(self, files: SecretFiles) -> None:
         self._files = files

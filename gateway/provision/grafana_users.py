@@ -2,7 +2,7 @@
 
 Each has an account that is made here, and known by its id (`grafana_accounts`): only such accounts are added, changed
 or removed. An account of a wanted login or address that somebody else made is a conflict, since its owner chose both,
-and need not be who the address belongs to; whoever knows better adds it to the organisation, where it is left alone.
+and need not own the address; an operator who knows whose it is adds it to the organisation, where it is left alone.
 Admins of an organisation are left alone too: one of them is the account that provisions.
 
 Grafana cannot create a user, a role and a membership at once. `POST /api/admin/users` with `OrgId` creates the first

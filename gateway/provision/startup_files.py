@@ -162,7 +162,7 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
         yaml.dump(document, text)
         new = path.with_suffix(".yaml.new")
         new.write_text(text.getvalue(), encoding="utf-8")
-        new.chmod(path.stat().st_mode & 0o777)  # whoever may read it, may read it after the change
+        new.chmod(path.stat().st_mode & 0o777)  # whoever may read it may still read it after the change
         new.replace(path)
     except FileNotFoundError:
         raise ProvisionError(f"{path} does not exist: see `gateway startups list`") from None

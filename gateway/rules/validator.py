@@ -23,7 +23,7 @@ from gateway.rules.schema import INT64, MAX_TEXT, NOUN, compile_schema, expectat
 
 MAX_KEPT = 256
 MAX_REASONS = 100
-"""Maximum for one message: a sender of garbage must not fill the disk with descriptions of it, nor take the time that
+"""Maximum for one message: a sender of garbage must not fill the disk with descriptions of it, or take the time that
 thousands of them need."""
 _CODE = {
     "missing": Code.MISSING,

@@ -1,5 +1,5 @@
-"""Which worker serves which startups. Each has whole startups, so that the order of a device's messages, a startup's
-quota and its session at the broker stay in one process.
+"""Assignment of startups to workers. Each worker has whole startups, so that the order of a device's messages, a
+startup's quota and its session at the broker stay in one process.
 
 The assignment is kept on disk: a startup stays with its worker for as long as that worker is configured, and a new one
 goes to the worker with the smallest quotas in sum.
@@ -32,7 +32,7 @@ def assign(startups: Iterable[Startup], workers: int, before: Mapping[str, int])
 
 
 class AssignmentFile:
-    """The assignment of the last run, as JSON. Blocking."""
+    """Assignment of the last run, as JSON. Blocking."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""The data plane of one process: sessions, pipeline, journal, drain and store, and what they need.
+"""Data plane of one process: sessions, pipeline, journal, drain and store, and what they need.
 
 Stopping: the sessions take no more messages; those that it has are committed and acknowledged; the journal is drained
 for as long as `drain.stop_within` allows (the rest stays on disk for the next run); then everything else ends.
@@ -51,7 +51,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlot:
-    """The number of this worker, and the startups that it serves; None: all. One that is `retiring` serves none: it
+    """Number of this worker, and the startups that it serves; None: all. One that is `retiring` serves none: it
     finishes what an earlier run with more workers began."""
 
     worker: int = 0

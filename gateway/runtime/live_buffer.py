@@ -1,4 +1,4 @@
-"""The listener that holds a worker's live events for the supervisor.
+"""Listener that holds a worker's live events for the supervisor.
 
 They are gathered for a moment, so that many batches become one message, and bounded for each startup by number and in
 bytes, so that a slow supervisor costs the oldest events of those that send many, and nothing else. A message is

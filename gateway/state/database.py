@@ -1,4 +1,4 @@
-"""The gateway's own state on disk: one SQLite file, one writer thread, group commit.
+"""State of the gateway on disk: one SQLite file, one writer thread, group commit.
 
 On-disk format (`PRAGMA user_version` 1), WAL with synchronous=FULL, so that a commit that returned survives a
 power cut:

@@ -6,7 +6,7 @@ Invariants:
 - What will not be kept is never written: a batch that is larger than the bounds does not make the file larger.
 - Room is made before anything is written, so that SQLite uses the pages that become free: the file holds no more than
   the bounds allow, and does not shrink.
-- One message pushes out no more than a small part of the others: a longer payload is kept cut. It cannot be replayed.
+- One message pushes out no more than a small part of the others: a longer payload is cut. It cannot be replayed.
 
 A point that the store refused is kept too: its topic is empty and its payload is the line itself. `records` is JSON:
 positions, and [first, last] of several that follow one another.
@@ -115,7 +115,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The number and bytes (with all that they take on disk) of the dead letters kept of one startup, and how many were
+    """Number and bytes (with all that they take on disk) of the dead letters kept of one startup, and how many were
     dropped."""
 
     kept: int = 0
@@ -223,7 +223,7 @@ def _newest(rejections: Sequence[tuple[int, Rejection]], bounds: DeadLetterSetti
 def _make_room(
     connection: sqlite3.Connection, startup: str, letters: int, size: int, bounds: DeadLetterSettings
 ) -> None:
-    """Drop the oldest until so many more are within the bounds; a tenth at a time, so that it is seldom done."""
+    """Drop the oldest until the new ones fit within the bounds; a tenth at a time, so that it is seldom done."""
     held = connection.execute("SELECT letters, bytes FROM letter_totals WHERE startup = ?", (startup,)).fetchone()
     kept, used = held or (0, 0)
     while kept and (kept + letters > bounds.max_count or used + size > bounds.max_size):
@@ -262,7 +262,7 @@ def _runs(records: Sequence[int]) -> Iterator[int | tuple[int, int]]:
 def _dead_letter(
     row: tuple[int, str, str, str, int, str, str, bytes, int], kept: int, positions: int | None = None
 ) -> DeadLetter:
-    """Return a row as it was kept, or with so many positions of records at most."""
+    """Return a row as it was kept, or with at most `positions` positions of records."""
     ident, startup, device, topic, arrived_ns, records, reasons_json, payload, cut = row
     reasons = tuple(Reason(**{**reason, "code": Code(reason["code"])}) for reason in json.loads(reasons_json))
     runs = [range(run, run + 1) if isinstance(run, int) else range(run[0], run[1] + 1) for run in json.loads(records)]

@@ -1,4 +1,4 @@
-"""The bounded queue on disk between accepting a reading and storing it.
+"""Bounded queue on disk between accepting a reading and storing it.
 
 Two steps, so that the cost of a commit does not grow with the number of startups in it: `append` adds the readings of
 a batch as one row of the intake, for all startups; a few times a second `sort` moves the intake into rows of one
@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What the journal holds of one startup."""
+    """Content of the journal for one startup."""
 
     readings: int = 0
     bytes: int = 0

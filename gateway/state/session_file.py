@@ -1,4 +1,4 @@
-"""The sessions that the gateway may have at the broker, and the filters of each. The broker keeps them for as long as a
+"""Sessions that the gateway may have at the broker, and the filters of each. The broker keeps them for as long as a
 session lasts, so a filter or a session that is no longer wanted must be ended, also by a gateway that was away when it
 was removed.
 """

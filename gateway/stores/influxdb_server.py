@@ -142,7 +142,7 @@ class InfluxDBServer:
             problem = str(error) or type(error).__name__
             if isinstance(error, TimeoutError) and not str(error):
                 problem = f"no answer within {self._settings.timeout:g} s"
-            # What breaks off later says nothing of other buckets: one may hang while the rest answer.
+            # A later failure says nothing about other buckets: one may hang while the rest answer.
             is_nobody_there = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
             kind = StoreUnreachable if is_nobody_there else StoreUnavailable
             raise kind(f"InfluxDB at {self._url} cannot be reached: {problem}") from error

@@ -1,4 +1,4 @@
-"""Which startups may write to a store now.
+"""Slots that decide which startups may write to a store now.
 
 Invariants:
 

@@ -1,6 +1,6 @@
 """Attacks by one startup, or by somebody without an account, and what another startup notices: `make attack`.
 
-A scenario is a function in a file of `scenarios/`, found by itself:
+A scenario is a function in a file of `scenarios/`, found automatically:
 
     @attack("60 KB arrays over the quota, 6,000 a second")
     async def arrays_6000(bed: Bed) -> AsyncIterator[None]:

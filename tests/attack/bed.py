@@ -114,7 +114,7 @@ class Bed:
             yield
 
     async def publish(self, payload: bytes | Callable[[int], bytes], *, most: int, **options: Any) -> None:
-        """Publish so many messages as the attacker, and return when the gateway is done with them."""
+        """Publish `most` messages as the attacker, and return when the gateway is done with them."""
         async with self.flood(payload, most=most, seconds=WITHIN, **options):
             pass
         before: dict[str, Any] = {}
@@ -203,7 +203,7 @@ class Bed:
 
     @asynccontextmanager
     async def ask(self, request: bytes, *, parallel: int) -> AsyncIterator[None]:
-        """Send a request again and again, so many at a time, each as soon as the answer before it is there."""
+        """Send a request again and again, `parallel` at a time, each as soon as the answer before it is there."""
         closing = request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
         async with self.http(closing, connections=parallel, what="requests", again=True):
             yield
@@ -365,7 +365,7 @@ async def opened(directory: Path, layout: Layout, scale: Scale) -> AsyncIterator
 
 
 def _reached(answer: Mapping[str, Any], what: str) -> str:
-    """Say what an attack reached."""
+    """Report what an attack reached."""
     seconds = max(0.001, answer["seconds"])
     if answer["units"]:
         parts = [f"{answer['units'] / seconds:,.0f} {what}/s", f"{answer['sent'] / seconds / 1e6:,.1f} MB/s"]

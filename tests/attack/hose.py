@@ -75,7 +75,7 @@ class Stream:
         return self.socket is not None
 
     def give(self, units: int | None) -> int:
-        """Queue so many units of the block, or what is left of it; return how many."""
+        """Queue `units` units of the block, or what is left of it; return how many."""
         stride = self._hose.stride
         left = (len(self.block) - self._position) // stride
         count = left if units is None else min(left, units)
@@ -101,7 +101,7 @@ class Stream:
             self.end()
 
     def finish(self) -> None:
-        """Say that no more comes."""
+        """Signal that nothing more comes."""
         with suppress(OSError):
             if self.socket is not None:
                 self.socket.shutdown(socket.SHUT_WR)
@@ -166,7 +166,7 @@ class Hose:
             self._receive(now, TICK if idle else 0)
         seconds = time.monotonic() - self._began
         self._drain()
-        if self._most is not None:  # so many, until the other side has read them
+        if self._most is not None:  # a fixed number, until the other side has read them
             seconds = time.monotonic() - self._began
         return {
             "seconds": round(seconds, 3),

@@ -26,7 +26,7 @@ SETTLES = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the victim publishes in each phase, and how long it waits for the last message."""
+    """Load that the victim publishes in each phase, and how long it waits for the last message."""
 
     messages: int = 100
     rate: float = 20.0
@@ -38,7 +38,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the victim noticed in a phase: latencies in ms, infinite where something never came."""
+    """Effects that the victim noticed in a phase: latencies in ms, infinite where something never came."""
 
     messages: int
     lost: int

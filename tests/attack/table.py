@@ -36,7 +36,7 @@ def table(lines: Sequence[Line]) -> Table:
 def _cells(line: Line) -> list[str]:
     measure, seen = line.scenario.measure, line.attacked
     kind = "" if measure == "live" else f" [dim]({measure})[/]"
-    failed = "".join(f"\n[red]not so: {escape(check.what)}[/]" for check in line.checks if not check.good)
+    failed = "".join(f"\n[red]failed: {escape(check.what)}[/]" for check in line.checks if not check.good)
     return [
         f"[bold]{line.scenario.name}[/]{kind}\n{escape(line.scenario.about)}{failed}",
         _coloured(f"{seen.messages - seen.lost} of {seen.messages}", good=not seen.lost),

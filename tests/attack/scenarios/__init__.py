@@ -1,1 +1,1 @@
-"""The attacks, by what they are aimed at. Every file here is found by itself."""
+"""Attacks, by what they are aimed at. Every file here is found automatically."""

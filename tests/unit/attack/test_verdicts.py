@@ -56,7 +56,7 @@ def test_the_table_names_what_failed() -> None:
     )
     Console(width=200, file=shown).print(table([failed]))
     text = shown.getvalue()
-    assert all(part in text for part in ("97 of 100", "never", "∞", "5,000 messages/s", "not so: the gateway runs"))
+    assert all(part in text for part in ("97 of 100", "never", "∞", "5,000 messages/s", "failed: the gateway runs"))
 
 
 def test_every_attack_says_what_it_does() -> None:

@@ -228,7 +228,7 @@ def test_of_messages_over_quota_one_a_second_is_kept_for_each_device() -> None:
         ("th-2", 9, b'{"value": 9}'),
         ("th-1", 8, b'{"value": 9}'),
     ]
-    assert later[1].reasons[0].got == "8 messages more"
+    assert later[1].reasons[0].got == "8 more messages"
     assert made.samples.due(NOW + 2 * NS) == []
     assert not made.samples.is_pending
 

@@ -125,7 +125,7 @@ def test_reason_names_the_bucket_that_is_empty() -> None:
     assert one.over(1).expected == "at most 40,960 bytes a second (and 81,920 at once)"
     one.left = 0
     reason = one.over(1234)
-    assert (reason.expected, reason.got) == ("at most 10 messages a second (and 20 at once)", "1,234 messages more")
+    assert (reason.expected, reason.got) == ("at most 10 messages a second (and 20 at once)", "1,234 more messages")
 
 
 def test_refused_device_does_not_count() -> None:
