@@ -28,7 +28,7 @@ LOOK = "_look"
 IDLE_AFTER = 3.0
 """Seconds without a message after which the broker holds nothing more for a session."""
 IDLE_LOOKS = 10
-"""Looks in that time, each of which must find it idle: an event loop that was busy is no sign of it."""
+"""Looks in that time. Each must find it idle: that time has passed may only mean that the event loop was busy."""
 SHOWN = 3
 ANNOUNCE_EVERY = 0.1
 
