@@ -159,7 +159,8 @@ class Ingest:
         """Commit the samples of messages over quota when they are due."""
         while True:
             await asyncio.sleep(SAMPLE_EVERY)
-            await self._keep_samples()
+            if self._pipeline.samples.is_pending:
+                await self._keep_samples()
 
     async def _keep_samples(self, *, at_end: bool = False) -> None:
         one = _Round()

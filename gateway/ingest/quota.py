@@ -13,6 +13,7 @@ PATIENCE = 10.0
 rejected, so that its devices learn of it and its queue does not overflow silently."""
 SHORTEST_WAIT = 0.01
 SET_BACK = 60.0
+"""Seconds by which a time must be behind the last refill to be that of a clock that was set back."""
 
 
 class DeviceMeter:
@@ -28,8 +29,7 @@ class DeviceMeter:
 
     def admits(self, now_ns: int) -> bool:
         """Return whether a message is left in the bucket."""
-        if now_ns != self._refilled_ns:  # else it is of the same batch
-            elapsed = max(0, now_ns - self._refilled_ns) / 1e9
+        if (elapsed := _elapsed(self._refilled_ns, now_ns)) is not None:
             self._left = min(self._burst, self._left + elapsed * self._rate)
             self._refilled_ns = now_ns
         return self._left >= 1
@@ -120,18 +120,12 @@ class QuotaMeter:
         return meters.get(known) or meters.setdefault(known, DeviceMeter(self.quota, rate))
 
     def refill(self, now_ns: int) -> None:
-        """Add what the time since the last refill allows; once per batch is enough.
-
-        A batch may have arrived before the last refill, since its messages had to wait: it adds nothing. A time far
-        before that is a clock that was set back, and is followed.
-        """
-        if 0 <= self._refilled_ns - now_ns < SET_BACK * 1e9:
-            return
-        elapsed = max(0, now_ns - self._refilled_ns) / 1e9
-        quota = self.quota
-        self.left = min(quota.burst, self.left + elapsed * quota.messages)
-        self.bytes_left = min(quota.burst_bytes, self.bytes_left + elapsed * quota.bytes_a_second)
-        self._refilled_ns = now_ns
+        """Add what the time since the last refill allows; once per batch is enough."""
+        if (elapsed := _elapsed(self._refilled_ns, now_ns)) is not None:
+            quota = self.quota
+            self.left = min(quota.burst, self.left + elapsed * quota.messages)
+            self.bytes_left = min(quota.burst_bytes, self.bytes_left + elapsed * quota.bytes_a_second)
+            self._refilled_ns = now_ns
 
     @property
     def is_over(self) -> bool:
@@ -189,6 +183,17 @@ class QuotaMeter:
         """Return the series admitted since the last call, to be remembered."""
         new, self._new_series = self._new_series, []
         return new
+
+
+def _elapsed(refilled_ns: int, now_ns: int) -> float | None:
+    """Return the seconds since a bucket was refilled; None where there is nothing to add.
+
+    A batch may have arrived before the last refill, since its messages had to wait: it adds nothing, and that time must
+    not count again. A time far before that is a clock that was set back, and is followed.
+    """
+    if 0 <= refilled_ns - now_ns < SET_BACK * 1e9:
+        return None
+    return max(0, now_ns - refilled_ns) / 1e9
 
 
 def _over_quota(limits: str, messages: int) -> Reason:

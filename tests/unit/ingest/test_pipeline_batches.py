@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config import Startup
 from gateway.ingest.pipeline import Outcome, Pipeline
-from gateway.ingest.samples import MAX_DEVICES
+from gateway.ingest.samples import MAX_BYTES, MAX_DEVICES
 from gateway.model import UNROUTED, Code, Counts, Rejection
 from gateway.timestamps import NS
 from tests.builders import NOW, batch, message, outcome_of, pipeline, startup
@@ -174,6 +174,18 @@ def test_quota_of_bytes(topic: str) -> None:
     (sample,) = [one for one in first.rejections if one.stands_for]
     assert sample.reasons[0].expected == "at most 1,024 bytes a second (and 1,024 at once)"
     assert outcome_of(made, batch(message(payload, topic), arrived_ns=NOW + NS)).unread == {}
+
+
+def test_samples_are_bounded_in_bytes() -> None:
+    """Large messages over quota are counted and sampled, but however many devices send them, only a few are held."""
+    made = pipeline(tight(messages="1/s", burst=1))
+    payload = b"x" * 300_000
+    topics = [f"testbed/acme/d{i}/climate" for i in range(20)]
+    messages = [message(bytes(payload), topic) for _ in range(3) for topic in topics]
+    outcome = outcome_of(made, batch(*messages))
+    held = made.samples.due(NOW + NS)
+    assert sum(len(one.payload) for one in held) <= MAX_BYTES + len(payload)
+    assert sum(one.stands_for for one in (*outcome.rejections, *held)) == outcome.unread["acme"] == 59
 
 
 def test_times_stay_distinct_whatever_came_between() -> None:

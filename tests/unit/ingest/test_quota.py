@@ -50,6 +50,18 @@ def test_batch_that_had_to_wait_refills_nothing_twice() -> None:
     assert let_in(one, NOW + 2 * NS) == 10
 
 
+def test_device_that_had_to_wait_is_refilled_once() -> None:
+    """The same for the bucket of one device, from which a batch that arrived earlier is taken in between."""
+    device = meter(burst=20, per_device="5/s").of_device("th-1")
+    assert device is not None
+    taken = 0
+    for at_ns in [NOW, *[NOW + NS, NOW] * 10]:
+        while device.admits(at_ns):
+            device.charge()
+            taken += 1
+    assert taken == 10 + 5
+
+
 def test_slow_rates() -> None:
     """A rate of less than one a second adds up."""
     one = QuotaMeter(Quota.model_validate({"messages": "6/m", "burst": 1}))
