@@ -60,7 +60,19 @@ class _Patience:
             self._timer = None
 
 
-class GuardedHttp(H11Protocol, asyncio.BufferedProtocol):
+class _Buffered(asyncio.BufferedProtocol):
+    """Protocol that is read into the buffer that all connections share, and passes on what one read brought."""
+
+    data_received: Callable[[bytes], None]
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(_buffer[:nbytes]))
+
+
+class GuardedHttp(H11Protocol, _Buffered):
     """HTTP/1.1 of one connection."""
 
     def __init__(self, connection: Connection, config: Config, server_state: ServerState, app_state: dict[str, Any]):
@@ -82,12 +94,6 @@ class GuardedHttp(H11Protocol, asyncio.BufferedProtocol):
         self._leaving.end()
         self._connection.close()
         super().connection_lost(exc)
-
-    def get_buffer(self, _sizehint: int) -> memoryview:
-        return _buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(_buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
@@ -168,7 +174,7 @@ class GuardedHttp(H11Protocol, asyncio.BufferedProtocol):
         self.transport.abort()
 
 
-class GuardedWebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
+class GuardedWebSocket(WebSocketsSansIOProtocol, _Buffered):
     """WebSocket of one connection, from its handshake on."""
 
     def __init__(self, connection: Connection, config: Config, server_state: ServerState, app_state: dict[str, Any]):
@@ -181,12 +187,6 @@ class GuardedWebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         self._leaving.end()
         self._connection.close()
         super().connection_lost(exc)
-
-    def get_buffer(self, _sizehint: int) -> memoryview:
-        return _buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(_buffer[:nbytes]))
 
     def pause_writing(self) -> None:
         self._leaving.begin()

@@ -80,6 +80,16 @@ def read_password(settings: Mqtt) -> str | None:
         raise SessionError(str(error)) from error
 
 
+def read_account(settings: Mqtt) -> tuple[str | None, bytes | None]:
+    """Return the gateway's name and password as CONNECT of MQTT 5 has them; None where there are none.
+
+    Raises:
+        SessionError: the file of the password cannot be read.
+    """
+    password = read_password(settings) if settings.username else None
+    return settings.username, None if password is None else password.encode()
+
+
 def rejected_subscription(filters: Sequence[str]) -> str:
     """Explain rejected subscriptions."""
     return f"the broker rejected the subscription to {', '.join(filters)}; may the gateway's account read it?"

@@ -12,7 +12,7 @@ import mqtt5
 from gateway.config import Mqtt
 from gateway.errors import BrokerUnreachable
 from gateway.mqtt.auto import speaks_5
-from gateway.mqtt.broker import Broker, read_password
+from gateway.mqtt.broker import Broker, read_account
 from gateway.mqtt.dialogue import Dialogue, connected
 from gateway.mqtt.grants import SYS, Grants, Needs
 
@@ -30,13 +30,13 @@ async def probe(settings: Mqtt, needs: Needs) -> Grants:
     broker = await asyncio.to_thread(Broker.of, settings)
     if settings.protocol == "3.1.1" or not await speaks_5(broker):
         return Grants(speaks_5=False)
-    password = await asyncio.to_thread(read_password, settings) if settings.username else None
+    username, password = await asyncio.to_thread(read_account, settings)
 
     def connect(number: int, expiry: int) -> mqtt5.ConnectPacket:
         return mqtt5.ConnectPacket(
             f"{settings.client_id}._probe-{number}",
-            username=settings.username,
-            password=None if password is None else password.encode(),
+            username=username,
+            password=password,
             clean_start=True,
             session_expiry_interval=expiry,
             receive_max=1,

@@ -18,7 +18,7 @@ from gateway.config import Mqtt
 from gateway.errors import BrokerRefused, SessionError
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
-from gateway.mqtt.broker import Broker, read_password
+from gateway.mqtt.broker import Broker, read_account
 from gateway.mqtt.dialogue import Dialogue, connected
 from gateway.mqtt.mqtt5_decoder import Packet, Salvaged
 
@@ -115,11 +115,11 @@ class BrokerWatch:
 
     def _address(self) -> tuple[Broker, mqtt5.ConnectPacket]:
         settings = self._settings
-        password = read_password(settings) if settings.username else None
+        username, password = read_account(settings)
         return Broker.of(settings), mqtt5.ConnectPacket(
             f"{settings.client_id}._watch",
-            username=settings.username,
-            password=None if password is None else password.encode(),
+            username=username,
+            password=password,
             clean_start=True,
             keep_alive=KEEP_ALIVE,
             receive_max=100,

@@ -17,7 +17,7 @@ from mqtt5 import PublishPacket
 from gateway.errors import BrokerRefused, SessionError
 from gateway.logs import get_logger
 from gateway.model import Batch, Publish
-from gateway.mqtt.broker import read_password
+from gateway.mqtt.broker import read_account
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import ANSWER_WITHIN, BrokerLink
 from gateway.mqtt.mqtt5_connection import Connection, pubacks
@@ -165,11 +165,11 @@ class Mqtt5Session:
 
     def _connect_packet(self) -> bytes:
         settings = self._settings
-        password = read_password(settings) if settings.username else None
+        username, password = read_account(settings)
         return mqtt5.ConnectPacket(
             self._spec.client_id,
-            username=settings.username,
-            password=None if password is None else password.encode(),
+            username=username,
+            password=password,
             clean_start=not self._spec.kept,
             keep_alive=int(settings.keep_alive),
             session_expiry_interval=self._expiry_s,

@@ -103,9 +103,7 @@ def add_device(path: Path, device: str) -> None:
     Raises:
         ProvisionError: the name is invalid, or the file cannot be written.
     """
-    if not device_is_legal(device):
-        raise ProvisionError(f"expected a device name of {DEVICE_RULE}; got {device!r}")
-    edit(path, lambda document: _append(document, "devices", device))
+    _add_name(path, "devices", device)
 
 
 def block_device(path: Path, device: str) -> None:
@@ -114,9 +112,13 @@ def block_device(path: Path, device: str) -> None:
     Raises:
         ProvisionError: the name is invalid, or the file cannot be written.
     """
+    _add_name(path, "blocked", device)
+
+
+def _add_name(path: Path, key: str, device: str) -> None:
     if not device_is_legal(device):
         raise ProvisionError(f"expected a device name of {DEVICE_RULE}; got {device!r}")
-    edit(path, lambda document: _append(document, "blocked", device))
+    edit(path, lambda document: _append(document, key, device))
 
 
 def unblock_device(path: Path, device: str) -> None:
