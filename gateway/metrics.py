@@ -60,7 +60,7 @@ class Metrics:
         )
         self._reasons: Counter[tuple[str, str]] = Counter()
         self.broker: dict[str, float] = {}
-        """What the broker reports of itself, by the names of `_BROKER`; what it does not report is absent."""
+        """Figures that the broker reports of itself, by the names of `_BROKER`; those that it leaves out are absent."""
 
     def accepted(self, _readings: Readings, /) -> None:
         """Count nothing: readings are counted in the ledger."""

@@ -223,7 +223,7 @@ async def test_acknowledgement_for_a_lost_connection_does_nothing(broker: Broker
 
 
 async def test_messages_put_back_come_again_and_are_not_acknowledged(broker: Broker, make: Make) -> None:
-    """What nobody processed of a batch is taken again, in order; only the others are acknowledged with it."""
+    """Messages of a batch that nobody processed are taken again, in order; only the others are acknowledged with it."""
     async with running(make(broker.url)) as session:
         await eventually(lambda: session.state.connected)
         await send(broker, b"1", b"2", b"3")

@@ -1,4 +1,4 @@
-"""What people read is plain English: a few phrases that crept in before are caught here."""
+"""Texts for people are plain English: a few phrases that crept in before are caught here."""
 
 from __future__ import annotations
 

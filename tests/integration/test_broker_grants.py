@@ -1,4 +1,4 @@
-"""What a broker grants is compared with what the configuration needs, on real ones."""
+"""Real brokers: their grants are compared with the needs of the configuration."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.attack.scenario import attack
 REPLAY = f"/v1/startups/{VICTIM}/rejections/replay"
 FORGED = "forged-by-an-attacker"
 LOG_KIB = 1024
-"""What an attack may add to the log, in all."""
+"""KiB that an attack may add to the log, in all."""
 
 
 @attack("bodies of 200 MiB before authentication, four at a time")

@@ -10,7 +10,7 @@ from tests.attack.scenario import attack
 
 MIB = 1 << 20
 DATABASE_MIB = 128
-"""What gateway.db may take with its write-ahead log: dead letters of one startup have 64 MiB."""
+"""Size that gateway.db may have with its write-ahead log: the dead letters of one startup have 64 MiB."""
 LONG = "x" * 65_000
 READING = b'{"t": 21.5}'
 
