@@ -248,11 +248,14 @@ def _sort(
             reasons += record
         elif not route.reasons:
             reading = _reading(route, rule, record, stamp_ns + i)
-            parts = (route.key, *record.tags.items())
-            key = (meter.keys.get(parts) or reading_key(reading)) if record.tags else route.key
+            key = route.key
+            parts: tuple[Sequence[str], ...] = ()
+            if record.tags:
+                parts = (key, *record.tags.items())
+                key = meter.keys.get(parts) or reading_key(reading)
             reason = meter.admit(route.device, key)
             if reason is None:
-                if record.tags:
+                if parts:
                     meter.keys[parts] = key
                 readings.append(reading)
                 lines.append(f"{key} {rule.write(reading.fields)} {reading.time_ns}")
