@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 
 from prometheus_client.core import Metric
 
@@ -22,7 +21,7 @@ from gateway.api.auth import Tokens
 from gateway.api.server import HttpServer
 from gateway.api.services import Services
 from gateway.backoff import LASTING, pauses
-from gateway.config import Config
+from gateway.config import Config, Loader
 from gateway.errors import ReplayRefused, StateUnavailable
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health, Part
@@ -51,7 +50,7 @@ log = get_logger(__name__)
 class Supervisor:
     """`run` is all it does."""
 
-    def __init__(self, config: Config, tokens: Tokens, directory: Path, count: int) -> None:
+    def __init__(self, config: Config, tokens: Tokens, loader: Loader, count: int) -> None:
         self._config = config
         self._count = count
         self._assignment_file = AssignmentFile(config.state_dir / WORKERS / "assignment.json")
@@ -65,7 +64,7 @@ class Supervisor:
         self._problems = dict.fromkeys(range(count), "starting")
         self._numbers = itertools.count()
         self._replies: dict[int, tuple[int, asyncio.Future[Reply]]] = {}
-        self._reloader = Reloader(directory, self._use)
+        self._reloader = Reloader(loader, self._use)
         self._stop = asyncio.Event()
         self._services = Services(
             config=config,
