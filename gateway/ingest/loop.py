@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.backoff import pauses
+from gateway.config import Config
 from gateway.errors import ReplayRefused, StateUnavailable
 from gateway.ingest.pipeline import Outcome, Pipeline
 from gateway.ingest.quota import QuotaMeter
@@ -184,10 +185,9 @@ class Ingest:
         self._metrics.batch_messages.observe(one.messages)
         self._metrics.commit_seconds.observe((time.time_ns() - arrived_ns) / NS)
 
-    def use(self, pipeline: Pipeline) -> None:
+    def use(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         """Use new rules from the next round on."""
-        pipeline.follow(self._pipeline)
-        self._pipeline = pipeline
+        self._pipeline = Pipeline(config, meters, self._pipeline)
 
     def measurement_of(self, topic: str) -> str:
         """Return the measurement of the rule that matches a topic, or an empty string."""

@@ -78,18 +78,14 @@ _NO_GROUP: _Group = ([], [])
 
 
 class Pipeline:
-    """Rules of all startups, ready to use."""
+    """Rules of all startups, ready to use. It takes over from a `previous` one in the midst of its messages."""
 
-    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
+    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter], previous: Pipeline | None = None) -> None:
         self.meters = meters
-        self.samples = Samples()
-        self._routes = Routes(config, meters)
+        self.samples = previous.samples if previous else Samples()
+        self._routes = Routes(config, meters, previous and previous._routes)
         self.route = self._routes.find
-        self._next_ns: dict[str, int] = {}
-
-    def follow(self, previous: Pipeline) -> None:
-        """Take over from a pipeline with other rules, in the midst of its messages."""
-        self.samples, self._next_ns = previous.samples, previous._next_ns
+        self._next_ns: dict[str, int] = previous._next_ns if previous else {}
 
     def process(self, batch: Batch, outcome: Outcome, *, waits: QuotaMeter | None = None) -> int:
         """Add what the messages become to the outcome; return how many were processed.

@@ -45,6 +45,10 @@ class Rule:
     most_records: int
     ends_ns: int
 
+    @property
+    def template(self) -> Template:
+        return self.startup.topics[self.measurement].template
+
     @classmethod
     def of(cls, startup: Startup, measurement: str) -> Rule:
         rule = startup.topics[measurement]
@@ -85,18 +89,17 @@ class Route:
 
 
 class Routes:
-    """Routes of all startups. Call `find`; the fast path looks into `known` first."""
+    """Routes of all startups. Call `find`; the fast path looks into `known` first.
 
-    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
+    Startups that are the same objects as those of the `previous` routes keep their compiled rules.
+    """
+
+    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter], previous: Routes | None = None) -> None:
         self._config = config
         self._meters = meters
         self._unrouted = QuotaMeter(UNROUTED_QUOTA)
-        rules: dict[Template, Rule] = {
-            rule.template: Rule.of(startup, name)
-            for startup in config.startups
-            for name, rule in startup.topics.items()
-        }
-        self._router = Router(rules)
+        self._rules = {startup.slug: _compiled(startup, previous) for startup in config.startups}
+        self._router = Router({rule.template: rule for rules in self._rules.values() for rule in rules})
         self.known: dict[str, Route] = {}
 
     def find(self, topic: str) -> Route:
@@ -115,6 +118,10 @@ class Routes:
                     del self.known[old]
             self.known[topic] = route
         return route
+
+    def rules_of(self, startup: Startup) -> list[Rule]:
+        """Return the rules compiled for this very startup, unchanged; none if it has changed."""
+        return [rule for rule in self._rules.get(startup.slug, ()) if rule.startup is startup]
 
     def _find(self, topic: str) -> Route:
         match = self._router.match(topic)
@@ -148,6 +155,11 @@ class Routes:
 
     def _device_limit(self, startup: Startup, device: str) -> DeviceLimit | None:
         return BLOCKED if device in startup.blocked else self._meters[startup.slug].of_device(device)
+
+
+def _compiled(startup: Startup, previous: Routes | None) -> list[Rule]:
+    known = previous.rules_of(startup) if previous else []
+    return known or [Rule.of(startup, measurement) for measurement in startup.topics]
 
 
 def _bytes(topic: str) -> int:
