@@ -16,7 +16,7 @@ from rich.markup import escape
 from bench import report
 from bench.children import BenchError
 from bench.options import Options
-from bench.paths import buckets, drain, end_to_end, growth, ingest, latency, load, memory, peers, query
+from bench.paths import buckets, drain, end_to_end, growth, ingest, latency, load, memory, peers, query, startups
 from bench.report import Report
 from bench.shape import Shape
 from tests.servers import ServerFailed
@@ -35,6 +35,7 @@ PATHS: dict[str, tuple[Path, str]] = {
     "query": (query.run, "history: a day of one device, downsampled, out of millions of readings"),
     "memory": (memory.run, "resident memory after 1, 5 and 10 million messages"),
     "growth": (growth.run, "CPU of a message with more startups, devices, bytes, fields, readings"),
+    "startups": (startups.run, "1,000 startups: the start, the memory, a reload of one beside the others"),
     "peers": (peers.run, "CPU of a message, and what is lost: a plain script, Telegraf, Node-RED"),
 }
 SHORT: dict[str, Any] = {"seconds": 2.0, "rounds": 3}

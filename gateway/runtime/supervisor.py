@@ -183,7 +183,7 @@ class Supervisor:
             )
             channel = await WorkerChannel.over(ours.dup())
         self._processes[worker], self._channels[worker] = process, channel
-        channel.send(self._use_of(worker))
+        channel.send(self._use_of(worker, None))
         if self._stop.is_set():
             self._signal(signal.SIGTERM)
         try:
@@ -232,19 +232,20 @@ class Supervisor:
         self._assigned = assign(self._config.startups, self._count, before)
         self._assignment_file.write(self._assigned)
 
-    def _use_of(self, worker: int) -> Use:
-        return Use(self._config, frozenset(slug for slug, of in self._assigned.items() if of == worker))
+    def _use_of(self, worker: int, before: Config | None) -> Use:
+        served = frozenset(slug for slug, of in self._assigned.items() if of == worker)
+        return Use.of(self._config, before, served)
 
     # ------------------------------------------------------------------ the services
 
     def _use(self, config: Config, tokens: Tokens) -> None:
-        self._config = keep_settings(self._config, config)
+        before, self._config = self._config, keep_settings(self._config, config)
         try:
             self._assign(self._assigned)
         except StateUnavailable as error:
             log.warning("assignment not saved", problem=str(error), next="a restart may move startups between workers")
         for worker, channel in self._channels.items():
-            channel.send(self._use_of(worker))
+            channel.send(self._use_of(worker, before))
         self._store.assign(config.startups)
         self._services.use(self._config, tokens)
         log.info("configuration reloaded", startups=len(config.startups))
