@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from sys import getsizeof
 from typing import Any
 
 from gateway.model import FieldValue, Reading
@@ -19,8 +19,8 @@ from gateway.model import FieldValue, Reading
 _DEVICE_TAG = re.compile(r"(?<!\\),device=((?:\\.|[^,\\ ])*)")
 _ESCAPED = re.compile(r"\\([,= ])")
 
-SERIES_KEPT = 65_536
-FORMATS_KEPT = 1024
+FORMATS = 256 << 10
+"""Bytes of the formats that one rule's writer keeps: devices choose the names of members that no rule names."""
 
 _MEASUREMENT = str.maketrans({",": r"\,", " ": r"\ "})
 _KEY = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
@@ -37,7 +37,6 @@ def tag_is_writable(value: str) -> bool:
     return _UNWRITABLE.search(value) is None
 
 
-@lru_cache(SERIES_KEPT)
 def series_key(measurement: str, tags: tuple[tuple[str, str], ...]) -> str:
     """Return `measurement,tag=value,…`, the name of a series. `tags` in any order; empty values are left out."""
     pairs = (f",{key.translate(_KEY)}={value.translate(_KEY)}" for key, value in sorted(tags) if value)
@@ -58,11 +57,7 @@ class FieldWriter:
     def __init__(self, types: Mapping[str, type]) -> None:
         self._types = types
         self._formats: dict[tuple[str, ...], tuple[str, bool]] = {}
-
-    @classmethod
-    def of(cls, types: Mapping[str, type]) -> FieldWriter:
-        """Return the writer for these fields: rules with the same fields share it."""
-        return _writer(tuple(types.items()))
+        self._size = 0
 
     def __call__(self, fields: Mapping[str, FieldValue]) -> str:
         names = tuple(fields)
@@ -77,15 +72,13 @@ class FieldWriter:
         is_direct = all(kind in _DIRECT for kind in kinds)
         values = [_DIRECT[kind] if is_direct and kind in _DIRECT else "%s" for kind in kinds]
         keys = [name.translate(_KEY).replace("%", "%%") for name in names]
-        if len(self._formats) >= FORMATS_KEPT:
-            self._formats.clear()
         format_ = ",".join(f"{key}={value}" for key, value in zip(keys, values, strict=True))
+        size = sum(map(getsizeof, (names, format_, *names)))
+        if self._size + size > FORMATS:
+            self._formats.clear()
+            self._size = 0
+        self._size += size
         return self._formats.setdefault(names, (format_, is_direct))
-
-
-@lru_cache(FORMATS_KEPT)
-def _writer(types: tuple[tuple[str, type], ...]) -> FieldWriter:
-    return FieldWriter(dict(types))
 
 
 def encode(reading: Reading) -> str:

@@ -17,7 +17,7 @@ from gateway.config import Config, Startup
 from gateway.ingest.quota import QuotaMeter
 from gateway.ingest.samples import Explain, Samples
 from gateway.ingest.topic_routes import Route, Routes, Rule
-from gateway.line_protocol import reading_key, series_key
+from gateway.line_protocol import reading_key
 from gateway.model import Batch, Code, Counts, Publish, Reading, Reason, Rejection
 from gateway.rules.finishing import Values
 from gateway.rules.reader import Read
@@ -187,8 +187,8 @@ def fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> b
             return False
         fields = values.fields
         if values.tags:
+            key = route.meter.keys.get((key, *values.tags.items()), "")
             tags = {**tags, **values.tags}
-            key = series_key(rule.measurement, (("device", route.device), *tags.items())) if key else ""
         if values.time_ns is not None:
             time_ns = values.time_ns
     if key not in route.meter.series:
@@ -235,6 +235,7 @@ def _sort(
     lines: list[str] = []
     refused: list[int] = []
     reasons: list[Reason] = list(route.reasons)
+    meter = route.meter
     wanted = frozenset(only)
     for i, record in enumerate(records):
         if only and i not in wanted:
@@ -243,9 +244,12 @@ def _sort(
             reasons += record
         elif not route.reasons:
             reading = _reading(route, rule, record, stamp_ns + i)
-            key = reading_key(reading) if record.tags else route.key
-            reason = route.meter.admit(route.device, key)
+            parts = (route.key, *record.tags.items())
+            key = (meter.keys.get(parts) or reading_key(reading)) if record.tags else route.key
+            reason = meter.admit(route.device, key)
             if reason is None:
+                if record.tags:
+                    meter.keys[parts] = key
                 readings.append(reading)
                 lines.append(f"{key} {rule.write(reading.fields)} {reading.time_ns}")
                 continue
