@@ -40,8 +40,8 @@ from gateway.timestamps import NS
 GATHER = 0.005
 """Seconds between two rounds, at least: messages that arrive meanwhile share the cost of the next."""
 REST_EACH = 0.0005
-"""Seconds that a source is not read after its turn, for each of those that rest: a read, an acknowledgement and lines of
-its own cost as much as several messages, so the more sources are busy, the more messages each read has to bring. One
+"""Seconds that a source is not read after its turn, for each of those that rest: a read, an acknowledgement and lines
+of its own cost as much as several messages, so the more sources are busy, the more messages each read has to bring. One
 that has been quiet is read at once."""
 REST_MOST = 0.25
 CHUNK = 200

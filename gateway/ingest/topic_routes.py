@@ -64,7 +64,10 @@ class Rule:
             decode_one=reader.decode_one,
             is_plain=reader.is_plain,
             finish=reader.finish,
-            write=FieldWriter({name: PYTHON_TYPES[field.type] for name, field in rule.fields.items()}),
+            write=FieldWriter(
+                {name: PYTHON_TYPES[field.type] for name, field in rule.fields.items()},
+                always=rule.unknown != "keep" and all(field.required for field in rule.fields.values()),
+            ),
             limit=startup.quota.payload,
             most_records=min(startup.quota.burst, MOST_RECORDS),
             ends_ns=NEVER_NS if startup.ends_ns is None else startup.ends_ns,
