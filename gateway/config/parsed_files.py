@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +36,8 @@ class ParsedFile:
     problems: tuple[Problem, ...] = ()
     startup: Startup | None = None
     topics: tuple[Topic, ...] = ()
-    store_line: int = 0
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """Lines of the settings at the top."""
 
     @classmethod
     def of(cls, path: Path, content: bytes, directory: Path) -> ParsedFile:
@@ -51,11 +52,15 @@ class ParsedFile:
         except ConfigInvalid as error:
             return cls(path, content, error.problems, None, topics)
         startup = Startup.model_construct(**dict(file), slug=path.stem)
-        return cls(path, content, (), startup, topics, document.line(["store"]))
+        return cls(path, content, (), startup, topics, {name: document.line([name]) for name in document.data})
 
     @property
     def slug(self) -> str:
         return self.path.stem
+
+    def problem(self, setting: str, expected: str, got: str) -> Problem:
+        """Return a problem with a setting at the top."""
+        return Problem(str(self.path), self.lines.get(setting, 1), setting, expected, got)
 
 
 def _topics(document: Document) -> Iterator[Topic]:
@@ -137,7 +142,7 @@ def unknown_stores(settings: Settings, files: Iterable[ParsedFile]) -> Iterator[
         store = file.startup and file.startup.store
         if store is not None and store not in settings.stores:
             expected = f"a name under stores in gateway.yaml ({known})"
-            yield Problem(str(file.path), file.store_line, "store", expected, repr(store))
+            yield file.problem("store", expected, repr(store))
 
 
 def _candidates(rules: list[_Rule]) -> Iterator[tuple[_Rule, _Rule]]:
