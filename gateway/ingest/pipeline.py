@@ -104,8 +104,8 @@ class Pipeline:
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter], previous: Pipeline | None = None) -> None:
         self.meters = meters
-        self.samples = previous.samples if previous else Samples()
-        self._routes = Routes(config, meters, previous and previous._routes)
+        self.samples: Samples = previous.samples if previous else Samples()
+        self._routes: Routes = Routes(config, meters, previous._routes if previous else None)
         self.route = self._routes.find
         self._next_ns: dict[str, int] = previous._next_ns if previous else {}
 
