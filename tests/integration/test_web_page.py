@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 import websockets
-from nicegui import Client
+from nicegui import Client, core
 from websockets.asyncio.client import ClientConnection, connect
 
 from gateway.api.auth import Tokens
@@ -136,6 +136,8 @@ async def test_an_open_page_ends_with_its_token(
 async def test_a_socket_closes_whatever_the_browser_does(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A browser that does not close its socket when its page has ended is cut off, and has learned nothing more."""
     monkeypatch.setattr(open_pages, "LEAVE_WITHIN", 0.5)
+    for patience in ("ping_interval", "ping_timeout"):
+        monkeypatch.setattr(core.sio.eio, patience, 0.5)
     browser = await opened(gateway, "acme-token", "/startups/acme")
     async with browser.socket() as socket:
         await until(socket, "update")
