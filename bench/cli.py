@@ -43,6 +43,7 @@ SHORT_RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("load", {}),
     ("ingest", {}),
     ("drain", {}),
+    ("buckets", {"messages": 20_000, "rounds": 1}),
     ("end-to-end", {"store": "sqlite"}),
     ("end-to-end", {"store": "influxdb"}),
     ("latency", {"store": "sqlite"}),
@@ -51,6 +52,7 @@ SHORT_RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("query", {"readings_stored": 1_000_000}),
     ("memory", {"messages": 200_000}),
     ("growth", {"messages": 20_000}),
+    ("startups", {"rounds": 1}),
     ("peers", {"messages": 20_000}),
 )
 """Paths of plain `make bench`: a short form of each. `ingest` measures the ceiling as well."""
