@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client import Counter as PrometheusCounter
@@ -74,17 +75,20 @@ class Metrics:
     def families(self) -> list[Metric]:
         """Return all metrics of this process. Reads /proc."""
         reasons = CounterMetricFamily("gateway_rejection_reasons", "Reasons of rejections", labels=["startup", "code"])
-        for labels, count in self._reasons.items():
+        for labels, count in list(self._reasons.items()):  # this may be a thread, and the loop adds to them
             reasons.add_metric(labels, count)
         return [*self._registry.collect(), reasons, *_broker_metrics(self.broker)]
 
 
-def exposition(families: Iterable[Metric], ledger: Mapping[str, Counts], gauges: Mapping[str, float]) -> bytes:
-    """Return the text that Prometheus reads. `gauges` are named values of the whole gateway."""
+def exposition(
+    families: Iterable[Metric], ledger: Mapping[str, Counts], gauges: Mapping[str, float]
+) -> Iterator[bytes]:
+    """Yield the text that Prometheus reads, a metric at a time. `gauges` are named values of the whole gateway."""
     named = [GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value=gauges[name]) for name in gauges]
-    snapshot = CollectorRegistry()
-    snapshot.register(_Snapshot([*families, *_ledger_metrics(ledger), *named]))
-    return generate_latest(snapshot)
+    for family in chain(families, _ledger_metrics(ledger), named):
+        snapshot = CollectorRegistry()
+        snapshot.register(_Snapshot(family))
+        yield generate_latest(snapshot)
 
 
 def by_worker(families: Mapping[int, Iterable[Metric]]) -> list[Metric]:
@@ -99,11 +103,11 @@ def by_worker(families: Mapping[int, Iterable[Metric]]) -> list[Metric]:
 
 
 class _Snapshot:
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
+    def __init__(self, family: Metric) -> None:
+        self._family = family
 
     def collect(self) -> list[Metric]:
-        return self._families
+        return [self._family]
 
 
 def _broker_metrics(figures: Mapping[str, float]) -> Iterable[Metric]:

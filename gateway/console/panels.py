@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 
 from nicegui import events, ui
@@ -19,6 +19,25 @@ from gateway.model import Reading
 from gateway.stores.contract import Query, Store
 
 STORED = 1000  # the weight of a bucket from the store: readings that arrive live as well hardly change it
+
+
+class _Seen:
+    """Measurements and devices that there is something of: first those with readings since `oldest_ns`."""
+
+    def __init__(self, oldest_ns: int) -> None:
+        self._oldest_ns = oldest_ns
+        self._newer: set[tuple[str, str]] = set()
+        self._older: set[tuple[str, str]] = set()
+
+    def add(self, readings: Iterable[Reading]) -> None:
+        for reading in readings:
+            group = self._newer if reading.time_ns >= self._oldest_ns else self._older
+            if len(group) < charts.MAX_KNOWN:
+                group.add((reading.measurement, reading.device))
+
+    def in_order(self) -> Iterator[tuple[str, str]]:
+        for group in (self._newer, self._older):
+            yield from sorted(group, key=lambda pair: pair[1])
 
 
 class Panels:
@@ -74,14 +93,16 @@ class Panels:
     async def open(self) -> str:
         """Find out what there is to draw. Return why it cannot be read; empty if it can."""
         problem = ""
-        found = self._recent()
+        found = _Seen(time.time_ns() - charts.WINDOW_NS)
+        found.add(self._recent())
         try:
-            found += await self._store.latest(self._startup.slug)
+            async with aclosing(self._store.latest(self._startup.slug)) as chunks:
+                async for chunk in chunks:
+                    found.add(chunk)
         except StoreUnavailable as error:
             problem = str(error)
-        oldest_ns = time.time_ns() - charts.WINDOW_NS
-        for reading in sorted(found, key=lambda one: (one.time_ns < oldest_ns, one.device)):
-            self._drawing.see(reading.measurement, reading.device)
+        for measurement, device in found.in_order():
+            self._drawing.see(measurement, device)
         return problem
 
     async def follow(self) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from prometheus_client.core import Metric
 
 from gateway.api.auth import Tokens
+from gateway.api.limits import Limits
 from gateway.api.server import HttpServer
 from gateway.api.services import Services
 from gateway.backoff import LASTING, pauses
@@ -35,7 +36,7 @@ from gateway.runtime.gateway import STOP_WEB_WITHIN, keep_settings
 from gateway.runtime.http_application import make_application
 from gateway.runtime.reload import Reloader
 from gateway.runtime.worker_channel import WorkerChannel
-from gateway.runtime.worker_messages import LiveEvents, Reply, Report, Request, Use
+from gateway.runtime.worker_messages import Changed, LiveEvents, Reply, Report, Request, Use
 from gateway.runtime.worker_reports import WorkerReports
 from gateway.state.lock import locked
 from gateway.state.reader import StateReader
@@ -77,6 +78,7 @@ class Supervisor:
             health=self._health,
             measured=self._measured,
             replay=self._replay,
+            limits=Limits(self._store.computing),
         )
 
     def stop(self) -> None:
@@ -217,7 +219,9 @@ class Supervisor:
                     self._live.rejected(message.rejections)
                 case Report():
                     self._problems[worker] = ""
-                    self._reports.report(worker, message.health, list(message.devices))
+                    self._reports.report(worker, message.health)
+                case Changed():
+                    self._reports.changed(worker, message.devices)
                 case Reply():
                     _, reply = self._replies.pop(message.number, (worker, None))
                     if reply is not None and not reply.done():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.health import Health, Part
 from gateway.state.devices import Device
@@ -20,10 +20,13 @@ class WorkerReports:
         self._health: dict[int, Health] = {}
         self._devices: dict[str, dict[str, dict[int, Device]]] = {}
 
-    def report(self, worker: int, health: Health, devices: list[Device]) -> None:
+    def report(self, worker: int, health: Health) -> None:
         """Take a worker's report."""
         self._health[worker] = health
         self._reported[worker] = time.monotonic()
+
+    def changed(self, worker: int, devices: Sequence[Device]) -> None:
+        """Take the devices of a worker that have changed."""
         for device in devices:
             self._devices.setdefault(device.startup, {}).setdefault(device.device, {})[worker] = device
 
@@ -78,6 +81,8 @@ def _problems(parts: Mapping[int, Part]) -> str:
 
 
 def _combined(parts: list[Device]) -> Device:
+    if len(parts) == 1:
+        return parts[0]
     newest = max(parts, key=lambda device: device.last_ns)
     return Device(
         newest.startup,
