@@ -106,6 +106,7 @@ class HttpServer:
             log_config=None,  # its loggers go where all others go: gateway.logs
             timeout_graceful_shutdown=1,
             ws="websockets-sansio",
+            ws_per_message_deflate=False,  # it computes in the event loop, and takes 256 KiB for each WebSocket
             ws_max_size=http_protocol.MAX_WEBSOCKET_MESSAGE,
             h11_max_incomplete_event_size=http_protocol.MAX_HEAD,
             forwarded_allow_ips=[str(network) for network in proxies],
