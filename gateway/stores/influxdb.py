@@ -28,7 +28,9 @@ DOCUMENT_FIELDS = 5_000
 TEXT_ROWS = 50
 """Rows of one document where there are strings."""
 SMALL = 16 << 10
-"""Bytes of a document that is decoded at once: a thread would take longer."""
+"""Bytes of documents that are decoded in the event loop: a thread would take longer."""
+DECODED_AT_ONCE = 64 << 10
+"""Bytes of documents that are decoded one after the other, or one document."""
 
 BODY = 1 << 20
 """Bytes of one write. aiohttp sends a longer body in one piece, and nginx refuses that by default."""
@@ -150,7 +152,7 @@ class InfluxDBStore:
             return await self._computing.run(startup, lambda: [decode(document) for document in documents])
 
         async with self._server.query(self._bucket(startup), statement, document_rows) as arriving:
-            yield (await decoded(documents) async for documents in arriving)
+            yield (await decoded(some) async for documents in arriving for some in _groups(documents))
 
     def _bucket(self, startup: str) -> str:
         return self._bucket_name.replace("{startup}", startup)
@@ -160,6 +162,20 @@ def _rows(types: Mapping[str, str], document: bytes) -> tuple[list[Row], int]:
     """Return the rows of a document, and the length of their strings."""
     found = [row for series in influxql.answered(document) for row in influxql.rows(series, types)]
     return found, sum(texts(row.fields.values()) for row in found) if "string" in types.values() else 0
+
+
+def _groups(documents: list[bytes]) -> Iterator[list[bytes]]:
+    """Yield documents in groups that are decoded at once."""
+    group: list[bytes] = []
+    size = 0
+    for document in documents:
+        group.append(document)
+        size += len(document)
+        if size >= DECODED_AT_ONCE:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _document_rows(types: Mapping[str, str]) -> int:

@@ -21,8 +21,6 @@ from gateway.stores.contract import CHUNK_BYTES, Columns, Query, Row, texts
 
 CHUNK = 500
 """Rows of one part. A chunk has at least as many (except the last) and fewer than twice as many."""
-PARTS = 50
-"""Parts of a chunk: each may be a series of a few rows."""
 WINDOWS = 500
 TEXT_WINDOWS = 50
 """Windows of one statement where there are strings: each may be long."""
@@ -110,19 +108,17 @@ def history(connection: sqlite3.Connection, query: Query) -> Iterator[list[Part]
     measurement = _measurement(connection, *found)
     read = _raw if query.every_ns is None else _downsampled
     chunk: list[Part] = []
+    rows = size = 0
     for series in _series(connection, measurement, query.device):
         for part in read(connection, measurement, series, query):
             chunk.append(part)
-            if _is_whole(chunk):
+            rows += len(part.found)
+            size += part.size
+            if rows >= CHUNK or size >= CHUNK_BYTES:
                 yield chunk
-                chunk = []
+                chunk, rows, size = [], 0, 0
     if chunk:
         yield chunk
-
-
-def _is_whole(chunk: Sequence[Part]) -> bool:
-    rows, size = sum(len(part.found) for part in chunk), sum(part.size for part in chunk)
-    return rows >= CHUNK or size >= CHUNK_BYTES or len(chunk) >= PARTS
 
 
 def latest(connection: sqlite3.Connection) -> Iterator[list[Part]]:
