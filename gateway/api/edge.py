@@ -23,6 +23,8 @@ MAX_BODY = 64 * 1024
 MAX_ANONYMOUS_BODY = 16 * 1024
 MAX_URL = 8 * 1024
 MAX_HEADERS = 100
+BETWEEN_MESSAGES = 0.01
+"""Seconds between two messages of a WebSocket's client, which are clicks and choices on the web page."""
 SPREAD = 100
 """Number of different moments at which delayed answers to wrong tokens are due, so that not all are due at once."""
 
@@ -50,6 +52,8 @@ class Edge:
         if refusal is None and scope["type"] == "http":
             limit = MAX_BODY if scope["state"].get("principal") else MAX_ANONYMOUS_BODY
             refusal, receive = await _with_body(headers, receive, limit)
+        if scope["type"] == "websocket":
+            receive = _slowly(receive)
         await self._services.limits.begin(_owner(scope))
         if refusal is None:
             await self._app(scope, receive, send)
@@ -148,6 +152,18 @@ async def _with_body(headers: Headers, receive: Receive, limit: int) -> tuple[Re
             return too_long, receive
         if not message.get("more_body", False):
             return None, _first([{"type": "http.request", "body": b"".join(parts), "more_body": False}], receive)
+
+
+def _slowly(receive: Receive) -> Receive:
+    """Return a channel that takes so many messages a second, and no more: meanwhile nothing is read."""
+
+    async def channel() -> Message:
+        message = await receive()
+        if message["type"] == "websocket.receive":
+            await asyncio.sleep(BETWEEN_MESSAGES)
+        return message
+
+    return channel
 
 
 def _first(messages: Iterable[Message], receive: Receive) -> Receive:
