@@ -10,16 +10,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, WebSocket, status
 from pydantic_core import to_json
 
 from gateway.api.access import CurrentServices, PermittedStartup, allowed
 from gateway.api.services import Services
-from gateway.api.streaming import Patience, StreamingResponse, cut_off
+from gateway.api.streaming import Patience, StreamingResponse, cut_off, until
 from gateway.errors import RequestRefused
 from gateway.feeds.live_ring import Chunk, Event, LiveRing
 from gateway.model import Reading
@@ -71,29 +71,12 @@ async def websocket(
 ) -> None:
     """Send events as JSON `{"id":…,"event":…,"data":…}` until the client leaves, does not read, or may no longer
     listen."""
-    async with asyncio.TaskGroup() as tasks:
-        receiving = tasks.create_task(_receive(socket), name="websocket-receive")
-        try:
-            await _until(receiving, _send(socket, feed, wanted, after, may))
-        finally:
-            receiving.cancel()
+    await until(_receive(socket), _send(socket, feed, wanted, after, may))
 
 
 async def _receive(socket: WebSocket) -> None:
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass  # a listener has nothing to say; only its end matters
-
-
-async def _until(end: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` until `end`."""
-    working = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait((working, end), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-    finally:
-        working.cancel()
-        await asyncio.wait((working,))
 
 
 async def _send(socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[], bool]) -> None:
