@@ -28,6 +28,9 @@ SEND_EVENTS_EVERY = 0.03
 REPORT_EVERY = 1.0
 DEVICES_AT_ONCE = 500
 REPLAY_WITHIN = 15.0
+NOT_YET = (
+    f"it is not on disk after {REPLAY_WITHIN:g} s, but may be later: look whether it is still among the dead letters"
+)
 
 
 class Worker:
@@ -75,7 +78,7 @@ class Worker:
         except GatewayError as error:
             channel.send(Reply(request.number, problem=str(error)))
         except TimeoutError:
-            channel.send(Reply(request.number, problem=f"it could not be journaled within {REPLAY_WITHIN:g} s"))
+            channel.send(Reply(request.number, problem=NOT_YET))
 
     async def _send_events(self, channel: WorkerChannel) -> None:
         while True:

@@ -18,11 +18,14 @@ class WorkerReports:
     def __init__(self) -> None:
         self._reported: dict[int, float] = {}
         self._health: dict[int, Health] = {}
+        self._of_stores: dict[str, Part] | None = None
+        """Combined once for each report: there may be a thousand, and each open page looks every second."""
         self._devices: dict[str, dict[str, dict[int, Device]]] = {}
 
     def report(self, worker: int, health: Health) -> None:
         """Take a worker's report."""
         self._health[worker] = health
+        self._of_stores = None
         self._reported[worker] = time.monotonic()
 
     def changed(self, worker: int, devices: Sequence[Device]) -> None:
@@ -33,6 +36,7 @@ class WorkerReports:
     def lost(self, worker: int) -> None:
         """Drop the health of a worker that does not run: it is no longer true."""
         self._health.pop(worker, None)
+        self._of_stores = None
 
     def has_reported(self, worker: int) -> bool:
         """Return whether the worker runs and has reported since."""
@@ -58,13 +62,13 @@ class WorkerReports:
         return f"it has not reported for {seconds:.0f} s: is the machine overloaded?" if seconds > SILENT_AFTER else ""
 
     def _stores(self) -> dict[str, Part]:
-        startups = sorted({startup for health in self._health.values() for startup in health.stores})
-        return {
-            startup: Part(
-                "store", _problems({w: h.stores.get(startup, Part("store")) for w, h in self._health.items()})
-            )
-            for startup in startups
-        }
+        if self._of_stores is None:
+            parts: dict[str, dict[int, Part]] = {}
+            for worker, health in self._health.items():
+                for startup, part in health.stores.items():
+                    parts.setdefault(startup, {})[worker] = part
+            self._of_stores = {startup: Part("store", _problems(of)) for startup, of in sorted(parts.items())}
+        return self._of_stores
 
 
 def _part(parts: tuple[Part, ...], name: str) -> Part:
