@@ -85,7 +85,9 @@ async def run(options: Options) -> Report:
 async def _held(server: Helper, url: str, kind: _Kind) -> float:
     """Return for how long the loop was held, in ms, while one kind of request is asked."""
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(url, connector=connector, timeout=aiohttp.ClientTimeout(WITHIN)) as http:
+    jar = aiohttp.CookieJar(unsafe=True)  # the host is an address
+    timeout = aiohttp.ClientTimeout(WITHIN)
+    async with aiohttp.ClientSession(url, connector=connector, cookie_jar=jar, timeout=timeout) as http:
         if kind.ask is _page:
             async with http.post("/sign-in", data={"token": TOKENS["operator"]}, allow_redirects=False):
                 pass
@@ -121,7 +123,7 @@ async def _read(http: aiohttp.ClientSession, path: str) -> None:
 
 
 async def _page(http: aiohttp.ClientSession, path: str) -> None:
-    async with http.get(path, allow_redirects=False) as answer:
+    async with http.get(path, allow_redirects=False, raise_for_status=True) as answer:
         await answer.read()
 
 
