@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing
@@ -61,24 +62,32 @@ class Panels:
             )
             self._choice.classes("choice").props(f"outlined dense hide-selected max-values={charts.MAX_DEVICES}")
         self._choosing.set_visibility(False)
+        self._groups = theme.box("stack")
         self._panels: dict[Panel, LiveChart | StateStrip] = {}
-        for measurement in startup.topics:
-            self._group(measurement)
 
-    def _group(self, measurement: str) -> None:
-        with theme.box("group", "section") as section:
-            section.props["aria-label"] = f"Charts of {measurement}"
-            with theme.box("group-head"):
-                Text("h2", measurement)
-                Text("span", self._startup.topics[measurement].template.text, "mono")
-            rules = {panel: rule for panel, rule in self._drawing.panels.items() if panel[0] == measurement}
-            silent_after = self._startup.topics[measurement].silent_after
-            curves = [panel for panel, rule in rules.items() if not charts.is_state(rule)]
-            with theme.box(f"charts charts-{len(curves) if len(curves) <= 6 else 'many'}"):
-                for panel in curves:
-                    self._panels[panel] = LiveChart(charts.spec(panel, rules[panel], silent_after))
-                for panel in (panel for panel in rules if panel not in curves):
-                    self._panels[panel] = StateStrip(charts.spec(panel, rules[panel], silent_after))
+    async def build(self) -> None:
+        """Make the charts, one after the other: there may be hundreds, and others have their turns in between."""
+        for measurement in self._startup.topics:
+            if self._groups.is_deleted:
+                return
+            with self._groups, theme.box("group", "section") as section:
+                section.props["aria-label"] = f"Charts of {measurement}"
+                with theme.box("group-head"):
+                    Text("h2", measurement)
+                    Text("span", self._startup.topics[measurement].template.text, "mono")
+                await self._charts(measurement)
+
+    async def _charts(self, measurement: str) -> None:
+        rules = {panel: rule for panel, rule in self._drawing.panels.items() if panel[0] == measurement}
+        silent_after = self._startup.topics[measurement].silent_after
+        curves = [panel for panel, rule in rules.items() if not charts.is_state(rule)]
+        with theme.box(f"charts charts-{len(curves) if len(curves) <= 6 else 'many'}"):
+            for panel in [*curves, *(panel for panel in rules if panel not in curves)]:
+                kind = StateStrip if charts.is_state(rules[panel]) else LiveChart
+                self._panels[panel] = kind(charts.spec(panel, rules[panel], silent_after))
+                await asyncio.sleep(0)
+                if self._groups.is_deleted:  # the page was closed
+                    return
 
     def add(self, readings: Iterable[Reading]) -> None:
         """Add live readings to the next push."""

@@ -93,12 +93,17 @@ class StartupPage:
                 "Publish a message over MQTT, and it is drawn here within a second. These messages are accepted, with "
                 "names of your own in place of those in capitals:",
             )
-            for name, rule in self._startup.topics.items():
-                shown = example(rule, time.time_ns())
-                with theme.box("guide-rule"):
-                    Text("div", name, "muted")
-                    Text("pre", f"{shown.topic}\n{shown.payload}" if shown else "No message can satisfy this rule.")
         return section
+
+    async def _show_examples(self) -> None:
+        for name, rule in self._startup.topics.items():
+            shown = example(rule, time.time_ns())
+            with self._guide, theme.box("guide-rule"):
+                Text("div", name, "muted")
+                Text("pre", f"{shown.topic}\n{shown.payload}" if shown else "No message can satisfy this rule.")
+            await asyncio.sleep(0)
+            if self._guide.is_deleted:  # the page was closed
+                return
 
     # ------------------------------------------------------------------ every second
 
@@ -122,7 +127,9 @@ class StartupPage:
         self._show_health()
 
     async def _start(self) -> None:
-        """Follow the feed from now on, and read the earlier rejections."""
+        """Add what each rule has on the page, follow the feed from now on, and read the earlier rejections."""
+        await self._show_examples()
+        await self._panels.build()
         following = background_tasks.create(self._follower.run(), name=f"console-{self._startup.slug}")
         self._page.on_close(following.cancel)
         self._show_problem_of_past(await self._panels.open())
