@@ -73,8 +73,8 @@ class HttpServer:
                 f"cannot listen on {settings.listen}: {error.strerror}; is another gateway running? "
                 "See http.listen in gateway.yaml"
             ) from error
-        # asyncio sets this where a socket says that it is one of TCP, which accepted ones do not. Without it the body of
-        # an answer waits for the client's delayed acknowledgement of the head: 40 ms.
+        # asyncio sets this on sockets that name their protocol, which accepted ones do not. Without it the body of an
+        # answer waits for the client's delayed acknowledgement of the head: 40 ms.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
