@@ -81,14 +81,27 @@ class Metrics:
 
 
 def exposition(
-    families: Iterable[Metric], ledger: Mapping[str, Counts], gauges: Mapping[str, float]
+    families: Iterable[Metric],
+    ledger: Mapping[str, Counts],
+    gauges: Mapping[str, float],
+    by_startup: Mapping[str, Mapping[str, float]],
 ) -> Iterator[bytes]:
-    """Yield the text that Prometheus reads, a metric at a time. `gauges` are named values of the whole gateway."""
-    named = [GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value=gauges[name]) for name in gauges]
-    for family in chain(families, _ledger_metrics(ledger), named):
+    """Yield the text that Prometheus reads, a metric at a time. `gauges` are named values of the whole gateway,
+    `by_startup` of each startup."""
+    for family in chain(families, _ledger_metrics(ledger), _gauges(gauges, by_startup)):
         snapshot = CollectorRegistry()
         snapshot.register(_Snapshot(family))
         yield generate_latest(snapshot)
+
+
+def _gauges(gauges: Mapping[str, float], by_startup: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
+    for name, value in gauges.items():
+        yield GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value=value)
+    for name, values in by_startup.items():
+        family = GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), labels=["startup"])
+        for startup, value in values.items():
+            family.add_metric([startup], value)
+        yield family
 
 
 def by_worker(families: Mapping[int, Iterable[Metric]]) -> list[Metric]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from gateway.api.access import Anybody, CurrentServices, Operator
 from gateway.api.streaming import StreamingResponse
 from gateway.computing import Computing
+from gateway.health import Part
 from gateway.metrics import exposition
 from gateway.model import UNROUTED, Counts
 from gateway.state.dead_letters import Totals
@@ -71,11 +72,17 @@ async def readyz(services: CurrentServices, who: Anybody) -> JSONResponse:
 @probes.get("/metrics", summary="Prometheus metrics; requires an operator's token")
 async def metrics(services: CurrentServices, _who: Operator) -> StreamingResponse:
     balance = await services.limits.read(OPERATORS, services.state.balance)
-    parts = {f"{part.name}_ok": float(not part.problem) for part in services.health().parts}
-    text = exposition(await services.measured(), balance, parts)
+    health = services.health()
+    parts = {f"{part.name}_ok": float(not part.problem) for part in health.needed}
+    startups = {"session_ok": _working(health.sessions), "store_ok": _working(health.stores)}
+    text = exposition(await services.measured(), balance, parts, startups)
     return StreamingResponse(_pieces(text, services.limits.computing), media_type="text/plain; version=0.0.4")
 
 
 async def _pieces(text: Iterator[bytes], computing: Computing) -> AsyncGenerator[bytes]:
     while (piece := await computing.run(OPERATORS, lambda: next(text, None))) is not None:
         yield piece
+
+
+def _working(parts: Mapping[str, Part]) -> dict[str, float]:
+    return {startup: float(not part.problem) for startup, part in parts.items()}

@@ -10,7 +10,7 @@ import typer
 
 import gateway
 from gateway import logs
-from gateway.cli import rendering
+from gateway.cli import demo_rendering, rendering
 from gateway.cli.encoding import as_json
 from gateway.cli.http_client import Client
 from gateway.cli.options import (
@@ -25,7 +25,7 @@ from gateway.cli.options import (
     print_json,
     quiet_interrupt,
 )
-from gateway.config import Config, credentials, load, load_settings
+from gateway.config import Config, Loader, credentials, load, load_settings
 from gateway.model import Counts
 from gateway.runtime.descriptors import raise_descriptor_limit
 from gateway.runtime.gc_tuning import tune_interpreter
@@ -47,7 +47,8 @@ def run(
     from gateway.runtime.gateway import Gateway
     from gateway.runtime.supervisor import Supervisor
 
-    loaded = load(config)
+    loader = Loader(config)
+    loaded = loader.load()
     raise_descriptor_limit()
     logs.configure(loaded.settings.log.level, loaded.settings.log.format)
     log = logs.get_logger(__name__)
@@ -59,7 +60,7 @@ def run(
 
     async def serve() -> None:
         several = workers > 1 or retiring(loaded.state_dir, 1)
-        one = Supervisor(loaded, tokens, config, workers) if several else Gateway(loaded, tokens, config)
+        one = Supervisor(loaded, tokens, loader, workers) if several else Gateway(loaded, tokens, loader)
         tune_interpreter()
         on_signals(one.stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
@@ -90,9 +91,9 @@ def demo(
     async def play() -> demos.Report:
         stop = asyncio.Event()
         on_signals(stop.set)
-        with rendering.growing_ledger(out, seconds) as show:
+        with demo_rendering.growing_ledger(out, seconds) as show:
             return await demos.run(
-                loaded, seconds, stop, lambda access: out.print(rendering.access(access)), show, fleet
+                loaded, seconds, stop, lambda access: out.print(demo_rendering.access(access)), show, fleet
             )
 
     with one_error():

@@ -140,7 +140,7 @@ class Engine:
         self.config = config
         self.slot = replace(self.slot, startups=startups)
         self.store.assign(config.startups)
-        self.ingest.use(Pipeline(config, self._make_meters()))
+        self.ingest.use(config, self._make_meters())
         self.state.registry.limits = _device_limits(config)
         self.drain.add(startup.slug for startup in config.startups)
         self.sessions.use(self._filters(), slugs=self._slugs, elsewhere=self._slugs - self._served)
@@ -171,12 +171,13 @@ class Engine:
         """Return the state of each part, with its problem in words."""
         is_full = "it is full: messages wait at the broker until the store accepts readings again"
         parts = (
-            Part("broker", self.sessions.state.problem),
+            Part("broker", self.sessions.problem),
             Part("disk", self.ingest.problem),
             Part("journal", is_full if self.state.journal.is_full else ""),
         )
         stores = {slug: Part("store", state.problem) for slug, state in self.drain.states.items()}
-        return Health(parts, stores, queues=Part("queues", self._broker_watch.problem))
+        sessions = {slug: Part("session", problem) for slug, problem in self.sessions.problems.items()}
+        return Health(parts, stores, queues=Part("queues", self._broker_watch.problem), sessions=sessions)
 
     # ------------------------------------------------------------------ composition
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.health import Health, Part
 from gateway.state.devices import Device
@@ -18,14 +18,14 @@ class WorkerReports:
     def __init__(self) -> None:
         self._reported: dict[int, float] = {}
         self._health: dict[int, Health] = {}
-        self._of_stores: dict[str, Part] | None = None
-        """Combined once for each report: there may be a thousand, and each open page looks every second."""
+        self._combined: dict[str, dict[str, Part]] = {}
+        """Parts of each startup, combined once for each report: each open page looks every second."""
         self._devices: dict[str, dict[str, dict[int, Device]]] = {}
 
     def report(self, worker: int, health: Health) -> None:
         """Take a worker's report."""
         self._health[worker] = health
-        self._of_stores = None
+        self._combined.clear()
         self._reported[worker] = time.monotonic()
 
     def changed(self, worker: int, devices: Sequence[Device]) -> None:
@@ -36,7 +36,7 @@ class WorkerReports:
     def lost(self, worker: int) -> None:
         """Drop the health of a worker that does not run: it is no longer true."""
         self._health.pop(worker, None)
-        self._of_stores = None
+        self._combined.clear()
 
     def has_reported(self, worker: int) -> bool:
         """Return whether the worker runs and has reported since."""
@@ -55,20 +55,23 @@ class WorkerReports:
             found = {worker: _part(health.parts, name) for worker, health in self._health.items()}
             parts.append(Part(name, _problems(found)))
         queues = next((health.queues for health in self._health.values() if health.queues.problem), Part("queues"))
-        return Health(tuple(parts), self._stores(), config, queues)
+        stores = self._by_startup("store", lambda health: health.stores)
+        sessions = self._by_startup("session", lambda health: health.sessions)
+        return Health(tuple(parts), stores, config, queues, sessions)
 
     def _silence(self, worker: int) -> str:
         seconds = time.monotonic() - self._reported.get(worker, time.monotonic())
         return f"it has not reported for {seconds:.0f} s: is the machine overloaded?" if seconds > SILENT_AFTER else ""
 
-    def _stores(self) -> dict[str, Part]:
-        if self._of_stores is None:
-            parts: dict[str, dict[int, Part]] = {}
+    def _by_startup(self, name: str, of: Callable[[Health], Mapping[str, Part]]) -> dict[str, Part]:
+        """Combine the parts of each startup. Those of its own worker count, or of several, where they share it."""
+        if name not in self._combined:
+            found: dict[str, dict[int, Part]] = {}
             for worker, health in self._health.items():
-                for startup, part in health.stores.items():
-                    parts.setdefault(startup, {})[worker] = part
-            self._of_stores = {startup: Part("store", _problems(of)) for startup, of in sorted(parts.items())}
-        return self._of_stores
+                for startup, part in of(health).items():
+                    found.setdefault(startup, {})[worker] = part
+            self._combined[name] = {startup: Part(name, _problems(parts)) for startup, parts in sorted(found.items())}
+        return self._combined[name]
 
 
 def _part(parts: tuple[Part, ...], name: str) -> Part:
