@@ -32,6 +32,8 @@ class Limits:
         self.followers = Shares("live connections", each=32, total=256)
         self.replays = Shares("requests that replay dead letters", each=2, total=16)
         self.computing = computing or Computing()
+        self.monitoring = asyncio.Lock()
+        """Held for an answer about all startups, one at a time: there may be a thousand."""
         self._reads = Shares("requests for dead letters and counts", each=4, total=32)
         self._reading = ThreadPoolExecutor(4, "http-state")
         self._beginning = FairLock()

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic_core import to_json
 
 from gateway.api.access import Anybody, CurrentServices, Operator
+from gateway.api.services import Services
 from gateway.api.streaming import StreamingResponse
 from gateway.computing import Computing
 from gateway.health import Part
@@ -28,8 +29,13 @@ probes = APIRouter(tags=["probes"])
 
 @router.get("/operator/status", summary="Health, ledger and dead letters of all startups")
 async def status(services: CurrentServices, _who: Operator) -> Response:
-    balance = await services.limits.read(OPERATORS, services.state.balance)
-    totals = await services.limits.read(OPERATORS, services.state.totals)
+    async with services.limits.monitoring:
+        return await _status(services)
+
+
+async def _status(services: Services) -> Response:
+    balance = await services.limits.computing.run(OPERATORS, services.state.balance)
+    totals = await services.limits.computing.run(OPERATORS, services.state.totals)
     health = services.health()
     slugs = [*services.config.by_slug, UNROUTED]
     devices: dict[str, int] = {}
@@ -71,11 +77,13 @@ async def readyz(services: CurrentServices, who: Anybody) -> JSONResponse:
 
 @probes.get("/metrics", summary="Prometheus metrics; requires an operator's token")
 async def metrics(services: CurrentServices, _who: Operator) -> StreamingResponse:
-    balance = await services.limits.read(OPERATORS, services.state.balance)
+    async with services.limits.monitoring:
+        balance = await services.limits.computing.run(OPERATORS, services.state.balance)
+        measured = await services.measured()
     health = services.health()
     parts = {f"{part.name}_ok": float(not part.problem) for part in health.needed}
     startups = {"session_ok": _working(health.sessions), "store_ok": _working(health.stores)}
-    text = exposition(await services.measured(), balance, parts, startups)
+    text = exposition(measured, balance, parts, startups)
     return StreamingResponse(_pieces(text, services.limits.computing), media_type="text/plain; version=0.0.4")
 
 

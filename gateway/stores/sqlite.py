@@ -2,11 +2,11 @@
 
 Invariants:
 
-- Each startup has a file and threads of its own: one that writes, a few that read. So no startup waits for another.
+- Each startup has a file and threads of its own: one that writes, one that reads. So no startup waits for another.
 - Writes of a startup follow one another. A query reads its own snapshots by its own connection: it never makes a write
   wait, however long it takes.
-- The threads that read only run SQL, during which SQLite lets go of the interpreter. What it finds is turned into rows
-  by `gateway.computing`, with all that requests compute.
+- The thread that reads only runs SQL, during which SQLite lets go of the interpreter; queries of a startup take turns
+  in it. What it finds is turned into rows by `gateway.computing`, with all that requests compute.
 - After a fault of the file the next write opens it again; likewise after somebody deleted the file.
 """
 
@@ -29,8 +29,6 @@ from gateway.stores import sqlite_reader, sqlite_schema
 from gateway.stores.contract import Columns, Query, Row
 from gateway.stores.sqlite_reader import Part
 from gateway.stores.sqlite_writer import Writer
-
-READERS = 2
 
 T = TypeVar("T")
 
@@ -121,7 +119,7 @@ class _Lane:
     def __init__(self, startup: str, path: Path) -> None:
         self._path = path
         self._writing = ThreadPoolExecutor(1, f"sqlite-write-{startup}")
-        self._reading = ThreadPoolExecutor(READERS, f"sqlite-read-{startup}")
+        self._reading = ThreadPoolExecutor(1, f"sqlite-read-{startup}")
         self._writer: Writer | None = None
         self._file: tuple[int, int] | None = None
 
