@@ -34,7 +34,7 @@ MAX_BYTES = 64 << 20
 """Bytes of an answer in JSON: clients read it as a whole."""
 WITHIN = 3600.0
 """Seconds of an answer. A longer one is cut off: ask for a shorter range."""
-SLICE = 500
+SLICE = 250
 """Rows that are encoded at once."""
 Encode = Callable[[Callable[[], bytes]], Awaitable[bytes]]
 """Runs what makes a piece of an answer, outside of the event loop."""
