@@ -224,8 +224,8 @@ class Engine:
 
     def _filters(self) -> dict[str, tuple[str, ...]]:
         """Return the filters of each session."""
-        settings = self.config.settings.mqtt
-        startups = [startup for startup in self.config.startups if startup.slug in self._served]
+        settings, served = self.config.settings.mqtt, self._served
+        startups = [startup for startup in self.config.startups if startup.slug in served]
         if settings.sessions == "one":
             every = (rule.template for startup in startups for rule in startup.topics.values())
             filters = {ALL: subscriptions(every)}
