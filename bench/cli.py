@@ -16,7 +16,7 @@ from rich.markup import escape
 from bench import report
 from bench.children import BenchError
 from bench.options import Options
-from bench.paths import buckets, drain, end_to_end, growth, ingest, latency, load, memory, peers, query, startups
+from bench.paths import buckets, drain, end_to_end, growth, holds, ingest, latency, load, memory, peers, query, startups
 from bench.report import Report
 from bench.shape import Shape
 from tests.servers import ServerFailed
@@ -33,6 +33,7 @@ PATHS: dict[str, tuple[Path, str]] = {
     "latency": (latency.latency, "publish to stored: p50, p99, p99.9 at 50 and 80 % of the sustained rate"),
     "feed": (latency.feed, "publish to a listener (SSE): p50, p99, p99.9 at 50 and 80 % of the sustained rate"),
     "query": (query.run, "history: a day of one device, downsampled, out of millions of readings"),
+    "holds": (holds.run, "the longest time that requests hold the event loop, each kind asked 100 times at once"),
     "memory": (memory.run, "resident memory after 1, 5 and 10 million messages"),
     "growth": (growth.run, "CPU of a message with more startups, devices, bytes, fields, readings"),
     "startups": (startups.run, "1,000 startups: the start, the memory, a reload of one beside the others"),
@@ -50,6 +51,7 @@ SHORT_RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("latency", {"store": "influxdb"}),
     ("feed", {}),
     ("query", {"readings_stored": 1_000_000}),
+    ("holds", {"rounds": 1}),
     ("memory", {"messages": 200_000}),
     ("growth", {"messages": 20_000}),
     ("startups", {"rounds": 1}),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client import Counter as PrometheusCounter
@@ -74,7 +75,7 @@ class Metrics:
     def families(self) -> list[Metric]:
         """Return all metrics of this process. Reads /proc."""
         reasons = CounterMetricFamily("gateway_rejection_reasons", "Reasons of rejections", labels=["startup", "code"])
-        for labels, count in self._reasons.items():
+        for labels, count in list(self._reasons.items()):  # this may be a thread, and the loop adds to them
             reasons.add_metric(labels, count)
         return [*self._registry.collect(), reasons, *_broker_metrics(self.broker)]
 
@@ -84,18 +85,23 @@ def exposition(
     ledger: Mapping[str, Counts],
     gauges: Mapping[str, float],
     by_startup: Mapping[str, Mapping[str, float]],
-) -> bytes:
-    """Return the text that Prometheus reads. `gauges` are named values of the whole gateway, `by_startup` of each
-    startup."""
-    named = [GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value=gauges[name]) for name in gauges]
+) -> Iterator[bytes]:
+    """Yield the text that Prometheus reads, a metric at a time. `gauges` are named values of the whole gateway,
+    `by_startup` of each startup."""
+    for family in chain(families, _ledger_metrics(ledger), _gauges(gauges, by_startup)):
+        snapshot = CollectorRegistry()
+        snapshot.register(_Snapshot(family))
+        yield generate_latest(snapshot)
+
+
+def _gauges(gauges: Mapping[str, float], by_startup: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
+    for name, value in gauges.items():
+        yield GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value=value)
     for name, values in by_startup.items():
         family = GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), labels=["startup"])
         for startup, value in values.items():
             family.add_metric([startup], value)
-        named.append(family)
-    snapshot = CollectorRegistry()
-    snapshot.register(_Snapshot([*families, *_ledger_metrics(ledger), *named]))
-    return generate_latest(snapshot)
+        yield family
 
 
 def by_worker(families: Mapping[int, Iterable[Metric]]) -> list[Metric]:
@@ -110,11 +116,11 @@ def by_worker(families: Mapping[int, Iterable[Metric]]) -> list[Metric]:
 
 
 class _Snapshot:
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
+    def __init__(self, family: Metric) -> None:
+        self._family = family
 
     def collect(self) -> list[Metric]:
-        return self._families
+        return [self._family]
 
 
 def _broker_metrics(figures: Mapping[str, float]) -> Iterable[Metric]:

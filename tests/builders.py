@@ -9,8 +9,9 @@ from typing import Any
 
 from gateway.config import Config, Settings, Startup, TopicRule, load
 from gateway.ingest.pipeline import Outcome, Pipeline, unused
-from gateway.model import Batch, Code, Message, Reason, Rejection
+from gateway.model import Batch, Code, Message, Reading, Reason, Rejection
 from gateway.state.database import Database
+from gateway.stores.contract import Store
 from gateway.timestamps import NS
 
 ROOT = Path(__file__).parents[1]
@@ -103,3 +104,8 @@ async def database(path: Path) -> AsyncIterator[Database]:
         yield opened
     finally:
         await opened.close()
+
+
+async def latest(store: Store, slug: str) -> list[Reading]:
+    """Return the newest reading of every series that a store has of a startup."""
+    return [one async for chunk in store.latest(slug) for one in chunk]

@@ -16,7 +16,7 @@ from contextlib import suppress
 from gateway.api.connections import Connection, Connections
 from gateway.logs import get_logger
 
-AT_ONCE = 4
+AT_ONCE = 1
 PAUSE = 0.005
 PAUSE_WITHOUT_DESCRIPTORS = 1.0
 HANDSHAKE_WITHIN = 10.0

@@ -1,4 +1,7 @@
-"""Access: decided once for every route, by who asks (`gateway.api.edge` knows the tokens)."""
+"""Access: decided once for every route, by who asks (`gateway.api.edge` knows the tokens).
+
+The dependencies are coroutines, since FastAPI runs each plain function in a thread.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from gateway.errors import RequestRefused
 _bearer = HTTPBearer(auto_error=False, description="the startup's API token, or an operator's")
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def _anybody(
+async def _anybody(
     request: Request, _given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal | None:
     """Return who asks, as the edge has found out; `_given` is for the schema."""
@@ -29,7 +32,7 @@ def _anybody(
     return principal
 
 
-def _principal(principal: Annotated[Principal | None, Depends(_anybody)]) -> Principal:
+async def _principal(principal: Annotated[Principal | None, Depends(_anybody)]) -> Principal:
     if principal is None:
         raise RequestRefused(401, "expected a token of this test bed", {"WWW-Authenticate": "Bearer"})
     return principal
@@ -52,11 +55,11 @@ def allowed(services: Services, principal: Principal, startup: str) -> Startup:
     return found
 
 
-def _startup(request: Request, startup: str, principal: Annotated[Principal, Depends(_principal)]) -> Startup:
-    return allowed(services_of(request), principal, startup)
+async def _startup(request: Request, startup: str, principal: Annotated[Principal, Depends(_principal)]) -> Startup:
+    return allowed(request.app.state.services, principal, startup)
 
 
-def _operator(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+async def _operator(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
     if not principal.is_operator:
         raise RequestRefused(403, f"this token is {principal.startup}'s; an operator's is required")
     return principal

@@ -16,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 
 PAGE = "/docs"
 FILES = f"{PAGE}/files"
+SCHEMA = "/openapi.json"
 
 # Made here, not by `install`: it looks at the disk, and `install` runs in the event loop.
 _FILES = StaticFiles(directory=Path(fastapi_offline.__file__).with_name("static"))
@@ -28,7 +29,7 @@ def install(api: FastAPI) -> None:
         root = request.scope.get("root_path", "")
         return get_swagger_ui_html(
             title=api.title,
-            openapi_url=f"{root}{api.openapi_url}",
+            openapi_url=f"{root}{SCHEMA}",
             swagger_js_url=f"{root}{FILES}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{FILES}/swagger-ui.css",
             swagger_favicon_url=f"{root}{FILES}/favicon.png",

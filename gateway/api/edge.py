@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.api import problems, security_headers
-from gateway.api.connections import Connection
+from gateway.api import docs_page, problems, security_headers
+from gateway.api.connections import Connection, subscriber
 from gateway.api.guesses import WINDOW
 from gateway.api.services import Services
 
@@ -23,13 +23,14 @@ MAX_BODY = 64 * 1024
 MAX_ANONYMOUS_BODY = 16 * 1024
 MAX_URL = 8 * 1024
 MAX_HEADERS = 100
+BETWEEN_MESSAGES = 0.01
+"""Seconds between two messages of a WebSocket's client, which are clicks and choices on the web page."""
 SPREAD = 100
 """Number of different moments at which delayed answers to wrong tokens are due, so that not all are due at once."""
 
 API = "/v1"
 METRICS = "/metrics"
 PROBES = ("/healthz", "/readyz")
-SCHEMA = "/openapi.json"
 
 
 class Edge:
@@ -46,10 +47,14 @@ class Edge:
             return
         send = _with_security_headers(scope, send)
         headers = Headers(scope=scope)
+        scope.setdefault("state", {})
         refusal = _too_long(scope) or await self._identify(scope, headers)
         if refusal is None and scope["type"] == "http":
             limit = MAX_BODY if scope["state"].get("principal") else MAX_ANONYMOUS_BODY
             refusal, receive = await _with_body(headers, receive, limit)
+        if scope["type"] == "websocket":
+            receive = _slowly(receive)
+        await self._services.limits.begin(_owner(scope))
         if refusal is None:
             await self._app(scope, receive, send)
         else:
@@ -58,7 +63,7 @@ class Edge:
 
     async def _identify(self, scope: Scope, headers: Headers) -> Response | None:
         """Note who asks in `scope["state"]`; return the answer to those who may not."""
-        state = scope.setdefault("state", {})
+        state = scope["state"]
         connection: Connection | None = state.get("connection")
         token = token_of(headers, scope["type"])
         if _takes_tokens(scope["path"]) and (token or not _is_for_anybody(scope["path"])):
@@ -85,6 +90,11 @@ class Edge:
         return problems.answer(
             429, "too many wrong tokens; a right one is accepted at once", {"Retry-After": f"{WINDOW:.0f}"}
         )
+
+
+def _owner(scope: Scope) -> Hashable:
+    """Return whose turn a request takes: that of the principal, or of the address that it comes from."""
+    return scope["state"].get("principal") or subscriber(scope["client"][0] if scope.get("client") else "")
 
 
 def token_of(headers: Headers, kind: str) -> str:
@@ -144,6 +154,18 @@ async def _with_body(headers: Headers, receive: Receive, limit: int) -> tuple[Re
             return None, _first([{"type": "http.request", "body": b"".join(parts), "more_body": False}], receive)
 
 
+def _slowly(receive: Receive) -> Receive:
+    """Return a channel that takes so many messages a second, and no more: meanwhile nothing is read."""
+
+    async def channel() -> Message:
+        message = await receive()
+        if message["type"] == "websocket.receive":
+            await asyncio.sleep(BETWEEN_MESSAGES)
+        return message
+
+    return channel
+
+
 def _first(messages: Iterable[Message], receive: Receive) -> Receive:
     """Return a channel that has these messages before those of another."""
     waiting = iter(messages)
@@ -157,7 +179,7 @@ def _first(messages: Iterable[Message], receive: Receive) -> Receive:
 
 def _with_security_headers(scope: Scope, send: Send) -> Send:
     path = scope["path"]
-    is_data = _takes_tokens(path) or path == SCHEMA
+    is_data = _takes_tokens(path) or path == docs_page.SCHEMA
     more = security_headers.BARE if is_data else security_headers.PAGE
     is_over_tls = scope["scheme"] in ("https", "wss")
 

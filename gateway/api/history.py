@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ from pydantic_core import to_json
 
 from gateway import timestamps
 from gateway.api.access import CurrentServices, PermittedStartup
-from gateway.api.streaming import StreamingResponse
+from gateway.api.streaming import StreamingResponse, begun
 from gateway.config import Startup
 from gateway.config.notations import parse_duration
 from gateway.errors import MeasurementUnknown, RequestRefused
@@ -34,9 +34,10 @@ MAX_BYTES = 64 << 20
 """Bytes of an answer in JSON: clients read it as a whole."""
 WITHIN = 3600.0
 """Seconds of an answer. A longer one is cut off: ask for a shorter range."""
-SLICE = 500
+SLICE = 250
 """Rows that are encoded at once."""
 Encode = Callable[[Callable[[], bytes]], Awaitable[bytes]]
+"""Runs what makes a piece of an answer, outside of the event loop."""
 router = APIRouter()
 _RELATIVE = re.compile(r"-(\S+)")
 
@@ -116,7 +117,7 @@ async def known_measurement(startup: Startup, store: Store, measurement: str) ->
 async def stream(
     startup: Startup, store: Store, parameters: HistoryParameters, query: Query, encode: Encode
 ) -> AsyncGenerator[bytes]:
-    """Return the body of the answer, piece by piece. `encode` runs what makes a piece, outside of the event loop.
+    """Return the body of the answer, piece by piece.
 
     Raises:
         StoreUnavailable: the store cannot be read; once the answer has begun, it could no longer be reported.
@@ -126,7 +127,7 @@ async def stream(
         limit = min(limit or MAX_ROWS, MAX_ROWS)
     # Asked for before the history: that holds a connection while it is read, and many would wait for one more each.
     names = await columns(startup, store, query.measurement) if parameters.format == "csv" else ()
-    chunks = await _begun(_limited(store.history(startup.slug, query), limit))
+    chunks = _sliced(await begun(_limited(store.history(startup.slug, query), limit)))
     match parameters.format:
         case "json":
             return _json(startup, query, limit or MAX_ROWS, chunks, encode)
@@ -136,26 +137,13 @@ async def stream(
             return _ndjson(chunks, encode)
 
 
-async def _begun(chunks: AsyncGenerator[list[Row]]) -> AsyncGenerator[list[Row]]:
-    """Read the first chunk, and return all of them, in slices that are encoded quickly: others take turns."""
-    nothing: list[Row] = []
-    first = await anext(chunks, nothing)
-
-    async def again() -> AsyncGenerator[list[Row]]:
-        async with aclosing(chunks):
-            for piece in _slices(first):
-                yield piece
-            async for chunk in chunks:
-                await asyncio.sleep(0)  # a chunk may be there already: let others run, and see whether the client left
-                for piece in _slices(chunk):
-                    yield piece
-
-    return again()
-
-
-def _slices(chunk: list[Row]) -> Iterator[list[Row]]:
-    for start in range(0, len(chunk), SLICE):
-        yield chunk[start : start + SLICE]
+async def _sliced(chunks: AsyncGenerator[list[Row]]) -> AsyncGenerator[list[Row]]:
+    """Yield the rows in slices that are encoded quickly: others take turns."""
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            for start in range(0, len(chunk), SLICE):
+                yield chunk[start : start + SLICE]
+            await asyncio.sleep(0)  # a chunk may be there already: let others run, and see whether the client left
 
 
 async def _limited(rows: AsyncGenerator[list[Row]], limit: int | None) -> AsyncGenerator[list[Row]]:
@@ -224,5 +212,6 @@ async def telemetry(
 ) -> StreamingResponse:
     query = parameters.query()
     await known_measurement(startup, services.store, query.measurement)
-    body = await stream(startup, services.store, parameters, query, services.limits.encode)
+    encode = partial(services.limits.computing.run, startup.slug)
+    body = await stream(startup, services.store, parameters, query, encode)
     return StreamingResponse(body, media_type=MEDIA_TYPES[parameters.format], within=WITHIN)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -33,8 +34,14 @@ COMPLETE_WITHIN = 10.0
 """Seconds for one request to arrive."""
 TAKEN_WITHIN = 60.0
 """Seconds for a peer to take something of an answer that waits for it."""
-AT_ONCE = 8 * 1024
-"""Bytes read of one connection before the others have their turns."""
+AT_ONCE = 2 * 1024
+"""Bytes read of one connection before the others have their turns: a byte may be a chunk or a frame of its own."""
+QUICK = 0.001
+"""Seconds of the event loop that what was read may take, ..."""
+PAUSE = 4
+"""... or reading pauses for so many times as long."""
+MAX_AFTER_CLOSE = 8 * 1024
+"""Bytes that a WebSocket's peer may still send when the gateway has closed it."""
 
 _buffer = memoryview(bytearray(AT_ONCE))  # one for all: what is in it is copied before anything else is read
 _quiet = logging.getLogger("gateway.http")
@@ -61,15 +68,32 @@ class _Patience:
 
 
 class _Buffered(asyncio.BufferedProtocol):
-    """Protocol that is read into the buffer that all connections share, and passes on what one read brought."""
+    """Protocol that is read into the buffer that all connections share, and passes on what one read brought. A peer
+    whose bytes are dear is read more slowly."""
 
     data_received: Callable[[bytes], None]
+    transport: asyncio.Transport
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return _buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        began = time.perf_counter()
         self.data_received(bytes(_buffer[:nbytes]))
+        took = time.perf_counter() - began
+        if took > QUICK and not self.is_held_back():
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_later(PAUSE * took, _read_again, self.transport)
+
+    def is_held_back(self) -> bool:
+        """Return whether uvicorn wants nothing to be read."""
+        raise NotImplementedError
+
+
+def _read_again(transport: asyncio.Transport) -> None:
+    protocol = transport.get_protocol()  # a WebSocket's by now, perhaps
+    if isinstance(protocol, _Buffered) and not protocol.is_held_back():
+        transport.resume_reading()
 
 
 class GuardedHttp(H11Protocol, _Buffered):
@@ -99,6 +123,9 @@ class GuardedHttp(H11Protocol, _Buffered):
         self._received += len(data)
         super().data_received(data)
         self._watch()
+
+    def is_held_back(self) -> bool:
+        return bool(self.flow.read_paused)
 
     def on_response_complete(self) -> None:
         self._connection.rest()
@@ -182,11 +209,23 @@ class GuardedWebSocket(WebSocketsSansIOProtocol, _Buffered):
         self.logger = _quiet
         self._connection = connection
         self._leaving = _Patience(TAKEN_WITHIN, lambda: self.transport.abort())
+        self._after_close = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leaving.end()
         self._connection.close()
         super().connection_lost(exc)
+
+    def is_held_back(self) -> bool:
+        return bool(self.read_paused)
+
+    def data_received(self, data: bytes) -> None:
+        if self.close_sent:
+            self._after_close += len(data)
+        if self._after_close > MAX_AFTER_CLOSE:
+            self.transport.abort()
+        else:
+            super().data_received(data)
 
     def pause_writing(self) -> None:
         self._leaving.begin()

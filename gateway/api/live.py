@@ -10,16 +10,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, WebSocket, status
 from pydantic_core import to_json
 
 from gateway.api.access import CurrentServices, PermittedStartup, allowed
 from gateway.api.services import Services
-from gateway.api.streaming import GRACE, StreamingResponse
+from gateway.api.streaming import Patience, StreamingResponse, cut_off, until
 from gateway.errors import RequestRefused
 from gateway.feeds.live_ring import Chunk, Event, LiveRing
 from gateway.model import Reading
@@ -27,6 +27,8 @@ from gateway.model import Reading
 KEEP_ALIVE = 15.0
 RETRY_MS = 2000
 MAX_DIGITS = 20
+SENT_AT_ONCE = 16
+"""Messages to a WebSocket after which others have their turns."""
 
 After = Annotated[str | None, Header(alias="Last-Event-ID")]
 router = APIRouter()
@@ -47,7 +49,7 @@ class Wanted:
 
 
 async def sse(feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[], bool]) -> AsyncGenerator[bytes]:
-    """Yield the body of the answer, until the listener may no longer listen.
+    """Yield the body of the answer, until the listener may no longer listen, or the startup is removed.
 
     While nothing else is sent, comments are, so that proxies keep the connection open.
     """
@@ -59,7 +61,7 @@ async def sse(feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[
             if chunk is None:
                 yield b": still here\n\n"
                 continue
-            async with _turn(feed, chunk):
+            async with feed.turn():
                 body = _sse_chunk(chunk, wanted)
             yield body
 
@@ -69,12 +71,7 @@ async def websocket(
 ) -> None:
     """Send events as JSON `{"id":…,"event":…,"data":…}` until the client leaves, does not read, or may no longer
     listen."""
-    async with asyncio.TaskGroup() as tasks:
-        receiving = tasks.create_task(_receive(socket), name="websocket-receive")
-        try:
-            await _until(receiving, _send(socket, feed, wanted, after, may))
-        finally:
-            receiving.cancel()
+    await until(_receive(socket), _send(socket, feed, wanted, after, may))
 
 
 async def _receive(socket: WebSocket) -> None:
@@ -82,43 +79,24 @@ async def _receive(socket: WebSocket) -> None:
         pass  # a listener has nothing to say; only its end matters
 
 
-async def _until(end: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` until `end`."""
-    working = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait((working, end), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-    finally:
-        working.cancel()
-        await asyncio.wait((working,))
-
-
 async def _send(socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[], bool]) -> None:
+    patience = Patience()
     async with aclosing(feed.follow(after)) as chunks:
         async for chunk in chunks:
             if not may():
-                await socket.close(status.WS_1008_POLICY_VIOLATION, "this token may no longer listen")
-                return
-            async with _turn(feed, chunk):
+                break
+            async with feed.turn():
                 texts = list(_websocket_chunk(chunk, wanted))
-            for text in texts:
+            for number, text in enumerate(texts):
                 try:
-                    async with asyncio.timeout(GRACE):
+                    async with patience.sending(len(text)):
                         await socket.send_text(text)
                 except TimeoutError:
+                    cut_off(socket.scope)
                     return
-
-
-@asynccontextmanager
-async def _turn(feed: LiveRing, chunk: Chunk) -> AsyncIterator[None]:
-    """Hold the turn to make the JSON of a chunk, unless it is there already: one follower at a time does that."""
-    if all(event.has_json for event in chunk.events):
-        yield
-        return
-    async with feed.turn:
-        yield
-        await asyncio.sleep(0)
+                if number % SENT_AT_ONCE == SENT_AT_ONCE - 1:
+                    await asyncio.sleep(0)  # sending need not wait: let others run
+    await socket.close(status.WS_1008_POLICY_VIOLATION, "this token may no longer listen")
 
 
 def _websocket_chunk(chunk: Chunk, wanted: Wanted) -> Iterator[str]:
@@ -131,20 +109,26 @@ def _websocket_chunk(chunk: Chunk, wanted: Wanted) -> Iterator[str]:
 async def _chunks_or_silence(feed: LiveRing, after: int | None) -> AsyncGenerator[Chunk | None]:
     """Yield chunks, and None after each `KEEP_ALIVE` seconds without one."""
     async with aclosing(feed.follow(after)) as chunks:
-        waiting: asyncio.Task[Chunk] | None = None
+        waiting: asyncio.Task[Chunk | None] | None = None
         try:
             while True:
-                waiting = waiting or asyncio.ensure_future(anext(chunks))
+                waiting = waiting or asyncio.ensure_future(_next(chunks))
                 await asyncio.wait((waiting,), timeout=KEEP_ALIVE)
                 if not waiting.done():
                     yield None
                     continue
                 chunk, waiting = waiting.result(), None
+                if chunk is None:
+                    return
                 yield chunk
         finally:
             if waiting is not None:
                 waiting.cancel()
                 await asyncio.wait((waiting,))
+
+
+async def _next(chunks: AsyncGenerator[Chunk]) -> Chunk | None:
+    return await anext(chunks, None)
 
 
 def _sse_chunk(chunk: Chunk, wanted: Wanted) -> bytes:

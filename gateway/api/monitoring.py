@@ -3,38 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
+from pydantic_core import to_json
 
 from gateway.api.access import Anybody, CurrentServices, Operator
+from gateway.api.services import Services
+from gateway.api.streaming import StreamingResponse
+from gateway.computing import Computing
 from gateway.health import Part
 from gateway.metrics import exposition
 from gateway.model import UNROUTED, Counts
 from gateway.state.dead_letters import Totals
+
+OPERATORS = ""
+"""Whose places and turns the requests of operators take."""
+SLICE = 50
+"""Startups that are looked at before others have their turns."""
 
 router = APIRouter()
 probes = APIRouter(tags=["probes"])
 
 
 @router.get("/operator/status", summary="Health, ledger and dead letters of all startups")
-async def status(services: CurrentServices, _who: Operator) -> dict[str, Any]:
-    balance = await asyncio.to_thread(services.state.balance)
-    totals = await asyncio.to_thread(services.state.totals)
-    return {
-        "health": services.health().as_json(),
-        "total": Counts.total(balance).as_json(),
-        "startups": {
+async def status(services: CurrentServices, _who: Operator) -> Response:
+    async with services.limits.monitoring:
+        return await _status(services)
+
+
+async def _status(services: Services) -> Response:
+    balance = await services.limits.computing.run(OPERATORS, services.state.balance)
+    totals = await services.limits.computing.run(OPERATORS, services.state.totals)
+    health = services.health()
+    slugs = [*services.config.by_slug, UNROUTED]
+    devices: dict[str, int] = {}
+    for number, slug in enumerate(slugs):
+        devices[slug] = len(services.devices(slug))
+        if number % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+
+    def encode() -> bytes:
+        startups = {
             slug: {
                 "ledger": balance.get(slug, Counts()).as_json(),
                 "dead_letters": totals.get(slug, Totals()).kept,
-                "devices": len(services.devices(slug)),
+                "devices": devices[slug],
             }
-            for slug in [*services.config.by_slug, UNROUTED]
-        },
-    }
+            for slug in slugs
+        }
+        return to_json({"health": health.as_json(), "total": Counts.total(balance).as_json(), "startups": startups})
+
+    return Response(await services.limits.computing.run(OPERATORS, encode), media_type="application/json")
 
 
 @probes.get("/healthz", summary="Whether the process runs")
@@ -55,13 +76,20 @@ async def readyz(services: CurrentServices, who: Anybody) -> JSONResponse:
 
 
 @probes.get("/metrics", summary="Prometheus metrics; requires an operator's token")
-async def metrics(services: CurrentServices, _who: Operator) -> Response:
-    balance = await asyncio.to_thread(services.state.balance)
+async def metrics(services: CurrentServices, _who: Operator) -> StreamingResponse:
+    async with services.limits.monitoring:
+        balance = await services.limits.computing.run(OPERATORS, services.state.balance)
+        measured = await services.measured()
     health = services.health()
     parts = {f"{part.name}_ok": float(not part.problem) for part in health.needed}
     startups = {"session_ok": _working(health.sessions), "store_ok": _working(health.stores)}
-    text = await asyncio.to_thread(exposition, await services.measured(), balance, parts, startups)
-    return Response(text, media_type="text/plain; version=0.0.4")
+    text = exposition(measured, balance, parts, startups)
+    return StreamingResponse(_pieces(text, services.limits.computing), media_type="text/plain; version=0.0.4")
+
+
+async def _pieces(text: Iterator[bytes], computing: Computing) -> AsyncGenerator[bytes]:
+    while (piece := await computing.run(OPERATORS, lambda: next(text, None))) is not None:
+        yield piece
 
 
 def _working(parts: Mapping[str, Part]) -> dict[str, float]:

@@ -41,10 +41,10 @@ async def rejections(
 
     def read() -> list[bytes]:
         page = services.state.dead_letters(startup.slug, before=place, limit=limit)
-        totals = services.state.totals().get(startup.slug, Totals())
+        totals = services.state.totals(startup.slug).get(startup.slug, Totals())
         return list(_pieces(startup.slug, totals, page))
 
-    pieces = await services.limits.read(startup.slug, read)
+    pieces = await services.limits.compute(startup.slug, read)
     return StreamingResponse(in_pieces(pieces), media_type="application/json")
 
 
@@ -60,8 +60,12 @@ def _pieces(startup: str, totals: Totals, page: Page) -> Iterator[bytes]:
 @router.get("/startups/{startup}/rejections/{ident}", summary="A dead letter, with the beginning of its payload")
 async def rejection(startup: PermittedStartup, services: CurrentServices, ident: Ident) -> Response:
     found = await _find(services, startup.slug, ident)
-    shown = replace(found, rejection=found.rejection.shortened(LISTED_PAYLOAD))
-    return Response(to_json(shown.as_json()) + b"\n", media_type="application/json")
+
+    def encode() -> bytes:
+        shown = replace(found, rejection=found.rejection.shortened(LISTED_PAYLOAD))
+        return to_json(shown.as_json()) + b"\n"
+
+    return Response(await services.limits.computing.run(startup.slug, encode), media_type="application/json")
 
 
 @router.get(
@@ -80,7 +84,7 @@ async def payload(startup: PermittedStartup, services: CurrentServices, ident: I
 
 
 async def _find(services: Services, startup: str, ident: int) -> DeadLetter:
-    found = await services.limits.read(startup, lambda: services.state.dead_letter(ident))
+    found = await services.limits.compute(startup, lambda: services.state.dead_letter(ident))
     if found is None or found.rejection.startup != startup:
         raise RequestRefused(404, f"{startup} has no dead letter {ident}: it was replayed, or dropped for newer ones")
     return found

@@ -16,7 +16,7 @@ from gateway.api.limits import Limits
 from gateway.config import Config
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health
-from gateway.model import Reason
+from gateway.model import UNROUTED, Reason
 from gateway.state.devices import Device
 from gateway.state.reader import StateReader
 from gateway.stores.contract import Store
@@ -48,5 +48,6 @@ class Services:
     def use(self, config: Config, tokens: Tokens) -> None:
         """Take over a changed configuration."""
         self.config, self.tokens = config, tokens
+        self.live.keep_only({*config.by_slug, UNROUTED})
         for callback in self.reloaded:
             callback()

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from pydantic_core import to_json
 
 from gateway.api.access import CurrentServices, PermittedStartup
 from gateway.api.history import SLICE
-from gateway.api.limits import Limits
-from gateway.api.streaming import StreamingResponse
+from gateway.api.streaming import StreamingResponse, begun
+from gateway.computing import Computing
+from gateway.config import Startup
 from gateway.feeds.live_ring import reading_json
 from gateway.model import Counts, Reading
+from gateway.state.devices import Device
 
 router = APIRouter()
 
 
 @router.get("/startups/{startup}", summary="The startup, its ledger and its topic rules")
 async def about(startup: PermittedStartup, services: CurrentServices) -> dict[str, Any]:
-    balance = await services.limits.read(startup.slug, services.state.balance)
+    balance = await services.limits.read(startup.slug, partial(services.state.balance, startup.slug))
     return {
         "startup": startup.slug,
         "name": startup.name,
@@ -37,29 +40,38 @@ async def about(startup: PermittedStartup, services: CurrentServices) -> dict[st
 
 
 @router.get("/startups/{startup}/devices", summary="Devices: last seen, counts, state")
-async def devices(startup: PermittedStartup, services: CurrentServices) -> Response:
-    now_ns = time.time_ns()
+async def devices(startup: PermittedStartup, services: CurrentServices) -> StreamingResponse:
     found = services.devices(startup.slug)
+    body = _devices(startup, found, time.time_ns(), services.limits.computing)
+    return StreamingResponse(body, media_type="application/json")
 
-    def encode() -> bytes:
-        listed = [device.as_json(now_ns, startup.topics) for device in found]
-        return to_json({"startup": startup.slug, "devices": listed}) + b"\n"
 
-    return Response(await services.limits.encode(encode), media_type="application/json")
+async def _devices(startup: Startup, found: list[Device], now_ns: int, computing: Computing) -> AsyncGenerator[bytes]:
+    def encoded(start: int) -> bytes:
+        return _joined(device.as_json(now_ns, startup.topics) for device in found[start : start + SLICE])
+
+    yield to_json({"startup": startup.slug})[:-1] + b',"devices":['
+    for start in range(0, len(found), SLICE):
+        yield (b"," if start else b"") + await computing.run(startup.slug, partial(encoded, start))
+    yield b"]}\n"
 
 
 @router.get("/startups/{startup}/latest", summary="The newest reading of every series")
 async def latest(startup: PermittedStartup, services: CurrentServices) -> StreamingResponse:
-    readings = await services.store.latest(startup.slug)
-    return StreamingResponse(_latest(startup.slug, readings, services.limits), media_type="application/json")
+    chunks = await begun(services.store.latest(startup.slug))
+    return StreamingResponse(_latest(startup.slug, chunks, services.limits.computing), media_type="application/json")
 
 
-async def _latest(startup: str, readings: list[Reading], limits: Limits) -> AsyncGenerator[bytes]:
+async def _latest(startup: str, chunks: AsyncGenerator[list[Reading]], computing: Computing) -> AsyncGenerator[bytes]:
     yield to_json({"startup": startup})[:-1] + b',"readings":['
-    for start in range(0, len(readings), SLICE):
-        yield (b"," if start else b"") + await limits.encode(partial(_encoded, readings[start : start + SLICE]))
+    is_first = True
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            piece = await computing.run(startup, partial(_joined, map(reading_json, chunk)))
+            yield piece if is_first else b"," + piece
+            is_first = False
     yield b"]}\n"
 
 
-def _encoded(readings: list[Reading]) -> bytes:
-    return b",".join([to_json(reading_json(reading)) for reading in readings])
+def _joined(several: Iterable[Mapping[str, object]]) -> bytes:
+    return b",".join([to_json(one) for one in several])

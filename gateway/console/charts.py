@@ -21,6 +21,7 @@ from gateway.timestamps import NS
 WINDOW_NS = 15 * 60 * NS
 BUCKET_NS = 5 * NS
 MAX_DEVICES = 8  # as many as there are colours that can be distinguished
+MAX_KNOWN = 1000  # devices of a measurement that can be chosen: the browser gets all of them as a list
 MAX_TEXT = 40  # characters of a state
 
 Panel = tuple[str, str]
@@ -95,8 +96,9 @@ class Drawing:
 
     def see(self, measurement: str, device: str) -> None:
         """Note that there is something of this device to draw."""
-        if measurement in self._seen:
-            self._seen[measurement][device] = None
+        known = self._seen.get(measurement)
+        if known is not None and (len(known) < MAX_KNOWN or device in known):
+            known[device] = None
 
     def choose(self, devices: Iterable[str]) -> tuple[list[str], list[str]]:
         """Draw these devices, at most `MAX_DEVICES`; those that stay keep their colour. Return the removed and new."""

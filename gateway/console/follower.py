@@ -9,14 +9,13 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
-from gateway.feeds.kept_events import KeptEvents
+from gateway.feeds.kept_events import KeptEvents, weight
 from gateway.feeds.live_ring import LiveRing
 from gateway.model import Reading, Rejection
 
-MAX_READINGS = 20_000
-MAX_BYTES = 2 * 1024 * 1024
-"""Characters of the gathered texts, with a constant for each reading."""
-READING_BYTES = 100
+MAX_READINGS = 5_000
+MAX_BYTES = 2 << 20
+"""Bytes of the gathered readings, as the ring estimates them."""
 MAX_REJECTIONS = 40
 REJECTIONS_BYTES = 512 * 1024
 
@@ -38,14 +37,15 @@ class Follower:
         self._reset()
 
     async def run(self) -> None:
-        """Follow the feed until it is cancelled."""
+        """Follow the feed until it ends, or this is cancelled."""
         async for chunk in self._feed.follow():
-            self._missed += chunk.missed or 0
-            for event in chunk.events:
-                if isinstance(event.of, Reading):
-                    self._gather(event.of)
-                else:
-                    self._rejections.add([event.of])
+            async with self._feed.turn():
+                self._missed += chunk.missed or 0
+                for event in chunk.events:
+                    if isinstance(event.of, Reading):
+                        self._gather(event.of)
+                    else:
+                        self._rejections.add([event.of])
             if len(self._readings) >= MAX_READINGS or self._bytes >= MAX_BYTES // 2:
                 self._room.clear()
                 await self._room.wait()
@@ -60,9 +60,9 @@ class Follower:
 
     def _gather(self, reading: Reading) -> None:
         self._readings.append(reading)
-        self._bytes += _size(reading)
+        self._bytes += weight([reading])
         while len(self._readings) > MAX_READINGS or self._bytes > MAX_BYTES:
-            self._bytes -= _size(self._readings.popleft())
+            self._bytes -= weight([self._readings.popleft()])
             self._missed += 1
 
     def _reset(self) -> None:
@@ -71,8 +71,3 @@ class Follower:
         self._bytes = 0
         self._missed = 0
         self._room.set()
-
-
-def _size(reading: Reading) -> int:
-    texts = (value for values in (reading.tags, reading.fields) for value in values.values() if isinstance(value, str))
-    return READING_BYTES + sum(map(len, texts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 from nicegui import background_tasks, ui
 
@@ -107,7 +108,7 @@ class OperatorPage:
         health = self._services.health()
         self._show_ledger()
         self._show_parts(health)
-        self._show_startups(health)
+        await self._show_startups(health)
         self._show_rates()
         self._rejections.push([formatting.rejection(refused) for refused in self._follower.take().rejections])
 
@@ -115,7 +116,8 @@ class OperatorPage:
         following = background_tasks.create(self._follower.run(), name="console-operator")
         self._page.on_close(following.cancel)
         try:
-            found = await asyncio.to_thread(self._services.state.dead_letters, UNROUTED, limit=DEAD_LETTERS)
+            read = partial(self._services.state.dead_letters, UNROUTED, limit=DEAD_LETTERS)
+            found = await self._services.limits.computing.run(UNROUTED, read)
         except StateUnavailable as error:
             self._frame.notices.show("dead letters", f"Earlier rejections cannot be read: {error}")
             return
@@ -143,17 +145,22 @@ class OperatorPage:
             shown.say(problem)
         self._frame.state.show("Live" if health.is_ready else "Not live", "good" if health.is_ready else "bad")
 
-    def _show_startups(self, health: Health) -> None:
-        now_ns = time.time_ns()
+    async def _show_startups(self, health: Health) -> None:
+        now_ns, computing = time.time_ns(), self._services.limits.computing
         balance = self._sampler.newest.balance
         rows = []
         for startup in self._config.startups:
             slug = startup.slug
-            states = tables.states(startup, self._services.devices(slug), now_ns)
+            devices = self._services.devices(slug)
+            if len(devices) > tables.COUNTED_AT_ONCE:
+                states = await tables.states_of(startup, devices, now_ns, computing)
+            else:
+                states = tables.states(startup, devices, now_ns)
             counts = self._sampler.newest.counts(slug)
             session, store = health.sessions.get(slug), health.stores.get(slug)
             problems = (session.problem if session else "", store.problem if store else "")
             rows.append(tables.startup_row(startup, counts, self._sampler.rates(slug), states, *problems))
+            await asyncio.sleep(0)  # there may be a thousand
         strays = [slug for slug in balance if slug not in self._config.by_slug]
         rows += [tables.stray_row(slug, balance[slug], self._sampler.rates(slug)) for slug in strays]
         self._table.show(rows)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 
 from nicegui import events, ui
@@ -19,6 +20,25 @@ from gateway.model import Reading
 from gateway.stores.contract import Query, Store
 
 STORED = 1000  # the weight of a bucket from the store: readings that arrive live as well hardly change it
+
+
+class _Seen:
+    """Measurements and devices that there is something of: first those with readings since `oldest_ns`."""
+
+    def __init__(self, oldest_ns: int) -> None:
+        self._oldest_ns = oldest_ns
+        self._newer: set[tuple[str, str]] = set()
+        self._older: set[tuple[str, str]] = set()
+
+    def add(self, readings: Iterable[Reading]) -> None:
+        for reading in readings:
+            group = self._newer if reading.time_ns >= self._oldest_ns else self._older
+            if len(group) < charts.MAX_KNOWN:
+                group.add((reading.measurement, reading.device))
+
+    def in_order(self) -> Iterator[tuple[str, str]]:
+        for group in (self._newer, self._older):
+            yield from sorted(group, key=lambda pair: pair[1])
 
 
 class Panels:
@@ -42,24 +62,32 @@ class Panels:
             )
             self._choice.classes("choice").props(f"outlined dense hide-selected max-values={charts.MAX_DEVICES}")
         self._choosing.set_visibility(False)
+        self._groups = theme.box("stack")
         self._panels: dict[Panel, LiveChart | StateStrip] = {}
-        for measurement in startup.topics:
-            self._group(measurement)
 
-    def _group(self, measurement: str) -> None:
-        with theme.box("group", "section") as section:
-            section.props["aria-label"] = f"Charts of {measurement}"
-            with theme.box("group-head"):
-                Text("h2", measurement)
-                Text("span", self._startup.topics[measurement].template.text, "mono")
-            rules = {panel: rule for panel, rule in self._drawing.panels.items() if panel[0] == measurement}
-            silent_after = self._startup.topics[measurement].silent_after
-            curves = [panel for panel, rule in rules.items() if not charts.is_state(rule)]
-            with theme.box(f"charts charts-{len(curves) if len(curves) <= 6 else 'many'}"):
-                for panel in curves:
-                    self._panels[panel] = LiveChart(charts.spec(panel, rules[panel], silent_after))
-                for panel in (panel for panel in rules if panel not in curves):
-                    self._panels[panel] = StateStrip(charts.spec(panel, rules[panel], silent_after))
+    async def build(self) -> None:
+        """Make the charts, one after the other: there may be hundreds, and others have their turns in between."""
+        for measurement in self._startup.topics:
+            if self._groups.is_deleted:
+                return
+            with self._groups, theme.box("group", "section") as section:
+                section.props["aria-label"] = f"Charts of {measurement}"
+                with theme.box("group-head"):
+                    Text("h2", measurement)
+                    Text("span", self._startup.topics[measurement].template.text, "mono")
+                await self._charts(measurement)
+
+    async def _charts(self, measurement: str) -> None:
+        rules = {panel: rule for panel, rule in self._drawing.panels.items() if panel[0] == measurement}
+        silent_after = self._startup.topics[measurement].silent_after
+        curves = [panel for panel, rule in rules.items() if not charts.is_state(rule)]
+        with theme.box(f"charts charts-{len(curves) if len(curves) <= 6 else 'many'}"):
+            for panel in [*curves, *(panel for panel in rules if panel not in curves)]:
+                kind = StateStrip if charts.is_state(rules[panel]) else LiveChart
+                self._panels[panel] = kind(charts.spec(panel, rules[panel], silent_after))
+                await asyncio.sleep(0)
+                if self._groups.is_deleted:  # the page was closed
+                    return
 
     def add(self, readings: Iterable[Reading]) -> None:
         """Add live readings to the next push."""
@@ -74,14 +102,16 @@ class Panels:
     async def open(self) -> str:
         """Find out what there is to draw. Return why it cannot be read; empty if it can."""
         problem = ""
-        found = self._recent()
+        found = _Seen(time.time_ns() - charts.WINDOW_NS)
+        found.add(self._recent())
         try:
-            found += await self._store.latest(self._startup.slug)
+            async with aclosing(self._store.latest(self._startup.slug)) as chunks:
+                async for chunk in chunks:
+                    found.add(chunk)
         except StoreUnavailable as error:
             problem = str(error)
-        oldest_ns = time.time_ns() - charts.WINDOW_NS
-        for reading in sorted(found, key=lambda one: (one.time_ns < oldest_ns, one.device)):
-            self._drawing.see(reading.measurement, reading.device)
+        for measurement, device in found.in_order():
+            self._drawing.see(measurement, device)
         return problem
 
     async def follow(self) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from nicegui import background_tasks, ui
 
@@ -27,6 +28,8 @@ from gateway.state.devices import Device
 
 EVERY = 1.0
 DEAD_LETTERS = 40
+ADDED_AT_ONCE = 250
+"""Readings that are added to the charts before others have their turns."""
 
 
 def remark(startup: Startup) -> str:
@@ -80,7 +83,7 @@ class StartupPage:
                     self._table = LiveTable("Devices", tables.DEVICE_COLUMNS, "No device has been seen yet.")
                 with theme.card("Newest rejections"):
                     self._rejections = Rejections("Nothing has been rejected.")
-        self._show_figures(self._services.devices(self._startup.slug), time.time_ns())
+        self._show_figures(self._services.devices(self._startup.slug), {})
 
     def _build_guide(self) -> ui.element:
         with theme.box("card guide", "section") as section:
@@ -90,12 +93,17 @@ class StartupPage:
                 "Publish a message over MQTT, and it is drawn here within a second. These messages are accepted, with "
                 "names of your own in place of those in capitals:",
             )
-            for name, rule in self._startup.topics.items():
-                shown = example(rule, time.time_ns())
-                with theme.box("guide-rule"):
-                    Text("div", name, "muted")
-                    Text("pre", f"{shown.topic}\n{shown.payload}" if shown else "No message can satisfy this rule.")
         return section
+
+    async def _show_examples(self) -> None:
+        for name, rule in self._startup.topics.items():
+            shown = example(rule, time.time_ns())
+            with self._guide, theme.box("guide-rule"):
+                Text("div", name, "muted")
+                Text("pre", f"{shown.topic}\n{shown.payload}" if shown else "No message can satisfy this rule.")
+            await asyncio.sleep(0)
+            if self._guide.is_deleted:  # the page was closed
+                return
 
     # ------------------------------------------------------------------ every second
 
@@ -111,20 +119,24 @@ class StartupPage:
             await self._start()
         now_ns = time.time_ns()
         devices = self._services.devices(self._startup.slug)
-        self._show_figures(devices, now_ns)
+        states = await tables.states_of(self._startup, devices, now_ns, self._services.limits.computing)
+        self._show_figures(devices, states)
         self._table.show(tables.device_rows(self._startup, devices, now_ns))
         self._show_problem_of_past(await self._panels.follow())
-        self._push()
+        await self._push()
         self._show_health()
 
     async def _start(self) -> None:
-        """Follow the feed from now on, and read the earlier rejections."""
+        """Add what each rule has on the page, follow the feed from now on, and read the earlier rejections."""
+        await self._show_examples()
+        await self._panels.build()
         following = background_tasks.create(self._follower.run(), name=f"console-{self._startup.slug}")
         self._page.on_close(following.cancel)
         self._show_problem_of_past(await self._panels.open())
         slug = self._startup.slug
         try:
-            found = await asyncio.to_thread(self._services.state.dead_letters, slug, limit=DEAD_LETTERS)
+            read = partial(self._services.state.dead_letters, slug, limit=DEAD_LETTERS)
+            found = await self._services.limits.computing.run(slug, read)
         except StateUnavailable as error:
             self._frame.notices.show("dead letters", f"Earlier rejections cannot be read: {error}")
             return
@@ -138,9 +150,11 @@ class StartupPage:
                 "as they arrive; reload the page to try again.",
             )
 
-    def _push(self) -> None:
+    async def _push(self) -> None:
         gathered = self._follower.take()
-        self._panels.add(gathered.readings)
+        for start in range(0, len(gathered.readings), ADDED_AT_ONCE):
+            self._panels.add(gathered.readings[start : start + ADDED_AT_ONCE])
+            await asyncio.sleep(0)
         self._panels.push()
         self._rejections.push([formatting.rejection(refused) for refused in gathered.rejections])
         if gathered.missed:
@@ -157,7 +171,7 @@ class StartupPage:
 
     # ------------------------------------------------------------------ figures and notices
 
-    def _show_figures(self, devices: list[Device], now_ns: int) -> None:
+    def _show_figures(self, devices: list[Device], states: Mapping[str, int]) -> None:
         counts = self._sampler.newest.counts(self._startup.slug)
         rates = self._sampler.rates(self._startup.slug)
         self._rate.show(formatting.rate(rates.accepted), "over the last 10 seconds")
@@ -165,8 +179,9 @@ class StartupPage:
         tone = "is-bad" if rates.rejected > 0 else ""
         self._rejected.show(formatting.count(counts.rejected), self._share(counts.rejected, counts), tone)
         self._stored.show(formatting.count(counts.stored), _not_stored(counts))
-        states = tables.states(self._startup, devices, now_ns)
-        self._devices.show(formatting.count(len(devices)), tables.states_in_words(states))
+        self._devices.show(
+            formatting.count(len(devices)), tables.states_in_words(states) if states or not devices else ""
+        )
         if len(devices) > tables.DEVICES_SHOWN:
             self._device_remark.say(f"the first {tables.DEVICES_SHOWN} of {formatting.count(len(devices))}")
         is_empty = not counts.accepted and not any(device.accepted for device in devices)

@@ -54,6 +54,20 @@ class KeptEvents:
                 yield from islice(items, place, None)
             place = max(0, place - len(items))
 
+    def take(self, size: int) -> list[Item]:
+        """Remove and return the oldest events, of about `size` bytes, one at least."""
+        taken: list[Item] = []
+        while self._groups and size > 0:
+            items, of_group = self._groups.popleft()
+            self._kept -= len(items)
+            self.size -= of_group
+            several = max(1, len(items) * size // of_group) if of_group > size else len(items)
+            taken += items[:several]
+            size -= weight(items[:several])
+            if several < len(items):
+                self._prepend(items[several:])
+        return taken
+
     def clear(self) -> None:
         """Drop all."""
         self._groups.clear()
@@ -74,11 +88,13 @@ class KeptEvents:
         if over <= 0:  # too many bytes: of a large group only the older half goes
             over = len(items) if size <= self.max_size // 2 else (len(items) + 1) // 2
         if over < len(items):
-            rest = items[over:]
-            size = weight(rest)
-            self._groups.appendleft((rest, size))
-            self._kept += len(rest)
-            self.size += size
+            self._prepend(items[over:])
+
+    def _prepend(self, items: Sequence[Item]) -> None:
+        size = weight(items)
+        self._groups.appendleft((items, size))
+        self._kept += len(items)
+        self.size += size
 
 
 def weight(items: Sequence[Item]) -> int:

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from typing import Literal, NamedTuple
 
 from pydantic_core import to_json
 
 from gateway import timestamps
+from gateway.fair_lock import FairLock
 from gateway.feeds.kept_events import KeptEvents, weight
 from gateway.model import MAX_POSITIONS, Reading, Readings, Rejection
 
@@ -70,19 +72,28 @@ class Chunk(NamedTuple):
 class LiveRing:
     """The ring of one startup."""
 
-    def __init__(self, kept: int, first_id: int, size: int = RING) -> None:
+    def __init__(self, kept: int, first_id: int, size: int = RING, turns: FairLock | None = None) -> None:
         self._ring = KeptEvents(kept, size)
+        self._turns = turns or FairLock()
+        self._has_ended = False
         self._first_id = first_id
         self._next_id = first_id
         self._news = asyncio.Event()
         self._shared = (0, 0, Chunk(0, ()))
-        self.turn = asyncio.Lock()
-        """Held while a piece is made for one follower, so that many together do not occupy the event loop."""
         self.followers = 0
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Hold the turn to do something with a piece: one follower at a time does, those of each ring in turn, so that
+        many together do not occupy the event loop."""
+        return self._turns.held(self)
 
     @property
     def size(self) -> int:
         return self._ring.size
+
+    @property
+    def next_id(self) -> int:
+        return self._next_id
 
     def publish(self, items: Sequence[Reading | Rejection]) -> None:
         """Show events to all followers; never waits, and costs next to nothing while there are none."""
@@ -102,14 +113,14 @@ class LiveRing:
         self._next_id += events
 
     async def follow(self, after: int | None = None) -> AsyncGenerator[Chunk]:
-        """Yield events as they arrive; with `after`, first those since that id."""
+        """Yield events as they arrive, until the ring ends; with `after`, first those since that id."""
         self.followers += 1
         try:
             place = self._next_id if after is None else after + 1
             if place < self._first_id or place > self._next_id:  # the id is from an earlier run
                 place = self._next_id - len(self._ring)
                 yield Chunk(None, ())
-            while True:
+            while not self._has_ended:
                 if place == self._next_id:
                     await self._news.wait()
                     continue
@@ -118,6 +129,11 @@ class LiveRing:
                 yield chunk
         finally:
             self.followers -= 1
+
+    def end(self) -> None:
+        """Let all followers go: the startup is no longer configured."""
+        self._has_ended = True
+        self._news.set()
 
     def recent(self) -> list[Event]:
         """Return the events in the ring, the oldest first."""
@@ -149,12 +165,23 @@ class LiveFeeds:
     def __init__(self, kept: int) -> None:
         self._kept = kept
         self._first_id = time.time_ns() // 1000
+        self._turns = FairLock()
         self._feeds: dict[str, LiveRing] = {}
         self._size = 0
 
     def feed(self, startup: str) -> LiveRing:
         """Return the ring of a startup; make it where there is none yet."""
-        return self._feeds.get(startup) or self._feeds.setdefault(startup, LiveRing(self._kept, self._first_id))
+        if (ring := self._feeds.get(startup)) is None:
+            ring = self._feeds[startup] = LiveRing(self._kept, self._first_id, turns=self._turns)
+        return ring
+
+    def keep_only(self, startups: Collection[str]) -> None:
+        """End the rings of all others. Where one of these comes back, it begins a new ring, with later ids."""
+        for gone in self._feeds.keys() - startups:
+            ring = self._feeds.pop(gone)
+            self._size -= ring.size
+            ring.end()
+            self._first_id = max(self._first_id, ring.next_id)
 
     def skip(self, startup: str, events: int) -> None:
         """Drop the events of a startup so far: see `LiveRing.skip`."""

@@ -25,6 +25,7 @@ from gateway.config import Config
 from gateway.errors import ReplayRefused, StateUnavailable
 from gateway.ingest.pipeline import Outcome, Pipeline
 from gateway.ingest.quota import QuotaMeter
+from gateway.ingest.replay_turns import ReplayTurns
 from gateway.ingest.turns import Turns
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
@@ -91,6 +92,7 @@ class Ingest:
         self._metrics = metrics
         self._listener = listener
         self._turns = Turns()
+        self._replay_turns = ReplayTurns()
         self._resting = 0
         self.problem = ""
         self.batches = 0
@@ -209,7 +211,7 @@ class Ingest:
         return rule.measurement if rule else ""
 
     async def replay(self, dead_letter: DeadLetter) -> Outcome:
-        """Process a dead letter again; it is deleted once the new outcome, good or bad, is on disk.
+        """Process a dead letter again, in turn; it is deleted once the new outcome, good or bad, is on disk.
 
         Raises:
             ReplayRefused: it no longer exists, its payload was cut, its startup is not configured, or the journal is
@@ -221,13 +223,14 @@ class Ingest:
                 f"dead letter {dead_letter.id} cannot be replayed: {dead_letter.kept:,} of the {rejection.size:,} bytes"
                 " of its payload were kept; let the device send it again, or raise dead_letters.max_size"
             )
-        if not dead_letter.is_line:
-            message = Message(rejection.topic, rejection.payload)
-            outcome.add(self._pipeline.evaluate(message, rejection.arrived_ns, rejection.records))
-        elif rejection.startup in self._pipeline.meters:
-            outcome.lines[rejection.startup] = [rejection.payload.decode()]
-        else:
-            raise ReplayRefused(f"startup {rejection.startup!r} is no longer configured")
+        async with self._replay_turns.turn(rejection.startup, dead_letter.kept):
+            if not dead_letter.is_line:
+                message = Message(rejection.topic, rejection.payload)
+                outcome.add(self._pipeline.evaluate(message, rejection.arrived_ns, rejection.records))
+            elif rejection.startup in self._pipeline.meters:
+                outcome.lines[rejection.startup] = [rejection.payload.decode()]
+            else:
+                raise ReplayRefused(f"startup {rejection.startup!r} is no longer configured")
         blocks = _blocks(outcome)
         if any(self._state.journal.is_full_for(startup) for startup in blocks):
             raise ReplayRefused("the journal is full: replay it once the store accepts readings again")

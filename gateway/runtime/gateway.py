@@ -12,6 +12,7 @@ from dataclasses import replace
 from prometheus_client.core import Metric
 
 from gateway.api.auth import Tokens
+from gateway.api.limits import Limits
 from gateway.api.server import HttpServer
 from gateway.api.services import Services
 from gateway.config import Config, Loader, Settings
@@ -54,6 +55,7 @@ class Gateway:
             health=self.health,
             measured=self._measured,
             replay=self._replay,
+            limits=Limits(self.engine.store.computing),
         )
         self._stop = asyncio.Event()
 

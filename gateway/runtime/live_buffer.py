@@ -16,7 +16,9 @@ from gateway.model import Reading, Readings, Rejection
 from gateway.runtime.worker_messages import LiveEvents
 
 SIZE = 1 << 20
-"""Bytes of events that are kept of a startup; as many of all go into one message."""
+"""Bytes of events that are kept of a startup."""
+MESSAGE = 128 << 10
+"""Bytes of the events of one message, about: both ends occupy their event loops with it."""
 
 
 class LiveBuffer:
@@ -45,15 +47,19 @@ class LiveBuffer:
         readings: dict[str, list[Reading]] = {}
         rejections: list[Rejection] = []
         missed: dict[str, int] = {}
-        size = 0
+        left = MESSAGE
         for startup in list(self._events):
             events = self._events.pop(startup)
-            readings[startup] = [one for one in events if isinstance(one, Reading)]
-            rejections += [one for one in events if isinstance(one, Rejection)]
+            before = events.size
+            several = events.take(left)
+            left -= before - events.size
+            if events:
+                self._events[startup] = events  # behind the others
+            readings[startup] = [one for one in several if isinstance(one, Reading)]
+            rejections += [one for one in several if isinstance(one, Rejection)]
             if lost := self._missed.pop(startup, 0):
                 missed[startup] = lost
-            size += events.size
-            if size >= SIZE:
+            if left <= 0:
                 break
         return LiveEvents({startup: several for startup, several in readings.items() if several}, rejections, missed)
 

@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack, suppress
 from prometheus_client.core import Metric
 
 from gateway.api.auth import Tokens
+from gateway.api.limits import Limits
 from gateway.api.server import HttpServer
 from gateway.api.services import Services
 from gateway.backoff import LASTING, pauses
@@ -34,7 +35,7 @@ from gateway.runtime.gateway import STOP_WEB_WITHIN, keep_settings
 from gateway.runtime.http_application import make_application
 from gateway.runtime.reload import Reloader
 from gateway.runtime.worker_channel import WorkerChannel
-from gateway.runtime.worker_messages import LiveEvents, Reply, Report, Request, Use
+from gateway.runtime.worker_messages import Changed, LiveEvents, Reply, Report, Request, Use
 from gateway.runtime.worker_reports import WorkerReports
 from gateway.state.lock import locked
 from gateway.state.reader import StateReader
@@ -76,6 +77,7 @@ class Supervisor:
             health=self._health,
             measured=self._measured,
             replay=self._replay,
+            limits=Limits(self._store.computing),
         )
 
     def stop(self) -> None:
@@ -216,7 +218,9 @@ class Supervisor:
                     self._live.rejected(message.rejections)
                 case Report():
                     self._problems[worker] = ""
-                    self._reports.report(worker, message.health, list(message.devices))
+                    self._reports.report(worker, message.health)
+                case Changed():
+                    self._reports.changed(worker, message.devices)
                 case Reply():
                     _, reply = self._replies.pop(message.number, (worker, None))
                     if reply is not None and not reply.done():

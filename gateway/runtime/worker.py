@@ -22,11 +22,15 @@ from gateway.runtime.engine import Engine, WorkerSlot
 from gateway.runtime.gc_tuning import tune_interpreter
 from gateway.runtime.live_buffer import LiveBuffer
 from gateway.runtime.worker_channel import WorkerChannel
-from gateway.runtime.worker_messages import Reply, Report, Request, Use
+from gateway.runtime.worker_messages import Changed, Reply, Report, Request, Use
 
 SEND_EVENTS_EVERY = 0.03
 REPORT_EVERY = 1.0
+DEVICES_AT_ONCE = 500
 REPLAY_WITHIN = 15.0
+NOT_YET = (
+    f"it is not on disk after {REPLAY_WITHIN:g} s, but may be later: look whether it is still among the dead letters"
+)
 
 
 class Worker:
@@ -74,18 +78,22 @@ class Worker:
         except GatewayError as error:
             channel.send(Reply(request.number, problem=str(error)))
         except TimeoutError:
-            channel.send(Reply(request.number, problem=f"it could not be journaled within {REPLAY_WITHIN:g} s"))
+            channel.send(Reply(request.number, problem=NOT_YET))
 
     async def _send_events(self, channel: WorkerChannel) -> None:
         while True:
             await asyncio.sleep(SEND_EVENTS_EVERY)
-            if not channel.is_congested and (events := self._live_buffer.take()):
+            while not channel.is_congested and (events := self._live_buffer.take()):
                 channel.send(events)
+                await asyncio.sleep(0)  # there may be more: others first
 
     async def _report(self, channel: WorkerChannel) -> None:
         while True:
             if not channel.is_congested:
-                channel.send(Report(self.engine.health(), self.engine.state.registry.changed()))
+                channel.send(Report(self.engine.health()))
+            while not channel.is_congested and (devices := self.engine.state.registry.changed(DEVICES_AT_ONCE)):
+                channel.send(Changed(devices))
+                await asyncio.sleep(0)
             await asyncio.sleep(REPORT_EVERY)
 
     async def _retire(self) -> None:

@@ -25,9 +25,15 @@ class LiveEvents:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Worker, every second: its health, and the devices that have changed since the last report."""
+    """Worker, every second: its health."""
 
     health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Worker, every second: some of the devices that have changed since the last message."""
+
     devices: Sequence[Device]
 
 
@@ -73,4 +79,4 @@ class Reply:
     problem: str = ""
 
 
-Message = Use | LiveEvents | Report | Request | Reply
+Message = Use | LiveEvents | Report | Changed | Request | Reply

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.health import Health, Part
 from gateway.state.devices import Device
@@ -18,18 +18,25 @@ class WorkerReports:
     def __init__(self) -> None:
         self._reported: dict[int, float] = {}
         self._health: dict[int, Health] = {}
+        self._combined: dict[str, dict[str, Part]] = {}
+        """Parts of each startup, combined once for each report: each open page looks every second."""
         self._devices: dict[str, dict[str, dict[int, Device]]] = {}
 
-    def report(self, worker: int, health: Health, devices: list[Device]) -> None:
+    def report(self, worker: int, health: Health) -> None:
         """Take a worker's report."""
         self._health[worker] = health
+        self._combined.clear()
         self._reported[worker] = time.monotonic()
+
+    def changed(self, worker: int, devices: Sequence[Device]) -> None:
+        """Take the devices of a worker that have changed."""
         for device in devices:
             self._devices.setdefault(device.startup, {}).setdefault(device.device, {})[worker] = device
 
     def lost(self, worker: int) -> None:
         """Drop the health of a worker that does not run: it is no longer true."""
         self._health.pop(worker, None)
+        self._combined.clear()
 
     def has_reported(self, worker: int) -> bool:
         """Return whether the worker runs and has reported since."""
@@ -58,11 +65,13 @@ class WorkerReports:
 
     def _by_startup(self, name: str, of: Callable[[Health], Mapping[str, Part]]) -> dict[str, Part]:
         """Combine the parts of each startup. Those of its own worker count, or of several, where they share it."""
-        found: dict[str, dict[int, Part]] = {}
-        for worker, health in self._health.items():
-            for startup, part in of(health).items():
-                found.setdefault(startup, {})[worker] = part
-        return {startup: Part(name, _problems(parts)) for startup, parts in sorted(found.items())}
+        if name not in self._combined:
+            found: dict[str, dict[int, Part]] = {}
+            for worker, health in self._health.items():
+                for startup, part in of(health).items():
+                    found.setdefault(startup, {})[worker] = part
+            self._combined[name] = {startup: Part(name, _problems(parts)) for startup, parts in sorted(found.items())}
+        return self._combined[name]
 
 
 def _part(parts: tuple[Part, ...], name: str) -> Part:
@@ -79,6 +88,8 @@ def _problems(parts: Mapping[int, Part]) -> str:
 
 
 def _combined(parts: list[Device]) -> Device:
+    if len(parts) == 1:
+        return parts[0]
     newest = max(parts, key=lambda device: device.last_ns)
     return Device(
         newest.startup,

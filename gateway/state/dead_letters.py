@@ -32,7 +32,7 @@ OVERHEAD = 256
 """Bytes that a row takes with its entries in the indexes, beside what is in it."""
 LISTED_PAYLOAD = 1024
 """Bytes of a payload in a list."""
-PAGE = 1 << 20
+PAGE = 256 << 10
 """Bytes of a page: it ends with the dead letter that goes beyond."""
 _COLUMNS = "id, startup, device, topic, arrived_ns, records, reasons, payload, cut"
 _LISTED = (
@@ -185,9 +185,11 @@ def delete(connection: sqlite3.Connection, dead_letter: DeadLetter) -> bool:
     return deleted is not None
 
 
-def totals(connection: sqlite3.Connection) -> dict[str, Totals]:
-    """Return the totals of each startup that ever had a dead letter."""
-    rows = connection.execute("SELECT startup, letters, bytes, dropped FROM letter_totals")
+def totals(connection: sqlite3.Connection, startup: str | None = None) -> dict[str, Totals]:
+    """Return the totals of each startup that ever had a dead letter, or of one."""
+    rows = connection.execute(
+        "SELECT startup, letters, bytes, dropped FROM letter_totals WHERE ?1 IS NULL OR startup = ?1", (startup,)
+    )
     return {startup: Totals(*counts) for startup, *counts in rows}
 
 

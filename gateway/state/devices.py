@@ -119,10 +119,10 @@ class DeviceRegistry:
         self._settle()
         return sorted(self._devices.get(startup, {}).values(), key=lambda device: device.device)
 
-    def changed(self) -> list[Device]:
-        """Return the devices that have changed since the last call; at first all."""
+    def changed(self, most: int) -> list[Device]:
+        """Return devices that have changed since they were returned last, some of them; at first all have."""
         self._settle()
-        names, self._changed = self._changed, set()
+        names = [self._changed.pop() for _ in range(min(most, len(self._changed)))]
         return [self._devices[startup][device] for startup, device in names]
 
     def knows(self, startup: str, device: str) -> bool:

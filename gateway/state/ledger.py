@@ -23,10 +23,11 @@ INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SET
 _BALANCE = """
 SELECT startup, received, accepted, rejected, stored,
     coalesce((SELECT sum(readings) FROM journal WHERE journal.startup = ledger.startup), 0), refused
-FROM ledger
+FROM ledger WHERE ?1 IS NULL OR startup = ?1
 """
 _INTAKE = """
-SELECT key, sum(json_extract(value, '$[0]')) FROM intake, json_each(directory) GROUP BY key
+SELECT key, sum(json_extract(value, '$[0]')) FROM intake, json_each(directory)
+WHERE ?1 IS NULL OR key = ?1 GROUP BY key
 """
 
 
@@ -36,9 +37,9 @@ def add(connection: sqlite3.Connection, changes: Mapping[str, Counts]) -> None:
     connection.executemany(_ADD, rows)
 
 
-def balance(connection: sqlite3.Connection) -> dict[str, Counts]:
-    """Return the ledger of every startup that ever sent something, sorted by name."""
-    found = {slug: Counts(*counts) for slug, *counts in connection.execute(_BALANCE)}
-    for slug, readings in connection.execute(_INTAKE):
+def balance(connection: sqlite3.Connection, startup: str | None = None) -> dict[str, Counts]:
+    """Return the ledger of every startup that ever sent something, or of one, sorted by name."""
+    found = {slug: Counts(*counts) for slug, *counts in connection.execute(_BALANCE, (startup,))}
+    for slug, readings in connection.execute(_INTAKE, (startup,)):
         found[slug] = found.get(slug, Counts()) + Counts(received=readings, accepted=readings, journaled=readings)
     return dict(sorted(found.items()))

@@ -36,20 +36,20 @@ class StateReader:
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
 
-    def balance(self) -> dict[str, Counts]:
-        """Return the ledger of every startup that ever sent something, sorted by name."""
+    def balance(self, startup: str | None = None) -> dict[str, Counts]:
+        """Return the ledger of every startup that ever sent something, or of one, sorted by name."""
         found: dict[str, Counts] = {}
         for _, path in self._databases():
-            for startup, counts in read_only(path, ledger.balance).items():
-                found[startup] = found.get(startup, Counts()) + counts
+            for slug, counts in read_only(path, partial(ledger.balance, startup=startup)).items():
+                found[slug] = found.get(slug, Counts()) + counts
         return dict(sorted(found.items()))
 
-    def totals(self) -> dict[str, Totals]:
-        """Return how many dead letters are kept of each startup."""
+    def totals(self, startup: str | None = None) -> dict[str, Totals]:
+        """Return how many dead letters are kept of each startup, or of one."""
         found: dict[str, Totals] = {}
         for _, path in self._databases():
-            for startup, totals in read_only(path, dead_letters.totals).items():
-                found[startup] = found.get(startup, Totals()) + totals
+            for slug, totals in read_only(path, partial(dead_letters.totals, startup=startup)).items():
+                found[slug] = found.get(slug, Totals()) + totals
         return found
 
     def dead_letters(self, startup: str | None = None, *, before: Place = NEWEST, limit: int = 100) -> Page:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.computing import Computing
 from gateway.config import Config, Settings
 from gateway.config.credentials import influxdb_token
 from gateway.stores.by_startup import StoreByStartup
@@ -17,22 +18,22 @@ def make_store(config: Config) -> StoreByStartup:
     Raises:
         SecretMissing: the token of one is missing.
     """
-    settings = config.settings
-    embedded = SqliteStore(config.state_dir / STORE)
+    settings, computing = config.settings, Computing()
+    embedded = SqliteStore(config.state_dir / STORE, computing)
     stores = {
-        name: embedded if settings.store_named(name).kind == "sqlite" else _influxdb(settings, name)
+        name: embedded if settings.store_named(name).kind == "sqlite" else _influxdb(settings, name, computing)
         for name in (None, *settings.stores)
     }
-    return StoreByStartup(stores, config.startups)
+    return StoreByStartup(stores, config.startups, computing)
 
 
-def _influxdb(settings: Settings, name: str | None) -> Store:
+def _influxdb(settings: Settings, name: str | None, computing: Computing) -> Store:
     from gateway.stores.influxdb import InfluxDBStore  # takes half a second to import
 
     def token() -> str:
         return influxdb_token(settings, name)
 
-    return InfluxDBStore(settings.store_named(name).influxdb, token(), token, name)
+    return InfluxDBStore(settings.store_named(name).influxdb, token(), token, name, computing)
 
 
 def forget_embedded(config: Config, slug: str) -> None:

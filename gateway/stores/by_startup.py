@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import NamedTuple
 
+from gateway.computing import Computing
 from gateway.config import Startup
 from gateway.errors import Crowded, StoreCrowded, StoreUnavailable, StoreUnreachable
 from gateway.model import Reading
@@ -41,13 +42,22 @@ class _Away(NamedTuple):
 
 
 class StoreByStartup:
-    """A `stores.contract.Store` over `stores`, by name; None names the default one. Two names may share a store."""
+    """A `stores.contract.Store` over `stores`, by name; None names the default one. Two names may share a store.
+
+    `computing` is the thread that they share with whoever makes answers of what they find.
+    """
 
     writes_at_once = 1_000
     """Each of the stores has a bound of its own."""
 
-    def __init__(self, stores: Mapping[str | None, Store], startups: Iterable[Startup] = ()) -> None:
+    def __init__(
+        self,
+        stores: Mapping[str | None, Store],
+        startups: Iterable[Startup] = (),
+        computing: Computing | None = None,
+    ) -> None:
         self._stores = stores
+        self.computing = computing or Computing()
         self._slots = {store: WriteSlots(store.writes_at_once) for store in stores.values()}
         self._queries = {store: Shares("queries", QUERIES_EACH, QUERIES) for store in stores.values()}
         self._expiring = {store: WriteSlots(EXPIRE_AT_ONCE) for store in stores.values()}
@@ -113,10 +123,11 @@ class StoreByStartup:
             async with slots.slot(startup):
                 await store.expire(startup, before_ns)
 
-    async def latest(self, startup: str) -> list[Reading]:
+    async def latest(self, startup: str) -> AsyncGenerator[list[Reading]]:
         """See `Store.latest`."""
-        async with self._querying(startup) as store:
-            return await store.latest(startup)
+        async with self._querying(startup) as store, aclosing(store.latest(startup)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     @asynccontextmanager
     async def _querying(self, startup: str) -> AsyncIterator[Store]:

@@ -100,8 +100,8 @@ class Store(Protocol):
         """
 
     def history(self, startup: str, query: Query) -> AsyncGenerator[list[Row]]:
-        """Yield the rows in chunks of a few thousand, or of about `CHUNK_BYTES`: series after series, each by time.
-        Holds one chunk in memory.
+        """Yield the rows in chunks of some hundred, or of about `CHUNK_BYTES`: series after series, each by time.
+        Holds a few chunks in memory.
 
         A measurement that does not exist gives no rows.
 
@@ -116,8 +116,8 @@ class Store(Protocol):
             StoreUnavailable: not now.
         """
 
-    async def latest(self, startup: str) -> list[Reading]:
-        """Return the newest reading of every series.
+    def latest(self, startup: str) -> AsyncGenerator[list[Reading]]:
+        """Yield the newest reading of every series, in chunks like those of `history`.
 
         Raises:
             StoreUnavailable: not now.

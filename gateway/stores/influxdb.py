@@ -6,11 +6,13 @@ bucket is a database of the same name; answers are read as they arrive.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
+from itertools import chain
+from typing import TypeVar
 
+from gateway.computing import Computing
 from gateway.config.models import InfluxDB
 from gateway.errors import StoreUnreadable
 from gateway.model import Reading
@@ -18,18 +20,23 @@ from gateway.stores import influxql
 from gateway.stores.contract import CHUNK_BYTES, Columns, Query, Row, texts
 from gateway.stores.influxdb_server import WRITES_AT_ONCE, InfluxDBServer
 
-CHUNK = 2000
+CHUNK = 500
 """Rows of one document of an answer. A chunk has at least as many, except the last."""
 
-DOCUMENT_FIELDS = 40_000
-"""Values in one document."""
-TEXT_ROWS = 100
+DOCUMENT_FIELDS = 5_000
+"""Values in one document: a thread that decodes it holds the interpreter until it is done."""
+TEXT_ROWS = 50
 """Rows of one document where there are strings."""
 SMALL = 16 << 10
-"""Bytes of a document that is decoded at once: a thread would take longer."""
+"""Bytes of documents that are decoded in the event loop: a thread would take longer."""
+DECODED_AT_ONCE = 64 << 10
+"""Bytes of documents that are decoded one after the other, or one document."""
 
 BODY = 1 << 20
 """Bytes of one write. aiohttp sends a longer body in one piece, and nginx refuses that by default."""
+
+
+T = TypeVar("T")
 
 
 class InfluxDBStore:
@@ -38,11 +45,16 @@ class InfluxDBStore:
     writes_at_once = WRITES_AT_ONCE
 
     def __init__(
-        self, settings: InfluxDB, token: str, renew: Callable[[], str] | None = None, name: str | None = None
+        self,
+        settings: InfluxDB,
+        token: str,
+        renew: Callable[[], str] | None = None,
+        name: str | None = None,
+        computing: Computing | None = None,
     ) -> None:
         self._server = InfluxDBServer(settings, token, renew, name)
         self._bucket_name = settings.bucket
-        self._decoding = ThreadPoolExecutor(1, "influxdb-decode")
+        self._computing = computing or Computing()
 
     async def open(self) -> None:
         """Build the client; nothing is sent yet."""
@@ -67,7 +79,7 @@ class InfluxDBStore:
         error: only a SELECT shows the difference."""
         bucket = self._bucket(startup)
         async with self._server.query(bucket, influxql.PROBE, CHUNK) as documents:
-            answer = b"".join([document async for document in documents])
+            answer = b"".join([document async for several in documents for document in several])
         if influxql.NOT_FOUND.encode() in answer:
             raise StoreUnreadable(
                 f"InfluxDB shows no bucket {bucket!r} to the gateway's token: it does not exist, or the token may not "
@@ -90,13 +102,13 @@ class InfluxDBStore:
         statement = influxql.history(query, types)
         if query.every_ns is not None:
             types = influxql.downsampled(types)
-        has_strings = "string" in types.values()
         chunk: list[Row] = []
         size = 0
-        async with self._rows(startup, statement, types) as answer:
-            async for rows in answer:
-                chunk += rows
-                size += sum(texts(row.fields.values()) for row in rows) if has_strings else 0
+        async with self._found(startup, statement, _document_rows(types), partial(_rows, types)) as answer:
+            async for several in answer:
+                for rows, texts_in_them in several:
+                    chunk += rows
+                    size += texts_in_them
                 if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
                     yield chunk
                     chunk, size = [], 0
@@ -106,48 +118,64 @@ class InfluxDBStore:
     async def expire(self, startup: str, before_ns: int) -> None:
         """Do nothing: each bucket has a retention of its own. See `Store.expire`."""
 
-    async def latest(self, startup: str) -> list[Reading]:
+    async def latest(self, startup: str) -> AsyncGenerator[list[Reading]]:
         """See `Store.latest`."""
         types = influxql.field_types(await self._answer(startup, "SHOW FIELD KEYS"))
         if not types:
-            return []
-        return [
-            row.reading(startup, series.measurement)
-            for series in await self._answer(startup, influxql.latest(sorted(types)))
-            for row in influxql.rows(series, types[series.measurement])
-        ]
+            return
+
+        def readings(document: bytes) -> list[Reading]:
+            return [
+                row.reading(startup, series.measurement)
+                for series in influxql.answered(document)
+                for row in influxql.rows(series, types[series.measurement])
+            ]
+
+        async with self._found(startup, influxql.latest(sorted(types)), CHUNK, readings) as answer:
+            async for several in answer:
+                yield list(chain.from_iterable(several))
 
     async def _answer(self, startup: str, statement: str) -> list[influxql.Series]:
-        async with self._series(startup, statement) as answer:
-            return [series async for series in answer]
+        async with self._found(startup, statement, CHUNK, influxql.answered) as answer:
+            return [series async for several in answer for found in several for series in found]
 
     @asynccontextmanager
-    async def _series(self, startup: str, statement: str) -> AsyncIterator[AsyncIterator[influxql.Series]]:
-        """Yield the series of an answer, which is read inside the block."""
-        async with self._server.query(self._bucket(startup), statement, CHUNK) as documents:
-            yield (series async for document in documents for series in influxql.answered(document))
+    async def _found(
+        self, startup: str, statement: str, document_rows: int, decode: Callable[[bytes], T]
+    ) -> AsyncIterator[AsyncIterator[list[T]]]:
+        """Yield what the documents of an answer hold, as they arrive, which is read inside the block. `decode` runs
+        where it does not keep the event loop, unless it is quick."""
 
-    @asynccontextmanager
-    async def _rows(
-        self, startup: str, statement: str, types: Mapping[str, str]
-    ) -> AsyncIterator[AsyncIterator[list[Row]]]:
-        """Yield the rows of an answer, document by document, which is read inside the block. They are decoded in a
-        thread: the event loop has others to serve."""
-        loop = asyncio.get_running_loop()
+        async def decoded(documents: list[bytes]) -> list[T]:
+            if sum(map(len, documents)) < SMALL:
+                return [decode(document) for document in documents]
+            return await self._computing.run(startup, lambda: [decode(document) for document in documents])
 
-        def decode(document: bytes) -> list[Row]:
-            return [row for series in influxql.answered(document) for row in influxql.rows(series, types)]
-
-        async with self._server.query(self._bucket(startup), statement, _document_rows(types)) as documents:
-            yield (
-                decode(document)
-                if len(document) < SMALL
-                else await loop.run_in_executor(self._decoding, decode, document)
-                async for document in documents
-            )
+        async with self._server.query(self._bucket(startup), statement, document_rows) as arriving:
+            yield (await decoded(some) async for documents in arriving for some in _groups(documents))
 
     def _bucket(self, startup: str) -> str:
         return self._bucket_name.replace("{startup}", startup)
+
+
+def _rows(types: Mapping[str, str], document: bytes) -> tuple[list[Row], int]:
+    """Return the rows of a document, and the length of their strings."""
+    found = [row for series in influxql.answered(document) for row in influxql.rows(series, types)]
+    return found, sum(texts(row.fields.values()) for row in found) if "string" in types.values() else 0
+
+
+def _groups(documents: list[bytes]) -> Iterator[list[bytes]]:
+    """Yield documents in groups that are decoded at once."""
+    group: list[bytes] = []
+    size = 0
+    for document in documents:
+        group.append(document)
+        size += len(document)
+        if size >= DECODED_AT_ONCE:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _document_rows(types: Mapping[str, str]) -> int:

@@ -88,9 +88,9 @@ class InfluxDBServer:
             raise self._failure(bucket, 200).of_write()
 
     @asynccontextmanager
-    async def query(self, bucket: str, statement: str, chunk_size: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Yield the answer to a statement once its head has arrived: one JSON document after another, each with
-        `chunk_size` rows at most.
+    async def query(self, bucket: str, statement: str, chunk_size: int) -> AsyncIterator[AsyncIterator[list[bytes]]]:
+        """Yield the answer to a statement once its head has arrived: JSON documents, each with `chunk_size` rows at
+        most, as many together as have arrived together.
 
         Raises:
             StoreUnavailable: not now.
@@ -148,15 +148,14 @@ class InfluxDBServer:
             raise kind(f"InfluxDB at {self._url} cannot be reached: {problem}") from error
 
 
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]:
     """Yield the lines of a body, however long: `readline` has a limit that a chunk of strings goes beyond."""
     begun: list[bytes] = []
     async for block in content.iter_any():
         first, *further = block.split(b"\n")
         begun.append(first)
-        for part in further:
-            if line := b"".join(begun):
-                yield line
-            begun = [part]
+        if further:
+            yield [line for line in (b"".join(begun), *further[:-1]) if line]
+            begun = [further[-1]]
     if line := b"".join(begun):
-        yield line
+        yield [line]

@@ -2,9 +2,11 @@
 
 Invariants:
 
-- Each startup has a file and threads of its own: one that writes, a few that read. So no startup waits for another.
+- Each startup has a file and threads of its own: one that writes, one that reads. So no startup waits for another.
 - Writes of a startup follow one another. A query reads its own snapshots by its own connection: it never makes a write
   wait, however long it takes.
+- The thread that reads only runs SQL, during which SQLite lets go of the interpreter; queries of a startup take turns
+  in it. What it finds is turned into rows by `gateway.computing`, with all that requests compute.
 - After a fault of the file the next write opens it again; likewise after somebody deleted the file.
 """
 
@@ -14,18 +16,19 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gateway.computing import Computing
 from gateway.errors import StoreRefused, StoreUnavailable
 from gateway.model import Reading
 from gateway.state import private_files
 from gateway.stores import sqlite_reader, sqlite_schema
 from gateway.stores.contract import Columns, Query, Row
+from gateway.stores.sqlite_reader import Part
 from gateway.stores.sqlite_writer import Writer
-
-READERS = 2
 
 T = TypeVar("T")
 
@@ -36,8 +39,9 @@ class SqliteStore:
     writes_at_once = 1
     """A write computes in Python: several at once would not be faster, and keep the event loop waiting."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, computing: Computing | None = None) -> None:
         self._directory = directory
+        self._computing = computing or Computing()
         self._lanes: dict[str, _Lane] = {}
 
     async def open(self) -> None:
@@ -82,16 +86,25 @@ class SqliteStore:
 
     async def history(self, startup: str, query: Query) -> AsyncGenerator[list[Row]]:
         """See `Store.history`."""
-        async with self._lane(startup).reading() as session:
-            none: Iterator[list[Row]] = iter(())
-            chunks = await session.call(lambda connection: sqlite_reader.history(connection, query), none)
-            while (chunk := await session.call(lambda _: next(chunks, None), None)) is not None:
-                yield chunk
+        async with aclosing(self._parts(startup, lambda connection: sqlite_reader.history(connection, query))) as parts:
+            async for several in parts:
+                yield await self._computing.run(startup, partial(sqlite_reader.rows, several))
 
-    async def latest(self, startup: str) -> list[Reading]:
+    async def latest(self, startup: str) -> AsyncGenerator[list[Reading]]:
         """See `Store.latest`."""
+        async with aclosing(self._parts(startup, sqlite_reader.latest)) as parts:
+            async for several in parts:
+                yield await self._computing.run(startup, partial(sqlite_reader.readings, startup, several))
+
+    async def _parts(
+        self, startup: str, query: Callable[[sqlite3.Connection], Iterator[list[Part]]]
+    ) -> AsyncGenerator[list[Part]]:
+        """Yield what a query finds, as SQLite returns it."""
         async with self._lane(startup).reading() as session:
-            return await session.call(lambda connection: sqlite_reader.latest(connection, startup), [])
+            none: Iterator[list[Part]] = iter(())
+            parts = await session.call(query, none)
+            while (several := await session.call(lambda _: next(parts, None), None)) is not None:
+                yield several
 
     def _lane(self, startup: str) -> _Lane:
         lane = self._lanes.get(startup)
@@ -106,7 +119,7 @@ class _Lane:
     def __init__(self, startup: str, path: Path) -> None:
         self._path = path
         self._writing = ThreadPoolExecutor(1, f"sqlite-write-{startup}")
-        self._reading = ThreadPoolExecutor(READERS, f"sqlite-read-{startup}")
+        self._reading = ThreadPoolExecutor(1, f"sqlite-read-{startup}")
         self._writer: Writer | None = None
         self._file: tuple[int, int] | None = None
 

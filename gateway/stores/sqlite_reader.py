@@ -1,5 +1,6 @@
 """Queries to the embedded store's file. Blocking: `stores.sqlite` calls them in a thread.
 
+`history` and `latest` return what SQLite does; `rows` and `readings` turn that into points, which computes in Python.
 Every part of an answer is a query of its own that begins where the last one ended: a client that reads slowly must not
 hold a snapshot open, behind which the write-ahead log would grow.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,9 +19,9 @@ from gateway.model import FieldValue, Reading
 from gateway.stores import sqlite_schema as schema
 from gateway.stores.contract import CHUNK_BYTES, Columns, Query, Row, texts
 
-CHUNK = 2000
+CHUNK = 500
 """Rows of one part. A chunk has at least as many (except the last) and fewer than twice as many."""
-WINDOWS = 1000
+WINDOWS = 500
 TEXT_WINDOWS = 50
 """Windows of one statement where there are strings: each may be long."""
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
@@ -40,8 +41,10 @@ class _Field(NamedTuple):
 
 
 class _Series(NamedTuple):
+    """A series; `tags` is JSON."""
+
     id: int
-    tags: Mapping[str, str]
+    tags: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,17 @@ class _Measurement:
         }
 
 
+class Part(NamedTuple):
+    """Some points of a measurement as SQLite returns them: times and values of one series or, without `tags`, the tags,
+    time and values of several."""
+
+    measurement: _Measurement
+    tags: str | None
+    found: Sequence[Any]
+    size: int
+    """Characters of the strings in them."""
+
+
 def measurements(connection: sqlite3.Connection) -> list[str]:
     """Return the names of all measurements, sorted."""
     return [name for (name,) in connection.execute("SELECT name FROM measurements ORDER BY name")]
@@ -86,36 +100,55 @@ def columns(connection: sqlite3.Connection, measurement: str) -> Columns:
     return Columns(tuple(name for (name,) in tags), tuple(name for (name,) in fields))
 
 
-def history(connection: sqlite3.Connection, query: Query) -> Iterator[list[Row]]:
-    """Yield the rows of a query, in chunks."""
+def history(connection: sqlite3.Connection, query: Query) -> Iterator[list[Part]]:
+    """Yield what is found by a query, in chunks."""
     found = connection.execute("SELECT id, name FROM measurements WHERE name = ?", (query.measurement,)).fetchone()
     if found is None:
         return
     measurement = _measurement(connection, *found)
     read = _raw if query.every_ns is None else _downsampled
-    chunk: list[Row] = []
-    size = 0
+    chunk: list[Part] = []
+    rows = size = 0
     for series in _series(connection, measurement, query.device):
         for part in read(connection, measurement, series, query):
-            chunk += part
-            size += sum(texts(row.fields.values()) for row in part) if measurement.has_strings else 0
-            if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
+            chunk.append(part)
+            rows += len(part.found)
+            size += part.size
+            if rows >= CHUNK or size >= CHUNK_BYTES:
                 yield chunk
-                chunk, size = [], 0
+                chunk, rows, size = [], 0, 0
     if chunk:
         yield chunk
 
 
-def latest(connection: sqlite3.Connection, startup: str) -> list[Reading]:
-    """Return the newest reading of every series."""
-    readings = []
+def latest(connection: sqlite3.Connection) -> Iterator[list[Part]]:
+    """Yield the newest point of every series, in chunks."""
     for found in connection.execute("SELECT id, name FROM measurements ORDER BY name").fetchall():
         measurement = _measurement(connection, *found)
-        for text, time_ns, *row in connection.execute(_latest_statement(measurement), (measurement.id,)):
-            tags = json.loads(text)
-            device = tags.pop("device", "")
-            readings.append(Reading(startup, device, measurement.name, tags, measurement.values(row), time_ns))
-    return readings
+        statement = _latest_statement(measurement)
+        after = ""
+        while (points := _some(connection.execute(statement, (measurement.id, after)), measurement.has_strings)).found:
+            yield [Part(measurement, None, points.found, points.size)]
+            after = points.found[-1][0]
+
+
+def rows(parts: Iterable[Part]) -> list[Row]:
+    """Return the rows of a history, without those whose only fields are newer than the query."""
+    return [row for part in parts for row in _rows(part) if row.fields]
+
+
+def _rows(part: Part) -> Iterator[Row]:
+    tags = json.loads(part.tags or "{}")
+    return (Row(time_ns, tags, part.measurement.values(row)) for time_ns, *row in part.found)
+
+
+def readings(startup: str, parts: Iterable[Part]) -> list[Reading]:
+    """Return the readings of what `latest` found."""
+    return [
+        Row(time_ns, json.loads(tags), part.measurement.values(row)).reading(startup, part.measurement.name)
+        for part in parts
+        for tags, time_ns, *row in part.found
+    ]
 
 
 def _measurement(connection: sqlite3.Connection, measurement_id: int, name: str) -> _Measurement:
@@ -129,27 +162,30 @@ def _series(connection: sqlite3.Connection, measurement: _Measurement, device: s
         "SELECT id, tags FROM series WHERE measurement = ?1 AND (?2 IS NULL OR device = ?2) ORDER BY tags",
         (measurement.id, device),
     )
-    return [_Series(series_id, json.loads(tags)) for series_id, tags in found]
+    return [_Series(*row) for row in found.fetchall()]
 
 
-def _raw(
-    connection: sqlite3.Connection, measurement: _Measurement, series: _Series, query: Query
-) -> Iterator[list[Row]]:
+def _raw(connection: sqlite3.Connection, measurement: _Measurement, series: _Series, query: Query) -> Iterator[Part]:
     columns = ", ".join(field.column for field in measurement.fields)
     statement = (
         f"SELECT time, {columns} FROM {measurement.table}"
         f" WHERE series = ? AND time >= ? AND time < ? ORDER BY time LIMIT {CHUNK}"
     )
     start, stop = _bounds(query)
-    while found := _some(connection.execute(statement, (series.id, start, stop)), measurement.has_strings):
-        yield _rows(measurement, series, found)
-        start = found[-1][0] + 1
+    while (points := _some(connection.execute(statement, (series.id, start, stop)), measurement.has_strings)).found:
+        yield Part(measurement, series.tags, points.found, points.size)
+        start = points.found[-1][0] + 1
 
 
-def _some(cursor: sqlite3.Cursor, has_strings: bool) -> list[Any]:
+class _Points(NamedTuple):
+    found: list[Any]
+    size: int
+
+
+def _some(cursor: sqlite3.Cursor, has_strings: bool) -> _Points:
     """Return the first rows of an answer: those that a chunk holds. Without strings they are few bytes each."""
     if not has_strings:
-        return cursor.fetchall()
+        return _Points(cursor.fetchall(), 0)
     found: list[Any] = []
     size = 0
     for row in cursor:
@@ -158,12 +194,12 @@ def _some(cursor: sqlite3.Cursor, has_strings: bool) -> list[Any]:
         if size >= CHUNK_BYTES:
             break
     cursor.close()
-    return found
+    return _Points(found, size)
 
 
 def _downsampled(
     connection: sqlite3.Connection, measurement: _Measurement, series: _Series, query: Query
-) -> Iterator[list[Row]]:
+) -> Iterator[Part]:
     """Yield the windows, `WINDOWS` of them per statement, skipping what is empty.
 
     The windows are a table of their own, which SQLite walks in order: it has nothing to sort.
@@ -182,16 +218,10 @@ def _downsampled(
         window = time_ns - time_ns % every
         _lay_windows(connection, window, every, stop, windows)
         found = connection.execute(statement, bounds).fetchall()
-        yield _rows(measurement, series, found)
+        yield Part(measurement, series.tags, found, sum(map(texts, found)) if measurement.has_strings else 0)
         at = window + windows * every
         if at >= stop:
             return
-
-
-def _rows(measurement: _Measurement, series: _Series, found: Iterable[Any]) -> list[Row]:
-    """Return what was found, without rows whose only fields are newer than the query."""
-    rows = (Row(time_ns, series.tags, measurement.values(row)) for time_ns, *row in found)
-    return [row for row in rows if row.fields]
 
 
 def _lay_windows(connection: sqlite3.Connection, first: int, every: int, stop: int, windows: int) -> None:
@@ -227,7 +257,7 @@ def _latest_statement(measurement: _Measurement) -> str:
     return (
         f"SELECT s.tags, m.time, {columns} FROM series s CROSS JOIN {measurement.table} m ON m.series = s.id"
         f" AND m.time = (SELECT max(time) FROM {measurement.table} WHERE series = s.id)"
-        " WHERE s.measurement = ? ORDER BY s.tags"
+        f" WHERE s.measurement = ? AND s.tags > ? ORDER BY s.tags LIMIT {CHUNK}"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.api import http_protocol
+from gateway.api.auth import Tokens
 from gateway.api.connections import SHARE_OF_ADDRESS, most
 from tests.builders import rejection
 from tests.running import Running, running, write_config
@@ -229,6 +230,33 @@ async def test_live_feeds_outlast_every_limit(gateway: Running, monkeypatch: pyt
         async with asyncio.timeout(WITHIN):
             while await anext(lines) != "event: rejection":
                 pass
+
+
+async def test_a_closed_websocket_is_not_read_for_long(gateway: Running) -> None:
+    """A peer that goes on sending after the gateway has closed its WebSocket is cut off."""
+    handshake = (
+        "GET /v1/startups/acme/live/ws HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + AS_ACME + "\r\n"
+    )
+    frames = bytes((0x81, 0x80, 0, 0, 0, 0)) * 1000
+    async with connected(gateway) as (reader, writer):
+        writer.write(handshake.encode())
+        async with asyncio.timeout(WITHIN):
+            assert b"101" in await reader.readuntil(b"\r\n\r\n")
+        await eventually(lambda: gateway.gateway.live.feed("acme").followers == 1)
+        gateway.gateway.use(gateway.gateway.config, Tokens({}, None))
+        gateway.gateway.live.rejected([rejection(b"x")])
+        async with asyncio.timeout(WITHIN):
+            await reader.readexactly(2)
+        with pytest.raises(ConnectionError):
+            await _go_on(writer, frames)
+
+
+async def _go_on(writer: asyncio.StreamWriter, frames: bytes) -> None:
+    for _ in range(300):
+        writer.write(frames)
+        await writer.drain()
+        await asyncio.sleep(0.01)
 
 
 async def test_a_right_token_works_at_once_among_wrong_ones(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ import httpx
 import pytest
 import websockets
 
-from gateway.api import live
+from gateway.api import live, streaming
 from gateway.api.auth import Tokens
+from gateway.config import Config
 from gateway.model import Reading, Rejection
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from tests.running import Running, running, write_config
@@ -122,6 +123,47 @@ async def test_an_expired_token_receives_nothing_more(gateway: Running) -> None:
             await stream.event()
         with pytest.raises(websockets.ConnectionClosedError, match="may no longer listen"):
             await socket.recv()
+
+
+async def test_a_removed_startup_is_let_go_though_it_comes_back(gateway: Running) -> None:
+    """With the same token or not: who listened before it was removed hears nothing of it afterwards."""
+    url = gateway.url.replace("http", "ws") + f"{URL}/ws"
+    config, tokens = gateway.gateway.config, Tokens({"acme": "acme-token"}, None)
+    async with (
+        listening(gateway) as stream,
+        websockets.connect(url, subprotocols=["bearer", "acme-token"]) as socket,  # type: ignore[list-item]
+    ):
+        await eventually(lambda: gateway.gateway.live.feed("acme").followers == 2)
+        publish(gateway, 1)
+        last = await stream.event()
+        assert json.loads(await socket.recv())["data"]["fields"] == {"n": 1}
+        gateway.gateway.use(Config(settings=config.settings, startups=()), tokens)
+        gateway.gateway.use(config, tokens)
+        publish(gateway, 2)
+        with pytest.raises(AssertionError, match="the stream ended"):
+            await stream.event()
+        with pytest.raises(websockets.ConnectionClosedError, match="may no longer listen"):
+            await socket.recv()
+    async with listening(gateway, after=last["id"]) as again:
+        assert (await again.event())["data"]["fields"] == {"n": 2}
+
+
+async def test_a_websocket_that_is_not_read_is_cut_off(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a stream is: after a while that its client takes nothing of what waits for it."""
+    monkeypatch.setattr(streaming, "GRACE", 0.2)
+    url = gateway.url.replace("http", "ws") + f"{URL}/ws"
+    headers = {"Authorization": "Bearer acme-token"}
+    feed = gateway.gateway.live.feed("acme")
+    text = "x" * 500_000
+
+    def is_let_go() -> bool:
+        gateway.gateway.live.accepted({"acme": [Reading("acme", "d", "log", {}, {"text": text}, 1)]})
+        return feed.followers == 0
+
+    async with websockets.connect(url, additional_headers=headers, max_queue=1) as socket:
+        await eventually(lambda: feed.followers == 1)
+        await eventually(is_let_go, says="the listener that reads nothing is let go")
+        socket.transport.abort()
 
 
 async def test_filters(gateway: Running) -> None:

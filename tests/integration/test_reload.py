@@ -13,6 +13,7 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
+from tests.builders import latest
 from tests.running import OPERATOR, GatewayProcess, Running, climate, running, write_config
 from tests.servers import WITHIN, Mosquitto, commands, eventually
 from tests.servers.mqtt_clients import connect
@@ -157,7 +158,7 @@ async def test_a_startup_that_is_gone_is_not_taken_in(gateway: Running, config: 
             return (await gateway.counts("_unrouted")).rejected == 1
 
         await eventually(unrouted)
-    assert len(await gateway.gateway.engine.store.latest("voltwise")) == 1
+    assert len(await latest(gateway.gateway.engine.store, "voltwise")) == 1
 
 
 async def test_settings_that_need_a_restart_are_reported(config: Path, broker: Mosquitto) -> None:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from gateway.stores.influxdb import InfluxDBStore
+from tests.builders import latest
 from tests.running import Running, running
 from tests.servers import WITHIN, eventually
 from tests.stack.conftest import Servers
@@ -69,7 +70,7 @@ async def test_readings_arrive_through_the_whole_stack(stack: Stack, sent: dict[
     store = InfluxDBStore(stack.config.settings.store.influxdb, token or "")
     await store.open()
     for slug, value in sent.items():
-        (reading,) = await store.latest(slug)
+        (reading,) = await latest(store, slug)
         assert reading.fields == {"temperature": value, "running": True}
     await store.close()
 

@@ -6,13 +6,13 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
 
 from gateway.api.history import Format, HistoryParameters, stream
-from gateway.api.limits import Limits
+from gateway.computing import Computing
 from gateway.config import Startup
 from gateway.errors import RequestRefused, StoreUnavailable
 from gateway.stores.contract import Columns, Query, Row, Store
@@ -50,12 +50,14 @@ def row(number: int, **fields: object) -> Row:
     return Row(NOON + number, {"device": "d"}, {"t": float(number), **fields})  # type: ignore[dict-item]
 
 
+def encode(work: Callable[[], bytes]) -> Awaitable[bytes]:
+    return Computing().run("acme", work)
+
+
 async def body(store: ManyRows, format_: Format, limit: int | None = None) -> str:
     parameters = HistoryParameters(measurement="climate", format=format_, limit=limit)
     as_store: Store = store  # type: ignore[assignment]  # it is read only
-    return b"".join(
-        [piece async for piece in await stream(STARTUP, as_store, parameters, QUERY, Limits().encode)]
-    ).decode()
+    return b"".join([piece async for piece in await stream(STARTUP, as_store, parameters, QUERY, encode)]).decode()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ async def test_unreadable_store_is_reported_before_the_answer_begins(format_: Fo
     parameters = HistoryParameters(measurement="climate", format=format_)
     as_store: Store = NoRows()  # type: ignore[assignment]  # it is read only
     with pytest.raises(StoreUnavailable):
-        await stream(STARTUP, as_store, parameters, QUERY, Limits().encode)
+        await stream(STARTUP, as_store, parameters, QUERY, encode)
 
 
 async def test_csv_is_safe_in_a_spreadsheet() -> None:

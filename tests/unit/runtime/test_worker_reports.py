@@ -23,8 +23,8 @@ def problems(one: Health) -> dict[str, str]:
 def test_workers_without_problems() -> None:
     """Two workers without a problem make a gateway without one."""
     reports = WorkerReports()
-    reports.report(0, health(acme=""), [])
-    reports.report(1, health(acme=""), [])
+    reports.report(0, health(acme=""))
+    reports.report(1, health(acme=""))
     found = reports.health({0: "", 1: ""}, Part("config", "line 3"))
     assert found.is_ready
     assert [part.name for part in found.parts] == ["workers", "broker", "disk", "journal"]
@@ -34,8 +34,8 @@ def test_workers_without_problems() -> None:
 def test_a_problem_names_its_workers() -> None:
     """A problem has the numbers of its workers; one that several have stands once."""
     reports = WorkerReports()
-    reports.report(0, health(journal=FULL, acme="away"), [])
-    reports.report(1, health(journal=FULL, broker="refused", acme=""), [])
+    reports.report(0, health(journal=FULL, acme="away"))
+    reports.report(1, health(journal=FULL, broker="refused", acme=""))
     found = reports.health({0: "", 1: ""}, Part("config", "line 3"))
     assert problems(found) == {"broker": "worker 1: refused", "journal": "worker 0, 1: it is full"}
     assert found.stores["acme"].problem == "worker 0: away"
@@ -46,8 +46,8 @@ def test_a_problem_names_its_workers() -> None:
 def test_sessions_of_all_workers_count() -> None:
     """A worker whose only startup cannot be served leaves the gateway ready: other workers serve theirs."""
     reports = WorkerReports()
-    reports.report(0, replace(health(), sessions={"acme": Part("session")}), [])
-    reports.report(1, replace(health(), sessions={"birch": Part("session", "denied")}), [])
+    reports.report(0, replace(health(), sessions={"acme": Part("session")}))
+    reports.report(1, replace(health(), sessions={"birch": Part("session", "denied")}))
     found = reports.health({0: "", 1: ""}, Part("config"))
     assert found.is_ready
     assert found.sessions == {"acme": Part("session"), "birch": Part("session", "worker 1: denied")}
@@ -56,8 +56,8 @@ def test_sessions_of_all_workers_count() -> None:
 def test_a_lost_worker() -> None:
     """A lost worker is reported under `workers`; its last report no longer counts."""
     reports = WorkerReports()
-    reports.report(0, health(), [])
-    reports.report(1, health(broker="refused"), [])
+    reports.report(0, health())
+    reports.report(1, health(broker="refused"))
     reports.lost(1)
     assert problems(reports.health({0: "", 1: "it ended"}, Part("config"))) == {"workers": "1: it ended"}
 
@@ -66,11 +66,10 @@ def test_a_device_of_several_workers_is_one() -> None:
     """Its counts are added up, it was seen first by the first and last by the last; newer reports take the place of
     older ones."""
     reports = WorkerReports()
-    reports.report(
-        0, health(), [Device("acme", "b", 5, 9, 10, 1, 7, frozenset({"climate"})), Device("acme", "a", 1, 1, 1)]
-    )
-    reports.report(1, health(), [Device("acme", "b", 3, 8, 4)])
-    reports.report(1, health(), [Device("acme", "b", 3, 12, 6, 2, 12, frozenset({"door"}))])
+    first = Device("acme", "b", 5, 9, 10, 1, 7, frozenset({"climate"}))
+    reports.changed(0, [first, Device("acme", "a", 1, 1, 1)])
+    reports.changed(1, [Device("acme", "b", 3, 8, 4)])
+    reports.changed(1, [Device("acme", "b", 3, 12, 6, 2, 12, frozenset({"door"}))])
     assert reports.devices("acme") == [
         Device("acme", "a", 1, 1, 1),
         Device("acme", "b", 3, 12, 16, 3, 12, frozenset({"climate", "door"})),

@@ -167,7 +167,7 @@ async def test_measurements_are_those_of_the_series(tmp_path: Path) -> None:
         assert device.measurements == {"climate", "door"}
         await registry.save()
         assert (await reopened(state)).devices("acme") == [device]
-        assert (await reopened(state)).changed() == [device]
+        assert (await reopened(state)).changed(10) == [device]
 
 
 def test_as_json() -> None:

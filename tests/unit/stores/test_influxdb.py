@@ -19,6 +19,7 @@ from gateway.errors import StoreRefused, StoreThrottled, StoreUnavailable, Store
 from gateway.stores import influxql
 from gateway.stores.contract import Query, Row
 from gateway.stores.influxdb import BODY, CHUNK, InfluxDBStore
+from tests.builders import latest
 from tests.servers import FlakyProxy, eventually, free_port
 
 LINE = b"climate,device=th-1 temperature=21.5 1763900000000000000"
@@ -321,7 +322,7 @@ async def test_unresponsive_server_is_unavailable(network: FlakyProxy) -> None:
     with pytest.raises(StoreUnavailable, match="no answer within 0.2 s"):
         await store.write("acme", [LINE])
     with pytest.raises(StoreUnavailable, match=r"cannot be reached: .*[Tt]imeout"):
-        await store.latest("acme")
+        await latest(store, "acme")
     await store.close()
 
 
@@ -402,7 +403,7 @@ async def test_missing_database_is_empty(store: InfluxDBStore, stub: Stub) -> No
     stub.pages = [[missing], [missing], [missing]]
     assert await store.measurements("acme") == []
     assert await read(store) == []
-    assert await store.latest("acme") == []
+    assert await latest(store, "acme") == []
 
 
 @pytest.mark.parametrize("text", ['{"error": "engine gave up"}', '{"results": [{"error": "engine gave up"}]}'])

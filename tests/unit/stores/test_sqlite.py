@@ -17,6 +17,7 @@ from gateway.model import FieldValue
 from gateway.stores import sqlite_reader, sqlite_schema, sqlite_writer
 from gateway.stores.contract import Query, Row
 from gateway.stores.sqlite import SqliteStore
+from tests.builders import latest
 from tests.servers import WITHIN, keep_waiting
 
 LINE = b"climate,device=th-1 t=21.5 1763900000000000000"
@@ -64,7 +65,7 @@ async def test_batch_is_written_whole_or_not_at_all(store: SqliteStore) -> None:
     assert await store.measurements("acme") == ["climate"]
     assert [row.fields for row in await read(store)] == [{"t": 21.5}]
     await store.write("acme", [b"climate,device=b h=1i 1", b"new,device=b v=1i 1"])
-    assert len(await store.latest("acme")) == 3
+    assert len(await latest(store, "acme")) == 3
 
 
 @pytest.mark.parametrize(

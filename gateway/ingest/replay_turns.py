@@ -1,0 +1,41 @@
+"""Turns of replays: each startup has a budget of its own for them, and between two of any the messages have their turn.
+
+A replay costs the event loop what a message costs, and the disk a commit and up to twice its payload. Nobody waits for
+it as a device waits for an acknowledgement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.fair_lock import FairLock
+
+SECONDS_EACH = 0.005
+"""Budget of a startup: this time for each replay, ..."""
+BYTES = 1 << 20
+"""... and a second for this number of bytes of payloads."""
+
+
+class ReplayTurns:
+    """`async with turns.turn(startup, size)`: evaluate one dead letter inside, without waiting for anything else."""
+
+    def __init__(self) -> None:
+        self._lock = FairLock()
+        self._next: dict[str, float] = {}
+
+    @asynccontextmanager
+    async def turn(self, startup: str, size: int) -> AsyncIterator[None]:
+        """Wait for the budget of a startup, then for the turn."""
+        now = time.monotonic()
+        due = max(now, self._next.get(startup, now))
+        self._next[startup] = due + SECONDS_EACH + size / BYTES
+        await asyncio.sleep(due - now)
+        await self._lock.acquire(startup)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._lock.release(time.monotonic() - began)

@@ -1,0 +1,87 @@
+"""What requests take of the event loop: they begin in turns, and large answers come in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from starlette.types import Message
+
+from gateway.api.edge import Edge
+from gateway.api.limits import Limits
+from gateway.api.routes import create_api
+from gateway.api.streaming import PIECE
+from gateway.model import Reading
+from gateway.state.devices import Device
+from tests.unit.api.services import services
+
+MANY = 10_000
+
+
+class ManySeries:
+    """A store with many series."""
+
+    async def latest(self, _startup: str) -> AsyncGenerator[list[Reading]]:
+        for start in range(0, MANY, 500):
+            yield [Reading("acme", f"d-{start + n}", "climate", {}, {"t": 21.5}, n) for n in range(500)]
+
+
+async def test_requests_of_one_startup_leave_turns_to_others() -> None:
+    """However many of them wait, one of another startup begins after one of them, or two."""
+    limits, order = Limits(), list[str]()
+
+    async def ask(owner: str) -> None:
+        await limits.begin(owner)
+        order.append(owner)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(50):
+            tasks.create_task(ask("acme"))
+        tasks.create_task(ask("birch"))
+    assert order.index("birch") <= 2
+    assert len(order) == 51
+
+
+async def test_one_request_begins_in_a_turn_of_the_loop() -> None:
+    """Others have their turns before the next one begins."""
+    limits, seen = Limits(), list[str]()
+
+    async def ask() -> None:
+        await limits.begin("acme")
+        seen.append("request")
+        asyncio.get_running_loop().call_soon(seen.append, "others")
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(5):
+            tasks.create_task(ask())
+    assert seen == ["request", "others"] * 5
+
+
+@pytest.mark.parametrize("what", ["devices", "latest"])
+async def test_large_answers_come_in_pieces(tmp_path: Path, what: str) -> None:
+    """Ten thousand devices or series are never one piece, and all are there."""
+    device = Device("acme", "", 1, 2, 3, 4, 5)
+    of = services(tmp_path, devices=lambda _startup: [device] * MANY, store=ManySeries())  # type: ignore[arg-type]
+    pieces: list[bytes] = []
+
+    async def send(message: Message) -> None:
+        pieces.append(message.get("body", b""))
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "path": f"/v1/startups/acme/{what}",
+        "query_string": b"",
+        "headers": [(b"authorization", b"Bearer acme-token")],
+    }
+    await Edge(create_api(of), of)(scope, _never, send)
+    assert max(map(len, pieces)) <= PIECE
+    assert b"".join(pieces).count(b'"device":') == MANY
+
+
+async def _never() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError

@@ -1,0 +1,38 @@
+"""Computing for requests."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from gateway.computing import Computing
+
+
+async def test_one_piece_of_work_at_a_time() -> None:
+    """However many ask, one thread computes, and those with little wait for one piece of each of the others."""
+    computing = Computing()
+    order: list[str] = []
+    running = threading.Semaphore(1)
+
+    def work(owner: str) -> str:
+        assert running.acquire(blocking=False)
+        order.append(owner)
+        running.release()
+        return owner
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(20):
+            tasks.create_task(computing.run("acme", lambda: work("acme")))
+        asked = tasks.create_task(computing.run("birch", lambda: work("birch")))
+    assert asked.result() == "birch"
+    assert order.index("birch") <= 2
+
+
+async def test_a_failure_is_its_own() -> None:
+    """Work that raises does so where it was asked for, and the next is done."""
+    computing = Computing()
+    with pytest.raises(ZeroDivisionError):
+        await computing.run("acme", lambda: 1 // 0)
+    assert await computing.run("acme", lambda: 1) == 1
