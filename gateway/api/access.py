@@ -52,8 +52,37 @@ def allowed(services: Services, principal: Principal, startup: str) -> Startup:
     return found
 
 
+def served_here(services: Services, startup: Startup) -> Startup:
+    """Return a startup whose data this host has.
+
+    Raises:
+        RequestRefused: 421 if another host serves it; `url` in the problem document is that host's.
+    """
+    config = services.config
+    if config.serves(startup):
+        return startup
+    host = config.hosts_of(startup)[0]
+    raise RequestRefused(
+        421,
+        f"{startup.slug} is served by the host {host!r}, not by {config.host!r}: ask there",
+        members={"url": config.settings.hosts[host].url.rstrip("/")},
+    )
+
+
 def _startup(request: Request, startup: str, principal: Annotated[Principal, Depends(_principal)]) -> Startup:
     return allowed(services_of(request), principal, startup)
+
+
+def _served(request: Request, startup: Annotated[Startup, Depends(_startup)]) -> Startup:
+    return served_here(services_of(request), startup)
+
+
+def _kept(
+    request: Request,
+    startup: Annotated[Startup, Depends(_startup)],
+    principal: Annotated[Principal, Depends(_principal)],
+) -> Startup:
+    return startup if principal.is_operator else served_here(services_of(request), startup)
 
 
 def _operator(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
@@ -64,5 +93,9 @@ def _operator(principal: Annotated[Principal, Depends(_principal)]) -> Principal
 
 CurrentServices = Annotated[Services, Depends(services_of)]
 PermittedStartup = Annotated[Startup, Depends(_startup)]
+ServedStartup = Annotated[Startup, Depends(_served)]
+"""A startup that this host serves: for routes whose data only one host has."""
+KeptStartup = Annotated[Startup, Depends(_kept)]
+"""The same and, for operators, any startup: for what one leaves behind when it moves to another host."""
 Anybody = Annotated[Principal | None, Depends(_anybody)]
 Operator = Annotated[Principal, Depends(_operator)]

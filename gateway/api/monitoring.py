@@ -17,11 +17,14 @@ router = APIRouter()
 probes = APIRouter(tags=["probes"])
 
 
-@router.get("/operator/status", summary="Health, ledger and dead letters of all startups")
+@router.get("/operator/status", summary="Health, ledger and dead letters of all startups (of this host)")
 async def status(services: CurrentServices, _who: Operator) -> dict[str, Any]:
     balance = await asyncio.to_thread(services.state.balance)
     totals = await asyncio.to_thread(services.state.totals)
+    config = services.config
+    here = [one.slug for one in config.startups if config.serves(one) or one.slug in balance]
     return {
+        "host": config.host,
         "health": services.health().as_json(),
         "total": Counts.total(balance).as_json(),
         "startups": {
@@ -30,7 +33,7 @@ async def status(services: CurrentServices, _who: Operator) -> dict[str, Any]:
                 "dead_letters": totals.get(slug, Totals()).kept,
                 "devices": len(services.devices(slug)),
             }
-            for slug in [*services.config.by_slug, UNROUTED]
+            for slug in [*here, UNROUTED]
         },
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
-from gateway.api.access import CurrentServices, PermittedStartup
+from gateway.api.access import CurrentServices, PermittedStartup, ServedStartup
 from gateway.api.history import SLICE
 from gateway.api.limits import Limits
 from gateway.api.streaming import StreamingResponse
@@ -21,7 +21,7 @@ router = APIRouter()
 
 
 @router.get("/startups/{startup}", summary="The startup, its ledger and its topic rules")
-async def about(startup: PermittedStartup, services: CurrentServices) -> dict[str, Any]:
+async def about(startup: ServedStartup, services: CurrentServices) -> dict[str, Any]:
     balance = await services.limits.read(startup.slug, services.state.balance)
     return {
         "startup": startup.slug,
@@ -37,7 +37,7 @@ async def about(startup: PermittedStartup, services: CurrentServices) -> dict[st
 
 
 @router.get("/startups/{startup}/devices", summary="Devices: last seen, counts, state")
-async def devices(startup: PermittedStartup, services: CurrentServices) -> Response:
+async def devices(startup: ServedStartup, services: CurrentServices) -> Response:
     now_ns = time.time_ns()
     found = services.devices(startup.slug)
 

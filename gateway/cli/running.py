@@ -26,6 +26,7 @@ from gateway.cli.options import (
     quiet_interrupt,
 )
 from gateway.config import Config, credentials, load, load_settings
+from gateway.config.hosts import on_host
 from gateway.model import Counts
 from gateway.runtime.descriptors import raise_descriptor_limit
 from gateway.runtime.gc_tuning import tune_interpreter
@@ -41,13 +42,17 @@ def run(
             min=1, max=MAX_WORKERS - 1, help="Number of processes that share the messages.", envvar="GATEWAY_WORKERS"
         ),
     ] = 1,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its name under hosts in gateway.yaml.", envvar="GATEWAY_HOST"),
+    ] = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C, then drain the journal and stop."""
     from gateway.api.auth import Tokens
     from gateway.runtime.gateway import Gateway
     from gateway.runtime.supervisor import Supervisor
 
-    loaded = load(config)
+    loaded = on_host(load(config), host)
     raise_descriptor_limit()
     logs.configure(loaded.settings.log.level, loaded.settings.log.format)
     log = logs.get_logger(__name__)

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from gateway.api.auth import token_hash
+from gateway.cli.hosts import free_host
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, one_error, print_json
 from gateway.cli.provision import apply_steps, on_servers, read, report
 from gateway.cli.rendering import console
@@ -75,6 +76,9 @@ def add_startup(
     store: Annotated[
         str | None, typer.Option(metavar="NAME", help="Store for its readings: a name under stores in gateway.yaml.")
     ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Host that serves it; default: the one with the smallest quotas.")
+    ] = None,
     team: Team = None,
     device: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A device, with an MQTT account; repeat for several.")
@@ -83,7 +87,7 @@ def add_startup(
     json: Json = False,
 ) -> None:
     """Add a startup: write its file, provision the servers, and print what the startup needs."""
-    new = NewStartup(slug, name, cohort, _date(until), store, team or (), device or ())
+    new = NewStartup(slug, name, cohort, _date(until), store, host, team or (), device or ())
     _provisioned(config, {slug: _add(config, new)}, handouts, json=json)
 
 
@@ -226,7 +230,7 @@ def close_cohort(
 def _add(directory: Path, new: NewStartup) -> str:
     """Write a startup's file, unless it would be invalid. Return the API token, to be shown once."""
     token = secrets.token_urlsafe(24)
-    path = startup_files.add(directory, new, token_hash(token))
+    path = startup_files.add(directory, new.on(free_host(directory)), token_hash(token))
     try:
         check_names(load(directory), load_provision(directory))
     except GatewayError:

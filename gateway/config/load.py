@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config import models
+from gateway.config.hosts import wrong_hosts, wrong_settings
 from gateway.config.models import Config, Settings, Startup, StartupFile
 from gateway.config.notations import SLUG
 from gateway.config.positions import Document, read
@@ -68,6 +69,7 @@ def load(directory: Path) -> Config:
     problems += _across_files(documents)
     if settings is not None:
         problems += _unknown_stores(settings, startups, documents)
+        problems += _hosts(directory, settings, startups, documents)
     if problems or settings is None:
         raise ConfigInvalid(problems)
     warnings = tuple(
@@ -228,6 +230,17 @@ def _unknown_stores(settings: Settings, startups: list[Startup], documents: dict
             document = documents[startup.slug]
             expected = f"a name under stores in gateway.yaml ({known})"
             yield Problem(document.name, document.line(["store"]), "store", expected, repr(startup.store))
+
+
+def _hosts(
+    directory: Path, settings: Settings, startups: list[Startup], documents: dict[str, Document]
+) -> Iterator[Problem]:
+    for where, expected, got in wrong_settings(settings):
+        yield Problem(str(directory / "gateway.yaml"), 0, where, expected, got)
+    for startup in startups:
+        document = documents[startup.slug]
+        for where, expected, got in wrong_hosts(settings, startup):
+            yield Problem(document.name, document.line([where]), where, expected, got)
 
 
 def _rules(slug: str, document: Document) -> Iterator[Rule]:

@@ -13,7 +13,9 @@ from gateway.config import Mqtt
 from gateway.mqtt import sessions as sessions_module
 from gateway.mqtt import unrouted
 from gateway.mqtt.session import Access
-from gateway.mqtt.sessions import ALL, Sessions
+from gateway.mqtt.session_plan import ALL
+from gateway.mqtt.sessions import Sessions
+from tests.builders import session_plan
 from tests.servers import eventually, keep_waiting
 from tests.unit.mqtt.fake_broker import FakeBroker
 
@@ -27,9 +29,10 @@ async def running(
     known: Mapping[str, Sequence[str]] | None = None,
     *,
     looks: bool = False,
+    host: str | None = None,
 ) -> AsyncIterator[Sessions]:
     access = Access.of(Mqtt.model_validate({"url": broker.url, "protocol": "5", "client_id": "gw"}))
-    sessions = Sessions(access, wanted, known or {}, slugs=set(wanted), looks=looks)
+    sessions = Sessions(access, session_plan(wanted, looks=looks), known or {}, host=host)
     task = asyncio.create_task(sessions.run())
     try:
         await eventually(lambda: sessions.state.connected)
@@ -72,7 +75,7 @@ async def test_reload_opens_changes_and_ends_sessions(monkeypatch: pytest.Monkey
     startup drops its filters, brings what the broker holds, and then ends for good."""
     monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.1)
     async with FakeBroker() as broker, running(broker) as sessions:
-        sessions.use({"acme": ["testbed/acme/#", "lora/+"], "cord": ["testbed/cord/#"]}, slugs={"acme", "cord"})
+        sessions.use(session_plan({"acme": ["testbed/acme/#", "lora/+"], "cord": ["testbed/cord/#"]}))
         await eventually(lambda: "gw.cord" in connects(broker))
         await eventually(lambda: ["lora/+"] in patterns(broker))
         await eventually(lambda: any(one.patterns == ["testbed/bolt/#"] for one in broker.of(mqtt5.UnsubscribePacket)))
@@ -86,8 +89,8 @@ async def test_startup_that_comes_back_keeps_its_session(monkeypatch: pytest.Mon
     """A startup that is removed and added again at once is subscribed to again, and its session does not end."""
     monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.5)
     async with FakeBroker() as broker, running(broker) as sessions:
-        sessions.use({"acme": WANTED["acme"]}, slugs={"acme"})
-        sessions.use(WANTED, slugs=set(WANTED))
+        sessions.use(session_plan({"acme": WANTED["acme"]}))
+        sessions.use(session_plan(WANTED))
         await eventually(lambda: patterns(broker).count(["testbed/bolt/#"]) == 2)
         await keep_waiting(asyncio.ensure_future(asyncio.Event().wait()))
         assert sessions.states["bolt"].connected
@@ -97,7 +100,7 @@ async def test_startup_that_comes_back_keeps_its_session(monkeypatch: pytest.Mon
 async def test_session_that_another_worker_takes_over_is_kept() -> None:
     """The session of a startup that moves to another worker is disconnected, and keeps its filters at the broker."""
     async with FakeBroker() as broker, running(broker) as sessions:
-        sessions.use({"acme": WANTED["acme"]}, slugs={"acme", "bolt"}, elsewhere={"bolt"})
+        sessions.use(session_plan({"acme": WANTED["acme"]}, {"bolt": WANTED["bolt"]}))
         await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)
         assert broker.of(mqtt5.DisconnectPacket)[0].session_expiry_interval is None
         assert broker.of(mqtt5.UnsubscribePacket) == []
@@ -114,7 +117,7 @@ async def test_session_with_unacknowledged_messages_does_not_end(monkeypatch: py
         source = sessions.ready.pop("bolt")
         batch = source.take(10)
         assert batch is not None
-        sessions.use({"acme": WANTED["acme"]}, slugs={"acme"})
+        sessions.use(session_plan({"acme": WANTED["acme"]}))
         source.resume()
         await eventually(lambda: any(one.patterns == ["testbed/bolt/#"] for one in broker.of(mqtt5.UnsubscribePacket)))
         waiting = [task for task in asyncio.all_tasks() if task.get_name() == "session-bolt-retires"]
@@ -128,8 +131,8 @@ async def test_retiring_session_that_another_worker_takes_over_is_kept(monkeypat
     """A startup that is removed and comes back at another worker is left to that: its session is not ended."""
     monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.2)
     async with FakeBroker() as broker, running(broker) as sessions:
-        sessions.use({"acme": WANTED["acme"]}, slugs={"acme"})
-        sessions.use({"acme": WANTED["acme"]}, slugs={"acme", "bolt"}, elsewhere={"bolt"})
+        sessions.use(session_plan({"acme": WANTED["acme"]}))
+        sessions.use(session_plan({"acme": WANTED["acme"]}, {"bolt": WANTED["bolt"]}))
         await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)
         assert broker.of(mqtt5.DisconnectPacket)[0].session_expiry_interval is None
         assert not sessions.is_retiring
@@ -150,7 +153,7 @@ async def test_problem_names_the_sessions_that_have_it() -> None:
     """A filter that the broker rejects to one startup is reported with that startup; the others stay connected."""
     async with FakeBroker() as broker, running(broker) as sessions:
         broker.suback = mqtt5.SubAckReasonCode.NOT_AUTHORIZED
-        sessions.use({**WANTED, "bolt": ["testbed/bolt/#", "zigbee/+"]}, slugs=set(WANTED))
+        sessions.use(session_plan({**WANTED, "bolt": ["testbed/bolt/#", "zigbee/+"]}))
         await eventually(
             lambda: "session bolt: the broker rejected the subscription to zigbee/+" in sessions.state.problem
         )
