@@ -113,5 +113,5 @@ def _replaced(startup: Startup, name: str, sums: dict[str, float]) -> tuple[str,
     if not left:
         left = [min(sums, key=lambda other: sums[other])]
     for other in left:
-        sums[other] += startup.quota.messages / len(left)
+        sums[other] += startup.quota.messages / len(left) - (load_of(startup) if other in startup.host else 0)
     return tuple(left)

@@ -204,3 +204,79 @@ async def test_look_ends_while_it_would_be_dear(monkeypatch: pytest.MonkeyPatch)
         await sessions.arrived()
         sessions.ready.pop("_look").take(100)
         await eventually(lambda: patterns(broker).count(["testbed/#"]) == 2, says="it looks again")
+
+
+SHARED = "$share/gw/testbed/acme/#"
+
+
+def order(broker: FakeBroker, client_id: str) -> list[str]:
+    """The kinds of packets after the newest CONNECT of a client id, as far as they are about filters."""
+    start = max(i for i, one in enumerate(broker.packets) if getattr(one, "client_id", "") == client_id)
+    kinds = (mqtt5.SubscribePacket, mqtt5.UnsubscribePacket)
+    return [type(one).__name__ for one in broker.packets[start:] if isinstance(one, kinds)]
+
+
+async def test_each_host_publishes_by_a_session_of_its_own() -> None:
+    """The names of all others are those that the other hosts use, too."""
+    async with FakeBroker() as broker, running(broker, host="north"):
+        assert set(connects(broker)) == {"gw.acme", "gw.bolt", "gw._gateway.north"}
+
+
+async def test_a_session_that_is_left_keeps_what_the_other_host_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host that gives a startup away drops the filters that it no longer has, since the other one does not know
+    of them; the others stay at the broker, whichever form they have there."""
+    wanted = {"acme": ["testbed/acme/#", "lora/+"]}
+    async with FakeBroker() as broker, running(broker, wanted, host="north") as sessions:
+        before = len(broker.of(mqtt5.UnsubscribePacket))
+        sessions.use(session_plan({}, {"acme": [SHARED]}))
+        await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)
+        assert [one.patterns for one in broker.of(mqtt5.UnsubscribePacket)[before:]] == [["lora/+"]]
+        assert broker.of(mqtt5.DisconnectPacket)[0].session_expiry_interval is None
+        assert not sessions.is_retiring
+
+
+async def test_a_session_that_is_taken_over_loses_its_other_form() -> None:
+    """A host that gets a startup from several hosts cannot know that they had a shared subscription: it drops that,
+    once its own is there, so that nothing is missed in between."""
+    async with FakeBroker() as broker, running(broker, {"acme": ["testbed/acme/#"]}, host="north"):
+        await eventually(lambda: [SHARED] in [one.patterns for one in broker.of(mqtt5.UnsubscribePacket)])
+        assert order(broker, "gw.acme")[-2:] == ["SubscribePacket", "UnsubscribePacket"]
+
+
+async def test_a_startup_becomes_shared() -> None:
+    """Its session connects anew, since the broker is asked first, then subscribes, and then drops its plain filter."""
+    async with FakeBroker() as broker, running(broker, {"acme": ["testbed/acme/#"]}, host="north") as sessions:
+        sessions.use(session_plan({"acme": [SHARED]}))
+        await eventually(lambda: [SHARED] in patterns(broker))
+        await eventually(
+            lambda: ["testbed/acme/#"] in [one.patterns for one in broker.of(mqtt5.UnsubscribePacket)],
+            says="the plain filter is dropped",
+        )
+        assert [one.client_id for one in broker.of(mqtt5.ConnectPacket)].count("gw.acme") == 2
+        await eventually(lambda: sessions.state.connected)
+
+
+async def test_a_broker_that_cannot_share_is_refused() -> None:
+    """Nothing is subscribed to, and the state says why; the other sessions work."""
+    wanted = {"acme": [SHARED], "bolt": WANTED["bolt"]}
+    async with FakeBroker() as broker:
+        broker.connack = mqtt5.ConnAckPacket(shared_subscription_available=False)
+        access = Access.of(Mqtt.model_validate({"url": broker.url, "protocol": "5", "client_id": "gw"}))
+        sessions = Sessions(access, session_plan(wanted), {}, host="north")
+        task = asyncio.create_task(sessions.run())
+        await eventually(lambda: "session acme: " in sessions.state.problem)
+        assert "has no shared subscriptions" in sessions.state.problem
+        assert [SHARED] not in patterns(broker)
+        await eventually(lambda: sessions.states["bolt"].connected)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_look_is_passed_on() -> None:
+    """A host that becomes the first begins to look, and one that no longer is ends it."""
+    async with FakeBroker() as broker, running(broker, host="north") as sessions:
+        assert "gw._look" not in connects(broker)
+        sessions.use(session_plan(WANTED, looks=True))
+        await eventually(lambda: ["testbed/#"] in patterns(broker))
+        sessions.use(session_plan(WANTED))
+        await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)
