@@ -55,8 +55,8 @@ async def test_a_startup_is_sent_to_its_host(state: Path, method: str, path: str
     store = SqliteStore(state / "store")
     await store.open()
     async with client(services(state, store, config=config()), "birch-token") as one:
-        body = {"json": {"ids": [1]}} if method == "post" else {}
-        answer = await one.request(method, f"{path}?measurement=climate", **body)
+        body = {"ids": [1]} if method == "post" else None
+        answer = await one.request(method, f"{path}?measurement=climate", json=body)
     await store.close()
     if path.endswith(ANYWHERE):
         assert answer.status_code == 200
