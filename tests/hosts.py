@@ -26,14 +26,17 @@ STARTUPS = tuple(TOKENS)
 class Host:
     """One host: its configuration and its gateway."""
 
-    def __init__(self, name: str, directory: Path, broker: str, port: int, others: Mapping[str, object]) -> None:
+    def __init__(
+        self, name: str, directory: Path, broker: str, port: int, options: Sequence[str], others: Mapping[str, object]
+    ) -> None:
         self.name = name
+        self._options = options
         self.url = f"http://127.0.0.1:{port}"
         http = {"listen": f"127.0.0.1:{port}", "console": False}
         self.gateway = GatewayProcess(write_config(directory / "config", broker, http=http, **others))
 
     async def start(self) -> None:
-        await self.gateway.start("--host", self.name)
+        await self.gateway.start("--host", self.name, *self._options)
         await eventually(self.answers, says=f"{self.name} answers")
 
     async def answers(self) -> bool:
@@ -101,9 +104,11 @@ class Site:
 
 
 @asynccontextmanager
-async def site(directory: Path, brokers: Mapping[str, str], **mqtt: object) -> AsyncIterator[Site]:
-    """Run a gateway on each host: `brokers` are the URLs that they connect to, by host. Acme is the first host's,
-    voltwise the last one's."""
+async def site(
+    directory: Path, brokers: Mapping[str, str], options: Mapping[str, Sequence[str]] | None = None
+) -> AsyncIterator[Site]:
+    """Run a gateway on each host: `brokers` are the URLs that they connect to, by host, `options` those of
+    `gateway run`. Acme is the first host's, voltwise the last one's."""
     async with AsyncExitStack() as stack:
         influxd = await stack.enter_async_context(Influxd(directory / "influxd"))
         front = await stack.enter_async_context(InfluxV2Front(influxd, buckets=list(STARTUPS)))
@@ -115,8 +120,7 @@ async def site(directory: Path, brokers: Mapping[str, str], **mqtt: object) -> A
         names = list(brokers)
         hosts = []
         for name, url in brokers.items():
-            more = others | {"mqtt": {"url": url, **mqtt}}
-            host = Host(name, directory / name, url, ports[name], more)
+            host = Host(name, directory / name, url, ports[name], (options or {}).get(name, ()), others)
             host.map("acme", names[0])
             host.map("voltwise", names[-1])
             stack.push_async_callback(host.gateway.end)

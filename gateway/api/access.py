@@ -62,10 +62,9 @@ def served_here(services: Services, startup: Startup) -> Startup:
     if config.serves(startup):
         return startup
     host = config.hosts_of(startup)[0]
+    url = config.settings.hosts[host].url.rstrip("/")
     raise RequestRefused(
-        421,
-        f"{startup.slug} is served by the host {host!r}, not by {config.host!r}: ask there",
-        members={"url": config.settings.hosts[host].url.rstrip("/")},
+        421, f"{startup.slug} is served by the host {host}, not by {config.host}: ask {url}", members={"url": url}
     )
 
 

@@ -259,10 +259,12 @@ def _provisioned(directory: Path, tokens: dict[str, str], handouts: Path | None,
     report(plan, applied, json=json)  # first: a secret that is not shown now is lost
     endpoints = Endpoints.of(loaded, settings)
     for slug in () if json else tokens:
-        console().print(rendering.joined(loaded.by_slug[slug], endpoints))
+        startup = loaded.by_slug[slug]
+        console().print(rendering.joined(startup, endpoints.on_host(loaded, startup)))
     if handouts:
         for slug, token in tokens.items():
-            _hand_out(loaded.by_slug[slug], endpoints, token, applied.credentials, handouts / f"{slug}.md")
+            startup = loaded.by_slug[slug]
+            _hand_out(startup, endpoints.on_host(loaded, startup), token, applied.credentials, handouts / f"{slug}.md")
     raise typer.Exit(1 if applied.problem or plan.conflicts else 0)
 
 

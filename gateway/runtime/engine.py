@@ -175,10 +175,11 @@ class Engine:
             Part("disk", self.ingest.problem),
             Part("journal", is_full if self.state.journal.is_full else ""),
         )
+        served = self._served
         stores = {
             slug: Part("store", state.problem)
             for slug, state in self.drain.states.items()
-            if state.problem or slug in self._served
+            if state.problem or slug in served
         }
         return Health(parts, stores, queues=Part("queues", self._broker_watch.problem))
 

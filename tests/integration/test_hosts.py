@@ -29,11 +29,11 @@ async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 
 @pytest.fixture
 async def hosts(tmp_path: Path, broker: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    """North, which serves acme, and south, which serves voltwise."""
+    """North, which serves acme, and south, which serves voltwise by two workers."""
     for slug, token in TOKENS.items():
         monkeypatch.setenv(f"GATEWAY_TOKEN_{slug.upper()}", token)
     monkeypatch.setenv("GATEWAY_INFLUXDB_TOKEN", "test-token")
-    async with site(tmp_path, {"north": broker.url, "south": broker.url}) as both:
+    async with site(tmp_path, {"north": broker.url, "south": broker.url}, {"south": ("--workers", "2")}) as both:
         yield both
 
 
