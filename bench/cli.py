@@ -16,7 +16,7 @@ from rich.markup import escape
 from bench import report
 from bench.children import BenchError
 from bench.options import Options
-from bench.paths import drain, end_to_end, growth, ingest, latency, load, memory, peers, query
+from bench.paths import buckets, drain, end_to_end, growth, ingest, latency, load, memory, peers, query, startups
 from bench.report import Report
 from bench.shape import Shape
 from tests.servers import ServerFailed
@@ -28,12 +28,14 @@ PATHS: dict[str, tuple[Path, str]] = {
     "ceiling": (ingest.ceiling, "a bare subscriber on the broker: the limit"),
     "ingest": (ingest.ingest, "broker to fsynced journal, as a share of the ceiling"),
     "drain": (drain.run, "journal to store, SQLite and InfluxDB"),
+    "buckets": (buckets.run, "journal to InfluxDB, in 5 to 200 buckets, and queries of one"),
     "end-to-end": (end_to_end.run, "publish to stored, at a share of the ceiling"),
     "latency": (latency.latency, "publish to stored: p50, p99, p99.9 at 50 and 80 % of the sustained rate"),
     "feed": (latency.feed, "publish to a listener (SSE): p50, p99, p99.9 at 50 and 80 % of the sustained rate"),
     "query": (query.run, "history: a day of one device, downsampled, out of millions of readings"),
     "memory": (memory.run, "resident memory after 1, 5 and 10 million messages"),
     "growth": (growth.run, "CPU of a message with more startups, devices, bytes, fields, readings"),
+    "startups": (startups.run, "1,000 startups: the start, the memory, a reload of one beside the others"),
     "peers": (peers.run, "CPU of a message, and what is lost: a plain script, Telegraf, Node-RED"),
 }
 SHORT: dict[str, Any] = {"seconds": 2.0, "rounds": 3}

@@ -82,7 +82,7 @@ class Gateway:
         more = ["--workers", str(self._workers)] if self._workers else []
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gateway", "run", "--config", str(self._config), *more),
+                *(sys.executable, "-m", "gateway", "run", "--config", str(self.config), *more),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -161,7 +161,7 @@ class Gateway:
     # -------------------------------------------------------------- configuration
 
     @property
-    def _config(self) -> Path:
+    def config(self) -> Path:
         return self._directory / "config"
 
     @property
@@ -169,7 +169,7 @@ class Gateway:
         return self._process is None or self._process.returncode is not None
 
     def _write(self) -> None:
-        (self._config / "startups").mkdir(parents=True, exist_ok=True)
+        (self.config / "startups").mkdir(parents=True, exist_ok=True)
         yaml = YAML()
         for number, slug in enumerate(self._shape.slugs()):
             file = {
@@ -178,8 +178,8 @@ class Gateway:
                 "quota": QUOTA,
                 "topics": {MEASUREMENT: self._shape.rule(number)},
             }
-            yaml.dump(file, self._config / "startups" / f"{slug}.yaml")
-        yaml.dump(self._settings(), self._config / "gateway.yaml")
+            yaml.dump(file, self.config / "startups" / f"{slug}.yaml")
+        yaml.dump(self._settings(), self.config / "gateway.yaml")
 
     def _settings(self) -> dict[str, Any]:
         return {

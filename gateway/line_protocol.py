@@ -10,17 +10,20 @@ backslash before a space or at its end.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from sys import getsizeof
 from typing import Any
+
+from pydantic_core import to_json
 
 from gateway.model import FieldValue, Reading
 
 _DEVICE_TAG = re.compile(r"(?<!\\),device=((?:\\.|[^,\\ ])*)")
 _ESCAPED = re.compile(r"\\([,= ])")
 
-SERIES_KEPT = 65_536
-FORMATS_KEPT = 1024
+FORMATS = 256 << 10
+"""Bytes of the formats that one rule's writer keeps: devices choose the names of members that no rule names."""
 
 _MEASUREMENT = str.maketrans({",": r"\,", " ": r"\ "})
 _KEY = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
@@ -37,7 +40,6 @@ def tag_is_writable(value: str) -> bool:
     return _UNWRITABLE.search(value) is None
 
 
-@lru_cache(SERIES_KEPT)
 def series_key(measurement: str, tags: tuple[tuple[str, str], ...]) -> str:
     """Return `measurement,tag=value,…`, the name of a series. `tags` in any order; empty values are left out."""
     pairs = (f",{key.translate(_KEY)}={value.translate(_KEY)}" for key, value in sorted(tags) if value)
@@ -52,40 +54,45 @@ def field_set(fields: Mapping[str, FieldValue]) -> str:
 class FieldWriter:
     """Writes the fields of one rule's readings as `field_set` does, by a format for each set of names, made once.
 
-    `types` are the types of the rule's fields; any other field is written by the type of its value.
+    `types` are the types of the rule's fields; any other field is written by the type of its value. `always`: each
+    reading has all of them, in this order, and no others.
     """
 
-    def __init__(self, types: Mapping[str, type]) -> None:
+    def __init__(self, types: Mapping[str, type], *, always: bool = False) -> None:
         self._types = types
+        self._is_regular = always and str not in types.values()
         self._formats: dict[tuple[str, ...], tuple[str, bool]] = {}
-
-    @classmethod
-    def of(cls, types: Mapping[str, type]) -> FieldWriter:
-        """Return the writer for these fields: rules with the same fields share it."""
-        return _writer(tuple(types.items()))
+        self._size = 0
 
     def __call__(self, fields: Mapping[str, FieldValue]) -> str:
         names = tuple(fields)
         found = self._formats.get(names) or self._add(names)
         if found[1]:
-            return found[0] % tuple(fields.values())
+            return found[0] % tuple(_plain([*fields.values()]))
         return found[0] % tuple([_WRITE[type(value)](value) for value in fields.values()])
 
+    def many(self, several: Sequence[Mapping[str, FieldValue]]) -> list[str]:
+        """Return the fields of several readings, at least one: faster than one by one."""
+        if not self._is_regular:
+            return [self(fields) for fields in several]
+        names = tuple(several[0])
+        format_, _ = self._formats.get(names) or self._add(names)
+        texts = iter(_plain([*chain.from_iterable([fields.values() for fields in several])]))
+        return [format_ % values for values in zip(*[texts] * len(names), strict=True)]
+
     def _add(self, names: tuple[str, ...]) -> tuple[str, bool]:
-        """Return the format for these names, and whether it takes the values as they are: only numbers do."""
+        """Return the format for these names, and whether it takes what `_plain` returns: strings are not plain."""
         kinds = [self._types.get(name) for name in names]
         is_direct = all(kind in _DIRECT for kind in kinds)
         values = [_DIRECT[kind] if is_direct and kind in _DIRECT else "%s" for kind in kinds]
         keys = [name.translate(_KEY).replace("%", "%%") for name in names]
-        if len(self._formats) >= FORMATS_KEPT:
-            self._formats.clear()
         format_ = ",".join(f"{key}={value}" for key, value in zip(keys, values, strict=True))
+        size = sum(map(getsizeof, (names, format_, *names)))
+        if self._size + size > FORMATS:
+            self._formats.clear()
+            self._size = 0
+        self._size += size
         return self._formats.setdefault(names, (format_, is_direct))
-
-
-@lru_cache(FORMATS_KEPT)
-def _writer(types: tuple[tuple[str, type], ...]) -> FieldWriter:
-    return FieldWriter(dict(types))
 
 
 def encode(reading: Reading) -> str:
@@ -104,7 +111,13 @@ def device_of(encoded: bytes) -> str:
     return _ESCAPED.sub(r"\1", match[1]) if match else ""
 
 
-_DIRECT: dict[type | None, str] = {float: "%r", int: "%di"}
+def _plain(values: list[FieldValue]) -> list[str]:
+    """Return numbers and booleans as line protocol has them, which is as JSON has them: several times as fast as one by
+    one in Python."""
+    return to_json(values)[1:-1].decode().split(",")
+
+
+_DIRECT: dict[type | None, str] = {float: "%s", int: "%si", bool: "%s"}
 _WRITE: dict[type, Callable[[Any], str]] = {
     float: repr,
     int: lambda value: f"{value}i",

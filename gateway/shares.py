@@ -1,4 +1,4 @@
-"""Bounded places that startups share. Pure.
+"""Bounded places and bytes that startups share. Pure.
 
 A startup may take no more of them than remain free (the rule of dynamic thresholds in shared-memory switches, Choudhury
 and Hahne 1998): alone it gets half, two that take all they can have a third each, and however many do so, some are
@@ -16,6 +16,30 @@ from gateway.errors import Crowded
 
 QUEUE = 32
 """Those of one startup that wait for a place: further ones fail at once."""
+
+
+class SharedBytes:
+    """A `total` of bytes; an owner may `take` no more of them than remain free."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._taken: Counter[Hashable] = Counter()
+        self._used = 0
+
+    def take(self, owner: Hashable, size: int) -> bool:
+        """Take bytes; False where there are none for this owner."""
+        if self._taken[owner] + size > self._total - self._used:
+            return False
+        self._taken[owner] += size
+        self._used += size
+        return True
+
+    def give_back(self, owner: Hashable, size: int) -> None:
+        """Give bytes back that were taken."""
+        self._used -= size
+        self._taken[owner] -= size
+        if not self._taken[owner]:
+            del self._taken[owner]
 
 
 class Shares:

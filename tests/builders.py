@@ -73,10 +73,10 @@ def session_plan(
     return SessionPlan(here, others, frozenset({*here, *others}), looks)
 
 
-def pipeline(*startups: Startup) -> Pipeline:
+def pipeline(*startups: Startup, previous: Pipeline | None = None) -> Pipeline:
     """Make a pipeline over `config`, nothing used yet."""
     made = config(*startups)
-    return Pipeline(made, unused(made.startups))
+    return Pipeline(made, unused(made.startups), previous)
 
 
 def message(payload: bytes | str = b'{"value": 1}', topic: str = "testbed/acme/th-1/climate", **more: Any) -> Message:

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from gateway.api.auth import Tokens
 from gateway.api.server import HttpServer
-from gateway.config import load
+from gateway.config import Loader
 from gateway.errors import StateUnavailable
 from gateway.model import Counts, Listener
 from gateway.runtime.gateway import Gateway
@@ -96,9 +96,11 @@ async def running(
     config: Path, *, connected: bool = True, reloads: bool = False, listeners: Sequence[Listener] = ()
 ) -> AsyncIterator[Running]:
     """Run the gateway of a configuration until the block ends, then stop it as SIGTERM would."""
-    directory = config if reloads else None
-    loaded = await asyncio.to_thread(load, config)
-    gateway = await asyncio.to_thread(Gateway, loaded, Tokens(dict(TOKENS), OPERATOR), directory, listeners)
+    loader = Loader(config)
+    loaded = await asyncio.to_thread(loader.load)
+    gateway = await asyncio.to_thread(
+        Gateway, loaded, Tokens(dict(TOKENS), OPERATOR), loader if reloads else None, listeners
+    )
     server: asyncio.Future[HttpServer] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(gateway.run(server.set_result))
     await asyncio.wait((task, server), return_when=asyncio.FIRST_COMPLETED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import get_args
@@ -14,6 +15,7 @@ from bench.options import Options, StoreKind
 from bench.report import Report, Row, progress
 from bench.rig import Meter, Site
 from bench.stats import median, rate
+from bench.stores import Store
 
 READINGS_A_SECOND = 100_000
 """Readings of the journal for each of `--seconds`."""
@@ -21,12 +23,18 @@ READINGS_A_SECOND = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """Drain of one journal. `cpu` is CPU-seconds by process; `whole`: balanced, and all of it is in the store."""
+    """Drain of one journal. `cpu` is CPU-seconds and `resident` MiB at the end, by process; `whole`: balanced, and all
+    of it is in the store."""
 
     readings: int
     rate: float
     cpu: dict[str, float]
+    resident: dict[str, float]
     whole: bool
+
+
+async def _nothing(_store: Store) -> None:
+    """Look at nothing."""
 
 
 async def run(options: Options) -> Report:
@@ -37,7 +45,7 @@ async def run(options: Options) -> Report:
         for _ in range(options.rounds):
             for kind in kinds:
                 advance(kind)
-                runs[kind].append(await _drained(options, kind))
+                runs[kind].append(await drained(options, kind))
     figures = {str(kind): _figures(several) for kind, several in runs.items()}
     rows = [row for kind, several in runs.items() for row in _rows(kind, several)]
     whole = all(one.whole for several in runs.values() for one in several)
@@ -46,7 +54,8 @@ async def run(options: Options) -> Report:
     return Report({"path": "drain", "balanced": whole, **figures}, rows, measurements, whole)
 
 
-async def _drained(options: Options, kind: StoreKind) -> Drained:
+async def drained(options: Options, kind: StoreKind, look: Callable[[Store], Awaitable[None]] = _nothing) -> Drained:
+    """Fill a journal, start the gateway with a store, and wait until that has everything; then `look` into it."""
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(rig.mosquitto())
         directory = await stack.enter_async_context(rig.scratch())
@@ -56,10 +65,13 @@ async def _drained(options: Options, kind: StoreKind) -> Drained:
         store = await stack.enter_async_context(stores.opened(kind, directory, options.shape))
         gateway.use(store.influx)
         await stack.enter_async_context(gateway)
-        readings, speed, cpu = await _emptied(gateway, store.pids)
+        readings, speed, meter = await _emptied(gateway, store.pids)
+        cpu, resident = meter.cpu(), meter.resident()
         counts = gateway.balance()
         in_store = await store.points(options.shape)
-        return Drained(readings, speed, cpu, gateway.balanced() and counts.stored == counts.accepted == in_store)
+        await look(store)
+        whole = gateway.balanced() and counts.stored == counts.accepted == in_store
+        return Drained(readings, speed, cpu, resident, whole)
 
 
 async def _fill(options: Options, site: Site) -> None:
@@ -68,8 +80,8 @@ async def _fill(options: Options, site: Site) -> None:
         await rig.phase(site, load, site.broker, {"messages": messages}, 0)
 
 
-async def _emptied(gateway: Gateway, pids: dict[str, int]) -> tuple[int, float, dict[str, float]]:
-    """Measure from the first look that finds something stored to the one that finds all: readings, rate, CPU."""
+async def _emptied(gateway: Gateway, pids: dict[str, int]) -> tuple[int, float, Meter]:
+    """Measure from the first look that finds something stored to the one that finds all: readings, rate, processes."""
     accepted = gateway.count("accepted")
     await gateway.until("stored", 1)
     meter = Meter({"gateway": gateway.pid, **pids})
@@ -77,7 +89,7 @@ async def _emptied(gateway: Gateway, pids: dict[str, int]) -> tuple[int, float, 
     end_ns = await gateway.until("stored + refused", accepted)
     if accepted == before:
         raise BenchError(f"drain: {accepted:,} readings were stored before the first look; use more --seconds")
-    return accepted - before, rate(accepted - before, start_ns, end_ns), meter.cpu()
+    return accepted - before, rate(accepted - before, start_ns, end_ns), meter
 
 
 def _per_cpu_second(one: Drained) -> float:

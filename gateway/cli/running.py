@@ -25,7 +25,7 @@ from gateway.cli.options import (
     print_json,
     quiet_interrupt,
 )
-from gateway.config import Config, credentials, load, load_settings
+from gateway.config import Config, Loader, credentials, load, load_settings
 from gateway.config.hosts import on_host
 from gateway.model import Counts
 from gateway.runtime.descriptors import raise_descriptor_limit
@@ -52,7 +52,8 @@ def run(
     from gateway.runtime.gateway import Gateway
     from gateway.runtime.supervisor import Supervisor
 
-    loaded = on_host(load(config), host)
+    loader = Loader(config)
+    loaded = on_host(loader.load(), host)
     raise_descriptor_limit()
     logs.configure(loaded.settings.log.level, loaded.settings.log.format)
     log = logs.get_logger(__name__)
@@ -64,7 +65,7 @@ def run(
 
     async def serve() -> None:
         several = workers > 1 or retiring(loaded.state_dir, 1)
-        one = Supervisor(loaded, tokens, config, workers) if several else Gateway(loaded, tokens, config)
+        one = Supervisor(loaded, tokens, loader, workers) if several else Gateway(loaded, tokens, loader)
         tune_interpreter()
         on_signals(one.stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload

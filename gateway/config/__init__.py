@@ -1,12 +1,13 @@
 """Operators' YAML, checked, as one immutable Config. Errors carry file and line."""
 
-from gateway.config.load import load, load_settings
+from gateway.config.load import Loader, load, load_settings
 from gateway.config.models import Config, FieldRule, Mqtt, Quota, Settings, Startup, StartupFile, TimeRule, TopicRule
 from gateway.config.notations import Pointer
 
 __all__ = [
     "Config",
     "FieldRule",
+    "Loader",
     "Mqtt",
     "Pointer",
     "Quota",

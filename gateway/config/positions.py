@@ -54,22 +54,36 @@ class Document:
         return line
 
 
-def read(path: Path, name: str) -> Document:
-    """Parse one file.
+def read(path: Path, name: str) -> bytes:
+    """Return the content of one file.
 
     Raises:
-        ConfigInvalid: unreadable, too large, not UTF-8, not YAML, a key twice, or not a mapping.
+        ConfigInvalid: unreadable, or too large.
     """
     try:
-        tree = bounded_yaml().load(_text(path, name))
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(name, 0, "a readable file", error.strerror or str(error)) from None
+    if len(content) > MAX_BYTES:
+        raise _unreadable(name, 0, f"a file of at most {MAX_BYTES:,} bytes", "a larger one")
+    return content
+
+
+def parse(content: bytes, name: str) -> Document:
+    """Parse the content of one file.
+
+    Raises:
+        ConfigInvalid: not UTF-8, not YAML, a key twice, or not a mapping.
+    """
+    try:
+        tree = bounded_yaml().load(content.decode("utf-8"))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
         raise _unreadable(name, line, "valid YAML", _first_line(error.problem or str(error))) from None
     except (YAMLError, ValueError) as error:
         raise _unreadable(name, 0, "YAML in UTF-8", _first_line(str(error))) from None
-    except OSError as error:
-        raise _unreadable(name, 0, "a readable file", error.strerror or str(error)) from None
     if tree is None:
         tree = CommentedMap()
     if not isinstance(tree, CommentedMap):
@@ -84,14 +98,6 @@ def bounded_yaml() -> YAML:
     yaml.Constructor = _Constructor
     yaml.Scanner = _Scanner
     return yaml
-
-
-def _text(path: Path, name: str) -> str:
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise _unreadable(name, 0, f"a file of at most {MAX_BYTES:,} bytes", "a larger one")
-    return content.decode("utf-8")
 
 
 class _Scanner(RoundTripScanner):

@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
+from gateway.feeds.kept_events import KeptEvents
 from gateway.feeds.live_ring import LiveRing
 from gateway.model import Reading, Rejection
 
@@ -17,6 +18,7 @@ MAX_BYTES = 2 * 1024 * 1024
 """Characters of the gathered texts, with a constant for each reading."""
 READING_BYTES = 100
 MAX_REJECTIONS = 40
+REJECTIONS_BYTES = 512 * 1024
 
 
 class Gathered(NamedTuple):
@@ -43,14 +45,16 @@ class Follower:
                 if isinstance(event.of, Reading):
                     self._gather(event.of)
                 else:
-                    self._rejections.append(event.of)
+                    self._rejections.add([event.of])
             if len(self._readings) >= MAX_READINGS or self._bytes >= MAX_BYTES // 2:
                 self._room.clear()
                 await self._room.wait()
 
     def take(self) -> Gathered:
         """Return what was gathered, and forget it."""
-        gathered = Gathered(list(self._readings), list(self._rejections), self._missed)
+        gathered = Gathered(
+            list(self._readings), [one for one in self._rejections if isinstance(one, Rejection)], self._missed
+        )
         self._reset()
         return gathered
 
@@ -63,7 +67,7 @@ class Follower:
 
     def _reset(self) -> None:
         self._readings: deque[Reading] = deque()
-        self._rejections: deque[Rejection] = deque(maxlen=MAX_REJECTIONS)
+        self._rejections = KeptEvents(MAX_REJECTIONS, REJECTIONS_BYTES)
         self._bytes = 0
         self._missed = 0
         self._room.set()

@@ -17,10 +17,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.backoff import pauses
+from gateway.config import Config
 from gateway.errors import ReplayRefused, StateUnavailable
 from gateway.ingest.pipeline import Outcome, Pipeline
 from gateway.ingest.quota import QuotaMeter
@@ -39,9 +40,11 @@ from gateway.timestamps import NS
 
 GATHER = 0.005
 """Seconds between two rounds, at least: messages that arrive meanwhile share the cost of the next."""
-GATHER_EACH = 0.0005
-"""Further seconds for each session in the round, since each has a read, an acknowledgement and lines of its own."""
-GATHER_MOST = 0.05
+REST_EACH = 0.0005
+"""Seconds that a source is not read after its turn, for each of those that rest: a read, an acknowledgement and lines
+of its own cost as much as several messages, so the more sources are busy, the more messages each read has to bring. One
+that has been quiet is read at once."""
+REST_MOST = 0.25
 CHUNK = 200
 """Messages after which a turn looks at the clock."""
 TURN = 0.005
@@ -89,6 +92,7 @@ class Ingest:
         self._metrics = metrics
         self._listener = listener
         self._turns = Turns()
+        self._resting = 0
         self.problem = ""
         self.batches = 0
         self._under_way = 0
@@ -103,19 +107,30 @@ class Ingest:
         async with asyncio.TaskGroup() as tasks:
             sampling = tasks.create_task(self._sample(), name="ingest-samples")
             committing: asyncio.Task[None] | None = None
+            loop = asyncio.get_running_loop()
             while await self._sessions.arrived():
-                began = time.monotonic()
+                began = loop.time()
                 await self._state.journal.room()
                 one = self._process_round()
+                is_cut = bool(self._sessions.ready)
+                self._rest(one.sources, began)
                 if committing is not None:
                     await committing
                 committing = tasks.create_task(self._finish(one), name="ingest-commit")
-                pause = min(GATHER_MOST, GATHER + GATHER_EACH * len(one.sources))
-                await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
-                for source in one.sources:
-                    source.resume()
+                await asyncio.sleep(0.0 if is_cut else max(0.0, began + GATHER - loop.time()))
             sampling.cancel()
             await self._keep_samples(at_end=True)
+
+    def _rest(self, sources: Sequence[Source], began: float) -> None:
+        """Leave these sources unread for a while after their round began."""
+        self._resting += len(sources)
+        rest = min(REST_MOST, GATHER + REST_EACH * self._resting)
+        asyncio.get_running_loop().call_at(began + rest, self._resume, sources)
+
+    def _resume(self, sources: Sequence[Source]) -> None:
+        self._resting -= len(sources)
+        for source in sources:
+            source.resume()
 
     def _process_round(self) -> _Round:
         """Take and process messages of each source that is ready, as far as the time of a round allows."""
@@ -186,10 +201,9 @@ class Ingest:
         self._metrics.batch_messages.observe(one.messages)
         self._metrics.commit_seconds.observe((time.time_ns() - arrived_ns) / NS)
 
-    def use(self, pipeline: Pipeline) -> None:
+    def use(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         """Use new rules from the next round on."""
-        pipeline.follow(self._pipeline)
-        self._pipeline = pipeline
+        self._pipeline = Pipeline(config, meters, self._pipeline)
 
     def measurement_of(self, topic: str) -> str:
         """Return the measurement of the rule that matches a topic, or an empty string."""

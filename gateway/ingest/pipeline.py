@@ -17,8 +17,8 @@ from gateway.config import Config, Startup
 from gateway.ingest.quota import QuotaMeter
 from gateway.ingest.samples import Explain, Samples
 from gateway.ingest.topic_routes import Route, Routes, Rule
-from gateway.line_protocol import reading_key, series_key
-from gateway.model import Batch, Code, Counts, Publish, Reading, Reason, Rejection
+from gateway.line_protocol import reading_key
+from gateway.model import Batch, Code, Counts, FieldValue, Publish, Reading, Reason, Rejection
 from gateway.rules.finishing import Values
 from gateway.rules.reader import Read
 from gateway.rules.validator import MAX_REASONS
@@ -72,24 +72,42 @@ class Outcome:
         return {startup: Counts(received=count, rejected=count) for startup, count in found.items()}
 
 
-_Group = tuple[list[Reading], list[str]]
-"""Readings of one startup in a batch, and their lines."""
-_NO_GROUP: _Group = ([], [])
+class Group:
+    """Readings of one startup in a batch, and their lines.
+
+    Those of the fast path wait until the end of the batch, when the numbers of all are written at once: one by one,
+    they would be a third of a message's cost. Until then an empty line holds the place of each.
+    """
+
+    __slots__ = ("lines", "readings", "waiting")
+
+    def __init__(self, readings: list[Reading], lines: list[str]) -> None:
+        self.readings = readings
+        self.lines = lines
+        self.waiting: dict[Rule, list[tuple[int, str, Mapping[str, FieldValue], int]]] = {}
+        """By rule: the place, series key, fields and time of each line."""
+
+    def write(self) -> None:
+        """Write the lines that wait."""
+        lines = self.lines
+        for rule, several in self.waiting.items():
+            places, keys, fields, times = zip(*several, strict=True)
+            for place, key, text, time_ns in zip(places, keys, rule.write.many(fields), times, strict=True):
+                lines[place] = f"{key} {text} {time_ns}"
+
+
+_NO_GROUP = Group([], [])
 
 
 class Pipeline:
-    """Rules of all startups, ready to use."""
+    """Rules of all startups, ready to use. It takes over from a `previous` one in the midst of its messages."""
 
-    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
+    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter], previous: Pipeline | None = None) -> None:
         self.meters = meters
-        self.samples = Samples()
-        self._routes = Routes(config, meters)
+        self.samples: Samples = previous.samples if previous else Samples()
+        self._routes: Routes = Routes(config, meters, previous._routes if previous else None)
         self.route = self._routes.find
-        self._next_ns: dict[str, int] = {}
-
-    def follow(self, previous: Pipeline) -> None:
-        """Take over from a pipeline with other rules, in the midst of its messages."""
-        self.samples, self._next_ns = previous.samples, previous._next_ns
+        self._next_ns: dict[str, int] = previous._next_ns if previous else {}
 
     def process(self, batch: Batch, outcome: Outcome, *, waits: QuotaMeter | None = None) -> int:
         """Add what the messages become to the outcome; return how many were processed.
@@ -99,7 +117,7 @@ class Pipeline:
         Readings without a time of their own get the arrival time of the batch, each one ns after the one before of its
         startup: InfluxDB would keep only one of two points of a series with the same time.
         """
-        groups: dict[str, _Group] = {}
+        groups: dict[str, Group] = {}
         known, learn = self._routes.known.get, self._routes.learn
         arrived_ns = batch.arrived_ns
         startup, group, stamp_ns, done = "", _NO_GROUP, arrived_ns, 0
@@ -133,6 +151,7 @@ class Pipeline:
             done += 1
         if startup:
             self._next_ns[startup] = stamp_ns
+        _write(groups.values())
         return done
 
     def evaluate(self, message: Publish, stamp_ns: int, only: Sequence[int] = ()) -> Evaluation:
@@ -162,16 +181,21 @@ class Pipeline:
             outcome.rejections.append(sample)
 
 
-def _begin(groups: dict[str, _Group], outcome: Outcome, route: Route, now_ns: int) -> _Group:
+def _begin(groups: dict[str, Group], outcome: Outcome, route: Route, now_ns: int) -> Group:
     """Make a place for a startup's readings in this batch, and refill its quota."""
     route.meter.refill(now_ns)
     slug = route.startup
-    group = groups[slug] = outcome.readings.setdefault(slug, []), outcome.lines.setdefault(slug, [])
+    group = groups[slug] = Group(outcome.readings.setdefault(slug, []), outcome.lines.setdefault(slug, []))
     return group
 
 
-def fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> bool:
-    """Add the reading of a valid message of one record and a known series, and its line, to the group.
+def _write(groups: Iterable[Group]) -> None:
+    for group in groups:
+        group.write()
+
+
+def fast_path(route: Route, message: Publish, stamp_ns: int, group: Group) -> bool:
+    """Add the reading of a valid message of one record and a known series to the group.
 
     Return False for any other message, with nothing changed.
     """
@@ -191,15 +215,16 @@ def fast_path(route: Route, message: Publish, stamp_ns: int, group: _Group) -> b
             return False
         fields = values.fields
         if values.tags:
+            key = route.meter.keys.get((key, *values.tags.items()), "")
             tags = {**tags, **values.tags}
-            key = series_key(rule.measurement, (("device", route.device), *tags.items())) if key else ""
         if values.time_ns is not None:
             time_ns = values.time_ns
     if key not in route.meter.series:
         return False
-    readings, lines = group
-    readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
-    lines.append(f"{key} {rule.write(fields)} {time_ns}")
+    group.readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
+    lines, waiting = group.lines, group.waiting.get(rule) or group.waiting.setdefault(rule, [])
+    waiting.append((len(lines), key, fields, time_ns))
+    lines.append("")
     return True
 
 
@@ -239,6 +264,7 @@ def _sort(
     lines: list[str] = []
     refused: list[int] = []
     reasons: list[Reason] = list(route.reasons)
+    meter = route.meter
     wanted = frozenset(only)
     for i, record in enumerate(records):
         if only and i not in wanted:
@@ -247,9 +273,12 @@ def _sort(
             reasons += record
         elif not route.reasons:
             reading = _reading(route, rule, record, stamp_ns + i)
-            key = reading_key(reading) if record.tags else route.key
-            reason = route.meter.admit(route.device, key)
+            parts = (route.key, *record.tags.items())
+            key = (meter.keys.get(parts) or reading_key(reading)) if record.tags else route.key
+            reason = meter.admit(route.device, key)
             if reason is None:
+                if record.tags:
+                    meter.keys[parts] = key
                 readings.append(reading)
                 lines.append(f"{key} {rule.write(reading.fields)} {reading.time_ns}")
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.config import Quota
 from gateway.model import Code, Reason
@@ -12,6 +12,10 @@ PATIENCE = 10.0
 """Seconds for which messages over quota wait at the broker. If the startup is still over its quota then, they are
 rejected, so that its devices learn of it and its queue does not overflow silently."""
 SHORTEST_WAIT = 0.01
+SHOWN = 1000
+SERIES_BYTES = 256
+"""Bytes of the names of all series, for each series of the quota: they are kept in memory and on disk."""
+SERIES_BYTES_LEAST = 64 << 10
 SET_BACK = 60.0
 """Seconds by which a time must be behind the last refill to be that of a clock that was set back."""
 
@@ -81,8 +85,10 @@ class QuotaMeter:
         "_new_series",
         "_over_since_ns",
         "_refilled_ns",
+        "_series_bytes",
         "bytes_left",
         "devices",
+        "keys",
         "left",
         "quota",
         "series",
@@ -92,6 +98,9 @@ class QuotaMeter:
         self.quota = quota
         self.devices = set(devices)
         self.series = set(series)
+        self.keys: dict[tuple[Sequence[str], ...], str] = {}
+        """Admitted series keys by what they are made of: the series key of the topic, and the tags of the payload."""
+        self._series_bytes = sum(len(key.encode()) for key in self.series)
         self.left = float(quota.burst)
         """Messages left in the bucket. The pipeline subtracts each message, and each further record of an array."""
         self.bytes_left = float(quota.burst_bytes)
@@ -166,16 +175,19 @@ class QuotaMeter:
                 f"the new device {device!r}",
                 "use a known device name, or ask for a larger quota",
             )
-        if len(self.series) >= self.quota.series:
+        size = self._series_bytes + len(key.encode())
+        most = max(SERIES_BYTES_LEAST, self.quota.series * SERIES_BYTES)
+        if len(self.series) >= self.quota.series or size > most:
             return Reason(
                 Code.OVER_QUOTA,
                 "payload",
-                f"at most {self.quota.series} series (distinct sets of tags)",
-                f"the new series {key}",
+                f"at most {self.quota.series} series (distinct sets of tags), with names of at most {most:,} bytes",
+                f"the new series {_beginning(key)}",
                 "a tag must not hold a value that changes with every message",
             )
         self.devices.add(device)
         self.series.add(key)
+        self._series_bytes = size
         self._new_series.append(key)
         return None
 
@@ -183,6 +195,10 @@ class QuotaMeter:
         """Return the series admitted since the last call, to be remembered."""
         new, self._new_series = self._new_series, []
         return new
+
+
+def _beginning(key: str) -> str:
+    return key if len(key) <= SHOWN else f"{key[:SHOWN]}…"
 
 
 def _elapsed(refilled_ns: int, now_ns: int) -> float | None:

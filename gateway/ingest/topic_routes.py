@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 from gateway.config import Config, Quota, Startup
 from gateway.ingest.quota import BLOCKED, DeviceLimit, QuotaMeter
+from gateway.ingest.remembered import Remembered, texts_size
 from gateway.line_protocol import FieldWriter, series_key
 from gateway.model import UNROUTED, Code, Reason
 from gateway.payloads import Record
@@ -16,9 +16,12 @@ from gateway.rules.reader import MOST_RECORDS, Reader
 from gateway.rules.schema import MAX_TAG, PYTHON_TYPES
 from gateway.topics import DEVICE_RULE, ROOT, Router, Template, device_is_legal, slug_in
 
-ROUTES_KEPT = 65_536
 REMEMBERED = 1000
-"""Characters of a topic whose route is remembered: MQTT allows 65,535 bytes, which would fill the memory."""
+"""Characters of a topic whose route is remembered; MQTT allows 65,535 bytes."""
+ROUTE = 600
+"""Bytes of a remembered route without its texts."""
+ROUTES_A_SERIES = 2048
+"""Bytes of remembered routes that a startup may have for each series of its quota: each valid topic is one at least."""
 SHOWN = 200
 NEVER_NS = 1 << 63
 UNROUTED_QUOTA = Quota.model_validate({"messages": "20/s", "burst": 100})
@@ -45,6 +48,10 @@ class Rule:
     most_records: int
     ends_ns: int
 
+    @property
+    def template(self) -> Template:
+        return self.startup.topics[self.measurement].template
+
     @classmethod
     def of(cls, startup: Startup, measurement: str) -> Rule:
         rule = startup.topics[measurement]
@@ -57,7 +64,10 @@ class Rule:
             decode_one=reader.decode_one,
             is_plain=reader.is_plain,
             finish=reader.finish,
-            write=FieldWriter.of({name: PYTHON_TYPES[field.type] for name, field in rule.fields.items()}),
+            write=FieldWriter(
+                {name: PYTHON_TYPES[field.type] for name, field in rule.fields.items()},
+                always=rule.unknown != "keep" and all(field.required for field in rule.fields.values()),
+            ),
             limit=startup.quota.payload,
             most_records=min(startup.quota.burst, MOST_RECORDS),
             ends_ns=NEVER_NS if startup.ends_ns is None else startup.ends_ns,
@@ -85,19 +95,19 @@ class Route:
 
 
 class Routes:
-    """Routes of all startups. Call `find`; the fast path looks into `known` first."""
+    """Routes of all startups. Call `find`; the fast path looks into `known` first.
 
-    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
+    Startups that are the same objects as those of the `previous` routes keep their compiled rules.
+    """
+
+    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter], previous: Routes | None = None) -> None:
         self._config = config
         self._meters = meters
         self._unrouted = QuotaMeter(UNROUTED_QUOTA)
-        rules: dict[Template, Rule] = {
-            rule.template: Rule.of(startup, name)
-            for startup in config.startups
-            for name, rule in startup.topics.items()
-        }
-        self._router = Router(rules)
-        self.known: dict[str, Route] = {}
+        self._rules = {startup.slug: _compiled(startup, previous) for startup in config.startups}
+        self._router = Router({rule.template: rule for rules in self._rules.values() for rule in rules})
+        self._remembered: Remembered[Route] = Remembered(lambda slug: meters[slug].quota.series * ROUTES_A_SERIES)
+        self.known = self._remembered.by_key
 
     def find(self, topic: str) -> Route:
         """Return the route of a topic."""
@@ -110,11 +120,13 @@ class Routes:
         """
         route = self._find(topic)
         if route.rule is not None and len(topic) <= REMEMBERED:
-            if len(self.known) >= ROUTES_KEPT:  # forget the older half
-                for old in list(islice(self.known, (ROUTES_KEPT + 1) // 2)):
-                    del self.known[old]
-            self.known[topic] = route
+            size = ROUTE + texts_size(topic, route.key, route.device, *route.tags.values())
+            self._remembered.add(route.startup, topic, route, size)
         return route
+
+    def rules_of(self, startup: Startup) -> list[Rule]:
+        """Return the rules compiled for this very startup, unchanged; none if it has changed."""
+        return [rule for rule in self._rules.get(startup.slug, ()) if rule.startup is startup]
 
     def _find(self, topic: str) -> Route:
         match = self._router.match(topic)
@@ -148,6 +160,11 @@ class Routes:
 
     def _device_limit(self, startup: Startup, device: str) -> DeviceLimit | None:
         return BLOCKED if device in startup.blocked else self._meters[startup.slug].of_device(device)
+
+
+def _compiled(startup: Startup, previous: Routes | None) -> list[Rule]:
+    known = previous.rules_of(startup) if previous else []
+    return known or [Rule.of(startup, measurement) for measurement in startup.topics]
 
 
 def _bytes(topic: str) -> int:

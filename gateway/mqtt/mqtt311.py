@@ -21,10 +21,10 @@ from gateway.mqtt.broker import read_password
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import BrokerLink, retrieved
 from gateway.mqtt.mqtt311_socket import PahoSocket
+from gateway.mqtt.outgoing import Outgoing
 from gateway.mqtt.session import Access, SessionSpec, SessionState
 from gateway.mqtt.subscriptions import Subscriptions
 
-MAX_PUBLISHING = 10_000
 CLOSE_WITHIN = 2.0
 READ_AT_ONCE = 500
 """Messages of one read."""
@@ -45,7 +45,9 @@ class PahoSession:
         self._client = self._make_client()
         self._socket = PahoSocket(self._client, self._read)
         self._lost: asyncio.Future[None] | None = None
-        self._publishing = 0
+        self._outgoing = Outgoing()
+        self._under_way: dict[int, tuple[str, int, int]] = {}
+        """Topic, bytes of payload and QoS of what the broker does not have yet."""
 
     @property
     def state(self) -> SessionState:
@@ -87,10 +89,15 @@ class PahoSession:
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
-        if not self._link.state.connected or self._publishing >= MAX_PUBLISHING:
+        size = len(payload)
+        if not self._link.state.connected or not self._outgoing.take(topic, size):
             return False
-        self._publishing += 1
-        return self._client.publish(topic, payload, qos=qos).rc is MQTTErrorCode.MQTT_ERR_SUCCESS
+        sent = self._client.publish(topic, payload, qos=qos)
+        if sent.rc is MQTTErrorCode.MQTT_ERR_SUCCESS and not sent.is_published():
+            self._under_way[sent.mid] = topic, size, qos
+        else:
+            self._outgoing.give_back(topic, size)
+        return sent.rc is MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def subscribe(self, filters: Sequence[str]) -> None:
         """Subscribe to these filters and no others; see the contract."""
@@ -124,7 +131,6 @@ class PahoSession:
         if self._link.broker.tls is not None:
             client.tls_set_context(self._link.broker.tls)
         client.max_inflight_messages = 1000
-        client.max_queued_messages = MAX_PUBLISHING
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
@@ -149,7 +155,8 @@ class PahoSession:
 
     async def _open_session(self) -> asyncio.Future[None]:
         """Connect and subscribe; the result is done when the connection is lost."""
-        self._publishing = 0
+        for mid in [mid for mid, (_, _, qos) in self._under_way.items() if qos == 0]:
+            self._left(mid)  # they went with the last connection
         self._subscriptions.begin()
         lost = await self._open()
         await self._link.answer("to the connection", lost)
@@ -260,5 +267,10 @@ class PahoSession:
         self._inbox.messages.append(Message(topic, bytes(message.payload), message.qos, message.retain, packet_id))
         self._inbox_bytes += len(message.payload)
 
-    def _on_publish(self, *_args: Any) -> None:
-        self._publishing = max(0, self._publishing - 1)
+    def _on_publish(self, _client: Client, _userdata: Any, mid: int, *_args: Any) -> None:
+        self._left(mid)
+
+    def _left(self, mid: int) -> None:
+        """Note that a message no longer waits, if it is one of those counted."""
+        if found := self._under_way.pop(mid, None):
+            self._outgoing.give_back(*found[:2])

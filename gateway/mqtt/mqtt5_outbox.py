@@ -1,7 +1,7 @@
 """Messages of QoS 1 on their way to the broker (MQTT 5.0, sections 4.4 and 4.9). Pure.
 
-The broker's Receive Maximum bounds how many are under way; the others wait, up to a bound of our own. On a new
-connection those that were under way are sent again.
+The broker's Receive Maximum bounds how many are under way; the others wait. All together are bounded in bytes, which
+the startups share. On a new connection those that were under way are sent again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from mqtt5 import PublishPacket, QoS
 
-MAX_WAITING = 10_000
+from gateway.mqtt.outgoing import Outgoing
+
 _MAX_ID = 65_535
 _AROUND = 16
 """Bytes of a PUBLISH that are neither topic nor payload, at most."""
@@ -25,6 +26,7 @@ class Outbox:
         self.max_packet: int | None = None
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._under_way: dict[int, tuple[str, bytes]] = {}
+        self._room = Outgoing()
         self._last_id = 0
 
     def fits(self, topic: str, payload: bytes) -> bool:
@@ -32,8 +34,8 @@ class Outbox:
         return self.max_packet is None or len(topic.encode()) + len(payload) + _AROUND <= self.max_packet
 
     def put(self, topic: str, payload: bytes) -> bool:
-        """Keep a message to be sent. False where too many wait."""
-        if len(self._waiting) >= MAX_WAITING:
+        """Keep a message to be sent. False where too many wait, of all or of its startup."""
+        if not self._room.take(topic, len(payload)):
             return False
         self._waiting.append((topic, payload))
         return True
@@ -49,13 +51,17 @@ class Outbox:
     def again(self, *, session_present: bool) -> Iterator[bytes]:
         """Yield the packets that the last connection left unacknowledged, marked as duplicates where the broker may
         know them. A message that no longer fits is dropped."""
-        self._under_way = {ident: message for ident, message in self._under_way.items() if self.fits(*message)}
+        for ident in [ident for ident, message in self._under_way.items() if not self.fits(*message)]:
+            self.acknowledged(ident)
         for ident, message in self._under_way.items():
             yield _packet(ident, message, again=session_present)
 
     def acknowledged(self, ident: int) -> tuple[str, bytes] | None:
         """Forget a message, which is the broker's now, and return it."""
-        return self._under_way.pop(ident, None)
+        message = self._under_way.pop(ident, None)
+        if message is not None:
+            self._room.give_back(message[0], len(message[1]))
+        return message
 
     def next_id(self) -> int:
         """Return a packet id that no message under way has."""

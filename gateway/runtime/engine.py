@@ -140,7 +140,7 @@ class Engine:
         self.config = config
         self.slot = replace(self.slot, startups=startups)
         self.store.assign(config.startups)
-        self.ingest.use(Pipeline(config, self._make_meters()))
+        self.ingest.use(config, self._make_meters())
         self.state.registry.limits = _device_limits(config)
         self.drain.add(startup.slug for startup in config.startups)
         self.sessions.use(self._plan)

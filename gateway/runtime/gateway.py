@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from prometheus_client.core import Metric
 
 from gateway.api.auth import Tokens
 from gateway.api.server import HttpServer
 from gateway.api.services import Services
-from gateway.config import Config, Settings
+from gateway.config import Config, Loader, Settings
 from gateway.errors import ReplayRefused
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health, Part
@@ -34,17 +33,17 @@ log = get_logger(__name__)
 class Gateway:
     """One gateway over one state directory. `run` is all it does; its parts may be looked at.
 
-    With the `directory` of its configuration it watches that, and takes over changes. `listeners` hear of every
+    With the `loader` of its configuration it watches the files, and takes over changes. `listeners` hear of every
     outcome, as the live feeds do.
     """
 
     def __init__(
-        self, config: Config, tokens: Tokens, directory: Path | None = None, listeners: Sequence[Listener] = ()
+        self, config: Config, tokens: Tokens, loader: Loader | None = None, listeners: Sequence[Listener] = ()
     ) -> None:
         self.config = config
         self.live = LiveFeeds(config.settings.feeds.kept)
         self.engine = Engine(config, [self.live, *listeners])
-        self.reloader = Reloader(directory, self.use) if directory else None
+        self.reloader = Reloader(loader, self.use) if loader else None
         self._services = Services(
             config=config,
             tokens=tokens,

@@ -13,7 +13,7 @@ from pathlib import Path
 from watchfiles import awatch
 
 from gateway.api.auth import Tokens
-from gateway.config import Config, load
+from gateway.config import Config, Loader
 from gateway.errors import ConfigError
 from gateway.logs import get_logger
 
@@ -25,15 +25,15 @@ log = get_logger(__name__)
 class Reloader:
     """`use` is called with each new configuration, in the event loop; it must not fail."""
 
-    def __init__(self, directory: Path, use: Callable[[Config, Tokens], None]) -> None:
-        self._directory = directory
+    def __init__(self, loader: Loader, use: Callable[[Config, Tokens], None]) -> None:
+        self._loader = loader
         self._use = use
         self._one_at_a_time = asyncio.Lock()
         self.problem = ""
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        async for changes in awatch(self._directory, debounce=SETTLE_MS, step=50):
+        async for changes in awatch(self._loader.directory, debounce=SETTLE_MS, step=50):
             if any(Path(path).suffix == ".yaml" for _, path in changes):
                 await self.now()
 
@@ -50,5 +50,5 @@ class Reloader:
             self._use(config, tokens)
 
     def _read(self) -> tuple[Config, Tokens]:
-        config = load(self._directory)
+        config = self._loader.load()
         return config, Tokens.of(config)

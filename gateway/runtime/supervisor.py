@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 
 from prometheus_client.core import Metric
 
@@ -22,7 +21,7 @@ from gateway.api.auth import Tokens
 from gateway.api.server import HttpServer
 from gateway.api.services import Services
 from gateway.backoff import LASTING, pauses
-from gateway.config import Config
+from gateway.config import Config, Loader
 from gateway.errors import ReplayRefused, StateUnavailable
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health, Part
@@ -51,7 +50,7 @@ log = get_logger(__name__)
 class Supervisor:
     """`run` is all it does."""
 
-    def __init__(self, config: Config, tokens: Tokens, directory: Path, count: int) -> None:
+    def __init__(self, config: Config, tokens: Tokens, loader: Loader, count: int) -> None:
         self._config = config
         self._count = count
         self._assignment_file = AssignmentFile(config.state_dir / WORKERS / "assignment.json")
@@ -65,7 +64,7 @@ class Supervisor:
         self._problems = dict.fromkeys(range(count), "starting")
         self._numbers = itertools.count()
         self._replies: dict[int, tuple[int, asyncio.Future[Reply]]] = {}
-        self._reloader = Reloader(directory, self._use)
+        self._reloader = Reloader(loader, self._use)
         self._stop = asyncio.Event()
         self._services = Services(
             config=config,
@@ -184,7 +183,7 @@ class Supervisor:
             )
             channel = await WorkerChannel.over(ours.dup())
         self._processes[worker], self._channels[worker] = process, channel
-        channel.send(self._use_of(worker))
+        channel.send(self._use_of(worker, None))
         if self._stop.is_set():
             self._signal(signal.SIGTERM)
         try:
@@ -233,19 +232,20 @@ class Supervisor:
         self._assigned = assign(self._config.served, self._count, before)
         self._assignment_file.write(self._assigned)
 
-    def _use_of(self, worker: int) -> Use:
-        return Use(self._config, frozenset(slug for slug, of in self._assigned.items() if of == worker))
+    def _use_of(self, worker: int, before: Config | None) -> Use:
+        served = frozenset(slug for slug, of in self._assigned.items() if of == worker)
+        return Use.of(self._config, before, served)
 
     # ------------------------------------------------------------------ the services
 
     def _use(self, config: Config, tokens: Tokens) -> None:
-        self._config = keep_settings(self._config, config)
+        before, self._config = self._config, keep_settings(self._config, config)
         try:
             self._assign(self._assigned)
         except StateUnavailable as error:
             log.warning("assignment not saved", problem=str(error), next="a restart may move startups between workers")
         for worker, channel in self._channels.items():
-            channel.send(self._use_of(worker))
+            channel.send(self._use_of(worker, before))
         self._store.assign(config.startups)
         self._services.use(self._config, tokens)
         log.info("configuration reloaded", startups=len(config.startups))

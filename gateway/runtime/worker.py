@@ -61,7 +61,7 @@ class Worker:
                 case Request():
                     tasks.create_task(self._reply(channel, message), name="reply")
                 case Use():
-                    self.engine.use(message.config, message.startups)
+                    self.engine.use(message.config(self.engine.config), message.served)
         self.engine.stop()  # the supervisor has ended: nobody is left to start or stop this worker
 
     async def _reply(self, channel: WorkerChannel, request: Request) -> None:
@@ -103,9 +103,9 @@ def main(arguments: Sequence[str]) -> int:
         channel = await WorkerChannel.over(socket.socket(fileno=descriptor))
         first = await anext(channel.messages(), None)
         if isinstance(first, Use):
-            logs.configure(first.config.settings.log.level, first.config.settings.log.format, worker=worker)
-            slot = WorkerSlot(worker, first.startups, retiring="retire" in arguments[2:])
-            await Worker(first.config, slot).run(channel)
+            logs.configure(first.settings.log.level, first.settings.log.format, worker=worker)
+            slot = WorkerSlot(worker, first.served, retiring="retire" in arguments[2:])
+            await Worker(first.config(None), slot).run(channel)
 
     status = 0
     try:

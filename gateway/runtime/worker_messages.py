@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client.core import Metric
 
-from gateway.config import Config
+from gateway.config import Config, Settings, Startup
 from gateway.health import Health
 from gateway.model import Readings, Reason, Rejection
 from gateway.state.devices import Device
@@ -33,11 +33,28 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Supervisor, first and after each reload: the configuration as the supervisor has it, and the startups that this
-    worker serves."""
+    """Supervisor, first and after each reload: the startups that there are now, those of them that have `changed` since
+    the last `Use`, the slugs of those that this worker serves, and the host."""
 
-    config: Config
-    startups: frozenset[str]
+    settings: Settings
+    slugs: Sequence[str]
+    changed: Sequence[Startup]
+    served: frozenset[str]
+    host: str | None = None
+
+    @classmethod
+    def of(cls, config: Config, before: Config | None, served: frozenset[str]) -> Use:
+        """Return what a worker that has the configuration `before` needs to know."""
+        known = before.by_slug if before else {}
+        changed = [startup for startup in config.startups if known.get(startup.slug) is not startup]
+        return cls(config.settings, list(config.by_slug), changed, served, config.host)
+
+    def config(self, before: Config | None) -> Config:
+        """Return the configuration. Unchanged startups are the same objects as `before`, and keep what was compiled."""
+        known = dict(before.by_slug) if before else {}
+        known.update((startup.slug, startup) for startup in self.changed)
+        startups = tuple(known[slug] for slug in self.slugs)
+        return Config(settings=self.settings, startups=startups, host=self.host)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from gateway.errors import StoreUnavailable
 from gateway.state import private_files
 
 BUSY_SECONDS = 5.0
-STATEMENTS_KEPT = 32
+STATEMENTS_KEPT = 8
+"""Statements that a connection keeps prepared: one that writes many rows takes up to half a megabyte."""
 FORMAT = 1
 
 _CREATE = f"""
@@ -105,6 +106,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
         timeout=BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
+        cached_statements=STATEMENTS_KEPT,
     )
     try:
         connection.execute("PRAGMA temp_store = MEMORY")

@@ -10,10 +10,9 @@ to get it back: beside a busy loop, a statement for each row would write some hu
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
+from sys import getsizeof
 from typing import NamedTuple
 
 from gateway.errors import StoreRefused
@@ -21,8 +20,11 @@ from gateway.stores import sqlite_schema as schema
 from gateway.stores.line_parser import parse, parse_name, parse_series
 
 ROWS = 500
+VALUES = 5_000
+"""Values of one statement: SQLite takes about 110 bytes for each while it keeps the statement."""
 SERIES_KEPT = 65_536
-SHAPES_KEPT = 4_096
+SHAPES = 1 << 20
+"""Bytes of the shapes that are remembered: devices choose the names of members that no rule names."""
 FIELDS = 1000
 """Fields of a measurement. SQLite's tables end at 2000 columns, and each new one takes longer to add."""
 
@@ -51,9 +53,9 @@ class Writer:
             StoreUnavailable: a later version of the gateway has written it.
         """
         self._connection = schema.open_for_writing(path)
-        self._rows_limit = self._connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
         self._series: dict[bytes, _Series] = {}
         self._columns: dict[_Shape, tuple[str, ...]] = {}
+        self._shapes_size = 0
 
     def expire(self, before_ns: int) -> None:
         """Delete readings older than `before_ns`, one transaction per series, so that a write never waits long."""
@@ -104,7 +106,7 @@ class Writer:
         for shape, values in gathered.items():
             columns = self._columns.get(shape) or self._find_columns(shape)
             width = 2 + len(columns)
-            step = width * max(1, min(ROWS, self._rows_limit // width))
+            step = width * max(1, min(ROWS, VALUES // width))
             for start in range(0, len(values), step):
                 some = values[start : start + step]
                 self._connection.execute(_upsert(shape.measurement_id, columns, len(some) // width), some)
@@ -132,9 +134,15 @@ class Writer:
             schema.column(self._find_field(shape.measurement_id, parse_name(name), TYPES[kind]))
             for name, kind in zip(shape.names, shape.types, strict=True)
         )
-        if len(self._columns) >= SHAPES_KEPT:
-            self._columns.clear()
+        size = sum(map(getsizeof, (shape.names, shape.types, columns, *shape.names, *columns)))
+        if self._shapes_size + size > SHAPES:
+            self._forget_shapes()
+        self._shapes_size += size
         return self._columns.setdefault(shape, columns)
+
+    def _forget_shapes(self) -> None:
+        self._columns.clear()
+        self._shapes_size = 0
 
     def _find_field(self, measurement_id: int, name: str, type_: str) -> int:
         found = self._connection.execute(
@@ -167,12 +175,11 @@ class Writer:
 
     def _roll_back(self) -> None:
         self._series.clear()
-        self._columns.clear()
+        self._forget_shapes()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
 
-@lru_cache(64)
 def _upsert(measurement_id: int, columns: tuple[str, ...], rows: int) -> str:
     row = f"({', '.join('?' * (2 + len(columns)))})"
     merged = ", ".join(f"{column} = excluded.{column}" for column in columns)

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, ExitStack
 import pytest
 
 from gateway.errors import Crowded
-from gateway.shares import QUEUE, Shares
+from gateway.shares import QUEUE, SharedBytes, Shares
 from tests.servers import WITHIN, eventually, keep_waiting
 
 
@@ -77,3 +77,14 @@ async def test_does_not_wait_for_ever() -> None:
             await use(WITHIN)
     await eventually(lambda: all(one.done() for one in waiting))
     await asyncio.gather(*waiting)
+
+
+def test_some_bytes_stay_free_whatever_one_takes() -> None:
+    """One takes half of the bytes, a second one a part of the rest, and a third still finds some; all come back."""
+    room = SharedBytes(1000)
+    for _ in range(2):
+        taken = {owner: sum(room.take(owner, 10) for _ in range(100)) for owner in ("acme", "birch", "cedar")}
+        assert taken == {"acme": 50, "birch": 25, "cedar": 13}
+        for owner, pieces in taken.items():
+            for _ in range(pieces):
+                room.give_back(owner, 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -88,3 +89,15 @@ async def test_what_is_gathered_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPa
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def test_rejections_are_bounded_in_bytes() -> None:
+    """Rejections with long topics and many reasons: a page that is not drawn holds half a megabyte of them."""
+    feed = LiveRing(100, 1)
+    one = Follower(feed)
+    task = asyncio.create_task(one.run())
+    await eventually(lambda: feed.followers == 1)
+    feed.publish([replace(rejection(number), topic="t" * 60_000) for number in range(30)])
+    gathered = await taken(one)
+    assert [item.arrived_ns for item in gathered.rejections] == list(range(22, 30))
+    task.cancel()

@@ -196,8 +196,7 @@ def test_times_stay_distinct_whatever_came_between() -> None:
     made.process(batch(*[message()] * 10), outcome)
     made.process(batch(*[other] * 10, arrived_ns=NOW + 5 * NS), outcome)
     made.process(batch(*[message()] * 10), outcome)
-    after = pipeline(startup("acme"), startup("beta"))
-    after.follow(made)
+    after = pipeline(startup("acme"), startup("beta"), previous=made)
     after.process(batch(*[message()] * 10), outcome)
     after.process(batch(*[other] * 10, arrived_ns=NOW + 5 * NS), outcome)
     for readings in outcome.readings.values():
@@ -286,3 +285,17 @@ def test_samples_of_invented_devices_are_bounded() -> None:
     strays = outcome_of(made, batch(*(message(topic=f"testbed/{i}/x") for i in range(1000))))
     assert 100 < len(strays.rejections) <= 102
     assert strays.rejected()[UNROUTED].rejected == 1000
+
+
+def test_a_reload_of_another_startup_keeps_the_types_of_kept_members() -> None:
+    """A member that no rule names keeps the type of its first message while other startups change; once its own
+    startup's file changes, a new type may come."""
+    keeps = {"climate": {"topic": "testbed/acme/{device}/climate", "fields": {"value": {"type": "float"}}}}
+    keeps["climate"]["unknown"] = "keep"
+    acme = startup("acme", keeps)
+    before = pipeline(acme)
+    assert not outcome_of(before, batch(message('{"value": 1, "note": 5}'))).rejections
+    after = pipeline(acme, startup("beta"), previous=before)
+    assert outcome_of(after, batch(message('{"value": 1, "note": "five"}'))).rejections
+    changed = pipeline(startup("acme", keeps, name="Acme Sky"), previous=after)
+    assert not outcome_of(changed, batch(message('{"value": 1, "note": "five"}'))).rejections

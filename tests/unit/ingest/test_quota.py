@@ -146,3 +146,16 @@ def test_refused_device_does_not_count() -> None:
     assert one.admit("th-1", "climate,device=th-1") is None
     assert one.admit("th-2", "climate,device=th-2") is not None
     assert one.devices == {"th-1"}
+
+
+def test_series_are_bounded_in_bytes() -> None:
+    """Series with long names use up the quota before there are too many of them, those of an earlier run too."""
+    one = QuotaMeter(Quota.model_validate({"series": 500}), ["th-1"], (f"{i:03}{'x' * 1000}" for i in range(100)))
+    admitted = [one.admit("th-1", f"{i:04}{'ü' * 500}") for i in range(100)]
+    assert admitted.count(None) == (500 * 256 - 100 * 1003) // 1004
+    reason = admitted[-1]
+    assert reason is not None
+    assert reason.code is Code.OVER_QUOTA
+    assert "at most 128,000 bytes" in reason.expected
+    assert len(reason.got) < 1200
+    assert one.admit("th-1", f"0000{'ü' * 500}") is None, "a known series stays"

@@ -1,4 +1,4 @@
-"""The parts that every session is made of: link, inbox, subscriptions."""
+"""The parts that sessions are made of: link, inbox, outbox, subscriptions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gateway.model import Message
 from gateway.mqtt.broker import Broker
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import BrokerLink
+from gateway.mqtt.mqtt5_outbox import Outbox
 from gateway.mqtt.subscriptions import Subscriptions
 
 BROKER = Broker("broker.example", 1883)
@@ -106,3 +107,33 @@ async def test_pauses_grow_until_a_connection_has_lasted(monkeypatch: pytest.Mon
     link.connected()
     await link.pause()
     assert pauses == [0.2, 0.4, 0.8, 0.2]
+
+
+def test_feedback_of_one_startup_leaves_room_for_others() -> None:
+    """While the broker acknowledges nothing, what waits is bounded in bytes, and one startup cannot take all of it."""
+    outbox = Outbox()
+    outbox.receive_maximum = 20
+    payload = bytes(50_000)
+    sent = 0
+    while outbox.put("feedback/acme/th-1", payload):
+        sent += len(payload)
+        list(outbox.ready())
+    assert 7 << 20 < sent < 8 << 20
+    assert outbox.put("feedback/birch/th-1", payload)
+    for ident in range(1, 4):
+        outbox.acknowledged(ident)
+    assert outbox.put("feedback/acme/th-1", payload)
+
+
+def test_messages_that_no_longer_fit_leave_their_room() -> None:
+    """A broker that takes only small packets on the next connection: what is dropped makes room."""
+    outbox = Outbox()
+    payload = bytes(50_000)
+    for _ in range(3):
+        while outbox.put("feedback/acme/th-1", payload):
+            pass
+        assert list(outbox.ready())
+        outbox.max_packet = 1000
+        assert not list(outbox.again(session_present=True))
+        outbox.max_packet = None
+    assert outbox.put("feedback/acme/th-1", payload)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import socket
 
 from gateway.metrics import Metrics
 from gateway.runtime.worker_channel import CONGESTED, WorkerChannel
-from gateway.runtime.worker_messages import LiveEvents, Reply, Request
+from gateway.runtime.worker_messages import LiveEvents, Reply, Request, Use
+from tests.builders import config, startup
 from tests.servers import WITHIN
 
 
@@ -43,3 +45,16 @@ async def test_an_end_that_does_not_read() -> None:
         assert [message async for message in one.messages()] == []
     one.send(Request(1))
     await one.close()
+
+
+def test_a_reload_sends_what_has_changed() -> None:
+    """After a reload a worker has the supervisor's startups, in their order; only those that changed were sent, and the
+    others are still its own objects."""
+    before = config(startup("acme"), startup("beta"), startup("gamma"))
+    workers = pickle.loads(pickle.dumps(Use.of(before, None, frozenset({"acme"})))).config(None)
+    beta = startup("beta", name="Beta Labs")
+    after = config(startup("alpha"), before.by_slug["acme"], beta)
+    use = pickle.loads(pickle.dumps(Use.of(after, before, frozenset())))
+    assert [one.slug for one in use.changed] == ["alpha", "beta"]
+    assert use.config(workers) == after
+    assert use.config(workers).by_slug["acme"] is workers.by_slug["acme"]
