@@ -212,8 +212,8 @@ async def live_websocket(
 
 
 def _still_allowed(services: Services, token: str, startup: str) -> Callable[[], bool]:
-    """Return a check of whether a token may still listen: a reload can revoke it
-    or move the startup to another host, and so can the startup's end date."""
+    """Return a check of whether a token may still listen: a reload can revoke it or move the startup to another host,
+    and the programme can end."""
     known = services.tokens
     principal = known.principal(token)
 

@@ -54,6 +54,11 @@ def run(
 
     loader = Loader(config)
     loaded = on_host(loader.load(), host)
+    if workers > 1 and loaded.settings.mqtt.sessions == "one":
+        raise typer.BadParameter(
+            "expected 1, since `mqtt.sessions: one` in gateway.yaml has a single session, which one process holds",
+            param_hint="--workers",
+        )
     raise_descriptor_limit()
     logs.configure(loaded.settings.log.level, loaded.settings.log.format)
     log = logs.get_logger(__name__)

@@ -316,7 +316,7 @@ class Log(_Model):
 class Host(_Model):
     """A host that runs a gateway. `url` is where people and programs reach it."""
 
-    url: Annotated[str, matching(r"https?://[^\s/?#]+/?", "a URL such as https://north.testbed.example")]
+    url: Annotated[str, matching(r"https?://[^\s?#]+", "a URL such as https://north.testbed.example")]
 
 
 class Settings(_Model):

@@ -40,7 +40,7 @@ class SessionPlan:
         is_one = config.settings.mqtt.sessions == "one"
         if is_one:
             every = (rule.template for startup in own for rule in startup.topics.values())
-            wanted = {ALL: subscriptions(every)}
+            wanted = {ALL: subscriptions(every)} if own else {}
         else:
             wanted = {name_on(config, startup): filters_of(config, startup) for startup in own}
         elsewhere = {

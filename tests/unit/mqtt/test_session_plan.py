@@ -41,6 +41,7 @@ def test_one_session_for_all() -> None:
     """Then none of the startups' is another's: those of an earlier run are to be ended."""
     found = plan(startup("acme"), startup("birch"), sessions="one")
     assert (found.wanted, found.elsewhere, found.looks) == ({ALL: ("testbed/#",)}, {}, False)
+    assert plan(startup("acme"), served=(), worker=1, sessions="one").wanted == {}
 
 
 def test_those_of_other_hosts_are_elsewhere() -> None:
