@@ -79,9 +79,20 @@ class Metrics:
         return [*self._registry.collect(), reasons, *_broker_metrics(self.broker)]
 
 
-def exposition(families: Iterable[Metric], ledger: Mapping[str, Counts], gauges: Mapping[str, float]) -> bytes:
-    """Return the text that Prometheus reads. `gauges` are named values of the whole gateway."""
+def exposition(
+    families: Iterable[Metric],
+    ledger: Mapping[str, Counts],
+    gauges: Mapping[str, float],
+    by_startup: Mapping[str, Mapping[str, float]],
+) -> bytes:
+    """Return the text that Prometheus reads. `gauges` are named values of the whole gateway, `by_startup` of each
+    startup."""
     named = [GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value=gauges[name]) for name in gauges]
+    for name, values in by_startup.items():
+        family = GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), labels=["startup"])
+        for startup, value in values.items():
+            family.add_metric([startup], value)
+        named.append(family)
     snapshot = CollectorRegistry()
     snapshot.register(_Snapshot([*families, *_ledger_metrics(ledger), *named]))
     return generate_latest(snapshot)

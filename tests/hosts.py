@@ -47,8 +47,10 @@ class Host:
             return False
 
     async def is_ready(self) -> bool:
+        """Return whether it is ready, and the session of each of its startups works."""
         async with self.client() as client:
-            return (await client.get("/readyz")).status_code == 200
+            found = (await client.get("/readyz")).json()
+        return bool(found["ready"] and found["parts"]["sessions"]["ok"])
 
     def client(self, token: str = OPERATOR) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=WITHIN)

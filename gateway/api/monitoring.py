@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from gateway.api.access import Anybody, CurrentServices, Operator
+from gateway.health import Part
 from gateway.metrics import exposition
 from gateway.model import UNROUTED, Counts
 from gateway.state.dead_letters import Totals
@@ -58,6 +60,12 @@ async def readyz(services: CurrentServices, who: Anybody) -> JSONResponse:
 @probes.get("/metrics", summary="Prometheus metrics; requires an operator's token")
 async def metrics(services: CurrentServices, _who: Operator) -> Response:
     balance = await asyncio.to_thread(services.state.balance)
-    parts = {f"{part.name}_ok": float(not part.problem) for part in services.health().parts}
-    text = await asyncio.to_thread(exposition, await services.measured(), balance, parts)
+    health = services.health()
+    parts = {f"{part.name}_ok": float(not part.problem) for part in health.needed}
+    startups = {"session_ok": _working(health.sessions), "store_ok": _working(health.stores)}
+    text = await asyncio.to_thread(exposition, await services.measured(), balance, parts, startups)
     return Response(text, media_type="text/plain; version=0.0.4")
+
+
+def _working(parts: Mapping[str, Part]) -> dict[str, float]:
+    return {startup: float(not part.problem) for startup, part in parts.items()}

@@ -2,7 +2,7 @@
 
 import typer
 
-from gateway.cli import dead_letters, hosts, provision, rules, running, startups
+from gateway.cli import cohorts, dead_letters, devices, hosts, provision, rules, running, startups
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,9 +18,9 @@ app.command("try")(rules.try_out)
 app.command()(running.status)
 app.command()(running.tail)
 app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(startups.startups_app, name="startups")
-app.add_typer(startups.devices_app, name="devices")
-app.add_typer(startups.cohort_app, name="cohort")
+app.add_typer(startups.app, name="startups")
+app.add_typer(devices.app, name="devices")
+app.add_typer(cohorts.app, name="cohort")
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(provision.app, name="provision")
 app.command()(running.version)

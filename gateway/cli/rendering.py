@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.columns import Columns
 from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.live import Live
 from rich.markup import escape
-from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -23,9 +19,6 @@ from gateway.mqtt.grants import Comparison
 from gateway.state.dead_letters import DeadLetter, Totals
 from gateway.timestamps import to_rfc3339
 from gateway.visible import visible
-
-if TYPE_CHECKING:
-    from gateway.cli.demo import Access, Report
 
 COLUMNS = ("received", "accepted", "rejected", "stored", "journaled", "refused")
 OK, BAD = "[green]✓[/]", "[red]✗[/]"
@@ -268,52 +261,3 @@ def evaluation_json(result: Evaluation) -> dict[str, Any]:
         ],
         "reasons": [reason.as_json() for reason in rejection.reasons] if rejection else [],
     }
-
-
-def access(found: Access) -> RenderableType:
-    """Format the addresses and tokens of the running demo."""
-    url = found.endpoints.http
-    table = Table.grid(padding=(0, 2))
-    table.add_row("web page", f"[link={url}][bold]{url}[/][/]")
-    table.add_row("HTTP API", f"{url}/docs")
-    table.add_row("MQTT", found.endpoints.mqtt)
-    table.add_row("", "")
-    for slug, token in found.tokens.items():
-        table.add_row(f"token of {slug}", f"[bold]{token}[/]")
-    table.add_row("token of operators", f"[bold]{found.operator}[/]")
-    return Group(Text.from_markup("[bold]Testbed Gateway, on embedded defaults[/]\n"), table, "")
-
-
-@contextmanager
-def growing_ledger(out: Console, seconds: float | None) -> Iterator[Callable[[Report, float], None]]:
-    """Show the ledger as it grows: in place on a terminal, as a line every few seconds elsewhere."""
-    if not out.is_terminal:
-        yield _every(5.0, lambda report, passed: out.print(_ledger_line(report.total, passed), soft_wrap=True))
-        return
-    with Live(console=out, auto_refresh=False, transient=True) as live:
-        yield lambda report, passed: live.update(
-            Group(ledger_table(report.balance), _progress(passed, seconds)), refresh=True
-        )
-
-
-def _every(period: float, show: Callable[[Report, float], None]) -> Callable[[Report, float], None]:
-    shown = -period
-
-    def now_and_then(report: Report, passed: float) -> None:
-        nonlocal shown
-        if passed - shown >= period:
-            shown = passed
-            show(report, passed)
-
-    return now_and_then
-
-
-def _ledger_line(total: Counts, passed: float) -> str:
-    return f"{passed:5.0f} s  " + "  ".join(f"{name} {getattr(total, name):,}" for name in COLUMNS)
-
-
-def _progress(passed: float, seconds: float | None) -> RenderableType:
-    if seconds is None:
-        return Text(f"{passed:.0f} s; Ctrl-C drains and stops", style="dim")
-    bar = ProgressBar(total=seconds, completed=min(passed, seconds), width=40)
-    return Columns([bar, Text(f"{passed:.0f} of {seconds:.0f} s", style="dim")])

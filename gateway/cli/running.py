@@ -10,7 +10,7 @@ import typer
 
 import gateway
 from gateway import logs
-from gateway.cli import rendering
+from gateway.cli import demo_rendering, rendering
 from gateway.cli.encoding import as_json
 from gateway.cli.http_client import Client
 from gateway.cli.options import (
@@ -101,9 +101,9 @@ def demo(
     async def play() -> demos.Report:
         stop = asyncio.Event()
         on_signals(stop.set)
-        with rendering.growing_ledger(out, seconds) as show:
+        with demo_rendering.growing_ledger(out, seconds) as show:
             return await demos.run(
-                loaded, seconds, stop, lambda access: out.print(rendering.access(access)), show, fleet
+                loaded, seconds, stop, lambda access: out.print(demo_rendering.access(access)), show, fleet
             )
 
     with one_error():

@@ -16,7 +16,7 @@ from gateway.console.open_pages import OpenPage
 from gateway.console.sampler import Sampler
 from gateway.console.theme import Frame, State, Text
 from gateway.errors import StateUnavailable
-from gateway.health import Health
+from gateway.health import Health, failing
 from gateway.model import UNROUTED, Counts
 
 EVERY = 1.0
@@ -27,8 +27,8 @@ _TERMS = (
     ("received", "=", "accepted", "+", "rejected"),
     ("accepted", "=", "stored", "+", "journaled", "+", "refused"),
 )
-_PARTS = ("broker", "disk", "journal", "queues", "store", "config")
-_MAY_FAIL = ("queues", "store", "config")  # messages are accepted all the same
+_PARTS = ("broker", "disk", "journal", "sessions", "queues", "store", "config")
+_MAY_FAIL = ("sessions", "queues", "store", "config")  # messages are accepted all the same
 _NAMES = {"journaled": "waiting"}
 
 
@@ -135,9 +135,8 @@ class OperatorPage:
         self._frame.notices.show("state", f"The ledger cannot be read: {problem}" if problem else "", bad=True)
 
     def _show_parts(self, health: Health) -> None:
-        failing = {slug: part.problem for slug, part in health.stores.items() if part.problem}
-        problems = {part.name: part.problem for part in (*health.parts, health.queues, health.config)}
-        problems["store"] = "; ".join(f"{slug}: {problem}" for slug, problem in failing.items())
+        problems = {part.name: part.problem for part in (*health.needed, health.queues, health.config)}
+        problems |= {"sessions": failing(health.sessions), "store": failing(health.stores)}
         for name, (state, shown) in self._parts.items():
             problem = problems.get(name, "")
             tone = "good" if not problem else "warn" if name in _MAY_FAIL else "bad"
@@ -152,10 +151,10 @@ class OperatorPage:
         for startup in self._startups:
             slug = startup.slug
             states = tables.states(startup, self._services.devices(slug), now_ns)
-            store = health.stores.get(slug)
             counts = self._sampler.newest.counts(slug)
-            problem = store.problem if store else ""
-            rows.append(tables.startup_row(startup, counts, self._sampler.rates(slug), states, problem))
+            session, store = health.sessions.get(slug), health.stores.get(slug)
+            problems = (session.problem if session else "", store.problem if store else "")
+            rows.append(tables.startup_row(startup, counts, self._sampler.rates(slug), states, *problems))
         strays = [slug for slug in balance if slug not in self._config.by_slug]
         rows += [tables.stray_row(slug, balance[slug], self._sampler.rates(slug)) for slug in strays]
         self._table.show(rows)

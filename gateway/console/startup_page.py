@@ -179,14 +179,17 @@ class StartupPage:
 
     def _show_health(self) -> None:
         health = self._services.health()
-        problems = {part.name: part.problem for part in health.parts if part.problem}
+        problems = {part.name: part.problem for part in health.needed if part.problem}
         if problems:
             self._frame.state.show("Not live", "bad")
         else:
             self._frame.state.show("Live", "good")
-        for part in health.parts:
+        for part in health.needed:
             problem = f"No new messages are accepted ({part.name}): {part.problem}" if part.problem else ""
             self._frame.notices.show(part.name, problem, bad=True)
+        session = health.sessions.get(self._startup.slug)
+        held = f"New messages wait at the broker: {session.problem}" if session and session.problem else ""
+        self._frame.notices.show("session", held, bad=True)
         store = health.stores.get(self._startup.slug)
         waiting = f"Readings are accepted and wait in the journal: {store.problem}" if store and store.problem else ""
         self._frame.notices.show("store", waiting)

@@ -36,6 +36,7 @@ STARTUP_COLUMNS = (
     {"name": "refused", "label": "Refused", "kind": "number", "wide": True, "title": "By the store"},
     {"name": "balanced", "label": "Ledger", "kind": "state"},
     {"name": "devices", "label": "Devices", "kind": "text", "wide": True},
+    {"name": "session", "label": "Session", "kind": "state", "wide": True},
     {"name": "store", "label": "Store", "kind": "state", "wide": True},
 )  # fmt: skip
 
@@ -77,13 +78,21 @@ def states_in_words(counted: Mapping[str, int]) -> str:
     return ", ".join(parts) or "none yet"
 
 
-def startup_row(startup: Startup, counts: Counts, rates: Rates, devices: Mapping[str, int], store_problem: str) -> Row:
+def startup_row(
+    startup: Startup,
+    counts: Counts,
+    rates: Rates,
+    devices: Mapping[str, int],
+    session_problem: str = "",
+    store_problem: str = "",
+) -> Row:
     """Return the row of a startup, as an operator sees it."""
     row = _ledger_row(startup.slug, startup.name, counts, rates)
     row["link"] = f"/startups/{startup.slug}"
     row["cells"] |= {
         "cohort": (startup.cohort or "–",),
         "devices": (states_in_words(devices), sum(devices.values())),
+        "session": ("away", "bad", session_problem) if session_problem else ("ok", "good", "its messages arrive"),
         "store": ("waiting", "bad", store_problem) if store_problem else ("ok", "good", "it stores readings"),
     }
     return row
@@ -93,7 +102,7 @@ def stray_row(slug: str, counts: Counts, rates: Rates) -> Row:
     """Return the row of no startup, or of one that is no longer configured."""
     name = "no startup" if slug == UNROUTED else f"{slug} (no longer configured)"
     row = _ledger_row(slug, name, counts, rates)
-    row["cells"] |= {"cohort": ("–",), "devices": ("–", 0), "store": ("–", "none")}
+    row["cells"] |= {"cohort": ("–",), "devices": ("–", 0), "session": ("–", "none"), "store": ("–", "none")}
     return row
 
 

@@ -14,7 +14,7 @@ from gateway.backoff import LASTING, pauses
 from gateway.errors import BrokerRefused, SessionError
 from gateway.logs import get_logger
 from gateway.mqtt.broker import Broker, rejected_subscription
-from gateway.mqtt.session import SessionState
+from gateway.mqtt.session import NOT_YET, SessionState
 
 ANSWER_WITHIN = 10.0
 """Seconds that a broker may take to answer."""
@@ -32,7 +32,7 @@ class BrokerLink:
         self.version = version
         self.connecting = connecting
         self._client_id = client_id
-        self.state = SessionState(connected=False, problem="not connected yet")
+        self.state = SessionState(connected=False, problem=NOT_YET)
         self.current = 0
         self._connections = 0
         self._began: float | None = None

@@ -28,9 +28,13 @@ READ_BYTES = 1 << 16
 """Bytes of one read of a socket, so that a session with much to read keeps the others waiting only for a moment."""
 
 
+NOT_YET = "not connected yet"
+
+
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """State of a session. `problem` says why it is not connected; `connections` counts those since its start."""
+    """State of a session. `problem` says why it is not connected, `NOT_YET` until its first try has ended;
+    `connections` counts those since its start."""
 
     connected: bool
     problem: str = ""

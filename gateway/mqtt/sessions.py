@@ -20,7 +20,7 @@ from gateway.errors import SessionError
 from gateway.logs import get_logger
 from gateway.mqtt.auto import choose
 from gateway.mqtt.link import BrokerLink
-from gateway.mqtt.session import Access, MakeSession, Session, SessionSpec, SessionState, Source
+from gateway.mqtt.session import NOT_YET, Access, MakeSession, Session, SessionSpec, SessionState, Source
 from gateway.mqtt.session_plan import ALL, SessionPlan, is_shared, other_form
 from gateway.mqtt.shared_subscriptions import expect_shared_subscriptions
 from gateway.mqtt.unrouted import UnroutedLook
@@ -32,7 +32,7 @@ IDLE_AFTER = 3.0
 IDLE_LOOKS = 10
 """Looks in that time. Each must find it idle: that time has passed may only mean that the event loop was busy."""
 SHOWN = 3
-ANNOUNCE_EVERY = 0.1
+ANNOUNCE_EVERY = 0.05
 
 log = get_logger(__name__)
 
@@ -67,6 +67,7 @@ class Sessions:
         self._make: MakeSession | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._news = asyncio.Event()
+        self._has_begun = False
         self._is_stopped = False
         self._plan = plan
         self._want(plan.wanted)
@@ -92,10 +93,13 @@ class Sessions:
             self._tasks.create_task(self._announce(), name="sessions-announce")
 
     async def _announce(self) -> None:
-        """Log when all sessions are connected for the first time: one line, however many there are."""
-        while not self.state.connected:  # noqa: ASYNC110  # each session has a state of its own
+        """Log when all sessions are connected for the first time, or have a problem of their own: one line, however
+        many there are."""
+        while self.problem:
             await asyncio.sleep(ANNOUNCE_EVERY)
-        log.info("broker connected", broker=str(self._access.broker), sessions=len(self._sessions))
+            self._has_begun = NOT_YET not in self.problems.values()
+        connected = sum(state.connected for state in self.states.values())
+        log.info("broker connected", broker=str(self._access.broker), sessions=connected)
 
     def use(self, plan: SessionPlan) -> None:
         """Want the sessions of this plan, and no others. Those that stay are not disturbed."""
@@ -251,6 +255,25 @@ class Sessions:
         """Send a message, without waiting. False where it had to be dropped: not connected, or too many wait."""
         session = self._sessions.get(self._publisher) or self._sessions.get(ALL)
         return session is not None and session.publish(topic, payload, qos=qos)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong for all startups together: nobody can publish, or no session has been tried yet."""
+        if self._tasks is None:
+            return self._probe.state.problem
+        publisher = self._sessions.get(self._publisher) or self._sessions.get(ALL)
+        if publisher is not None and publisher.state.problem:
+            return publisher.state.problem
+        return "" if self._has_begun else NOT_YET
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What is wrong with the session of each startup; empty while it works."""
+        return {
+            name: self._sessions[name].state.problem if name in self._sessions else NOT_YET
+            for name in self._wanted
+            if name != ALL
+        }
 
     @property
     def states(self) -> Mapping[str, SessionState]:

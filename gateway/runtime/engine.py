@@ -29,7 +29,7 @@ from gateway.metrics import Metrics
 from gateway.model import Listener, Reason
 from gateway.mqtt.broker_watch import BrokerWatch
 from gateway.mqtt.session import Access
-from gateway.mqtt.session_plan import SessionPlan
+from gateway.mqtt.session_plan import SessionPlan, startup_of
 from gateway.mqtt.sessions import Sessions
 from gateway.state import dead_letters
 from gateway.state.devices import Device
@@ -171,7 +171,7 @@ class Engine:
         """Return the state of each part, with its problem in words."""
         is_full = "it is full: messages wait at the broker until the store accepts readings again"
         parts = (
-            Part("broker", self.sessions.state.problem),
+            Part("broker", self.sessions.problem),
             Part("disk", self.ingest.problem),
             Part("journal", is_full if self.state.journal.is_full else ""),
         )
@@ -181,7 +181,8 @@ class Engine:
             for slug, state in self.drain.states.items()
             if state.problem or slug in served
         }
-        return Health(parts, stores, queues=Part("queues", self._broker_watch.problem))
+        sessions = {startup_of(name): Part("session", problem) for name, problem in self.sessions.problems.items()}
+        return Health(parts, stores, queues=Part("queues", self._broker_watch.problem), sessions=sessions)
 
     # ------------------------------------------------------------------ composition
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from prometheus_client.core import Metric
 
@@ -102,7 +103,7 @@ class Gateway:
         """Return the state of each part, with its problem in words."""
         found = self.engine.health()
         config = Part("config", self.reloader.problem if self.reloader else "")
-        return Health(found.parts, found.stores, config, found.queues)
+        return replace(found, config=config)
 
     async def _measured(self) -> Sequence[Metric]:
         return await asyncio.to_thread(self.engine.metrics.families)

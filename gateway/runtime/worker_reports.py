@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gateway.health import Health, Part
 from gateway.state.devices import Device
@@ -48,20 +48,21 @@ class WorkerReports:
             found = {worker: _part(health.parts, name) for worker, health in self._health.items()}
             parts.append(Part(name, _problems(found)))
         queues = next((health.queues for health in self._health.values() if health.queues.problem), Part("queues"))
-        return Health(tuple(parts), self._stores(), config, queues)
+        stores = self._by_startup("store", lambda health: health.stores)
+        sessions = self._by_startup("session", lambda health: health.sessions)
+        return Health(tuple(parts), stores, config, queues, sessions)
 
     def _silence(self, worker: int) -> str:
         seconds = time.monotonic() - self._reported.get(worker, time.monotonic())
         return f"it has not reported for {seconds:.0f} s: is the machine overloaded?" if seconds > SILENT_AFTER else ""
 
-    def _stores(self) -> dict[str, Part]:
-        startups = sorted({startup for health in self._health.values() for startup in health.stores})
-        return {
-            startup: Part(
-                "store", _problems({w: h.stores.get(startup, Part("store")) for w, h in self._health.items()})
-            )
-            for startup in startups
-        }
+    def _by_startup(self, name: str, of: Callable[[Health], Mapping[str, Part]]) -> dict[str, Part]:
+        """Combine the parts of each startup. Those of its own worker count, or of several, where they share it."""
+        found: dict[str, dict[int, Part]] = {}
+        for worker, health in self._health.items():
+            for startup, part in of(health).items():
+                found.setdefault(startup, {})[worker] = part
+        return {startup: Part(name, _problems(parts)) for startup, parts in sorted(found.items())}
 
 
 def _part(parts: tuple[Part, ...], name: str) -> Part:

@@ -50,7 +50,7 @@ async def test_dropped_messages_are_counted_logged_and_shown(broker: Mosquitto) 
             await eventually(lambda: metrics.broker["dropped_messages"] == 17, says="all drops are counted")
             assert "17 messages" in watch.problem
             assert "gateway devices block" in watch.problem
-            text = await asyncio.to_thread(lambda: exposition(metrics.families(), {}, {}).decode())
+            text = await asyncio.to_thread(lambda: exposition(metrics.families(), {}, {}, {}).decode())
     assert "gateway_broker_dropped_messages_total 17.0" in text
     assert "gateway_broker_connected_clients 1.0" in text
     warnings = [entry for entry in logs if entry["log_level"] == "warning"]

@@ -127,10 +127,9 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-async def test_influxdb_down_for_30_seconds_costs_nothing_but_delay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """InfluxDB is killed under load and comes back after 30 s: every reading arrives there, and the ledger balances."""
+async def test_influxdb_that_is_away_costs_nothing_but_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """InfluxDB is killed under load and comes back after several vain attempts to write: every reading arrives there,
+    and the ledger balances."""
     monkeypatch.setenv("GATEWAY_INFLUXDB_TOKEN", "test-token")
     async with (
         Mosquitto(tmp_path / "mosquitto", conf=BIG_QUEUES) as broker,
@@ -144,7 +143,7 @@ async def test_influxdb_down_for_30_seconds_costs_nothing_but_delay(
                 await eventually(lambda: front.counts["acme"].lines > 200, says="readings arrive in InfluxDB")
                 await influxd.kill()
                 down = time.monotonic()
-                await eventually(lambda: waiting(gateway, down + 30), every=0.5)
+                await eventually(lambda: waiting(gateway, down + 8), every=0.5)  # drain.max_backoff is 1 s
                 assert (await gateway.counts()).balanced
                 await influxd.start()
                 await eventually(lambda: journaled_below(gateway, 500), says="it drains")

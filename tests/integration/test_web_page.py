@@ -24,6 +24,8 @@ from gateway.mqtt.embedded_broker import EmbeddedBroker
 from tests.running import OPERATOR, Running, running, write_config
 from tests.servers import WITHIN, free_port
 
+CLOSE = "1"
+"""Packet of Engine.IO with which a server asks the browser to close the socket."""
 OTHERS = {"voltwise": "voltwise-token"}
 
 
@@ -88,11 +90,11 @@ async def answered(socket: ClientConnection) -> str:
 
 
 async def rest(socket: ClientConnection) -> str:
-    """Return all that a socket says until it closes."""
+    """Return all that a socket says until it closes. A browser closes it when Engine.IO says so (`CLOSE`)."""
     said: list[str] = []
     with suppress(websockets.ConnectionClosed):
         async with asyncio.timeout(WITHIN):
-            while True:
+            while CLOSE not in said:
                 said.append(await answered(socket))
     return "\n".join(said)
 
@@ -123,11 +125,25 @@ async def test_an_open_page_ends_with_its_token(
         publish(gateway, 4711.25)
         text = await rest(socket)
     assert "/?problem=ended" in text
+    assert text.endswith(CLOSE)
     assert "4711.25" not in text
     assert "runMethod" not in text.partition("/?problem=ended")[2]
     assert browser.client_id not in Client.instances
     async with browser.socket() as socket:
         assert "Implicit handshake failed" in await answered(socket)
+
+
+async def test_a_socket_closes_whatever_the_browser_does(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that does not close its socket when its page has ended is cut off, and has learned nothing more."""
+    monkeypatch.setattr(open_pages, "LEAVE_WITHIN", 0.5)
+    browser = await opened(gateway, "acme-token", "/startups/acme")
+    async with browser.socket() as socket:
+        await until(socket, "update")
+        gateway.gateway.use(gateway.gateway.config, Tokens(OTHERS, OPERATOR))
+        await rest(socket)
+        publish(gateway, 4711.25)
+        with pytest.raises(websockets.ConnectionClosed):
+            await answered(socket)
 
 
 async def test_a_page_shows_what_arrives(gateway: Running) -> None:

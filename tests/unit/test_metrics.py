@@ -11,7 +11,7 @@ from tests.builders import NOW, rejection
 
 def exposed(metrics: Metrics, ledger: dict[str, Counts]) -> dict[tuple[str, ...], float]:
     """Each sample by its name and the values of its labels, in the order of the labels' names."""
-    text = exposition(metrics.families(), ledger, {"connected": 1.0}).decode()
+    text = exposition(metrics.families(), ledger, {"connected": 1.0}, {"store_ok": {"acme": 0.0}}).decode()
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)

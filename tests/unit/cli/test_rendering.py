@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from gateway.cli import rendering
+from gateway.cli import demo_rendering, rendering
 from gateway.cli.demo import Access, Report
 from gateway.cli.options import print_json
 from gateway.ingest.pipeline import Evaluation
@@ -168,7 +168,7 @@ def test_health() -> None:
 
 def test_access() -> None:
     """The demo says where to look, and with which tokens."""
-    text = shown(rendering.access(Access(Endpoints("mqtt://h:2", "http://h:1"), {"acme": "tok"}, "op")))
+    text = shown(demo_rendering.access(Access(Endpoints("mqtt://h:2", "http://h:1"), {"acme": "tok"}, "op")))
     for part in ("http://h:1", "http://h:1/docs", "mqtt://h:2", "token of acme", "tok", "token of operators"):
         assert part in text
 
@@ -176,7 +176,7 @@ def test_access() -> None:
 def test_growing_ledger_in_a_pipe() -> None:
     """Where there is no terminal, the ledger is a line at the beginning and every five seconds."""
     out = Console(file=io.StringIO(), width=500)
-    with rendering.growing_ledger(out, 20) as show:
+    with demo_rendering.growing_ledger(out, 20) as show:
         for passed in (0.0, 1.0, 4.9, 5.0, 9.0, 10.5):
             show(Report({"acme": Counts(received=1234)}, 1), passed)
     assert isinstance(out.file, io.StringIO)
@@ -189,7 +189,7 @@ def test_growing_ledger_in_a_pipe() -> None:
 def test_growing_ledger_on_a_terminal(seconds: float | None, text: str) -> None:
     """On a terminal the ledger grows in place, with the time that is left or how to stop."""
     out = Console(file=io.StringIO(), width=500, force_terminal=True, color_system=None)
-    with rendering.growing_ledger(out, seconds) as show:
+    with demo_rendering.growing_ledger(out, seconds) as show:
         show(Report({"acme": Counts(received=1234)}, 1), 5.0)
     assert isinstance(out.file, io.StringIO)
     assert "1,234" in out.file.getvalue()

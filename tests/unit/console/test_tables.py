@@ -47,7 +47,7 @@ def test_rows_have_a_cell_for_each_column() -> None:
     (row, *_) = tables.device_rows(ACME, DEVICES, NOW_NS)
     assert row["cells"].keys() == {column["name"] for column in tables.DEVICE_COLUMNS}
     acme = CONFIG.by_slug["acme"]
-    row_of_acme = tables.startup_row(acme, Counts(), Rates(), {}, "")
+    row_of_acme = tables.startup_row(acme, Counts(), Rates(), {})
     stray = tables.stray_row(UNROUTED, Counts(), Rates())
     assert row_of_acme["cells"].keys() == stray["cells"].keys() == {column["name"] for column in tables.STARTUP_COLUMNS}
     assert row_of_acme["link"] == "/startups/acme"
@@ -69,9 +69,10 @@ def test_states_are_counted_in_words() -> None:
 def test_an_operator_sees_whether_a_startup_balances() -> None:
     """In green or red, with what is wrong in words; a failing store is shown too."""
     acme = CONFIG.by_slug["acme"]
-    good = tables.startup_row(acme, Counts(3, 2, 1, 2), Rates(received=1.25), {"ok": 2}, "")
+    good = tables.startup_row(acme, Counts(3, 2, 1, 2), Rates(received=1.25), {"ok": 2})
     assert good["cells"]["balanced"] == ("balanced", "good")
     assert good["cells"]["rate"] == ("1.2", 1.25)
-    bad = tables.startup_row(acme, Counts(3, 2, 0, 2), Rates(), {}, "connection refused")
+    bad = tables.startup_row(acme, Counts(3, 2, 0, 2), Rates(), {}, "not authorized", "connection refused")
     assert bad["cells"]["balanced"] == ("does not balance", "bad", "1 too few accepted or rejected")
+    assert bad["cells"]["session"] == ("away", "bad", "not authorized")
     assert bad["cells"]["store"] == ("waiting", "bad", "connection refused")

@@ -57,7 +57,7 @@ class Restless(Notes):
 
 
 def failures(metrics: Metrics) -> list[str]:
-    text = exposition(metrics.families(), {}, {}).decode()
+    text = exposition(metrics.families(), {}, {}, {}).decode()
     return [line for line in text.splitlines() if line.startswith("gateway_listener_failures_total")]
 
 

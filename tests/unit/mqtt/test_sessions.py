@@ -158,6 +158,24 @@ async def test_problem_names_the_sessions_that_have_it() -> None:
             lambda: "session bolt: the broker rejected the subscription to zigbee/+" in sessions.state.problem
         )
         assert sessions.states["acme"].connected
+        await eventually(lambda: not sessions.problem)
+        assert {slug for slug, problem in sessions.problems.items() if problem} == {"bolt"}
+
+
+async def test_sessions_of_single_startups_are_nobody_elses_problem() -> None:
+    """At the start all sessions are waited for, until each is connected or has failed."""
+    async with FakeBroker() as broker:
+        broker.suback = mqtt5.SubAckReasonCode.NOT_AUTHORIZED
+        access = Access.of(Mqtt.model_validate({"url": broker.url, "protocol": "5", "client_id": "gw"}))
+        sessions = Sessions(access, session_plan(WANTED), {})
+        assert sessions.problem == "not connected yet"
+        task = asyncio.create_task(sessions.run())
+        try:
+            await eventually(lambda: not sessions.problem)
+            assert all("rejected the subscription" in problem for problem in sessions.problems.values())
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_held_source_comes_back_by_itself() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gateway.health import Health, Part
 from gateway.runtime.worker_reports import WorkerReports
 from gateway.state.devices import Device
@@ -39,6 +41,16 @@ def test_a_problem_names_its_workers() -> None:
     assert found.stores["acme"].problem == "worker 0: away"
     assert found.config.problem == "line 3"
     assert not found.is_ready
+
+
+def test_sessions_of_all_workers_count() -> None:
+    """A worker whose only startup cannot be served leaves the gateway ready: other workers serve theirs."""
+    reports = WorkerReports()
+    reports.report(0, replace(health(), sessions={"acme": Part("session")}), [])
+    reports.report(1, replace(health(), sessions={"birch": Part("session", "denied")}), [])
+    found = reports.health({0: "", 1: ""}, Part("config"))
+    assert found.is_ready
+    assert found.sessions == {"acme": Part("session"), "birch": Part("session", "worker 1: denied")}
 
 
 def test_a_lost_worker() -> None:
