@@ -82,7 +82,8 @@ async def test_hosts_that_reload_at_different_times(hosts: Site, broker: Mosquit
     async with loaded(broker) as load:
         hosts["south"].map("acme", "south")
         await eventually(
-            lambda: all("another host read a newer configuration" in host.gateway.log for host in hosts.hosts.values())
+            lambda: all("has another host read a newer" in host.gateway.log for host in hosts.hosts.values()),
+            says="each says why",
         )
         await load.more(200)
         hosts["north"].map("acme", "south")
