@@ -113,9 +113,9 @@ class Ingest:
                 await self._state.journal.room()
                 one = self._process_round()
                 is_cut = bool(self._sessions.ready)
-                self._rest(one.sources, began)
                 if committing is not None:
                     await committing
+                self._rest(one.sources, began)
                 committing = tasks.create_task(self._finish(one), name="ingest-commit")
                 await asyncio.sleep(0.0 if is_cut else max(0.0, began + GATHER - loop.time()))
             sampling.cancel()

@@ -111,9 +111,10 @@ class QuotaMeter:
         self._device_meters: dict[str, DeviceMeter] = {}
 
     def use(self, quota: Quota) -> None:
-        """Count against another quota from now on. What is used stays used."""
-        self.quota = quota
-        self._device_meters.clear()
+        """Count against this quota from now on. What is used stays used."""
+        if quota != self.quota:
+            self.quota = quota
+            self._device_meters.clear()
 
     def of_device(self, device: str) -> DeviceMeter | None:
         """Return the meter of a device; None where devices have no quota of their own.
