@@ -4,7 +4,7 @@ LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test test-lowest test-stack bench attack lint format lock servers clean
+.PHONY: help demo test test-lowest test-stack test-cluster bench attack lint format lock servers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -22,6 +22,9 @@ test-lowest: $(LOWEST)/test servers  ## run the tests with the lowest versions t
 
 test-stack: $(VENV)/test  ## run the stack tests against servers named by STACK_… (docs/provisioning.md)
 	$(BIN)/python -m pytest tests/stack -ra $(ARGS)
+
+test-cluster: $(VENV)/test servers  ## run two gateway hosts against a cluster of three RMQTT nodes, where rmqttd is installed (or RMQTTD=…)
+	$(BIN)/python -m pytest tests/cluster -ra $(ARGS)
 
 bench: $(VENV)/test servers  ## measure, against real servers: a short form, or make bench ARGS="ingest --json"
 	@$(BIN)/python -m bench $(ARGS)

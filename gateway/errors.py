@@ -5,6 +5,7 @@
     |   |-- ConfigInvalid          every problem of the files at once
     |   |-- TemplateInvalid        one topic template
     |   |-- SecretMissing          neither its file nor its environment variable holds it
+    |   |-- HostUnknown            which of the configured hosts this gateway runs on is not known
     |   `-- CertificateUnusable    the certificate of the HTTP server, or its key
     |-- AddressUnavailable         the HTTP server cannot listen
     |-- StateUnavailable           the gateway's own database cannot be written or read: try again later
@@ -91,6 +92,10 @@ class TemplateInvalid(ConfigError):
 
 class SecretMissing(ConfigError):
     """A setting needs a secret, and neither its file nor its environment variable has one."""
+
+
+class HostUnknown(ConfigError):
+    """Which of the configured hosts this gateway runs on is not known."""
 
 
 class CertificateUnusable(ConfigError):
@@ -191,12 +196,20 @@ class Crowded(GatewayError):
 
 
 class RequestRefused(GatewayError):
-    """An HTTP request is answered with `status` (400 to 599), `detail` and `headers`."""
+    """An HTTP request is answered with `status` (400 to 599), `detail` and `headers`, and further `members` of the
+    problem document."""
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, str] | None = None,
+    ) -> None:
         self.status = status
         self.detail = detail
         self.headers = dict(headers or {})
+        self.members = dict(members or {})
         super().__init__(detail)
 
 

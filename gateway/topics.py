@@ -100,12 +100,6 @@ def subscriptions(templates: Iterable[Template], slug: str = "") -> tuple[str, .
     return (f"{ROOT}/{slug}/#" if slug else f"{ROOT}/#", *sorted(outside))
 
 
-def shared(filters: Iterable[str], group: str) -> tuple[str, ...]:
-    """Return the filters of a group of sessions that share the messages: each goes to one of them (MQTT 5.0, section
-    4.8.2)."""
-    return tuple(f"$share/{group}/{name}" for name in filters)
-
-
 def slug_in(topic: str) -> str:
     """Return the slug in `testbed/SLUG/…`; empty for any other topic."""
     root, _, rest = topic.partition("/")

@@ -10,6 +10,7 @@ from typing import Any
 from gateway.config import Config, Settings, Startup, TopicRule, load
 from gateway.ingest.pipeline import Outcome, Pipeline, unused
 from gateway.model import Batch, Code, Message, Reading, Reason, Rejection
+from gateway.mqtt.session_plan import SessionPlan
 from gateway.state.database import Database
 from gateway.stores.contract import Store
 from gateway.timestamps import NS
@@ -62,6 +63,15 @@ def startup(slug: str = "acme", topics: Mapping[str, Any] | None = None, **setti
 def config(*startups: Startup) -> Config:
     """Make a configuration of these startups, else of one, with default settings."""
     return Config(settings=Settings(), startups=startups or (startup(),))
+
+
+def session_plan(
+    wanted: Mapping[str, Sequence[str]], elsewhere: Mapping[str, Sequence[str]] | None = None, *, looks: bool = False
+) -> SessionPlan:
+    """Make a plan in which each session has the name of its startup."""
+    others = {name: tuple(filters) for name, filters in (elsewhere or {}).items()}
+    here = {name: tuple(filters) for name, filters in wanted.items()}
+    return SessionPlan(here, others, frozenset({*here, *others}), looks)
 
 
 def pipeline(*startups: Startup, previous: Pipeline | None = None) -> Pipeline:

@@ -59,6 +59,34 @@ async def _startup(request: Request, startup: str, principal: Annotated[Principa
     return allowed(request.app.state.services, principal, startup)
 
 
+def served_here(services: Services, startup: Startup) -> Startup:
+    """Return a startup whose data this host has.
+
+    Raises:
+        RequestRefused: 421 if another host serves it; `url` in the problem document is that host's.
+    """
+    config = services.config
+    if config.serves(startup):
+        return startup
+    host = config.hosts_of(startup)[0]
+    url = config.settings.hosts[host].url.rstrip("/")
+    raise RequestRefused(
+        421, f"{startup.slug} is served by the host {host}, not by {config.host}: ask {url}", members={"url": url}
+    )
+
+
+async def _served(request: Request, startup: Annotated[Startup, Depends(_startup)]) -> Startup:
+    return served_here(request.app.state.services, startup)
+
+
+async def _kept(
+    request: Request,
+    startup: Annotated[Startup, Depends(_startup)],
+    principal: Annotated[Principal, Depends(_principal)],
+) -> Startup:
+    return startup if principal.is_operator else served_here(request.app.state.services, startup)
+
+
 async def _operator(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
     if not principal.is_operator:
         raise RequestRefused(403, f"this token is {principal.startup}'s; an operator's is required")
@@ -67,5 +95,9 @@ async def _operator(principal: Annotated[Principal, Depends(_principal)]) -> Pri
 
 CurrentServices = Annotated[Services, Depends(services_of)]
 PermittedStartup = Annotated[Startup, Depends(_startup)]
+ServedStartup = Annotated[Startup, Depends(_served)]
+"""A startup that this host serves: for routes whose data only one host has."""
+KeptStartup = Annotated[Startup, Depends(_kept)]
+"""The same and, for operators, any startup: for what one leaves behind when it moves to another host."""
 Anybody = Annotated[Principal | None, Depends(_anybody)]
 Operator = Annotated[Principal, Depends(_operator)]

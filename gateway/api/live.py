@@ -17,7 +17,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, WebSocket, status
 from pydantic_core import to_json
 
-from gateway.api.access import CurrentServices, PermittedStartup, allowed
+from gateway.api.access import CurrentServices, ServedStartup, allowed, served_here
 from gateway.api.services import Services
 from gateway.api.streaming import Patience, StreamingResponse, cut_off, until
 from gateway.errors import RequestRefused
@@ -149,7 +149,7 @@ def _missed(chunk: Chunk) -> dict[str, object]:
 @router.get("/startups/{startup}/live", summary="Live readings and rejections as Server-Sent Events")
 async def live(
     request: Request,
-    startup: PermittedStartup,
+    startup: ServedStartup,
     services: CurrentServices,
     last_event_id: After = None,
     measurement: str | None = None,
@@ -187,7 +187,7 @@ async def live_websocket(
             401,
             "expected a token of this test bed in the Authorization header or as the second subprotocol after `bearer`",
         )
-    allowed(services, principal, startup)
+    served_here(services, allowed(services, principal, startup))
     place = _event_id(after)
     with services.limits.followers.place(startup):
         await socket.accept(subprotocol="bearer" if "bearer" in _offered(socket) else None)
@@ -196,7 +196,8 @@ async def live_websocket(
 
 
 def _still_allowed(services: Services, token: str, startup: str) -> Callable[[], bool]:
-    """Return a check of whether a token may still listen: a reload can revoke it, and so can the startup's end date."""
+    """Return a check of whether a token may still listen: a reload can revoke it or move the startup to another host,
+    and the programme can end."""
     known = services.tokens
     principal = known.principal(token)
 
@@ -206,7 +207,7 @@ def _still_allowed(services: Services, token: str, startup: str) -> Callable[[],
             known = services.tokens
             principal = known.principal(token)
         try:
-            return principal is not None and bool(allowed(services, principal, startup))
+            return principal is not None and bool(served_here(services, allowed(services, principal, startup)))
         except RequestRefused:
             return False
 

@@ -27,7 +27,7 @@ router = APIRouter()
 probes = APIRouter(tags=["probes"])
 
 
-@router.get("/operator/status", summary="Health, ledger and dead letters of all startups")
+@router.get("/operator/status", summary="Health, ledger and dead letters of all startups (of this host)")
 async def status(services: CurrentServices, _who: Operator) -> Response:
     async with services.limits.monitoring:
         return await _status(services)
@@ -36,8 +36,8 @@ async def status(services: CurrentServices, _who: Operator) -> Response:
 async def _status(services: Services) -> Response:
     balance = await services.limits.computing.run(OPERATORS, services.state.balance)
     totals = await services.limits.computing.run(OPERATORS, services.state.totals)
-    health = services.health()
-    slugs = [*services.config.by_slug, UNROUTED]
+    config, health = services.config, services.health()
+    slugs = [*(one.slug for one in config.startups if config.serves(one) or one.slug in balance), UNROUTED]
     devices: dict[str, int] = {}
     for number, slug in enumerate(slugs):
         devices[slug] = len(services.devices(slug))
@@ -53,7 +53,8 @@ async def _status(services: Services) -> Response:
             }
             for slug in slugs
         }
-        return to_json({"health": health.as_json(), "total": Counts.total(balance).as_json(), "startups": startups})
+        whole = {"host": config.host, "health": health.as_json(), "total": Counts.total(balance).as_json()}
+        return to_json(whole | {"startups": startups})
 
     return Response(await services.limits.computing.run(OPERATORS, encode), media_type="application/json")
 

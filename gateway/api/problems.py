@@ -86,7 +86,7 @@ def install(api: FastAPI) -> None:
 
     @api.exception_handler(RequestRefused)
     async def refused(_request: Request, error: RequestRefused) -> JSONResponse:
-        return answer(error.status, error.detail, error.headers)
+        return answer(error.status, error.detail, error.headers, **error.members)
 
     @api.exception_handler(RequestValidationError)
     async def bad_request(_request: Request, error: RequestValidationError) -> JSONResponse:

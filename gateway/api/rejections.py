@@ -14,7 +14,7 @@ from fastapi import Path as Parameter
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
-from gateway.api.access import CurrentServices, Operator, PermittedStartup
+from gateway.api.access import CurrentServices, KeptStartup, Operator
 from gateway.api.limits import WAIT
 from gateway.api.services import Services
 from gateway.api.streaming import StreamingResponse, in_pieces
@@ -32,7 +32,7 @@ router = APIRouter()
     summary="Dead letters, the newest first, each with the beginning of its payload",
 )
 async def rejections(
-    startup: PermittedStartup,
+    startup: KeptStartup,
     services: CurrentServices,
     before: Annotated[str | None, Query(description="`next` of the previous page")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="maximum number; a page of large ones has fewer")] = 100,
@@ -58,7 +58,7 @@ def _pieces(startup: str, totals: Totals, page: Page) -> Iterator[bytes]:
 
 
 @router.get("/startups/{startup}/rejections/{ident}", summary="A dead letter, with the beginning of its payload")
-async def rejection(startup: PermittedStartup, services: CurrentServices, ident: Ident) -> Response:
+async def rejection(startup: KeptStartup, services: CurrentServices, ident: Ident) -> Response:
     found = await _find(services, startup.slug, ident)
 
     def encode() -> bytes:
@@ -72,7 +72,7 @@ async def rejection(startup: PermittedStartup, services: CurrentServices, ident:
     "/startups/{startup}/rejections/{ident}/payload",
     summary="The payload of a dead letter as it arrived",
 )
-async def payload(startup: PermittedStartup, services: CurrentServices, ident: Ident) -> StreamingResponse:
+async def payload(startup: KeptStartup, services: CurrentServices, ident: Ident) -> StreamingResponse:
     found = await _find(services, startup.slug, ident)
     headers = {
         "Content-Length": str(found.kept),
@@ -106,7 +106,7 @@ class ReplayRequest(BaseModel):
 
 
 @router.post("/startups/{startup}/rejections/replay", summary="Replay dead letters")
-async def replay(startup: PermittedStartup, services: CurrentServices, wanted: ReplayRequest) -> StreamingResponse:
+async def replay(startup: KeptStartup, services: CurrentServices, wanted: ReplayRequest) -> StreamingResponse:
     return await _replayed(services, startup.slug, wanted.ids)
 
 

@@ -40,7 +40,7 @@ def create_api(services: Services) -> FastAPI:
     versioned = APIRouter(prefix="/v1")
     for subject in (startups, history, live, rejections, monitoring):
         versioned.include_router(subject.router)
-    api.include_router(versioned, responses=problems.documented(401, 403, 404, 422, *ALWAYS))
+    api.include_router(versioned, responses=problems.documented(401, 403, 404, 421, 422, *ALWAYS))
     api.include_router(monitoring.probes, responses=problems.documented(401, 403, *ALWAYS))
     _add_schema(api)
     docs_page.install(api)

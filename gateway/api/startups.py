@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic_core import to_json
 
-from gateway.api.access import CurrentServices, PermittedStartup
+from gateway.api.access import CurrentServices, PermittedStartup, ServedStartup
 from gateway.api.history import SLICE
 from gateway.api.streaming import StreamingResponse, begun
 from gateway.computing import Computing
@@ -24,7 +24,7 @@ router = APIRouter()
 
 
 @router.get("/startups/{startup}", summary="The startup, its ledger and its topic rules")
-async def about(startup: PermittedStartup, services: CurrentServices) -> dict[str, Any]:
+async def about(startup: ServedStartup, services: CurrentServices) -> dict[str, Any]:
     balance = await services.limits.read(startup.slug, partial(services.state.balance, startup.slug))
     return {
         "startup": startup.slug,
@@ -40,7 +40,7 @@ async def about(startup: PermittedStartup, services: CurrentServices) -> dict[st
 
 
 @router.get("/startups/{startup}/devices", summary="Devices: last seen, counts, state")
-async def devices(startup: PermittedStartup, services: CurrentServices) -> StreamingResponse:
+async def devices(startup: ServedStartup, services: CurrentServices) -> StreamingResponse:
     found = services.devices(startup.slug)
     body = _devices(startup, found, time.time_ns(), services.limits.computing)
     return StreamingResponse(body, media_type="application/json")

@@ -2,7 +2,7 @@
 
 import typer
 
-from gateway.cli import cohorts, dead_letters, devices, provision, rules, running, startups
+from gateway.cli import cohorts, dead_letters, devices, hosts, provision, rules, running, startups
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,5 +21,6 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(startups.app, name="startups")
 app.add_typer(devices.app, name="devices")
 app.add_typer(cohorts.app, name="cohort")
+app.add_typer(hosts.app, name="hosts")
 app.add_typer(provision.app, name="provision")
 app.command()(running.version)

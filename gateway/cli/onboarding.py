@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from gateway.api.auth import token_hash
+from gateway.cli.hosts import free_host
 from gateway.cli.options import print_json
 from gateway.cli.provision import apply_steps, on_servers, read, report
 from gateway.cli.rendering import console
@@ -35,7 +36,7 @@ Handouts = Annotated[
 def add_startup_file(directory: Path, new: NewStartup) -> str:
     """Write a startup's file, unless it would be invalid. Return the API token, to be shown once."""
     token = secrets.token_urlsafe(24)
-    path = startup_files.add(directory, new, token_hash(token))
+    path = startup_files.add(directory, new.on(free_host(directory)), token_hash(token))
     try:
         check_names(load(directory), load_provision(directory))
     except GatewayError:
@@ -64,10 +65,12 @@ def provisioned(directory: Path, tokens: dict[str, str], handouts: Path | None, 
     report(plan, applied, json=json)  # first: a secret that is not shown now is lost
     endpoints = Endpoints.of(loaded, settings)
     for slug in () if json else tokens:
-        console().print(rendering.joined(loaded.by_slug[slug], endpoints))
+        startup = loaded.by_slug[slug]
+        console().print(rendering.joined(startup, endpoints.on_host(loaded, startup)))
     if handouts:
         for slug, token in tokens.items():
-            _hand_out(loaded.by_slug[slug], endpoints, token, applied.credentials, handouts / f"{slug}.md")
+            startup = loaded.by_slug[slug]
+            _hand_out(startup, endpoints.on_host(loaded, startup), token, applied.credentials, handouts / f"{slug}.md")
     raise typer.Exit(1 if applied.problem or plan.conflicts else 0)
 
 

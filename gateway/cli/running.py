@@ -26,6 +26,7 @@ from gateway.cli.options import (
     quiet_interrupt,
 )
 from gateway.config import Config, Loader, credentials, load, load_settings
+from gateway.config.hosts import on_host
 from gateway.model import Counts
 from gateway.runtime.descriptors import raise_descriptor_limit
 from gateway.runtime.gc_tuning import tune_interpreter
@@ -41,6 +42,10 @@ def run(
             min=1, max=MAX_WORKERS - 1, help="Number of processes that share the messages.", envvar="GATEWAY_WORKERS"
         ),
     ] = 1,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its name under hosts in gateway.yaml.", envvar="GATEWAY_HOST"),
+    ] = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C, then drain the journal and stop."""
     from gateway.api.auth import Tokens
@@ -48,7 +53,12 @@ def run(
     from gateway.runtime.supervisor import Supervisor
 
     loader = Loader(config)
-    loaded = loader.load()
+    loaded = on_host(loader.load(), host)
+    if workers > 1 and loaded.settings.mqtt.sessions == "one":
+        raise typer.BadParameter(
+            "expected 1, since `mqtt.sessions: one` in gateway.yaml has a single session, which one process holds",
+            param_hint="--workers",
+        )
     raise_descriptor_limit()
     logs.configure(loaded.settings.log.level, loaded.settings.log.format)
     log = logs.get_logger(__name__)

@@ -57,6 +57,9 @@ def add_startup(
     store: Annotated[
         str | None, typer.Option(metavar="NAME", help="Store for its readings: a name under stores in gateway.yaml.")
     ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Host that serves it; default: the one with the smallest quotas.")
+    ] = None,
     team: Team = None,
     device: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A device, with an MQTT account; repeat for several.")
@@ -65,7 +68,7 @@ def add_startup(
     json: Json = False,
 ) -> None:
     """Add a startup: write its file, provision the servers, and print what the startup needs."""
-    new = NewStartup(slug, name, cohort, last_day(until), store, team or (), device or ())
+    new = NewStartup(slug, name, cohort, last_day(until), store, host, team or (), device or ())
     provisioned(config, {slug: add_startup_file(config, new)}, handouts, json=json)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel
 
+from gateway.config.hosts import wrong_hosts, wrong_settings
 from gateway.config.models import Config, Settings
-from gateway.config.parsed_files import StartupFiles, conflicts, unknown_stores
+from gateway.config.parsed_files import ParsedFile, StartupFiles, conflicts, unknown_stores
 from gateway.config.positions import parse, read
 from gateway.config.problems import context, validated
 from gateway.errors import ConfigInvalid, Problem
@@ -40,6 +42,7 @@ class Loader:
         problems += conflicts(files)
         if settings is not None:
             problems += unknown_stores(settings, files)
+            problems += _hosts(self.directory, settings, files)
         if problems or settings is None:
             raise ConfigInvalid(problems)
         startups = tuple(file.startup for file in files if file.startup)
@@ -83,6 +86,14 @@ def read_file(directory: Path, name: str, model: type[M]) -> M:
     if not path.exists():
         return model.model_validate({}, context=context(directory))
     return validated(parse(read(path, str(path)), str(path)), model, directory)
+
+
+def _hosts(directory: Path, settings: Settings, files: Iterable[ParsedFile]) -> Iterator[Problem]:
+    for where, expected, got in wrong_settings(settings):
+        yield Problem(str(directory / "gateway.yaml"), 0, where, expected, got)
+    for file in files:
+        for where, expected, got in wrong_hosts(settings, file.startup) if file.startup else ():
+            yield file.problem(where, expected, got)
 
 
 def _read_settings(directory: Path, problems: list[Problem]) -> Settings | None:

@@ -24,6 +24,7 @@ from gateway.config.notations import (
     Rate,
     Size,
     Slug,
+    Slugs,
     TemplateField,
     between,
     expected,
@@ -146,6 +147,13 @@ class Quota(_Model):
         """Bytes at once: as many seconds' worth as `burst` is of `messages`, and at least the largest payload."""
         return max(int(self.bytes_a_second * self.burst / self.messages), self.payload)
 
+    def divided(self, parts: int) -> Quota:
+        """Return the quota of one of several hosts, which a broker gives about equal parts of the messages."""
+        if parts == 1:
+            return self
+        part = {"messages": self.messages / parts, "burst": max(1, self.burst // parts)}
+        return self.model_copy(update=part | ({} if self.bytes is None else {"bytes": max(1, self.bytes // parts)}))
+
 
 class StartupFile(_Model):
     """Contents of startups/SLUG.yaml: a startup of the test bed."""
@@ -155,6 +163,7 @@ class StartupFile(_Model):
     until: date | None = None
     retention: Duration = 90 * 86_400.0
     store: Slug | None = None
+    host: Slugs = ()
     token_file: PathField | None = None
     token_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     team: tuple[Annotated[str, matching(r"[^@\s]+@[^@\s]+", "an e-mail address")], ...] = ()
@@ -217,7 +226,6 @@ class Mqtt(_Model):
     protocol: Literal["auto", "3.1.1", "5"] = "auto"
     sessions: Literal["startup", "one"] = "startup"
     client_id: Annotated[str, Field(min_length=1, max_length=200)] = "testbed-gateway"
-    share: Annotated[str, matching(r"[\w.-]{1,64}", "a name of letters, digits and _ . -")] | None = None
     username: str | None = None
     password_file: PathField | None = None
     ca_file: PathField | None = None
@@ -305,6 +313,12 @@ class Log(_Model):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class Host(_Model):
+    """A host that runs a gateway. `url` is where people and programs reach it."""
+
+    url: Annotated[str, matching(r"https?://[^\s?#]+", "a URL such as https://north.testbed.example")]
+
+
 class Settings(_Model):
     """Contents of gateway.yaml. Everything has a default; an empty file is complete."""
 
@@ -312,6 +326,7 @@ class Settings(_Model):
     mqtt: Mqtt = Mqtt()
     store: StoreSettings = StoreSettings()
     stores: dict[Slug, StoreSettings] = {}
+    hosts: dict[Slug, Host] = {}
     journal: JournalSettings = JournalSettings()
     drain: DrainSettings = DrainSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
@@ -325,12 +340,14 @@ class Settings(_Model):
 
 
 class Config(_Model):
-    """Whole configuration, immutable. `ended` are the startups that `active` removed from `startups`."""
+    """Whole configuration, immutable. `ended` are the startups that `active` removed from `startups`. `host` is the
+    one of `settings.hosts` that this process runs on; None: there are none."""
 
     settings: Settings
     startups: tuple[Startup, ...]
     ended: tuple[Startup, ...] = ()
     warnings: tuple[str, ...] = ()
+    host: str | None = None
 
     @cached_property
     def by_slug(self) -> dict[str, Startup]:
@@ -340,7 +357,25 @@ class Config(_Model):
         """Return the same configuration without the startups whose programme has ended."""
         left = tuple(startup for startup in self.startups if not startup.has_ended(now_ns))
         ended = tuple(startup for startup in self.startups if startup.has_ended(now_ns))
-        return Config(settings=self.settings, startups=left, ended=ended, warnings=self.warnings)
+        return Config(settings=self.settings, startups=left, ended=ended, warnings=self.warnings, host=self.host)
+
+    def hosts_of(self, startup: Startup) -> tuple[str, ...]:
+        """Return the hosts that serve a startup: those that its file names, else the first of all; none where all is on
+        one host."""
+        return startup.host or tuple(self.settings.hosts)[:1]
+
+    def serves(self, startup: Startup) -> bool:
+        """Return whether this host serves a startup."""
+        return self.host is None or self.host in self.hosts_of(startup)
+
+    def quota_of(self, startup: Startup) -> Quota:
+        """Return a startup's quota on this host: its part, where several share the messages."""
+        return startup.quota if self.host is None else startup.quota.divided(len(self.hosts_of(startup)))
+
+    @property
+    def served(self) -> tuple[Startup, ...]:
+        """Startups that this host serves."""
+        return tuple(startup for startup in self.startups if self.serves(startup))
 
     @property
     def state_dir(self) -> Path:

@@ -164,6 +164,16 @@ def _payload_format(value: str) -> str:
     return value
 
 
+def _one_or_several(value: object) -> object:
+    """Return a list: a name alone is a list of one."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise expected("a name, or a list of names such as [north, south]")
+    if len(set(names)) < len(names):
+        raise expected("each name once", ", ".join(names))
+    return names
+
+
 PathField = Annotated[Path, AfterValidator(_from_directory)]
 Duration = Annotated[float, BeforeValidator(parse_duration), _string_schema(f"^{_DURATION.pattern}$", "90d", "5m")]
 Size = Annotated[int, BeforeValidator(parse_size), _string_schema(f"^{_SIZE.pattern}$", "64KiB")]
@@ -184,5 +194,10 @@ PayloadFormat = Annotated[
 ]
 DeviceName = Annotated[str, AfterValidator(_device)]
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
+Slugs = Annotated[
+    tuple[Slug, ...],
+    BeforeValidator(_one_or_several),
+    WithJsonSchema({"type": ["string", "array"], "pattern": SLUG, "items": {"type": "string", "pattern": SLUG}}),
+]
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 """A measurement, field or tag: legal unquoted in line protocol, InfluxQL, SQL and CSV alike."""

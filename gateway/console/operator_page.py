@@ -41,6 +41,7 @@ class OperatorPage:
     ) -> None:
         self._services = services
         self._config = services.config
+        self._startups = services.config.served
         self._sampler = sampler
         self._frame = frame
         self._page = page
@@ -78,10 +79,10 @@ class OperatorPage:
 
     def _build_legend(self) -> None:
         with theme.box("legend"):
-            for place, startup in enumerate(self._config.startups[:LINES]):
+            for place, startup in enumerate(self._startups[:LINES]):
                 theme.chip(startup.name, place % charts.MAX_DEVICES)
-            if len(self._config.startups) > LINES:
-                Text("span", f"{LINES} of {len(self._config.startups)} drawn", "muted")
+            if len(self._startups) > LINES:
+                Text("span", f"{LINES} of {len(self._startups)} drawn", "muted")
 
     def _equation(self, terms: tuple[str, ...]) -> None:
         with theme.box("equation"):
@@ -149,7 +150,7 @@ class OperatorPage:
         now_ns, computing = time.time_ns(), self._services.limits.computing
         balance = self._sampler.newest.balance
         rows = []
-        for startup in self._config.startups:
+        for startup in self._startups:
             slug = startup.slug
             devices = self._services.devices(slug)
             if len(devices) > tables.COUNTED_AT_ONCE:
@@ -167,8 +168,7 @@ class OperatorPage:
 
     def _show_rates(self) -> None:
         """Push the rates of the startups that have a line; each sample is sent once."""
-        startups = self._config.startups
-        names = {startup.slug: startup.name for startup in startups[:LINES]}
+        names = {startup.slug: startup.name for startup in self._startups[:LINES]}
         points = {slug: self._sampler.history(slug, self._drawn) for slug in names}
         if not any(points.values()):
             return

@@ -80,6 +80,12 @@ def _show_startup(services: Services, sampler: Sampler, visit: Visit, slug: str,
         client.status_code = 403
         refusals.ended(startup, visit.sign_out)
         return
+    config = services.config
+    if not config.serves(startup):
+        client.status_code = 421
+        host = config.hosts_of(startup)[0]
+        refusals.elsewhere(startup, config.settings.hosts[host].url, visit.sign_out)
+        return
     back = ("All startups", "/operator") if visit.principal.is_operator else None
     with theme.frame(startup.name, startup_page.remark(startup), visit.sign_out, back) as frame:
         StartupPage(services, sampler, startup, frame, visit.page, lambda: visit.may_see(slug))

@@ -27,6 +27,14 @@ def ended(startup: Startup, leave: Callable[[], None]) -> None:
         Text("button", "Sign in with another token", "quiet").on("click", leave)
 
 
+def elsewhere(startup: Startup, url: str, leave: Callable[[], None]) -> None:
+    """Show where the startup's page is: on another host."""
+    with theme.centred("This page is on another host"):
+        Text("p", f"The data of {startup.name} is there. Sign in there with the same token.")
+        theme.link("Go there", url, "button")
+        Text("button", "Sign in with another token", "quiet").on("click", leave)
+
+
 def not_found(what: str) -> None:
     """Show that there is nothing at this address."""
     with theme.centred("Page not found"):

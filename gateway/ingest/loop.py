@@ -31,6 +31,7 @@ from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.model import Batch, Listener, Message
 from gateway.mqtt.session import Source
+from gateway.mqtt.session_plan import startup_of
 from gateway.mqtt.sessions import Sessions
 from gateway.state import dead_letters, ledger
 from gateway.state.dead_letters import DeadLetter
@@ -140,9 +141,10 @@ class Ingest:
         turns = self._turns.order(ready)
         ends = clock() + ROUND
         for name in turns:
-            meter = self._pipeline.meters.get(name)
+            startup = startup_of(name)
+            meter = self._pipeline.meters.get(startup)
             wait = meter.wait(time.time_ns()) if meter else None
-            if self._state.journal.is_full_for(name):
+            if self._state.journal.is_full_for(startup):
                 wait = JOURNAL_CHECK_EVERY
             if wait:
                 self._sessions.hold(name, wait)

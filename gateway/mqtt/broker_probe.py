@@ -15,6 +15,7 @@ from gateway.mqtt.auto import speaks_5
 from gateway.mqtt.broker import Broker, read_account
 from gateway.mqtt.dialogue import Dialogue, connected
 from gateway.mqtt.grants import SYS, Grants, Needs
+from gateway.mqtt.shared_subscriptions import is_mosquitto
 
 AT_ONCE = 100
 """Filters in one SUBSCRIBE."""
@@ -49,6 +50,8 @@ async def probe(settings: Mqtt, needs: Needs) -> Grants:
             refused = await _refused(second, (*needs.filters, SYS))
             several = await _is_alive(first)
         first.send(mqtt5.DisconnectPacket(session_expiry_interval=0))
+    shared = connack.shared_subscription_available
+    forgets_shared = needs.shares and shared and await is_mosquitto(settings, broker)
     granted = connack.session_expiry_interval
     return Grants(
         speaks_5=True,
@@ -58,7 +61,8 @@ async def probe(settings: Mqtt, needs: Needs) -> Grants:
         max_qos=int(connack.max_qos),
         retain=connack.retain_available,
         wildcards=connack.wildcard_subscription_available,
-        shared=connack.shared_subscription_available,
+        shared=shared,
+        forgets_shared=forgets_shared,
         assigned_client_id=connack.assigned_client_id,
         server_keep_alive=connack.server_keep_alive,
         refused=refused,

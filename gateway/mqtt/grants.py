@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.config import Config
+from gateway.mqtt.session_plan import shared
 from gateway.topics import ROOT, subscriptions
 
 SYS = "$SYS/broker/#"
@@ -37,12 +38,15 @@ class Needs:
         mqtt = config.settings.mqtt
         largest = max(config.startups, key=lambda startup: startup.quota.payload, default=None)
         templates = [rule.template for startup in config.startups for rule in startup.topics.values()]
+        own = [f"{ROOT}/{startup.slug}/#" for startup in config.startups]
+        several = [f"{ROOT}/{startup.slug}/#" for startup in config.startups if len(startup.host) > 1]
         return cls(
             session_expiry=int(mqtt.session_expiry),
             payload=largest.quota.payload if largest else 0,
             startup=largest.slug if largest else "",
-            filters=(*subscriptions(templates), *(f"{ROOT}/{startup.slug}/#" for startup in config.startups)),
-            shares=mqtt.share is not None,
+            # In a group of its own: the probe must not receive a message of the gateway's.
+            filters=(*subscriptions(templates), *own, *shared(several, f"{mqtt.client_id}._probe")),
+            shares=bool(several),
             several_connections=mqtt.sessions == "startup",
         )
 
@@ -50,7 +54,8 @@ class Needs:
 @dataclass(frozen=True, slots=True)
 class Grants:
     """Grants of a broker: CONNACK's properties, the filters that it refused, and whether a second connection of the
-    account left the first one alone. None of it is known where the broker does not speak MQTT 5."""
+    account left the first one alone. None of it is known where the broker does not speak MQTT 5. Whether it
+    `forgets_shared` subscriptions when it restarts is asked only where they are needed."""
 
     speaks_5: bool
     session_expiry: int = 0
@@ -60,6 +65,7 @@ class Grants:
     retain: bool = True
     wildcards: bool = True
     shared: bool = True
+    forgets_shared: bool = False
     assigned_client_id: str | None = None
     server_keep_alive: int | None = None
     refused: tuple[str, ...] = ()
@@ -216,9 +222,13 @@ def _subscriptions(needs: Needs, grants: Grants) -> Iterator[Shortfall]:
         yield Shortfall(
             "wildcards", "subscriptions with wildcards", "none", f"The gateway subscribes to {ROOT}/…/#: enable them"
         )
-    if needs.shares and not grants.shared:
+    if needs.shares and (not grants.shared or grants.forgets_shared):
         yield Shortfall(
-            "shared subscriptions", "$share, for mqtt.share", "none", "Enable them at the broker, or remove mqtt.share"
+            "shared subscriptions",
+            "$share that outlives a restart of the broker, for startups with several hosts",
+            "Mosquitto, which forgets them" if grants.shared else "none",
+            "Name one host in the startup's file, or use a broker that keeps them (docs/operators-guide.md, Several "
+            "hosts)",
         )
     if refused := [name for name in grants.refused if name != SYS]:
         yield Shortfall(

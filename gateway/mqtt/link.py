@@ -18,6 +18,13 @@ from gateway.mqtt.session import NOT_YET, SessionState
 
 ANSWER_WITHIN = 10.0
 """Seconds that a broker may take to answer."""
+OFTEN = 3
+"""Short connections one after the other after which a lost one is not taken for a fault of the network."""
+AGAIN = (
+    "; again and again: does another client connect with the same client id, or has another host read a newer "
+    "configuration?"
+)
+"""Advice where connections are short: not every broker says that a session was taken over."""
 
 log = get_logger(__name__)
 
@@ -36,6 +43,7 @@ class BrokerLink:
         self.current = 0
         self._connections = 0
         self._began: float | None = None
+        self._short = 0
         self._waits = pauses()
         self._answer: asyncio.Future[None] | None = None
 
@@ -76,7 +84,9 @@ class BrokerLink:
 
     def failed(self, error: SessionError) -> None:
         """Show and log what keeps the session from being connected; the same problem is logged once."""
-        problem = str(error)
+        if self._began is not None:
+            self._short = 0 if time.monotonic() - self._began > LASTING else self._short + 1
+        problem = str(error) + (AGAIN if self._short >= OFTEN else "")
         if problem != self.state.problem:
             log.warning(
                 "session not connected",

@@ -145,6 +145,8 @@ class PahoSession:
             SessionError: why it was lost, or could not be made.
         """
         async with self._link.connecting:
+            if self._spec.check is not None:
+                await self._spec.check()
             lost = await self._open_session()
         while not (await asyncio.wait((lost,), timeout=1))[0]:
             if self._socket.is_reading and self._client.loop_misc() is not MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -158,11 +160,11 @@ class PahoSession:
         self._subscriptions.begin()
         lost = await self._open()
         await self._link.answer("to the connection", lost)
-        if unwanted := self._subscriptions.unwanted:
-            self._client.unsubscribe(unwanted)
         if wanted := self._subscriptions.wanted:
             self._send_subscribe(wanted)
             await self._link.answer("to the subscription", lost)
+        if unwanted := self._subscriptions.unwanted:  # afterwards, so that between the two nothing is missed
+            self._client.unsubscribe(unwanted)
         self._link.connected()
         return lost
 

@@ -129,6 +129,8 @@ class Mqtt5Session:
             SessionError: why it was lost, or could not be made.
         """
         async with self._link.connecting:
+            if self._spec.check is not None:
+                await self._spec.check()
             connection = await self._connect()
         await self._keep_alive(connection)
 
@@ -138,11 +140,11 @@ class Mqtt5Session:
         connection = self._connection = await self._open()
         connection.send(connect)
         await self._link.answer("to the connection", connection.lost)
-        if unwanted := self._subscriptions.unwanted:
-            self._send_unsubscribe(connection, unwanted)
         if wanted := self._subscriptions.wanted:
             self._send_subscribe(connection, wanted)
             await self._link.answer("to the subscription", connection.lost, lambda: not connection.is_reading)
+        if unwanted := self._subscriptions.unwanted:  # afterwards, so that between the two nothing is missed
+            self._send_unsubscribe(connection, unwanted)
         self._link.connected()
         return connection
 
@@ -325,7 +327,9 @@ def _words(name: str, reason: str | None) -> str:
 _Why = mqtt5.DisconnectReasonCode
 _DISCONNECT_ADVICE = {
     int(_Why.SESSION_TAKEN_OVER): (
-        "another client has connected with the same client id: is a second gateway running with this mqtt.client_id?"
+        "another client has connected with the same client id: has another host read a newer configuration (this one "
+        "then leaves the session to it, as soon as it has read that too), or is a second gateway running with this "
+        "mqtt.client_id, on one host?"
     ),
     int(_Why.NOT_AUTHORIZED): "does the gateway's account have the permissions that it needs? See the broker's log",
     int(_Why.SERVER_SHUTTING_DOWN): "the gateway connects again when the broker is back",

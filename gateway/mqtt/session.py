@@ -14,7 +14,7 @@ tests/contract/test_sessions.py holds each implementation to it:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -46,7 +46,8 @@ class SessionSpec:
     """Name of a session at the broker, and what it subscribes to.
 
     It drops `unwanted` filters, which an earlier run may have subscribed to. `qos` is the highest that it asks for: 0
-    is for a session that only looks. One that is not `kept` ends with its connection.
+    is for a session that only looks. One that is not `kept` ends with its connection. `check` is awaited before each
+    connection; it raises SessionError where the broker cannot hold this session.
     """
 
     client_id: str
@@ -54,6 +55,7 @@ class SessionSpec:
     unwanted: tuple[str, ...] = ()
     qos: int = 1
     kept: bool = True
+    check: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,24 +5,26 @@ that one startup's devices send can delay or drop another's messages, or fill it
 account only one connection, `mqtt.sessions: one` has a single session for everything.
 
 Invariants:
-- A session that is no longer wanted first receives what the broker still holds for it, then ends.
+- A session that is no longer wanted first receives what the broker still holds for it, then ends. One that another
+  worker or host has from now on is left to it: the broker keeps it.
 - A source is in `ready` exactly while it has something to take and is not held back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from gateway.errors import SessionError
 from gateway.logs import get_logger
 from gateway.mqtt.auto import choose
 from gateway.mqtt.link import BrokerLink
 from gateway.mqtt.session import NOT_YET, Access, MakeSession, Session, SessionSpec, SessionState, Source
+from gateway.mqtt.session_plan import ALL, SessionPlan, is_shared, other_form
+from gateway.mqtt.shared_subscriptions import expect_shared_subscriptions
 from gateway.mqtt.unrouted import UnroutedLook
 
-ALL = "_all"
-"""Name of the session of all startups, with `mqtt.sessions: one`."""
 PUBLISHER = "_gateway"
 LOOK = "_look"
 IDLE_AFTER = 3.0
@@ -36,38 +38,39 @@ log = get_logger(__name__)
 
 
 class Sessions:
-    """Sessions by name, which is a startup's slug. `wanted` are the filters of each; `known` those that each may have
-    at the broker from an earlier run. Each `worker` has a session that publishes. One of them `looks` for messages that
-    belong to no startup of `slugs`."""
+    """Sessions by name, as `plan` says. `known` are the filters that each may have at the broker from an earlier run.
+    Each `worker` of each `host` has a session that publishes; `host` None: there is only one."""
 
     def __init__(
         self,
         access: Access,
-        wanted: Mapping[str, Sequence[str]],
+        plan: SessionPlan,
         known: Mapping[str, Sequence[str]],
         *,
-        slugs: Collection[str] = (),
         worker: int = 0,
-        looks: bool = False,
+        host: str | None = None,
     ) -> None:
         self.ready: dict[str, Source] = {}
-        self._known = {name: list(filters) for name, filters in known.items()}
+        self._known = {name: list(filters) for name, filters in known.items() if name not in plan.elsewhere}
         self._access = access
-        self._publisher = f"{PUBLISHER}-{worker}" if worker else PUBLISHER
+        self._host = host
+        self._publisher = PUBLISHER + (f"-{worker}" if worker else "") + (f".{host}" if host else "")
         self._wanted: dict[str, tuple[str, ...]] = {}
         self._sessions: dict[str, Session] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._retiring: dict[str, asyncio.Task[None]] = {}
         self._arrivals: dict[str, int] = {}
         self._held: set[str] = set()
-        self._look = UnroutedLook(self._client_id(LOOK), slugs, lambda: self._fill(LOOK)) if looks else None
+        self._look: UnroutedLook | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._probe = BrokerLink(access.broker, "5 or 3.1.1", access.connecting, "")
         self._make: MakeSession | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._news = asyncio.Event()
         self._has_begun = False
         self._is_stopped = False
-        self._want(wanted)
+        self._plan = plan
+        self._want(plan.wanted)
 
     # ------------------------------------------------------------------ which sessions there are
 
@@ -86,8 +89,7 @@ class Sessions:
                 self._open(name)
             for name in [name for name in self._known if name not in self._wanted]:
                 self._retire(name)
-            if self._look is not None:
-                self._tasks.create_task(self._look.run(self._make, self._access), name="session-look")
+            self._look_or_not()
             self._tasks.create_task(self._announce(), name="sessions-announce")
 
     async def _announce(self) -> None:
@@ -99,30 +101,39 @@ class Sessions:
         connected = sum(state.connected for state in self.states.values())
         log.info("broker connected", broker=str(self._access.broker), sessions=connected)
 
-    def use(
-        self, wanted: Mapping[str, Sequence[str]], *, slugs: Collection[str], elsewhere: Collection[str] = ()
-    ) -> None:
-        """Want these sessions, with these filters, and no others. Those that stay are not disturbed.
-
-        Of those that go, the ones `elsewhere` are another worker's from now on; the others are no longer needed.
-        """
-        for name in elsewhere:
-            self._close(name)
-        before = set(self._wanted)
-        self._want(wanted)
-        if self._look is not None:
-            self._look.slugs = slugs
+    def use(self, plan: SessionPlan) -> None:
+        """Want the sessions of this plan, and no others. Those that stay are not disturbed."""
+        for name, filters in plan.elsewhere.items():
+            self._leave(name, filters)
+        before = self._wanted
+        self._plan = plan
+        self._want(plan.wanted)
         if self._tasks is None:
             return
-        for name in before - self._wanted.keys():
+        self._look_or_not()
+        for name in before.keys() - self._wanted.keys():
             self._retire(name)
         for name, filters in self._wanted.items():
             if retiring := self._retiring.pop(name, None):
                 retiring.cancel()
-            if name in self._running:
+            if name in self._running and _are_shared(filters) == _are_shared(before.get(name, ())):
                 self._sessions[name].subscribe(filters)
             else:
+                self._disconnect(name)
                 self._open(name)
+
+    def _look_or_not(self) -> None:
+        """Begin or end to look for messages of no startup, as the plan says."""
+        if self._look is not None and not self._plan.looks:
+            self._look = None
+            self.ready.pop(LOOK, None)
+            if self._looking is not None:
+                self._looking.cancel()
+        elif self._look is None and self._plan.looks and self._tasks is not None and self._make is not None:
+            self._look = UnroutedLook(self._client_id(LOOK), self._plan.slugs, lambda: self._fill(LOOK))
+            self._looking = self._tasks.create_task(self._look.run(self._make, self._access), name="session-look")
+        if self._look is not None:
+            self._look.slugs = self._plan.slugs
 
     def _want(self, wanted: Mapping[str, Sequence[str]]) -> None:
         self._wanted = {name: tuple(filters) for name, filters in wanted.items()}
@@ -135,8 +146,16 @@ class Sessions:
         if self._tasks is None or self._make is None:
             return
         filters = self._wanted.get(name, ())
-        unwanted = tuple(one for one in self._known.get(name, ()) if one not in filters)
-        spec = SessionSpec(self._client_id(name), filters, unwanted, kept=name != self._publisher)
+        unwanted = [one for one in self._known.get(name, ()) if one not in filters]
+        if self._host is not None:
+            unwanted += other_form(filters, self._access.settings.client_id)
+        spec = SessionSpec(
+            self._client_id(name),
+            filters,
+            tuple(dict.fromkeys(unwanted)),
+            kept=name != self._publisher,
+            check=partial(expect_shared_subscriptions, self._access) if _are_shared(filters) else None,
+        )
         session = self._sessions[name] = self._make(self._access, spec, lambda: self._fill(name))
         self._running[name] = self._tasks.create_task(session.run(), name=f"session-{name}")
 
@@ -150,12 +169,23 @@ class Sessions:
             self._open(name)
         self._retiring[name] = self._tasks.create_task(self._end_when_idle(name), name=f"session-{name}-retires")
 
-    def _close(self, name: str) -> None:
+    def _leave(self, name: str, filters: Sequence[str]) -> None:
+        """Leave a session to another worker or host, if there is one here, without the filters that it does not have
+        there. The broker keeps it."""
+        if session := self._sessions.get(name):
+            either = {*filters, *other_form(filters, self._access.settings.client_id)}
+            session.subscribe([one for one in self._wanted.get(name, ()) if one in either])
+            log.info("session left", client_id=self._client_id(name), next="another host or worker has it from now on")
+        self._disconnect(name)
+        for of_name in (self._known, self._wanted):
+            of_name.pop(name, None)
+
+    def _disconnect(self, name: str) -> None:
         """Disconnect a session, if there is one. The broker keeps it."""
         for task in (self._retiring.pop(name, None), self._running.pop(name, None)):
             if task is not None:
                 task.cancel()
-        for of_name in (self._sessions, self.ready, self._arrivals, self._known, self._wanted):
+        for of_name in (self._sessions, self.ready, self._arrivals):
             of_name.pop(name, None)
 
     async def _end_when_idle(self, name: str) -> None:
@@ -264,6 +294,10 @@ class Sessions:
             "; ".join(_shown(problem, names, len(states)) for problem, names in list(problems.items())[:SHOWN]),
             sum(state.connections for state in states.values()),
         )
+
+
+def _are_shared(filters: Sequence[str]) -> bool:
+    return any(map(is_shared, filters))
 
 
 def _shown(problem: str, names: Sequence[str], of: int) -> str:

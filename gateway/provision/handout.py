@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Self
 from urllib.parse import urlsplit
@@ -32,6 +32,11 @@ class Endpoints:
             settings.http_url or f"{scheme}://{http.listen}",
             (grafana.public_url or grafana.url) if grafana else "",
         )
+
+    def on_host(self, config: Config, startup: Startup) -> Self:
+        """Return the addresses of a startup: over HTTP, its own host's where there are several."""
+        hosts = config.settings.hosts
+        return replace(self, http=hosts[config.hosts_of(startup)[0]].url.rstrip("/")) if hosts else self
 
 
 def handout(

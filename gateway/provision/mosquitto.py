@@ -235,18 +235,17 @@ def account(startup: str, device: str) -> str:
 
 def _roles(config: Config, gateway_user: str) -> Iterable[tuple[str, set[str], str]]:
     """Yield each role with its ACLs and startup; a client of the same name has it."""
-    templates = [rule.template for startup in config.startups for rule in startup.topics.values()]
-    yield gateway_user, set(_gateway_acls(templates)), ""
+    yield gateway_user, set(_gateway_acls(config)), ""
     for startup in config.startups:
         yield startup.slug, set(_startup_acls(startup)), startup.slug
         for device in startup.devices:
             yield account(startup.slug, device), set(_device_acls(startup, device)), startup.slug
 
 
-def _gateway_acls(templates: Sequence[Template]) -> Iterable[str]:
-    for name in subscriptions(templates):
+def _gateway_acls(config: Config) -> Iterable[str]:
+    """Yield access to all topics of the configuration. There are no shared subscriptions: Mosquitto forgets them."""
+    for name in subscriptions(rule.template for startup in config.startups for rule in startup.topics.values()):
         yield f"subscribePattern {name}"
-        yield f"subscribePattern $share/+/{name}"
         yield f"publishClientReceive {name}"
     yield f"subscribePattern {SYS}"
     yield f"publishClientReceive {SYS}"

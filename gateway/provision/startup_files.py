@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ name: {name_yaml}
 cohort: {cohort}
 until: {until}
 retention: 90d                        # how long readings are kept
-{store}quota: {{messages: 200/s, burst: 2000, devices: 500, series: 5000, payload: 64KiB}}
+{store}{host}quota: {{messages: 200/s, burst: 2000, devices: 500, series: 5000, payload: 64KiB}}
 token_sha256: {token_sha256}
 # e-mail addresses of those who may use Grafana
 team: {team}
@@ -53,6 +53,7 @@ class NewStartup:
     cohort: str = ""
     until: date | None = None
     store: str | None = None
+    host: str | None = None
     team: Sequence[str] = ()
     devices: Sequence[str] = ()
 
@@ -61,6 +62,10 @@ class NewStartup:
         """Return the startup of `slug` or `slug=Name`."""
         slug, _, name = text.partition("=")
         return cls(slug, name or slug.replace("-", " ").title(), cohort, until)
+
+    def on(self, host: str | None) -> NewStartup:
+        """Return it on a host, unless it has one."""
+        return self if self.host else replace(self, host=host)
 
 
 def add(directory: Path, new: NewStartup, token_sha256: str) -> Path:
@@ -85,6 +90,7 @@ def add(directory: Path, new: NewStartup, token_sha256: str) -> Path:
         cohort=_scalar(new.cohort),
         until=new.until or "null",
         store="" if new.store is None else f"store: {_scalar(new.store)}\n",
+        host="" if new.host is None else f"host: {_scalar(new.host)}\n",
         team=_list(new.team),
         devices=_list(new.devices),
         token_sha256=_scalar(token_sha256),
@@ -144,6 +150,22 @@ def set_until(path: Path, until: date) -> None:
 
     def change(document: Any) -> None:
         document["until"] = until
+
+    edit(path, change)
+
+
+def set_hosts(path: Path, hosts: Sequence[str]) -> None:
+    """Set the host of a startup, or the several that share its messages."""
+
+    def change(document: Any) -> None:
+        place = list(document).index("topics") if "topics" in document else len(document)
+        several = CommentedSeq(hosts)
+        several.fa.set_flow_style()
+        value = hosts[0] if len(hosts) == 1 else several
+        if "host" in document:
+            document["host"] = value
+        else:  # with the short settings, above the long one
+            document.insert(place, "host", value)
 
     edit(path, change)
 

@@ -29,7 +29,8 @@ from gateway.metrics import Metrics
 from gateway.model import Listener, Reason
 from gateway.mqtt.broker_watch import BrokerWatch
 from gateway.mqtt.session import Access
-from gateway.mqtt.sessions import ALL, Sessions
+from gateway.mqtt.session_plan import SessionPlan, startup_of
+from gateway.mqtt.sessions import Sessions
 from gateway.state import dead_letters
 from gateway.state.devices import Device
 from gateway.state.session_file import SessionFile
@@ -38,7 +39,6 @@ from gateway.state.workers import home
 from gateway.stores.build import make_store
 from gateway.stores.drain import Drain
 from gateway.timestamps import NS
-from gateway.topics import shared, subscriptions
 
 SAVE_EVERY = 2.0
 EXPIRE_EVERY = 3600.0
@@ -143,7 +143,7 @@ class Engine:
         self.ingest.use(config, self._make_meters())
         self.state.registry.limits = _device_limits(config)
         self.drain.add(startup.slug for startup in config.startups)
-        self.sessions.use(self._filters(), slugs=self._slugs, elsewhere=self._slugs - self._served)
+        self.sessions.use(self._plan)
 
     async def finished(self) -> None:
         """Wait until the sessions of an earlier run have ended and nothing waits for its store, so that the worker may
@@ -175,8 +175,13 @@ class Engine:
             Part("disk", self.ingest.problem),
             Part("journal", is_full if self.state.journal.is_full else ""),
         )
-        stores = {slug: Part("store", state.problem) for slug, state in self.drain.states.items()}
-        sessions = {slug: Part("session", problem) for slug, problem in self.sessions.problems.items()}
+        served = self._served
+        stores = {
+            slug: Part("store", state.problem)
+            for slug, state in self.drain.states.items()
+            if state.problem or slug in served
+        }
+        sessions = {startup_of(name): Part("session", problem) for name, problem in self.sessions.problems.items()}
         return Health(parts, stores, queues=Part("queues", self._broker_watch.problem), sessions=sessions)
 
     # ------------------------------------------------------------------ composition
@@ -200,53 +205,33 @@ class Engine:
 
     async def _make_sessions(self) -> Sessions:
         known = await asyncio.to_thread(self._session_file.read)
-        others = self._slugs - self._served  # they are sessions of other workers now
         sessions = Sessions(
-            Access.of(self.config.settings.mqtt),
-            self._filters(),
-            {name: filters for name, filters in known.items() if name not in others},
-            slugs=self._slugs,
-            worker=self.slot.worker,
-            looks=self.slot.worker == 0 and self.config.settings.mqtt.sessions == "startup",
+            Access.of(self.config.settings.mqtt), self._plan, known, worker=self.slot.worker, host=self.config.host
         )
         await asyncio.to_thread(self._session_file.write, sessions.filters())
         return sessions
 
     @property
-    def _slugs(self) -> frozenset[str]:
-        return frozenset(startup.slug for startup in self.config.startups)
-
-    @property
     def _served(self) -> frozenset[str]:
         if self.slot.retiring:
             return frozenset()
-        return self._slugs if self.slot.startups is None else self.slot.startups & self._slugs
+        of_host = frozenset(startup.slug for startup in self.config.served)
+        return of_host if self.slot.startups is None else self.slot.startups & of_host
 
-    def _filters(self) -> dict[str, tuple[str, ...]]:
-        """Return the filters of each session."""
-        settings, served = self.config.settings.mqtt, self._served
-        startups = [startup for startup in self.config.startups if startup.slug in served]
-        if settings.sessions == "one":
-            every = (rule.template for startup in startups for rule in startup.topics.values())
-            filters = {ALL: subscriptions(every)}
-        else:
-            filters = {
-                startup.slug: subscriptions((rule.template for rule in startup.topics.values()), startup.slug)
-                for startup in startups
-            }
-        if settings.share:
-            return {name: shared(plain, settings.share) for name, plain in filters.items()}
-        return filters
+    @property
+    def _plan(self) -> SessionPlan:
+        return SessionPlan.of(self.config, self._served, self.slot.worker)
 
     def _make_meters(self) -> dict[str, QuotaMeter]:
         """Return a meter for each startup; a meter from before a reload keeps its counts."""
         for startup in self.config.startups:
             if known := self._meters.get(startup.slug):
-                known.use(startup.quota)
+                known.use(self.config.quota_of(startup))
                 continue
             registry = self.state.registry
             devices = (device.device for device in registry.devices(startup.slug) if device.accepted)
-            self._meters[startup.slug] = QuotaMeter(startup.quota, devices, registry.series(startup.slug))
+            quota, series = self.config.quota_of(startup), registry.series(startup.slug)
+            self._meters[startup.slug] = QuotaMeter(quota, devices, series)
         return {startup.slug: self._meters[startup.slug] for startup in self.config.startups}
 
     async def _save_registry(self) -> None:

@@ -27,6 +27,7 @@ from gateway.runtime.reload import Reloader
 from gateway.state.reader import StateReader
 
 STOP_WEB_WITHIN = 5.0
+LEFT = "it serves no startup; stop it once its journal is empty (gateway status)"
 
 log = get_logger(__name__)
 
@@ -117,8 +118,15 @@ class Gateway:
 
 
 def keep_settings(before: Config, after: Config) -> Config:
-    """Return the startups of a changed configuration with the settings of gateway.yaml that a running gateway keeps."""
+    """Return the startups of a changed configuration with the settings of gateway.yaml that a running gateway keeps:
+    all, but one of several hosts takes over changes of the hosts."""
+    hosts = before.settings.hosts
+    if before.host is not None and after.settings.hosts:
+        hosts = after.settings.hosts
+        if before.host not in hosts:
+            log.warning("this host was removed from the configuration", host=before.host, next=LEFT)
+    settings = before.settings.model_copy(update={"hosts": hosts})
     for name in Settings.model_fields:
-        if getattr(before.settings, name) != getattr(after.settings, name):
+        if getattr(settings, name) != getattr(after.settings, name):
             log.warning("setting changed", setting=name, next="it takes effect at the next start")
-    return after.model_copy(update={"settings": before.settings})
+    return after.model_copy(update={"settings": settings, "host": before.host})

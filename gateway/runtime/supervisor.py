@@ -233,7 +233,7 @@ class Supervisor:
 
     def _assign(self, before: Mapping[str, int]) -> None:
         """Assign the startups to the workers, and write it down. Blocking."""
-        self._assigned = assign(self._config.startups, self._count, before)
+        self._assigned = assign(self._config.served, self._count, before)
         self._assignment_file.write(self._assigned)
 
     def _use_of(self, worker: int, before: Config | None) -> Use:

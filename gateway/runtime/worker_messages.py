@@ -40,25 +40,27 @@ class Changed:
 @dataclass(frozen=True, slots=True)
 class Use:
     """Supervisor, first and after each reload: the startups that there are now, those of them that have `changed` since
-    the last `Use`, and the slugs of those that this worker serves."""
+    the last `Use`, the slugs of those that this worker serves, and the host."""
 
     settings: Settings
     slugs: Sequence[str]
     changed: Sequence[Startup]
     served: frozenset[str]
+    host: str | None = None
 
     @classmethod
     def of(cls, config: Config, before: Config | None, served: frozenset[str]) -> Use:
         """Return what a worker that has the configuration `before` needs to know."""
         known = before.by_slug if before else {}
         changed = [startup for startup in config.startups if known.get(startup.slug) is not startup]
-        return cls(config.settings, list(config.by_slug), changed, served)
+        return cls(config.settings, list(config.by_slug), changed, served, config.host)
 
     def config(self, before: Config | None) -> Config:
         """Return the configuration. Unchanged startups are the same objects as `before`, and keep what was compiled."""
         known = dict(before.by_slug) if before else {}
         known.update((startup.slug, startup) for startup in self.changed)
-        return Config(settings=self.settings, startups=tuple(known[slug] for slug in self.slugs))
+        startups = tuple(known[slug] for slug in self.slugs)
+        return Config(settings=self.settings, startups=startups, host=self.host)
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,14 +103,22 @@ async def test_an_account_with_one_connection_is_noticed(tmp_path: Path) -> None
 
 async def test_filters_that_are_refused_are_named(tmp_path: Path) -> None:
     """Filters that the account may not subscribe to are missing; that it may not read `$SYS` is advice. An account
-    that may read `testbed/#` may read each startup's part of it, also shared."""
+    that may read `testbed/#` may read each startup's part of it."""
     async with SecureMosquitto(tmp_path, conf=SET_UP) as broker:
-        settings = await account(broker, tmp_path, "testbed/#", "$share/+/testbed/#")
+        settings = await account(broker, tmp_path, "testbed/#")
         comparison = await compared(broker, **settings)
         assert comparison.grants.refused == ("lora/+/up", SYS)
         assert missing(comparison) == ["subscriptions"]
-        shared = Needs(0, 1, "acme", ("testbed/acme/#", "$share/g/testbed/acme/#"), shares=True)
-        assert missing(await compared(broker, shared, **settings)) == []
+        assert missing(await compared(broker, Needs(0, 1, "acme", ("testbed/acme/#",), shares=False), **settings)) == []
+
+
+async def test_mosquitto_cannot_share_a_startup(tmp_path: Path) -> None:
+    """It forgets shared subscriptions when it restarts: it is known also where it retains nothing, its version too."""
+    for conf in ("", SET_UP):
+        async with Mosquitto(tmp_path / f"mosquitto-{len(conf)}", conf=conf) as broker:
+            comparison = await compared(broker, Needs(0, 1, "acme", ("testbed/acme/#",), shares=True))
+        assert missing(comparison) == ["shared subscriptions"]
+        assert "Mosquitto, which forgets them" in str(comparison.shortfalls[0])
 
 
 async def test_many_filters_are_asked_in_parts(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from gateway.mqtt.sessions import Sessions
 from gateway.provision import run
 from gateway.provision.mosquitto import MosquittoServer
 from gateway.provision.secret_files import SecretFiles
+from tests.builders import session_plan
 from tests.running import OPERATOR, Running, running, write_config
 from tests.servers import WITHIN, Mosquitto, eventually, free_port
 from tests.servers.certificates import Authority, Certificate
@@ -58,7 +59,7 @@ def listener(authority: Authority, server: Certificate, *more: str) -> str:
 async def connected(broker: Mosquitto, **settings: object) -> AsyncIterator[Sessions]:
     """Run the gateway's sessions with a broker, by the name that is in the broker's certificate."""
     wanted = Mqtt.model_validate({"url": f"mqtts://localhost:{broker.port}", **settings})
-    one = Sessions(Access.of(wanted), {"acme": ["testbed/acme/#"]}, {})
+    one = Sessions(Access.of(wanted), session_plan({"acme": ["testbed/acme/#"]}), {})
     task = asyncio.create_task(one.run())
     try:
         yield one

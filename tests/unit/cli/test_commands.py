@@ -220,3 +220,10 @@ def test_as_a_program(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "acme.yaml:2 retenton" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_one_session_is_for_one_process(run: Command, tmp_path: Path) -> None:
+    """With `mqtt.sessions: one`, several workers would take the session from each other for ever."""
+    done = run("run", "-c", write_config(tmp_path, "mqtt: {sessions: one}\n"), "--workers", 2)
+    assert done.code == 2
+    assert "mqtt.sessions: one" in done.err

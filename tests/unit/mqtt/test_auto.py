@@ -12,6 +12,7 @@ import pytest
 from gateway.config import Mqtt
 from gateway.mqtt.session import Access
 from gateway.mqtt.sessions import Sessions
+from tests.builders import session_plan
 from tests.servers import WITHIN, eventually
 from tests.unit.mqtt.fake_broker import FakeBroker
 
@@ -60,7 +61,7 @@ async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[bytes]]]:
 @asynccontextmanager
 async def running(url: str, **settings: str) -> AsyncIterator[Sessions]:
     access = Access.of(Mqtt.model_validate({"url": url, "client_id": CLIENT_ID, **settings}))
-    sessions = Sessions(access, {"acme": ["testbed/acme/#"]}, {})
+    sessions = Sessions(access, session_plan({"acme": ["testbed/acme/#"]}), {})
     task = asyncio.create_task(sessions.run())
     try:
         yield sessions
@@ -92,7 +93,7 @@ async def test_server_that_is_not_a_broker_is_probed_again() -> None:
 async def test_broker_of_5_gets_sessions_of_5() -> None:
     """They subscribe to the filters that were set while the broker was probed, too."""
     async with FakeBroker() as broker, running(broker.url) as sessions:
-        sessions.use({"acme": ["testbed/acme/#", "zigbee/+"]}, slugs={"acme"})
+        sessions.use(session_plan({"acme": ["testbed/acme/#", "zigbee/+"]}))
         await eventually(lambda: sessions.state.connected)
         assert f"{CLIENT_ID}.acme" in [packet.client_id for packet in broker.of(mqtt5.ConnectPacket)]
         (subscribe,) = broker.of(mqtt5.SubscribePacket)
@@ -101,7 +102,7 @@ async def test_broker_of_5_gets_sessions_of_5() -> None:
 
 async def test_stop_before_the_probe_ends_the_waiting() -> None:
     """A gateway that stops before its broker ever answered does not wait for it."""
-    sessions = Sessions(Access.of(Mqtt(url="mqtt://127.0.0.1:1")), {"acme": ["testbed/acme/#"]}, {})
+    sessions = Sessions(Access.of(Mqtt(url="mqtt://127.0.0.1:1")), session_plan({"acme": ["testbed/acme/#"]}), {})
     sessions.stop()
     async with asyncio.timeout(WITHIN):
         assert not await sessions.arrived()

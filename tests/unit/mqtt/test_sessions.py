@@ -13,7 +13,9 @@ from gateway.config import Mqtt
 from gateway.mqtt import sessions as sessions_module
 from gateway.mqtt import unrouted
 from gateway.mqtt.session import Access
-from gateway.mqtt.sessions import ALL, Sessions
+from gateway.mqtt.session_plan import ALL
+from gateway.mqtt.sessions import Sessions
+from tests.builders import session_plan
 from tests.servers import eventually, keep_waiting
 from tests.unit.mqtt.fake_broker import FakeBroker
 
@@ -27,9 +29,10 @@ async def running(
     known: Mapping[str, Sequence[str]] | None = None,
     *,
     looks: bool = False,
+    host: str | None = None,
 ) -> AsyncIterator[Sessions]:
     access = Access.of(Mqtt.model_validate({"url": broker.url, "protocol": "5", "client_id": "gw"}))
-    sessions = Sessions(access, wanted, known or {}, slugs=set(wanted), looks=looks)
+    sessions = Sessions(access, session_plan(wanted, looks=looks), known or {}, host=host)
     task = asyncio.create_task(sessions.run())
     try:
         await eventually(lambda: sessions.state.connected)
@@ -72,7 +75,7 @@ async def test_reload_opens_changes_and_ends_sessions(monkeypatch: pytest.Monkey
     startup drops its filters, brings what the broker holds, and then ends for good."""
     monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.1)
     async with FakeBroker() as broker, running(broker) as sessions:
-        sessions.use({"acme": ["testbed/acme/#", "lora/+"], "cord": ["testbed/cord/#"]}, slugs={"acme", "cord"})
+        sessions.use(session_plan({"acme": ["testbed/acme/#", "lora/+"], "cord": ["testbed/cord/#"]}))
         await eventually(lambda: "gw.cord" in connects(broker))
         await eventually(lambda: ["lora/+"] in patterns(broker))
         await eventually(lambda: any(one.patterns == ["testbed/bolt/#"] for one in broker.of(mqtt5.UnsubscribePacket)))
@@ -86,8 +89,8 @@ async def test_startup_that_comes_back_keeps_its_session(monkeypatch: pytest.Mon
     """A startup that is removed and added again at once is subscribed to again, and its session does not end."""
     monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.5)
     async with FakeBroker() as broker, running(broker) as sessions:
-        sessions.use({"acme": WANTED["acme"]}, slugs={"acme"})
-        sessions.use(WANTED, slugs=set(WANTED))
+        sessions.use(session_plan({"acme": WANTED["acme"]}))
+        sessions.use(session_plan(WANTED))
         await eventually(lambda: patterns(broker).count(["testbed/bolt/#"]) == 2)
         await keep_waiting(asyncio.ensure_future(asyncio.Event().wait()))
         assert sessions.states["bolt"].connected
@@ -97,7 +100,7 @@ async def test_startup_that_comes_back_keeps_its_session(monkeypatch: pytest.Mon
 async def test_session_that_another_worker_takes_over_is_kept() -> None:
     """The session of a startup that moves to another worker is disconnected, and keeps its filters at the broker."""
     async with FakeBroker() as broker, running(broker) as sessions:
-        sessions.use({"acme": WANTED["acme"]}, slugs={"acme", "bolt"}, elsewhere={"bolt"})
+        sessions.use(session_plan({"acme": WANTED["acme"]}, {"bolt": WANTED["bolt"]}))
         await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)
         assert broker.of(mqtt5.DisconnectPacket)[0].session_expiry_interval is None
         assert broker.of(mqtt5.UnsubscribePacket) == []
@@ -114,7 +117,7 @@ async def test_session_with_unacknowledged_messages_does_not_end(monkeypatch: py
         source = sessions.ready.pop("bolt")
         batch = source.take(10)
         assert batch is not None
-        sessions.use({"acme": WANTED["acme"]}, slugs={"acme"})
+        sessions.use(session_plan({"acme": WANTED["acme"]}))
         source.resume()
         await eventually(lambda: any(one.patterns == ["testbed/bolt/#"] for one in broker.of(mqtt5.UnsubscribePacket)))
         waiting = [task for task in asyncio.all_tasks() if task.get_name() == "session-bolt-retires"]
@@ -128,8 +131,8 @@ async def test_retiring_session_that_another_worker_takes_over_is_kept(monkeypat
     """A startup that is removed and comes back at another worker is left to that: its session is not ended."""
     monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.2)
     async with FakeBroker() as broker, running(broker) as sessions:
-        sessions.use({"acme": WANTED["acme"]}, slugs={"acme"})
-        sessions.use({"acme": WANTED["acme"]}, slugs={"acme", "bolt"}, elsewhere={"bolt"})
+        sessions.use(session_plan({"acme": WANTED["acme"]}))
+        sessions.use(session_plan({"acme": WANTED["acme"]}, {"bolt": WANTED["bolt"]}))
         await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)
         assert broker.of(mqtt5.DisconnectPacket)[0].session_expiry_interval is None
         assert not sessions.is_retiring
@@ -150,7 +153,7 @@ async def test_problem_names_the_sessions_that_have_it() -> None:
     """A filter that the broker rejects to one startup is reported with that startup; the others stay connected."""
     async with FakeBroker() as broker, running(broker) as sessions:
         broker.suback = mqtt5.SubAckReasonCode.NOT_AUTHORIZED
-        sessions.use({**WANTED, "bolt": ["testbed/bolt/#", "zigbee/+"]}, slugs=set(WANTED))
+        sessions.use(session_plan({**WANTED, "bolt": ["testbed/bolt/#", "zigbee/+"]}))
         await eventually(
             lambda: "session bolt: the broker rejected the subscription to zigbee/+" in sessions.state.problem
         )
@@ -164,7 +167,7 @@ async def test_sessions_of_single_startups_are_nobody_elses_problem() -> None:
     async with FakeBroker() as broker:
         broker.suback = mqtt5.SubAckReasonCode.NOT_AUTHORIZED
         access = Access.of(Mqtt.model_validate({"url": broker.url, "protocol": "5", "client_id": "gw"}))
-        sessions = Sessions(access, WANTED, {}, slugs=set(WANTED))
+        sessions = Sessions(access, session_plan(WANTED), {})
         assert sessions.problem == "not connected yet"
         task = asyncio.create_task(sessions.run())
         try:
@@ -219,3 +222,79 @@ async def test_look_ends_while_it_would_be_dear(monkeypatch: pytest.MonkeyPatch)
         await sessions.arrived()
         sessions.ready.pop("_look").take(100)
         await eventually(lambda: patterns(broker).count(["testbed/#"]) == 2, says="it looks again")
+
+
+SHARED = "$share/gw/testbed/acme/#"
+
+
+def order(broker: FakeBroker, client_id: str) -> list[str]:
+    """The kinds of packets after the newest CONNECT of a client id, as far as they are about filters."""
+    start = max(i for i, one in enumerate(broker.packets) if getattr(one, "client_id", "") == client_id)
+    kinds = (mqtt5.SubscribePacket, mqtt5.UnsubscribePacket)
+    return [type(one).__name__ for one in broker.packets[start:] if isinstance(one, kinds)]
+
+
+async def test_each_host_publishes_by_a_session_of_its_own() -> None:
+    """The names of all others are those that the other hosts use, too."""
+    async with FakeBroker() as broker, running(broker, host="north"):
+        assert set(connects(broker)) == {"gw.acme", "gw.bolt", "gw._gateway.north"}
+
+
+async def test_a_session_that_is_left_keeps_what_the_other_host_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host that gives a startup away drops the filters that it no longer has, since the other one does not know
+    of them; the others stay at the broker, whichever form they have there."""
+    wanted = {"acme": ["testbed/acme/#", "lora/+"]}
+    async with FakeBroker() as broker, running(broker, wanted, host="north") as sessions:
+        before = len(broker.of(mqtt5.UnsubscribePacket))
+        sessions.use(session_plan({}, {"acme": [SHARED]}))
+        await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)
+        assert [one.patterns for one in broker.of(mqtt5.UnsubscribePacket)[before:]] == [["lora/+"]]
+        assert broker.of(mqtt5.DisconnectPacket)[0].session_expiry_interval is None
+        assert not sessions.is_retiring
+
+
+async def test_a_session_that_is_taken_over_loses_its_other_form() -> None:
+    """A host that gets a startup from several hosts cannot know that they had a shared subscription: it drops that,
+    once its own is there, so that nothing is missed in between."""
+    async with FakeBroker() as broker, running(broker, {"acme": ["testbed/acme/#"]}, host="north"):
+        await eventually(lambda: [SHARED] in [one.patterns for one in broker.of(mqtt5.UnsubscribePacket)])
+        assert order(broker, "gw.acme")[-2:] == ["SubscribePacket", "UnsubscribePacket"]
+
+
+async def test_a_startup_becomes_shared() -> None:
+    """Its session connects anew, since the broker is asked first, then subscribes, and then drops its plain filter."""
+    async with FakeBroker() as broker, running(broker, {"acme": ["testbed/acme/#"]}, host="north") as sessions:
+        sessions.use(session_plan({"acme": [SHARED]}))
+        await eventually(lambda: [SHARED] in patterns(broker))
+        await eventually(
+            lambda: ["testbed/acme/#"] in [one.patterns for one in broker.of(mqtt5.UnsubscribePacket)],
+            says="the plain filter is dropped",
+        )
+        assert [one.client_id for one in broker.of(mqtt5.ConnectPacket)].count("gw.acme") == 2
+        await eventually(lambda: sessions.state.connected)
+
+
+async def test_a_broker_that_cannot_share_is_refused() -> None:
+    """Nothing is subscribed to, and the state says why; the other sessions work."""
+    wanted = {"acme": [SHARED], "bolt": WANTED["bolt"]}
+    async with FakeBroker() as broker:
+        broker.connack = mqtt5.ConnAckPacket(shared_subscription_available=False)
+        access = Access.of(Mqtt.model_validate({"url": broker.url, "protocol": "5", "client_id": "gw"}))
+        sessions = Sessions(access, session_plan(wanted), {}, host="north")
+        task = asyncio.create_task(sessions.run())
+        await eventually(lambda: "session acme: " in sessions.state.problem)
+        assert "has no shared subscriptions" in sessions.state.problem
+        assert [SHARED] not in patterns(broker)
+        await eventually(lambda: sessions.states["bolt"].connected)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_look_is_passed_on() -> None:
+    """A host that becomes the first begins to look, and one that no longer is ends it."""
+    async with FakeBroker() as broker, running(broker, host="north") as sessions:
+        assert "gw._look" not in connects(broker)
+        sessions.use(session_plan(WANTED, looks=True))
+        await eventually(lambda: ["testbed/#"] in patterns(broker))
+        sessions.use(session_plan(WANTED))
+        await eventually(lambda: len(broker.of(mqtt5.DisconnectPacket)) == 1)

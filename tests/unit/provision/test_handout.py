@@ -174,3 +174,13 @@ def test_the_gateways_own_https_is_on_it() -> None:
     settings = Settings(http=Http(listen="bed.example:8443", cert_file=Path("cert.pem"), key_file=Path("key.pem")))
     endpoints = Endpoints.of(Config(settings=settings, startups=()), ProvisionSettings())
     assert endpoints.http == "https://bed.example:8443"
+
+
+def test_the_page_of_several_hosts_has_the_startups_own() -> None:
+    """Over HTTP each startup is served by its host; all have the same broker."""
+    hosts = {name: {"url": f"https://{name}.example/"} for name in ("north", "south")}
+    config = Config(settings=Settings.model_validate({"hosts": hosts}), startups=())
+    found = [PLACES.on_host(config, startup(host=host)).http for host in ("south", ["north", "south"])]
+    assert found == ["https://south.example", "https://north.example"]
+    assert PLACES.on_host(config, startup()).http == "https://north.example"
+    assert PLACES.on_host(Config(settings=Settings(), startups=()), startup()) is PLACES
