@@ -22,7 +22,8 @@ from bench.loop_watch import LoopWatch
 from gateway.api.auth import Tokens
 from gateway.api.server import HttpServer
 from gateway.api.services import Services
-from gateway.config.models import Config, DeadLetterSettings, Http, Settings, Startup
+from gateway.config.models import Config, DeadLetterSettings, Http, Settings
+from gateway.config.startup_file import Startup
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health, Part
 from gateway.metrics import Metrics

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gateway.config.models import Mqtt, Settings, Startup
+from gateway.config.models import Mqtt, Settings
+from gateway.config.startup_file import Startup
 from gateway.errors import SecretMissing
 
 

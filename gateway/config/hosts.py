@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gateway.config.models import Config, Settings, Startup
+from gateway.config.models import Config, Settings
+from gateway.config.startup_file import Startup
 from gateway.errors import HostUnknown
 
 Wrong = tuple[str, str, str]

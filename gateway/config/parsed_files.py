@@ -10,10 +10,11 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.config.models import Settings, Startup, StartupFile
+from gateway.config.models import Settings
 from gateway.config.notations import SLUG
 from gateway.config.positions import Document, parse, read
 from gateway.config.problems import validated
+from gateway.config.startup_file import Startup, StartupFile
 from gateway.errors import ConfigInvalid, Problem, TemplateInvalid
 from gateway.topics import ROOT, Capture, Template
 

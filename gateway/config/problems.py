@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config import models
+from gateway.config import models, startup_file
 from gateway.config.positions import Document
 from gateway.errors import ConfigInvalid, Problem
 
@@ -93,7 +93,8 @@ def _shown(value: object) -> str:
 
 def _nearby(name: str) -> str:
     """Return ` (did you mean ...?)` for a misspelt setting; a known setting in the wrong place is not misspelt."""
-    classes = [value for value in vars(models).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+    values = (vars(models) | vars(startup_file)).values()
+    classes = [value for value in values if isinstance(value, type) and issubclass(value, BaseModel)]
     known = {field.alias or key for model in classes for key, field in model.model_fields.items()} - {name}
     close = get_close_matches(name, known, n=1, cutoff=0.75)
     return f" (did you mean {close[0]!r}?)" if close else ""

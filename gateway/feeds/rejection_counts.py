@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from gateway.config.models import REJECTIONS
+from gateway.config.startup_file import REJECTIONS
 from gateway.errors import StoreError
 from gateway.line_protocol import encode
 from gateway.logs import get_logger

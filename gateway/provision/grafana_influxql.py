@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gateway.config import Startup, TopicRule
-from gateway.config.models import REJECTIONS
+from gateway.config.startup_file import REJECTIONS
 from gateway.model import Code
 from gateway.stores.influxql import identifier, string
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.config import TopicRule
-from gateway.config.models import FieldRule
+from gateway.config.startup_file import FieldRule
 from gateway.provision import grafana_influxql as influxql
 from gateway.provision.grafana_names import home_uid
 

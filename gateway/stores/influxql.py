@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.config.models import REJECTIONS
+from gateway.config.startup_file import REJECTIONS
 from gateway.errors import StoreUnavailable
 from gateway.model import FieldValue
 from gateway.stores.contract import Query, Row

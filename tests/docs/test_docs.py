@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from gateway.cli import app
 from gateway.config import Settings, StartupFile
-from gateway.config.models import REJECTIONS
+from gateway.config.startup_file import REJECTIONS
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics, exposition
 from gateway.model import Code, Counts, Reason, Rejection

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.models import FieldRule
+from gateway.config.startup_file import FieldRule
 from gateway.provision import dashboard_json, grafana_names, grafana_panels
 from tests.builders import config, samples, startup
 

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from gateway.config import Startup
-from gateway.config.models import REJECTIONS
+from gateway.config.startup_file import REJECTIONS
 from gateway.provision import grafana_influxql as influxql
 from gateway.provision.alerts import alert_rules
 from gateway.provision.dashboard_json import generate_all
