@@ -11,7 +11,7 @@
     |-- StateUnavailable           the gateway's own database cannot be written or read: try again later
     |-- StateClosed                the gateway's own database is closed: the gateway is stopping
     |-- SessionError               the MQTT session cannot continue
-    |   |-- BrokerRefused          the broker answered, and refused
+    |   |-- SessionRejected        the broker answered, and rejected the session, or ended it
     |   |-- BrokerUnreachable      nobody answered: try again later
     |   `-- PacketMalformed        the broker sent bytes that are not MQTT: connect again
     |-- StoreError                 a write or a query failed
@@ -22,16 +22,16 @@
     |   |   `-- StoreUnreadable    ... readings may be there, but not for the gateway to see
     |   `-- StoreRefused           never try the same data again
     |-- MeasurementUnknown         a query for something that was never stored
-    |-- ReplayRefused              a dead letter that cannot be replayed
+    |-- ReplayImpossible           a dead letter that cannot be replayed
     |-- Crowded                    too much of one kind is under way: try again later
-    |-- RequestRefused             an HTTP request that is answered with an error
+    |-- RequestRejected            an HTTP request that is answered with an error
     |-- GatewayUnreachable         a command found no running gateway
-    |-- GatewayRefused             the running gateway refused a command's request
+    |-- CommandRejected            the running gateway rejected a command's request
     |-- ExportFailed               the files of an export cannot be written
     |-- DemoFailed                 a part of the demo failed
     `-- ProvisionError             a server could not be provisioned
         |-- ServerUnreachable      nobody answered at its address
-        `-- AdminRefused           it refused the admin's credentials, or the request
+        `-- AdminRejected          it rejected the admin's credentials, or the request
 
 Names: the root and the branches directly below it end in `Error`; every other name is a subject and its state.
 A message is written for the person who must act. What is wrong with a device's message is not an exception but a
@@ -118,8 +118,8 @@ class SessionError(GatewayError):
     """The MQTT session cannot continue as it is."""
 
 
-class BrokerRefused(SessionError):
-    """The broker answered and refused: credentials, protocol or permission."""
+class SessionRejected(SessionError):
+    """The broker rejected the session, or ended it: credentials, protocol, permission, another client."""
 
 
 class BrokerUnreachable(SessionError):
@@ -183,7 +183,7 @@ class MeasurementUnknown(GatewayError):
         super().__init__(f"there is no measurement {measurement!r}; there are: {there}")
 
 
-class ReplayRefused(GatewayError):
+class ReplayImpossible(GatewayError):
     """A dead letter cannot be replayed."""
 
 
@@ -195,7 +195,7 @@ class Crowded(GatewayError):
         super().__init__(message)
 
 
-class RequestRefused(GatewayError):
+class RequestRejected(GatewayError):
     """An HTTP request is answered with `status` (400 to 599), `detail` and `headers`, and further `members` of the
     problem document."""
 
@@ -217,8 +217,8 @@ class GatewayUnreachable(GatewayError):
     """No gateway answers at the address that a command uses."""
 
 
-class GatewayRefused(GatewayError):
-    """The running gateway answered a command's request with the HTTP status `status`, an error."""
+class CommandRejected(GatewayError):
+    """The running gateway rejected a command's request, with the HTTP status `status`."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -241,5 +241,5 @@ class ServerUnreachable(ProvisionError):
     """Nobody answered at the server's address."""
 
 
-class AdminRefused(ProvisionError):
-    """The server refused the admin's credentials, or what they asked for."""
+class AdminRejected(ProvisionError):
+    """The server rejected the admin's credentials, or what they asked for."""

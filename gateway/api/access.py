@@ -14,7 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from gateway.api.auth import Principal
 from gateway.api.services import Services
 from gateway.config import Startup
-from gateway.errors import RequestRefused
+from gateway.errors import RequestRejected
 
 _bearer = HTTPBearer(auto_error=False, description="the startup's API token, or an operator's")
 
@@ -34,7 +34,7 @@ async def _anybody(
 
 async def _principal(principal: Annotated[Principal | None, Depends(_anybody)]) -> Principal:
     if principal is None:
-        raise RequestRefused(401, "expected a token of this test bed", {"WWW-Authenticate": "Bearer"})
+        raise RequestRejected(401, "expected a token of this test bed", {"WWW-Authenticate": "Bearer"})
     return principal
 
 
@@ -42,16 +42,16 @@ def allowed(services: Services, principal: Principal, startup: str) -> Startup:
     """Return a startup that a principal may see.
 
     Raises:
-        RequestRefused: 403 if it may not, 404 if there is no such startup.
+        RequestRejected: 403 if it may not, 404 if there is no such startup.
     """
     if not principal.may_see(startup):
-        raise RequestRefused(403, f"this token is {principal.startup}'s; it may not see {startup!r}")
+        raise RequestRejected(403, f"this token is {principal.startup}'s; it may not see {startup!r}")
     found = services.config.by_slug.get(startup)
     if found is None:
         known = ", ".join(services.config.by_slug)
-        raise RequestRefused(404, f"there is no startup {startup!r}; there are: {known}")
+        raise RequestRejected(404, f"there is no startup {startup!r}; there are: {known}")
     if found.has_ended(time.time_ns()) and not principal.is_operator:
-        raise RequestRefused(403, f"the programme of {startup} ended on {found.until}; ask the operators for its data")
+        raise RequestRejected(403, f"the programme of {startup} ended on {found.until}; ask the operators for its data")
     return found
 
 
@@ -63,14 +63,14 @@ def served_here(services: Services, startup: Startup) -> Startup:
     """Return a startup whose data this host has.
 
     Raises:
-        RequestRefused: 421 if another host serves it; `url` in the problem document is that host's.
+        RequestRejected: 421 if another host serves it; `url` in the problem document is that host's.
     """
     config = services.config
     if config.serves(startup):
         return startup
     host = config.hosts_of(startup)[0]
     url = config.settings.hosts[host].url.rstrip("/")
-    raise RequestRefused(
+    raise RequestRejected(
         421, f"{startup.slug} is served by the host {host}, not by {config.host}: ask {url}", members={"url": url}
     )
 
@@ -89,7 +89,7 @@ async def _kept(
 
 async def _operator(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
     if not principal.is_operator:
-        raise RequestRefused(403, f"this token is {principal.startup}'s; an operator's is required")
+        raise RequestRejected(403, f"this token is {principal.startup}'s; an operator's is required")
     return principal
 
 

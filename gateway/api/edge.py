@@ -48,18 +48,18 @@ class Edge:
         send = _with_security_headers(scope, send)
         headers = Headers(scope=scope)
         scope.setdefault("state", {})
-        refusal = _too_long(scope) or await self._identify(scope, headers)
-        if refusal is None and scope["type"] == "http":
+        rejection = _too_long(scope) or await self._identify(scope, headers)
+        if rejection is None and scope["type"] == "http":
             limit = MAX_BODY if scope["state"].get("principal") else MAX_ANONYMOUS_BODY
-            refusal, receive = await _with_body(headers, receive, limit)
+            rejection, receive = await _with_body(headers, receive, limit)
         if scope["type"] == "websocket":
             receive = _slowly(receive)
         await self._services.limits.begin(_owner(scope))
-        if refusal is None:
+        if rejection is None:
             await self._app(scope, receive, send)
         else:
-            refusal.headers["connection"] = "close"
-            await refusal(scope, receive, send)
+            rejection.headers["connection"] = "close"
+            await rejection(scope, receive, send)
 
     async def _identify(self, scope: Scope, headers: Headers) -> Response | None:
         """Note who asks in `scope["state"]`; return the answer to those who may not."""

@@ -23,7 +23,7 @@ from gateway.api.access import CurrentServices, PermittedStartup
 from gateway.api.streaming import StreamingResponse, begun
 from gateway.config import Startup
 from gateway.config.notations import parse_duration
-from gateway.errors import MeasurementUnknown, RequestRefused
+from gateway.errors import MeasurementUnknown, RequestRejected
 from gateway.stores.contract import Query, Row, Store
 from gateway.stores.tabular import columns, csv_lines, csv_table
 
@@ -65,12 +65,12 @@ class HistoryParameters(BaseModel):
         """Return the range as the store takes it.
 
         Raises:
-            RequestRefused: 422 if a time or duration is invalid, or the range is empty.
+            RequestRejected: 422 if a time or duration is invalid, or the range is empty.
         """
         now_ns = time.time_ns()
         start_ns, stop_ns = _time("start", self.start, now_ns), _time("stop", self.stop, now_ns)
         if start_ns >= stop_ns:
-            raise RequestRefused(422, f"start: expected a time before stop; got {self.start} and {self.stop}")
+            raise RequestRejected(422, f"start: expected a time before stop; got {self.start} and {self.stop}")
         every_ns = _window(self.every) if self.every else None
         return Query(self.measurement, start_ns, stop_ns, self.device, every_ns)
 
@@ -84,7 +84,7 @@ def _time(name: str, text: str, now_ns: int) -> int:
         except ValueError:
             time_ns = None
     if time_ns is None or abs(time_ns) > timestamps.MAX_NS:
-        raise RequestRefused(
+        raise RequestRejected(
             422,
             f"{name}: expected RFC 3339 such as 2026-11-23T08:00:00Z, or a duration before now "
             f"such as -6h; got {text!r}",
@@ -98,7 +98,7 @@ def _window(text: str) -> int:
     except ValueError:
         every_ns = 0
     if every_ns <= 0:
-        raise RequestRefused(422, f"every: expected a duration above 0 such as 30s or 5m, at most 100y; got {text!r}")
+        raise RequestRejected(422, f"every: expected a duration above 0 such as 30s or 5m, at most 100y; got {text!r}")
     return every_ns
 
 

@@ -143,7 +143,7 @@ class GuardedHttp(H11Protocol, _Buffered):
             self._arriving.end()
             self._received = 0
         elif self._received > MAX_MESSAGE:
-            self._refuse(413, f"expected a request of at most {MAX_MESSAGE} bytes in all; it is longer")
+            self._reject(413, f"expected a request of at most {MAX_MESSAGE} bytes in all; it is longer")
         else:
             self._arriving.begin()
 
@@ -164,17 +164,17 @@ class GuardedHttp(H11Protocol, _Buffered):
         error = sys.exception()
         if isinstance(error, h11.RemoteProtocolError) and error.error_status_hint == 431:
             status = 431 if b"\n" in self.conn.trailing_data[0] else 414
-            self._refuse(status, f"expected a request line and headers of at most {MAX_HEAD} bytes; they are longer")
+            self._reject(status, f"expected a request line and headers of at most {MAX_HEAD} bytes; they are longer")
         else:
-            self._refuse(400, "expected a request in HTTP/1.1; it is not valid")
+            self._reject(400, "expected a request in HTTP/1.1; it is not valid")
 
     def _too_late(self) -> None:
         if self._received == 0 and self.conn.their_state is h11.IDLE:
             self._cut_off()
         else:
-            self._refuse(408, f"expected the whole request within {COMPLETE_WITHIN:g} s; it did not arrive")
+            self._reject(408, f"expected the whole request within {COMPLETE_WITHIN:g} s; it did not arrive")
 
-    def _refuse(self, status: int, detail: str) -> None:
+    def _reject(self, status: int, detail: str) -> None:
         """Answer with a problem, if no answer has begun, and close the connection."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body = bytes(problems.answer(status, detail).body)

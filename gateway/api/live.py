@@ -20,7 +20,7 @@ from pydantic_core import to_json
 from gateway.api.access import CurrentServices, ServedStartup, allowed, served_here
 from gateway.api.services import Services
 from gateway.api.streaming import Patience, StreamingResponse, cut_off, until
-from gateway.errors import RequestRefused
+from gateway.errors import RequestRejected
 from gateway.feeds.live_ring import Chunk, Event, LiveRing
 from gateway.model import Reading
 
@@ -183,7 +183,7 @@ async def live_websocket(
     token = _websocket_token(socket)
     principal = services.tokens.principal(token)
     if principal is None:
-        raise RequestRefused(
+        raise RequestRejected(
             401,
             "expected a token of this test bed in the Authorization header or as the second subprotocol after `bearer`",
         )
@@ -208,7 +208,7 @@ def _still_allowed(services: Services, token: str, startup: str) -> Callable[[],
             principal = known.principal(token)
         try:
             return principal is not None and bool(served_here(services, allowed(services, principal, startup)))
-        except RequestRefused:
+        except RequestRejected:
             return False
 
     return may
@@ -231,5 +231,5 @@ def _event_id(text: str | None) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdecimal() or len(text) > MAX_DIGITS:
-        raise RequestRefused(422, f"Last-Event-ID: expected the id of an event, an integer; got {text[:40]!r}")
+        raise RequestRejected(422, f"Last-Event-ID: expected the id of an event, an integer; got {text[:40]!r}")
     return int(text)

@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from gateway.errors import (
     Crowded,
     MeasurementUnknown,
-    ReplayRefused,
-    RequestRefused,
+    ReplayImpossible,
+    RequestRejected,
     StateUnavailable,
     StoreCrowded,
     StoreUnavailable,
@@ -84,8 +84,8 @@ def install(api: FastAPI) -> None:
     async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
         return answer(error.status_code, str(error.detail), dict(error.headers or {}))
 
-    @api.exception_handler(RequestRefused)
-    async def refused(_request: Request, error: RequestRefused) -> JSONResponse:
+    @api.exception_handler(RequestRejected)
+    async def rejected(_request: Request, error: RequestRejected) -> JSONResponse:
         return answer(error.status, error.detail, error.headers, **error.members)
 
     @api.exception_handler(RequestValidationError)
@@ -107,8 +107,8 @@ def install(api: FastAPI) -> None:
     async def unknown(_request: Request, error: MeasurementUnknown) -> JSONResponse:
         return answer(404, str(error), measurements=list(error.known))
 
-    @api.exception_handler(ReplayRefused)
-    async def unreplayable(_request: Request, error: ReplayRefused) -> JSONResponse:
+    @api.exception_handler(ReplayImpossible)
+    async def unreplayable(_request: Request, error: ReplayImpossible) -> JSONResponse:
         return answer(409, str(error))
 
     @api.exception_handler(Crowded)

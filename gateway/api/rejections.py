@@ -18,7 +18,7 @@ from gateway.api.access import CurrentServices, KeptStartup, Operator
 from gateway.api.limits import WAIT
 from gateway.api.services import Services
 from gateway.api.streaming import StreamingResponse, in_pieces
-from gateway.errors import Crowded, ReplayRefused, RequestRefused, StateUnavailable
+from gateway.errors import Crowded, ReplayImpossible, RequestRejected, StateUnavailable
 from gateway.state.dead_letters import LISTED_PAYLOAD, MAX_ID, NEWEST, DeadLetter, Page, Place, Totals
 from gateway.timestamps import MAX_NS
 
@@ -86,14 +86,14 @@ async def payload(startup: KeptStartup, services: CurrentServices, ident: Ident)
 async def _find(services: Services, startup: str, ident: int) -> DeadLetter:
     found = await services.limits.compute(startup, lambda: services.state.dead_letter(ident))
     if found is None or found.rejection.startup != startup:
-        raise RequestRefused(404, f"{startup} has no dead letter {ident}: it was replayed, or dropped for newer ones")
+        raise RequestRejected(404, f"{startup} has no dead letter {ident}: it was replayed, or dropped for newer ones")
     return found
 
 
 def _place(text: str) -> Place:
     match = re.fullmatch(r"(\d{1,19})-(\d{1,19})", text, re.ASCII)
     if match is None or int(match[1]) > MAX_NS or int(match[2]) > MAX_ID:
-        raise RequestRefused(422, f"before: expected `next` of the previous page; got {text[:40]!r}")
+        raise RequestRejected(422, f"before: expected `next` of the previous page; got {text[:40]!r}")
     return Place(int(match[1]), int(match[2]))
 
 
@@ -119,7 +119,7 @@ async def replay_any(services: CurrentServices, wanted: ReplayRequest, _who: Ope
 
 
 async def _replayed(services: Services, startup: str | None, ids: list[int]) -> StreamingResponse:
-    """Answer with the results as they come. The place is taken before the answer begins: it may be refused."""
+    """Answer with the results as they come. The place is taken before the answer begins: it may be rejected."""
     held = AsyncExitStack()
     await held.enter_async_context(services.limits.replays.place_within(startup, WAIT))
     return StreamingResponse(_results(services, startup, ids), media_type="application/json", held=held)
@@ -140,7 +140,7 @@ async def _replay(services: Services, startup: str | None, ident: int) -> dict[s
             return {"id": ident, "result": "not found"}
         # A client that leaves must not interrupt it between its commit and what follows.
         again = await asyncio.shield(asyncio.ensure_future(services.replay(ident)))
-    except (ReplayRefused, Crowded, StateUnavailable) as error:
+    except (ReplayImpossible, Crowded, StateUnavailable) as error:
         return {"id": ident, "result": "not replayed", "detail": str(error)}
     if not again:
         return {"id": ident, "result": "accepted"}

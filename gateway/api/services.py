@@ -28,7 +28,7 @@ class Services:
 
     `devices` returns those of a startup, `health` checks the running parts, `measured` returns metrics for Prometheus.
     `replay` processes a dead letter again, by its id, and returns the reasons against it: none if it was accepted. It
-    raises `ReplayRefused`. `guesses` counts wrong tokens, wherever they are given. `limits` bound what one startup's
+    raises `ReplayImpossible`. `guesses` counts wrong tokens, wherever they are given. `limits` bound what one startup's
     requests may take.
     """
 

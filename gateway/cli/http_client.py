@@ -11,7 +11,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 
 from gateway.config import Config
-from gateway.errors import GatewayRefused, GatewayUnreachable
+from gateway.errors import CommandRejected, GatewayUnreachable
 
 TIMEOUT = 10.0
 
@@ -30,7 +30,7 @@ class Client:
         """Return the answer of /readyz; None if there is none.
 
         Raises:
-            GatewayRefused: the token is wrong.
+            CommandRejected: the token is wrong.
         """
         try:
             with self._open("/readyz") as answer:
@@ -39,7 +39,7 @@ class Client:
             return None
         except HTTPError as error:
             if error.code != 503:
-                raise _refused(error) from None
+                raise _rejected(error) from None
             return dict(json.load(error))
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,13 +47,13 @@ class Client:
 
         Raises:
             GatewayUnreachable: nobody answers.
-            GatewayRefused: the gateway rejected the request.
+            CommandRejected: the gateway rejected the request.
         """
         try:
             with self._open(path, json.dumps(body).encode()) as answer:
                 return dict(json.load(answer))
         except HTTPError as error:
-            raise _refused(error) from None
+            raise _rejected(error) from None
 
     def live(
         self, startup: str, measurement: str | None = None, device: str | None = None
@@ -67,7 +67,7 @@ class Client:
 
         Raises:
             GatewayUnreachable: nobody answers, or the connection is lost.
-            GatewayRefused: the gateway rejected the request.
+            CommandRejected: the gateway rejected the request.
         """
         try:
             with self._open(path, timeout=60.0) as answer:
@@ -79,7 +79,7 @@ class Client:
                     elif name == "data":
                         yield kind, json.loads(value)
         except HTTPError as error:
-            raise _refused(error) from None
+            raise _rejected(error) from None
         except (OSError, HTTPException) as error:
             raise GatewayUnreachable(f"lost the connection to the gateway at {self.url}: {error}") from None
 
@@ -97,9 +97,9 @@ class Client:
             ) from None
 
 
-def _refused(error: HTTPError) -> GatewayRefused:
+def _rejected(error: HTTPError) -> CommandRejected:
     hint = "; give a token with --token, or in GATEWAY_TOKEN" if error.code == 401 else ""
-    return GatewayRefused(_detail(error) + hint, error.code)
+    return CommandRejected(_detail(error) + hint, error.code)
 
 
 def _detail(error: HTTPError) -> str:

@@ -107,13 +107,13 @@ class Door:
             await self._pages(scope, receive, send)
 
     def _may_connect(self, sign_in: SignIn, client_id: str) -> bool:
-        """Return whether a socket may show this page: one of an earlier run is left to NiceGUI, which refuses it."""
+        """Return whether a socket may show this page: one of an earlier run is left to NiceGUI, which rejects it."""
         page = self._open_pages.get(client_id)
         return bool(client_id) and (page is None or (page.sign_in is sign_in and len(page.sockets) < MAX_SOCKETS))
 
 
 async def _reload(socket: WebSocket) -> None:
-    """Refuse a socket as NiceGUI does, in the words of Engine.IO 4 and Socket.IO 5: the page loads itself again."""
+    """Reject a socket as NiceGUI does, in the words of Engine.IO 4 and Socket.IO 5: the page loads itself again."""
     opened: dict[str, Any] = {"sid": "-", "upgrades": [], "pingInterval": 8000, "pingTimeout": 4000, "maxPayload": 1000}
     await socket.accept()
     await socket.send_text("0" + json.dumps(opened))

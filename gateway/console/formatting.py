@@ -155,22 +155,22 @@ def reason(found: Reason) -> dict[str, str]:
     return {"where": found.where, "expected": expected, "got": found.got, "hint": found.hint}
 
 
-def rejection(refused: Rejection) -> dict[str, object]:
+def rejection(one: Rejection) -> dict[str, object]:
     """Format a rejection. Those of the same `kind` are shown once, and counted."""
-    shown = [reason(one) for one in refused.reasons[:SHOWN_REASONS]]
-    kind = [refused.device, refused.topic, *sorted({f"{one.code} {_place(one.where)}" for one in refused.reasons})]
+    shown = [reason(why) for why in one.reasons[:SHOWN_REASONS]]
+    kind = [one.device, one.topic, *sorted({f"{why.code} {_place(why.where)}" for why in one.reasons})]
     return {
-        "key": f"{refused.arrived_ns} {refused.topic}",
+        "key": f"{one.arrived_ns} {one.topic}",
         "kind": "\n".join(kind),
-        "device": refused.device,
-        "topic": refused.topic,
-        "at": refused.arrived_ns // 1_000_000,
-        "title": title(refused.reasons),
+        "device": one.device,
+        "topic": one.topic,
+        "at": one.arrived_ns // 1_000_000,
+        "title": title(one.reasons),
         "reasons": shown,
-        "more": len(refused.reasons) - len(shown),
-        "records": _records(refused.records),
-        "payload": payload(refused.payload),
-        "bytes": plural(refused.size, "byte"),
+        "more": len(one.reasons) - len(shown),
+        "records": _records(one.records),
+        "payload": payload(one.payload),
+        "bytes": plural(one.size, "byte"),
     }
 
 

@@ -111,7 +111,7 @@ class OperatorPage:
         self._show_parts(health)
         await self._show_startups(health)
         self._show_rates()
-        self._rejections.push([formatting.rejection(refused) for refused in self._follower.take().rejections])
+        self._rejections.push([formatting.rejection(one) for one in self._follower.take().rejections])
 
     async def _start(self) -> None:
         following = background_tasks.create(self._follower.run(), name="console-operator")

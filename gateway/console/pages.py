@@ -8,7 +8,7 @@ from nicegui import Client, background_tasks, ui
 
 from gateway.api.auth import Principal
 from gateway.api.services import Services
-from gateway.console import refusals, startup_page, theme
+from gateway.console import dead_ends, startup_page, theme
 from gateway.console.open_pages import OpenPage, OpenPages
 from gateway.console.operator_page import OperatorPage
 from gateway.console.sampler import Sampler
@@ -60,7 +60,7 @@ def register(services: Services, sampler: Sampler, sign_ins: SignIns, open_pages
     def operator(client: Client) -> None:
         visit = Visit(services, sign_ins, open_pages, client)
         if not visit.principal.is_operator:
-            _refuse(services, visit, "The page of all startups requires an operator’s token.", client)
+            _turn_away(services, visit, "The page of all startups requires an operator’s token.", client)
             return
         with theme.frame("All startups", "operators’ view", visit.sign_out) as frame:
             OperatorPage(services, sampler, frame, visit.page, visit.is_operator)
@@ -70,28 +70,28 @@ def _show_startup(services: Services, sampler: Sampler, visit: Visit, slug: str,
     startup = services.config.by_slug.get(slug)
     if not visit.principal.may_see(slug):
         # Do not reveal whether there is such a startup either.
-        _refuse(services, visit, "A startup’s page requires its own token, or an operator’s.", client)
+        _turn_away(services, visit, "A startup’s page requires its own token, or an operator’s.", client)
         return
     if startup is None:
         client.status_code = 404
-        refusals.not_found(f"There is no startup “{slug}” in the configuration.")
+        dead_ends.not_found(f"There is no startup “{slug}” in the configuration.")
         return
     if not visit.may_see(slug):
         client.status_code = 403
-        refusals.ended(startup, visit.sign_out)
+        dead_ends.ended(startup, visit.sign_out)
         return
     config = services.config
     if not config.serves(startup):
         client.status_code = 421
         host = config.hosts_of(startup)[0]
-        refusals.elsewhere(startup, config.settings.hosts[host].url, visit.sign_out)
+        dead_ends.elsewhere(startup, config.settings.hosts[host].url, visit.sign_out)
         return
     back = ("All startups", "/operator") if visit.principal.is_operator else None
     with theme.frame(startup.name, startup_page.remark(startup), visit.sign_out, back) as frame:
         StartupPage(services, sampler, startup, frame, visit.page, lambda: visit.may_see(slug))
 
 
-def _refuse(services: Services, visit: Visit, requirement: str, client: Client) -> None:
+def _turn_away(services: Services, visit: Visit, requirement: str, client: Client) -> None:
     client.status_code = 403
     startup = services.config.by_slug.get(visit.principal.startup or "")
-    refusals.refuse(visit.principal, startup.name if startup else "an operator", requirement, visit.sign_out)
+    dead_ends.not_yours(visit.principal, startup.name if startup else "an operator", requirement, visit.sign_out)

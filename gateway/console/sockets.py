@@ -30,7 +30,7 @@ def guard(server: Any) -> None:
     for event in ("event", "javascript_response", "ack"):
         handlers[event] = _to_own_page(server, _original(handlers[event]))
     for event in ("connect", "handshake"):
-        handlers[event] = _refusing(_original(handlers[event]))
+        handlers[event] = _rejecting(_original(handlers[event]))
     handlers["log"] = _ignore
 
 
@@ -55,7 +55,7 @@ def _to_own_page(server: Any, handler: Callable[..., Any]) -> Callable[..., Any]
     return _guarding(handle, handler)
 
 
-def _refusing(handler: Callable[..., Any]) -> Callable[..., Any]:
+def _rejecting(handler: Callable[..., Any]) -> Callable[..., Any]:
     async def handle(sid: str, *arguments: Any) -> Any:
         try:
             result = handler(sid, *arguments)

@@ -156,7 +156,7 @@ class StartupPage:
             self._panels.add(gathered.readings[start : start + ADDED_AT_ONCE])
             await asyncio.sleep(0)
         self._panels.push()
-        self._rejections.push([formatting.rejection(refused) for refused in gathered.rejections])
+        self._rejections.push([formatting.rejection(one) for one in gathered.rejections])
         if gathered.missed:
             self._missed += gathered.missed
             remark = (

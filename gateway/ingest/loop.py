@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from gateway.backoff import pauses
 from gateway.config import Config
-from gateway.errors import ReplayRefused, StateUnavailable
+from gateway.errors import ReplayImpossible, StateUnavailable
 from gateway.ingest.pipeline import Outcome, Pipeline
 from gateway.ingest.quota import QuotaMeter
 from gateway.ingest.replay_turns import ReplayTurns
@@ -216,12 +216,12 @@ class Ingest:
         """Process a dead letter again, in turn; it is deleted once the new outcome, good or bad, is on disk.
 
         Raises:
-            ReplayRefused: it no longer exists, its payload was cut, its startup is not configured, or the journal is
+            ReplayImpossible: it no longer exists, its payload was cut, its startup is not configured, or the journal is
                 full.
         """
         rejection, outcome = dead_letter.rejection, Outcome()
         if not dead_letter.is_whole:
-            raise ReplayRefused(
+            raise ReplayImpossible(
                 f"dead letter {dead_letter.id} cannot be replayed: {dead_letter.kept:,} of the {rejection.size:,} bytes"
                 " of its payload were kept; let the device send it again, or raise dead_letters.max_size"
             )
@@ -232,14 +232,14 @@ class Ingest:
             elif rejection.startup in self._pipeline.meters:
                 outcome.lines[rejection.startup] = [rejection.payload.decode()]
             else:
-                raise ReplayRefused(f"startup {rejection.startup!r} is no longer configured")
+                raise ReplayImpossible(f"startup {rejection.startup!r} is no longer configured")
         blocks = _blocks(outcome)
         if any(self._state.journal.is_full_for(startup) for startup in blocks):
-            raise ReplayRefused("the journal is full: replay it once the store accepts readings again")
+            raise ReplayImpossible("the journal is full: replay it once the store accepts readings again")
 
         def work(connection: sqlite3.Connection) -> None:
             if not dead_letters.delete(connection, dead_letter):
-                raise ReplayRefused(GONE.format(dead_letter.id))
+                raise ReplayImpossible(GONE.format(dead_letter.id))
             self._write(connection, outcome, blocks)
 
         async def write() -> None:

@@ -162,12 +162,12 @@ class Pipeline:
         route = self.route(message.topic)
         rule = route.rule
         if rule is None:
-            return _refused(route, message, stamp_ns, route.reasons)
-        records = _refused_whole(rule, message, stamp_ns) or rule.reader.read(
+            return _rejected(route, message, stamp_ns, route.reasons)
+        records = _rejected_whole(rule, message, stamp_ns) or rule.reader.read(
             message.payload, stamp_ns, rule.most_records
         )
         if isinstance(records, Reason):
-            return _refused(route, message, stamp_ns, (*route.reasons, records))
+            return _rejected(route, message, stamp_ns, (*route.reasons, records))
         return _sort(route, rule, message, stamp_ns, records, only)
 
     def _stamp(self, startup: str, arrived_ns: int) -> int:
@@ -228,7 +228,7 @@ def fast_path(route: Route, message: Publish, stamp_ns: int, group: Group) -> bo
     return True
 
 
-def _refused_whole(rule: Rule, message: Publish, now_ns: int) -> Reason | None:
+def _rejected_whole(rule: Rule, message: Publish, now_ns: int) -> Reason | None:
     """Return why a message is rejected unread: programme over, too large, or without any time."""
     if now_ns >= rule.ends_ns:
         return Reason(
@@ -262,7 +262,7 @@ def _sort(
     """Return the valid records as readings, the others as one rejection with all reasons."""
     readings: list[Reading] = []
     lines: list[str] = []
-    refused: list[int] = []
+    rejected: list[int] = []
     reasons: list[Reason] = list(route.reasons)
     meter = route.meter
     wanted = frozenset(only)
@@ -286,10 +286,10 @@ def _sort(
                 lines.append(f"{key} {rule.write(reading.fields)} {reading.time_ns}")
                 continue
             reasons.append(reason)
-        refused.append(i)
-    if not refused:
+        rejected.append(i)
+    if not rejected:
         return Evaluation(readings, lines)
-    of_many = tuple(refused) if len(records) > 1 else ()
+    of_many = tuple(rejected) if len(records) > 1 else ()
     return Evaluation(readings, lines, _rejection(route, message, stamp_ns, tuple(reasons), of_many))
 
 
@@ -299,7 +299,7 @@ def _reading(route: Route, rule: Rule, values: Values, stamp_ns: int) -> Reading
     return Reading(route.startup, route.device, rule.measurement, tags, values.fields, time_ns)
 
 
-def _refused(route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...]) -> Evaluation:
+def _rejected(route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...]) -> Evaluation:
     return Evaluation(rejection=_rejection(route, message, stamp_ns, reasons))
 
 

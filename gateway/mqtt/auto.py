@@ -40,7 +40,7 @@ async def choose(access: Access) -> MakeSession:
 
 
 async def speaks_5(broker: Broker) -> bool:
-    """Return whether the broker answers MQTT 5 in its own terms, even to refuse us; False where it knows only 3.1.1.
+    """Return whether the broker answers MQTT 5 in its own terms, even to reject us; False where it knows only 3.1.1.
 
     Raises:
         BrokerUnreachable: nobody answers at the address, or not as a broker does.

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from gateway.config import Mqtt
 from gateway.config.credentials import mqtt_password
-from gateway.errors import BrokerRefused, BrokerUnreachable, SecretMissing, SessionError
+from gateway.errors import BrokerUnreachable, SecretMissing, SessionError, SessionRejected
 
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -59,9 +59,9 @@ class Broker:
             f"does it speak MQTT {protocol} (mqtt.protocol)?"
         )
 
-    def refused(self, code: str) -> BrokerRefused:
-        """Explain a CONNACK that refuses; `code` is its reason in words."""
-        return BrokerRefused(f"the broker at {self} refused the gateway: {code}; {_advice(code)}")
+    def rejected(self, code: str) -> SessionRejected:
+        """Explain a CONNACK that rejects; `code` is its reason in words."""
+        return SessionRejected(f"the broker at {self} rejected the gateway: {code}; {_advice(code)}")
 
     def lost(self, why: object) -> BrokerUnreachable:
         """Explain a connection that was lost; `why` may be empty."""

@@ -26,7 +26,7 @@ async def probe(settings: Mqtt, needs: Needs) -> Grants:
     """Return what the broker grants the gateway's account.
 
     Raises:
-        SessionError: the broker cannot be reached, or refuses the account.
+        SessionError: the broker cannot be reached, or rejects the account.
     """
     broker = await asyncio.to_thread(Broker.of, settings)
     if settings.protocol == "3.1.1" or not await speaks_5(broker):
@@ -47,7 +47,7 @@ async def probe(settings: Mqtt, needs: Needs) -> Grants:
         _accepted(broker, connack)
         async with connected(broker, connect(2, 0)) as (second, another):
             _accepted(broker, another)
-            refused = await _refused(second, (*needs.filters, SYS))
+            rejected = await _rejected(second, (*needs.filters, SYS))
             several = await _is_alive(first)
         first.send(mqtt5.DisconnectPacket(session_expiry_interval=0))
     shared = connack.shared_subscription_available
@@ -65,26 +65,26 @@ async def probe(settings: Mqtt, needs: Needs) -> Grants:
         forgets_shared=forgets_shared,
         assigned_client_id=connack.assigned_client_id,
         server_keep_alive=connack.server_keep_alive,
-        refused=refused,
+        rejected=rejected,
         several_connections=several,
     )
 
 
 def _accepted(broker: Broker, connack: mqtt5.ConnAckPacket) -> None:
     if int(connack.reason_code) >= _FAILURE:
-        raise broker.refused(connack.reason_code.name.lower().replace("_", " "))
+        raise broker.rejected(connack.reason_code.name.lower().replace("_", " "))
 
 
-async def _refused(dialogue: Dialogue, filters: Sequence[str]) -> tuple[str, ...]:
-    """Subscribe to the filters; return those that the broker refuses."""
-    refused: list[str] = []
+async def _rejected(dialogue: Dialogue, filters: Sequence[str]) -> tuple[str, ...]:
+    """Subscribe to the filters; return those that the broker rejects."""
+    rejected: list[str] = []
     for start in range(0, len(filters), AT_ONCE):
         some = filters[start : start + AT_ONCE]
         wanted = [mqtt5.TopicFilter(name, retain_handling=mqtt5.RetainHandling.SEND_NEVER) for name in some]
         dialogue.send(mqtt5.SubscribePacket(1, wanted))
         codes = (await dialogue.answer(mqtt5.SubAckPacket, "to the subscription")).reason_codes
-        refused += [name for name, code in zip(some, codes, strict=True) if int(code) >= _FAILURE]
-    return tuple(refused)
+        rejected += [name for name, code in zip(some, codes, strict=True) if int(code) >= _FAILURE]
+    return tuple(rejected)
 
 
 async def _is_alive(dialogue: Dialogue) -> bool:

@@ -15,7 +15,7 @@ import mqtt5
 
 from gateway.backoff import LASTING, pauses
 from gateway.config import Mqtt
-from gateway.errors import BrokerRefused, SessionError
+from gateway.errors import SessionError, SessionRejected
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.mqtt.broker import Broker, read_account
@@ -38,7 +38,7 @@ WARN_EVERY = 60.0
 SHOWN_FOR = 900.0
 """Seconds for which health shows that the broker has dropped messages."""
 KEEP_ALIVE = 60
-_REFUSED = 0x80
+_REJECTED = 0x80
 
 log = get_logger(__name__)
 
@@ -85,11 +85,11 @@ class BrokerWatch:
         """
         broker, connect = await asyncio.to_thread(self._address)
         async with connected(broker, connect) as (dialogue, connack):
-            if int(connack.reason_code) >= _REFUSED:
-                raise BrokerRefused(f"{broker}: {connack.reason_code.name.lower().replace('_', ' ')}")
+            if int(connack.reason_code) >= _REJECTED:
+                raise SessionRejected(f"{broker}: {connack.reason_code.name.lower().replace('_', ' ')}")
             dialogue.send(mqtt5.SubscribePacket(1, [mqtt5.TopicFilter(topic) for topic in FIGURES]))
             answer = await dialogue.answer(mqtt5.SubAckPacket, "to the subscription")
-            if all(int(code) >= _REFUSED for code in answer.reason_codes):
+            if all(int(code) >= _REJECTED for code in answer.reason_codes):
                 log.info(
                     "what the broker drops is not watched",
                     problem=f"the gateway's account may not read {ROOT}/#",
@@ -153,7 +153,7 @@ class BrokerWatch:
 
     def _say(self, error: SessionError) -> None:
         """Log why the broker cannot be watched, once. The session reports that it is away."""
-        if isinstance(error, BrokerRefused) and str(error) != self._trouble:
+        if isinstance(error, SessionRejected) and str(error) != self._trouble:
             self._trouble = str(error)
             log.warning("the broker is not watched", problem=str(error), next="trying again, with growing pauses")
 

@@ -73,7 +73,7 @@ class Dialogue:
 async def connected(
     broker: Broker, connect: mqtt5.ConnectPacket
 ) -> AsyncIterator[tuple[Dialogue, mqtt5.ConnAckPacket]]:
-    """Connect; yield the dialogue and the broker's CONNACK, which may refuse; disconnect.
+    """Connect; yield the dialogue and the broker's CONNACK, which may reject; disconnect.
 
     Raises:
         BrokerUnreachable: nobody answers, or the connection is lost.

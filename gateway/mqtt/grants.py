@@ -53,7 +53,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Grants of a broker: CONNACK's properties, the filters that it refused, and whether a second connection of the
+    """Grants of a broker: CONNACK's properties, the filters that it rejected, and whether a second connection of the
     account left the first one alone. None of it is known where the broker does not speak MQTT 5. Whether it
     `forgets_shared` subscriptions when it restarts is asked only where they are needed."""
 
@@ -68,7 +68,7 @@ class Grants:
     forgets_shared: bool = False
     assigned_client_id: str | None = None
     server_keep_alive: int | None = None
-    refused: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
     several_connections: bool = True
 
     def as_json(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Grants:
             "shared_subscription_available": self.shared,
             "assigned_client_identifier": self.assigned_client_id,
             "server_keep_alive": self.server_keep_alive,
-            "refused_filters": list(self.refused),
+            "rejected_filters": list(self.rejected),
             "several_connections": self.several_connections,
         }
 
@@ -230,18 +230,18 @@ def _subscriptions(needs: Needs, grants: Grants) -> Iterator[Shortfall]:
             "Name one host in the startup's file, or use a broker that keeps them (docs/operators-guide.md, Several "
             "hosts)",
         )
-    if refused := [name for name in grants.refused if name != SYS]:
+    if rejected := [name for name in grants.rejected if name != SYS]:
         yield Shortfall(
             "subscriptions",
             "the right to subscribe to all topics of the configuration",
-            f"{_some(refused)} refused",
+            f"{_some(rejected)} rejected",
             "Permit them for the gateway's account: `gateway provision apply`, or the broker's access list",
         )
-    if SYS in grants.refused:
+    if SYS in grants.rejected:
         yield Shortfall(
             SYS,
             "the right to read what the broker reports of itself",
-            "refused",
+            "rejected",
             "Without it the gateway cannot report what the broker drops: permit it for the gateway's account",
             is_advice=True,
         )

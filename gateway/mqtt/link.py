@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
 from gateway.backoff import LASTING, pauses
-from gateway.errors import BrokerRefused, SessionError
+from gateway.errors import SessionError, SessionRejected
 from gateway.logs import get_logger
 from gateway.mqtt.broker import Broker, rejected_subscription
 from gateway.mqtt.session import NOT_YET, SessionState
@@ -116,7 +116,7 @@ class BrokerLink:
         reason, when the connection is. While it `is_paused`, no answer can arrive.
 
         Raises:
-            BrokerRefused: the broker refuses.
+            SessionRejected: the broker rejects it.
             BrokerUnreachable: it does not answer in time, or closed the connection.
         """
         self._answer = asyncio.get_running_loop().create_future()
@@ -132,7 +132,7 @@ class BrokerLink:
         elif not done:
             self._answer.cancel()
             raise self.broker.silent(to_what, ANSWER_WITHIN, self.version)
-        elif isinstance(error := lost.exception(), BrokerRefused):
+        elif isinstance(error := lost.exception(), SessionRejected):
             raise error
         else:
             raise self.broker.closed(f" ({error})", self.version)
@@ -142,7 +142,7 @@ class BrokerLink:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(None)
 
-    def reject(self, error: BrokerRefused) -> None:
+    def reject(self, error: SessionRejected) -> None:
         """Reject what was asked of the broker, with its error."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
@@ -155,7 +155,7 @@ class BrokerLink:
             return
         problem = rejected_subscription(rejected)
         if self._answer is not None and not self._answer.done():
-            self.reject(BrokerRefused(problem))
+            self.reject(SessionRejected(problem))
         else:
             log.warning("subscription rejected", client_id=self._client_id, problem=problem)
             self._show(connected=True, problem=problem)

@@ -248,7 +248,7 @@ class PahoSession:
         self._inbox.begin(self._link.greeted())
         self._inbox_bytes = sum(len(message.payload) for message in self._inbox.messages)
         if code.is_failure:
-            self._link.reject(self._link.broker.refused(str(code)))
+            self._link.reject(self._link.broker.rejected(str(code)))
         else:
             self._link.accept()
 

@@ -14,7 +14,7 @@ from typing import SupportsInt
 import mqtt5
 from mqtt5 import PublishPacket
 
-from gateway.errors import BrokerRefused, SessionError
+from gateway.errors import SessionError, SessionRejected
 from gateway.logs import get_logger
 from gateway.model import Batch, Publish
 from gateway.mqtt.broker import read_account
@@ -272,7 +272,7 @@ class Mqtt5Session:
         self._outbox.receive_maximum = packet.receive_max
         self._outbox.max_packet = packet.max_packet_size
         if packet.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
-            self._link.reject(self._link.broker.refused(_words(packet.reason_code.name, packet.reason_str)))
+            self._link.reject(self._link.broker.rejected(_words(packet.reason_code.name, packet.reason_str)))
             return
         if self._connection is not None:
             for again in self._outbox.again(session_present=packet.session_present):
@@ -291,7 +291,7 @@ class Mqtt5Session:
     def _on_puback(self, packet: mqtt5.PubAckPacket) -> None:
         message = self._outbox.acknowledged(packet.packet_id)
         if message and _is_failure(packet.reason_code):
-            log.debug("publish refused", topic=message[0], reason=_words(packet.reason_code.name, packet.reason_str))
+            log.debug("publish rejected", topic=message[0], reason=_words(packet.reason_code.name, packet.reason_str))
         if self._connection is not None:
             self._send_ready(self._connection)
 
@@ -300,7 +300,7 @@ class Mqtt5Session:
         advice = _DISCONNECT_ADVICE.get(int(packet.reason_code), "see the broker's log")
         if self._connection is not None:
             self._connection.end(
-                BrokerRefused(f"the broker at {self._link.broker} ended the connection: {code}; {advice}")
+                SessionRejected(f"the broker at {self._link.broker} ended the connection: {code}; {advice}")
             )
 
     def _send_ready(self, connection: Connection) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import mqtt5
 
 from gateway.config import Mqtt
-from gateway.errors import BrokerRefused
+from gateway.errors import SessionRejected
 from gateway.mqtt.auto import speaks_5
 from gateway.mqtt.broker import Broker, read_account
 from gateway.mqtt.dialogue import Dialogue, connected
@@ -28,8 +28,8 @@ async def expect_shared_subscriptions(access: Access) -> None:
     """Ask the broker, by a connection that leaves nothing behind.
 
     Raises:
-        BrokerRefused: it has no shared subscriptions, or does not keep them.
-        SessionError: it cannot be reached, or refuses the account.
+        SessionRejected: it has no shared subscriptions, or does not keep them.
+        SessionError: it cannot be reached, or rejects the account.
     """
     broker, settings = access.broker, access.settings
     problem = ""
@@ -38,7 +38,7 @@ async def expect_shared_subscriptions(access: Access) -> None:
     elif await is_mosquitto(settings, broker):
         problem = FORGETS
     if problem:
-        raise BrokerRefused(
+        raise SessionRejected(
             f"the broker at {broker} cannot share a startup's messages among several hosts by shared subscriptions: "
             f"{problem}; name one host in the startup's file, or use a broker that keeps them"
         )
@@ -48,16 +48,16 @@ async def is_mosquitto(settings: Mqtt, broker: Broker) -> bool:
     """Return whether the broker is a Mosquitto, by its version or by the client id that it assigns.
 
     Raises:
-        BrokerRefused: it refuses the account, or has no shared subscriptions.
+        SessionRejected: it rejects the account, or has no shared subscriptions.
         SessionError: it cannot be reached.
     """
     username, password = await asyncio.to_thread(read_account, settings)
     hello = mqtt5.ConnectPacket("", username=username, password=password, clean_start=True)
     async with connected(broker, hello) as (dialogue, connack):
         if int(connack.reason_code) >= _FAILURE:
-            raise broker.refused(connack.reason_code.name.lower().replace("_", " "))
+            raise broker.rejected(connack.reason_code.name.lower().replace("_", " "))
         if not connack.shared_subscription_available:
-            raise BrokerRefused(f"the broker at {broker} has no shared subscriptions: enable them there")
+            raise SessionRejected(f"the broker at {broker} has no shared subscriptions: enable them there")
         if (connack.assigned_client_id or "").startswith(MOSQUITTO_IDS):
             return True
         return "mosquitto" in (await _version(dialogue)).lower()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.config import Config, Startup
-from gateway.errors import AdminRefused, ProvisionError
+from gateway.errors import AdminRejected, ProvisionError
 from gateway.provision import dashboard_json, grafana_contents, grafana_dashboards, grafana_users
 from gateway.provision.grafana_accounts import GrafanaAccounts
 from gateway.provision.grafana_api import NOT_FOUND, Grafana
@@ -133,7 +133,7 @@ class GrafanaServer:
         grafana, slug = self._grafana, org.slug
         members = await self._members(org)
         if not grafana_users.is_admin(members, grafana.user):
-            raise AdminRefused(
+            raise AdminRejected(
                 f"{grafana.user!r} is not an Admin of Grafana's organisation {org.name!r}: make it one (or, if the "
                 "organisation is not the test bed's, rename that)"
             )

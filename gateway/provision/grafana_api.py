@@ -15,7 +15,7 @@ from grafana_client.api import AsyncGrafanaApi
 from grafana_client.client import GrafanaException
 from niquests.exceptions import JSONDecodeError, RequestException
 
-from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
+from gateway.errors import AdminRejected, ProvisionError, ServerUnreachable
 
 TIMEOUT_S = 30.0
 NOT_FOUND = 404
@@ -43,7 +43,7 @@ class Grafana:
 
         Raises:
             ServerUnreachable: nobody answers.
-            AdminRefused: Grafana rejects the admin's credentials.
+            AdminRejected: Grafana rejects the admin's credentials.
             ProvisionError: any other error.
         """
         try:
@@ -51,7 +51,7 @@ class Grafana:
         except GrafanaException as error:
             if error.status_code in none_for:
                 return None
-            raise self._refused(error) from error
+            raise self._rejected(error) from error
         except JSONDecodeError as error:
             raise self._not_grafana() from error
         except RequestException as error:
@@ -81,13 +81,13 @@ class Grafana:
             organization_id=org_id,
         )
 
-    def _refused(self, error: GrafanaException) -> ProvisionError:
+    def _rejected(self, error: GrafanaException) -> ProvisionError:
         body = error.response
         message = body.get("message", "") if isinstance(body, dict) else ""
         if error.status_code == 0:
             return self._unreachable(error)
         if error.status_code in (401, 403):
-            return AdminRefused(
+            return AdminRejected(
                 f"Grafana at {self.url} rejected {self.user!r} ({error.status_code} {message}): check the Grafana "
                 "admin's user and password; it must be a server admin"
             )

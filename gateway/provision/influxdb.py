@@ -26,7 +26,7 @@ from urllib3.exceptions import HTTPError
 from gateway.config import Config
 from gateway.config.credentials import store_setting
 from gateway.config.models import InfluxDB
-from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
+from gateway.errors import AdminRejected, ProvisionError, ServerUnreachable
 from gateway.provision.plan import MARK, Credential, Key, Resource, Step
 from gateway.provision.secret_files import SecretFiles, fingerprint
 
@@ -240,7 +240,7 @@ class InfluxDBServer:
         try:
             return await asyncio.to_thread(work)
         except ApiException as error:
-            raise _refused(self._url, error) from error
+            raise _rejected(self._url, error) from error
         except (HTTPError, OSError) as error:
             raise ServerUnreachable(f"no InfluxDB answers at {self._url}: {error}; is it running?") from error
 
@@ -285,8 +285,8 @@ def _permission_text(permission: Any, bucket_names: Mapping[str, str]) -> str:
     return f"{permission.action} {bucket_names.get(place.id, place.id) if place.type == 'buckets' else place.type}"
 
 
-def _refused(url: str, error: ApiException) -> ProvisionError:
+def _rejected(url: str, error: ApiException) -> ProvisionError:
     message = (error.message or error.reason or "").strip()
     if error.status in (401, 403):
-        return AdminRefused(f"InfluxDB at {url} rejected the admin token ({error.status} {message}): check it")
+        return AdminRejected(f"InfluxDB at {url} rejected the admin token ({error.status} {message}): check it")
     return ProvisionError(f"InfluxDB at {url} answered {error.status}: {message}")

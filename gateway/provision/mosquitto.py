@@ -24,7 +24,7 @@ from typing import Any
 import aiomqtt
 
 from gateway.config import Config, Startup
-from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
+from gateway.errors import AdminRejected, ProvisionError, ServerUnreachable
 from gateway.mqtt.broker import Broker
 from gateway.mqtt.grants import SYS
 from gateway.provision.plan import MARK, Credential, Key, Resource, Step
@@ -196,7 +196,7 @@ class MosquittoServer:
 
         Raises:
             ServerUnreachable: nobody answers.
-            AdminRefused: the broker rejects the admin's credentials.
+            AdminRejected: the broker rejects the admin's credentials.
             ProvisionError: any other error.
         """
         try:
@@ -205,7 +205,7 @@ class MosquittoServer:
             async with asyncio.timeout(ANSWER_WITHIN):
                 message = await anext(self._client.messages)
         except aiomqtt.MqttCodeError as error:
-            raise AdminRefused(
+            raise AdminRejected(
                 f"Mosquitto at {self._broker} rejected the admin: {error}; check the admin's name and password"
             ) from error
         except aiomqtt.MqttError as error:

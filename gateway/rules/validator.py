@@ -101,8 +101,8 @@ class Validator:
         for step in self._steps:
             reasons += step.reasons(record, now_ns, at)
         types = dict(self._kept)
-        extra, refused = self._keep(record, types, at) if self._keeps else ({}, [])
-        reasons += refused
+        extra, rejected = self._keep(record, types, at) if self._keeps else ({}, [])
+        reasons += rejected
         if reasons:
             return reasons
         self._kept = types

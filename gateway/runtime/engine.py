@@ -16,7 +16,7 @@ from typing import Self
 
 from gateway.config import Config, Startup
 from gateway.config.credentials import mqtt_password
-from gateway.errors import ReplayRefused, StateUnavailable, StoreUnavailable
+from gateway.errors import ReplayImpossible, StateUnavailable, StoreUnavailable
 from gateway.feeds.fan_out import FanOut
 from gateway.feeds.mqtt_feed import MqttFeed
 from gateway.feeds.rejection_counts import RejectionCounter
@@ -155,11 +155,11 @@ class Engine:
         """Process one of this worker's dead letters again; return the reasons against it, none if it is accepted.
 
         Raises:
-            ReplayRefused: it no longer exists, or its startup is no longer configured.
+            ReplayImpossible: it no longer exists, or its startup is no longer configured.
         """
         dead_letter = await self.state.database.read(lambda connection: dead_letters.get(connection, ident))
         if dead_letter is None:
-            raise ReplayRefused(GONE.format(ident))
+            raise ReplayImpossible(GONE.format(ident))
         outcome = await self.ingest.replay(dead_letter)
         return [reason for rejection in outcome.rejections for reason in rejection.reasons]
 

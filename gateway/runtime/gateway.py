@@ -16,7 +16,7 @@ from gateway.api.limits import Limits
 from gateway.api.server import HttpServer
 from gateway.api.services import Services
 from gateway.config import Config, Loader, Settings
-from gateway.errors import ReplayRefused
+from gateway.errors import ReplayImpossible
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health, Part
 from gateway.logs import get_logger
@@ -113,7 +113,7 @@ class Gateway:
     async def _replay(self, ident: int) -> Sequence[Reason]:
         worker, local = await asyncio.to_thread(self._services.state.place, ident)
         if worker:
-            raise ReplayRefused(f"dead letter {ident} is kept by worker {worker}: run at least {worker + 1} workers")
+            raise ReplayImpossible(f"dead letter {ident} is kept by worker {worker}: run at least {worker + 1} workers")
         return await self.engine.replay(local)
 
 

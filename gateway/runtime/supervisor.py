@@ -23,7 +23,7 @@ from gateway.api.server import HttpServer
 from gateway.api.services import Services
 from gateway.backoff import LASTING, pauses
 from gateway.config import Config, Loader
-from gateway.errors import ReplayRefused, StateUnavailable
+from gateway.errors import ReplayImpossible, StateUnavailable
 from gateway.feeds.live_ring import LiveFeeds
 from gateway.health import Health, Part
 from gateway.logs import get_logger
@@ -204,7 +204,7 @@ class Supervisor:
         self._reports.lost(worker)
         for of, reply in list(self._replies.values()):
             if of == worker and not reply.done():
-                reply.set_exception(ReplayRefused(f"worker {worker} has ended"))
+                reply.set_exception(ReplayImpossible(f"worker {worker} has ended"))
         await self._channels.pop(worker).close()
 
     async def _serve(self, worker: int, channel: WorkerChannel) -> None:
@@ -267,12 +267,12 @@ class Supervisor:
     async def _replay(self, ident: int) -> Sequence[Reason]:
         worker, local = await asyncio.to_thread(self._state.place, ident)
         if worker not in self._channels:
-            raise ReplayRefused(
+            raise ReplayImpossible(
                 f"dead letter {ident} is kept by worker {worker}, which does not run: run at least {worker + 1} workers"
             )
         reply = await self._request(worker, local)
         if reply.problem:
-            raise ReplayRefused(reply.problem)
+            raise ReplayImpossible(reply.problem)
         return reply.reasons
 
     async def _request(self, worker: int, dead_letter: int | None = None) -> Reply:
@@ -284,6 +284,6 @@ class Supervisor:
             async with asyncio.timeout(REPLAY_WITHIN if dead_letter is not None else MEASURED_WITHIN):
                 return await reply
         except TimeoutError:
-            raise ReplayRefused(f"worker {worker} does not answer; is the machine overloaded?") from None
+            raise ReplayImpossible(f"worker {worker} does not answer; is the machine overloaded?") from None
         finally:
             self._replies.pop(number, None)

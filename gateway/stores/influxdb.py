@@ -33,7 +33,7 @@ DECODED_AT_ONCE = 64 << 10
 """Bytes of documents that are decoded one after the other, or one document."""
 
 BODY = 1 << 20
-"""Bytes of one write. aiohttp sends a longer body in one piece, and nginx refuses that by default."""
+"""Bytes of one write. aiohttp sends a longer body in one piece, and nginx rejects that by default."""
 
 
 T = TypeVar("T")

@@ -34,7 +34,7 @@ class Failure:
     def of_write(self) -> StoreError:
         """Return the error that a write raises."""
         if self.status in DATA_FAULTS:
-            return StoreRefused(f"InfluxDB refused the data: {self._message()}")
+            return StoreRefused(f"InfluxDB rejected the data: {self._message()}")
         return self.of_query()
 
     def of_query(self) -> StoreUnavailable:
@@ -47,11 +47,11 @@ class Failure:
     def _problem(self) -> str:
         match self.status:
             case 401 | 403:
-                return f"InfluxDB refused the gateway's token for the bucket {self.bucket!r}"
+                return f"InfluxDB rejected the gateway's token for the bucket {self.bucket!r}"
             case 404:
                 return f"InfluxDB has no bucket {self.bucket!r} in the organisation {self.org!r}"
             case 400:
-                return "InfluxDB refused the query"
+                return "InfluxDB rejected the query"
             case status if status >= 500 or status in THROTTLES:
                 return "InfluxDB cannot handle the request now"
             case _:

@@ -26,14 +26,14 @@ WRITES_AT_ONCE = 8
 QUERIES_AT_ONCE = 100
 """Further queries wait for one of these to end. A slow reader of a long answer holds one; writes never wait for it."""
 
-_TOKEN_REFUSED = (401, 403, 404)
+_TOKEN_REJECTED = (401, 403, 404)
 """InfluxDB answers 404 where the token may not see the bucket."""
 
 
 class InfluxDBServer:
     """Client of the server that `settings` name. `token` may read and write every startup's bucket.
 
-    Provisioning renews that token whenever a startup joins. `renew` reads it again when InfluxDB refuses the one in
+    Provisioning renews that token whenever a startup joins. `renew` reads it again when InfluxDB rejects the one in
     use, so that the gateway needs no restart. `name` is the store's in gateway.yaml, for advice.
     """
 
@@ -118,18 +118,18 @@ class InfluxDBServer:
             return await self._answer(bucket, form)
         raise failure.of_query()
 
-    async def _is_renewed(self, refused: str, status: int | None) -> bool:
-        """Return whether another token is in use now than the refused one."""
-        if status not in _TOKEN_REFUSED or self._renew is None:
+    async def _is_renewed(self, rejected: str, status: int | None) -> bool:
+        """Return whether another token is in use now than the rejected one."""
+        if status not in _TOKEN_REJECTED or self._renew is None:
             return False
         async with self._renewing:
-            if self._token == refused:
+            if self._token == rejected:
                 try:
                     self._token = await asyncio.to_thread(self._renew)
                 except SecretMissing:
                     return False
                 self._client.api_client.set_default_header("Authorization", f"Token {self._token}")
-        return self._token != refused
+        return self._token != rejected
 
     def _failure(self, bucket: str, status: int, headers: Any = None, body: bytes | None = None) -> Failure:
         return Failure(status or 0, headers or {}, body or b"", bucket, self._settings.org, self._name)

@@ -327,7 +327,7 @@ def with_password(directory: Path, name: str, password: str) -> str:
 
 
 async def test_wrong_password_is_reported_and_read_again(tmp_path: Path, session_type: MakeSession) -> None:
-    """The problem of a refused account says what to check; each try reads the password again, so that correcting its
+    """The problem of a rejected account says what to check; each try reads the password again, so that correcting its
     file is enough."""
     need("mosquitto_passwd")
     secret = tmp_path / "password"

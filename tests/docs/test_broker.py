@@ -83,7 +83,7 @@ async def test_a_startup_receives_only_its_own_feeds(broker: Mosquitto) -> None:
 
 
 async def test_nobody_without_an_account_gets_in(broker: Mosquitto) -> None:
-    """A client without a name, or with a wrong password, is refused."""
+    """A client without a name, or with a wrong password, is rejected."""
     for name, password in ((None, None), ("acme", "wrong")):
         with pytest.raises(aiomqtt.MqttError):
             async with connect(broker, username=name, password=password):

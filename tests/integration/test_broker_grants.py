@@ -101,13 +101,13 @@ async def test_an_account_with_one_connection_is_noticed(tmp_path: Path) -> None
     assert "mqtt.sessions: one" in text
 
 
-async def test_filters_that_are_refused_are_named(tmp_path: Path) -> None:
+async def test_filters_that_are_rejected_are_named(tmp_path: Path) -> None:
     """Filters that the account may not subscribe to are missing; that it may not read `$SYS` is advice. An account
     that may read `testbed/#` may read each startup's part of it."""
     async with SecureMosquitto(tmp_path, conf=SET_UP) as broker:
         settings = await account(broker, tmp_path, "testbed/#")
         comparison = await compared(broker, **settings)
-        assert comparison.grants.refused == ("lora/+/up", SYS)
+        assert comparison.grants.rejected == ("lora/+/up", SYS)
         assert missing(comparison) == ["subscriptions"]
         assert missing(await compared(broker, Needs(0, 1, "acme", ("testbed/acme/#",), shares=False), **settings)) == []
 
@@ -139,7 +139,7 @@ async def test_a_broker_without_mqtt_5_says_what_is_unknown() -> None:
     assert comparison.as_json()["grants"] == {"mqtt_5": False}
 
 
-async def test_a_refused_account_is_an_error(tmp_path: Path) -> None:
+async def test_a_rejected_account_is_an_error(tmp_path: Path) -> None:
     """A wrong password is reported as the session reports it."""
     async with SecureMosquitto(tmp_path) as broker:
         with pytest.raises(SessionError, match=r"mqtt\.username"):

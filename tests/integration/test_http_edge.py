@@ -96,7 +96,7 @@ async def test_a_stranger_is_not_asked_to_continue(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 65537", "Transfer-Encoding: chunked"])
-async def test_a_long_body_is_refused(gateway: Running, length: str) -> None:
+async def test_a_long_body_is_rejected(gateway: Running, length: str) -> None:
     """A body above 64 KiB is a 413, announced or in chunks, and the connection is closed."""
     chunk = b"4001\r\n" + b" " * 0x4001 + b"\r\n"
     async with connected(gateway) as (reader, writer):

@@ -16,7 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from gateway.config import Config, Settings, Startup
-from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
+from gateway.errors import AdminRejected, ProvisionError, ServerUnreachable
 from gateway.mqtt.broker import Broker
 from gateway.provision import cohorts, run
 from gateway.provision.mosquitto import GATEWAY_PASSWORD, MosquittoServer
@@ -27,7 +27,7 @@ from tests.servers.dynsec import ADMIN, ADMIN_PASSWORD, SecureMosquitto
 from tests.servers.mqtt_clients import connect
 
 SLUGS = ("acme", "voltwise", "greenbed")
-REFUSED = 128
+REJECTED = 128
 PAIRS = list(permutations(SLUGS, 2))
 TAKEOVER = b'{"commands":[{"command":"deleteClient","username":"gateway"}]}'
 
@@ -131,13 +131,13 @@ def topics_into(other: str) -> list[str]:
     ]  # fmt: skip
 
 
-async def refused_subscriptions(client: aiomqtt.Client, filters: list[str]) -> set[str]:
-    refused = set()
+async def rejected_subscriptions(client: aiomqtt.Client, filters: list[str]) -> set[str]:
+    rejected = set()
     for one in filters:
         codes = await client.subscribe(one, qos=1)
-        if all(code == REFUSED for code in codes):
-            refused.add(one)
-    return refused
+        if all(code == REJECTED for code in codes):
+            rejected.add(one)
+    return rejected
 
 
 @pytest.mark.parametrize(("own", "other"), PAIRS)
@@ -147,7 +147,7 @@ async def test_no_subscription_reaches_another_startup(stack: Stack, own: str, o
     for user in (own, f"{own}.d1"):
         async with stack.client(user) as client:
             asked = filters_into(other)
-            assert await refused_subscriptions(client, asked) == set(asked)
+            assert await rejected_subscriptions(client, asked) == set(asked)
 
 
 @pytest.mark.parametrize(("own", "other"), PAIRS)
@@ -196,7 +196,7 @@ async def test_nobody_is_the_gateway_or_the_admin(stack: Stack, slug: str) -> No
             for topic in own:
                 await stack.attempt(user, topic, TAKEOVER)
             async with stack.client(user) as client:
-                assert await refused_subscriptions(client, ["$CONTROL/#", "$SYS/#"]) == {"$CONTROL/#", "$SYS/#"}
+                assert await rejected_subscriptions(client, ["$CONTROL/#", "$SYS/#"]) == {"$CONTROL/#", "$SYS/#"}
         async with stack.client("gateway") as gateway:  # it is still there, and it alone may write
             await gateway.publish(f"feeds/{slug}/d1/climate", b"from the gateway", qos=1)
         async with asyncio.timeout(WITHIN):
@@ -242,10 +242,10 @@ async def test_everybody_may_do_their_own(stack: Stack, slug: str) -> None:
     out of its neighbour's."""
     device = f"{slug}.d1"
     async with stack.client(device) as client, stack.client("gateway") as gateway:
-        assert await refused_subscriptions(client, [f"feedback/{slug}/d1"]) == set()
+        assert await rejected_subscriptions(client, [f"feedback/{slug}/d1"]) == set()
         neighbours = [f"feedback/{slug}/d2", f"testbed/{slug}/d2/climate", f"feedback/{slug}/#"]
-        assert await refused_subscriptions(client, neighbours) == set(neighbours)
-        assert await refused_subscriptions(gateway, ["testbed/#", f"lora/{slug}/+/+/up"]) == set()
+        assert await rejected_subscriptions(client, neighbours) == set(neighbours)
+        assert await rejected_subscriptions(gateway, ["testbed/#", f"lora/{slug}/+/+/up"]) == set()
         await stack.attempt(device, f"testbed/{slug}/d2/climate", b"not mine")
         await client.publish(f"testbed/{slug}/d1/climate", b"mine", qos=1)
         await client.publish(f"lora/{slug}/d1/7/up", b"mine too", qos=1)
@@ -348,7 +348,7 @@ async def test_external_changes_are_reverted(broker: SecureMosquitto) -> None:
 async def test_a_wrong_admin_password_is_reported(broker: SecureMosquitto) -> None:
     """The error says whose password to check."""
     server = admin(broker, "wrong")
-    with pytest.raises(AdminRefused, match="check the admin's name and password"):
+    with pytest.raises(AdminRejected, match="check the admin's name and password"):
         await server.actual(CONFIG)
     await server.close()
 

@@ -222,7 +222,7 @@ async def test_the_websocket_accepts_only_an_offered_subprotocol(gateway: Runnin
 
 
 @pytest.mark.parametrize(("token", "path"), [("wrong", "acme"), ("voltwise-token", "acme")])
-async def test_the_websocket_refuses_others(gateway: Running, token: str, path: str) -> None:
+async def test_the_websocket_rejects_others(gateway: Running, token: str, path: str) -> None:
     """Without the startup's own token the WebSocket is not opened."""
     url = gateway.url.replace("http", "ws") + f"/v1/startups/{path}/live/ws"
     with pytest.raises(websockets.InvalidStatus):

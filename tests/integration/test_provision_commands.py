@@ -229,7 +229,7 @@ async def test_a_device_that_left_before_its_startup_is_shut_out_with_it(
 async def test_a_cohort_opens_and_closes(
     gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path
 ) -> None:
-    """Two startups join with one command; closed, they are exported, shut out, refused as `ended`, and their files
+    """Two startups join with one command; closed, they are exported, shut out, rejected as `ended`, and their files
     stay. Nobody else notices, and removing another startup gives them nothing back."""
     opened = await gateway("cohort", "open", "spring", "--until", "2099-01-31", "birch=Birch Labs", "cedar", "--json")
     assert opened.code == 0
@@ -363,9 +363,9 @@ async def test_mistakes_are_reported(gateway: Gateway, config: Path, arguments: 
 
 async def test_a_wrong_password_and_a_server_that_is_down(gateway: Gateway, broker: SecureMosquitto) -> None:
     """Both say what to check; once the server is back, the next plan shows everything that is still to do."""
-    refused = await gateway("provision", "apply", password="wrong")
-    assert refused.code == 1
-    assert "check the admin's name and password" in refused.err
+    rejected = await gateway("provision", "apply", password="wrong")
+    assert rejected.code == 1
+    assert "check the admin's name and password" in rejected.err
     await broker.stop()
     down = await gateway("provision", "apply")
     assert down.code == 1
@@ -452,23 +452,23 @@ async def test_an_interrupted_apply_reports_what_was_made(
     assert rest.json["credentials"]
 
 
-async def test_a_running_gateway_refuses_a_closed_cohort(
+async def test_a_running_gateway_rejects_a_closed_cohort(
     gateway: Gateway, config: Path, broker: SecureMosquitto, tmp_path: Path
 ) -> None:
-    """As soon as a cohort is closed the running gateway refuses its messages as `ended`, whoever still sends them."""
+    """As soon as a cohort is closed the running gateway rejects its messages as `ended`, whoever still sends them."""
     await gateway("cohort", "open", "spring", "--until", "2099-01-31", "birch")
     await let_publish(broker, "anyone")
     async with GatewayProcess(config) as running, await client(running, OPERATOR) as operator:
         await eventually(lambda: "broker connected" in running.log)
         assert (await gateway("cohort", "close", "spring", "--export-to", tmp_path / "export")).code == 0
 
-        async def refused() -> bool:
+        async def rejected() -> bool:
             async with connect(broker, username="anyone", password="anyone") as device:
                 await device.publish("testbed/birch/b-1/climate", b'{"temperature": 21.5}', qos=1)
             kept = (await operator.get("/v1/startups/birch/rejections")).json()
             return '"ended"' in json.dumps(kept)
 
-        await eventually(refused, every=0.2)
+        await eventually(rejected, every=0.2)
         assert await running.terminate() == 0
 
 

@@ -28,7 +28,7 @@ from tests.servers.certificates import Authority, Certificate
 from tests.servers.dynsec import ADMIN, ADMIN_PASSWORD, SecureMosquitto
 from tests.servers.mqtt_clients import connect
 
-REFUSED = 128
+REJECTED = 128
 # paho-mqtt drops a socket whose handshake failed without closing it; it is closed as it is collected, at once
 HANDSHAKE = pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 
@@ -231,8 +231,8 @@ class Field:
         return payload
 
 
-async def refused(client: aiomqtt.Client, topic_filter: str) -> bool:
-    return all(code == REFUSED for code in await client.subscribe(topic_filter))
+async def rejected(client: aiomqtt.Client, topic_filter: str) -> bool:
+    return all(code == REJECTED for code in await client.subscribe(topic_filter))
 
 
 @pytest.fixture(scope="module")
@@ -263,9 +263,9 @@ async def test_a_device_publishes_by_its_certificate(field: Field, d1: Certifica
 async def test_a_device_reads_its_own_feedback_by_its_certificate(field: Field, d1: Certificate) -> None:
     """It may subscribe to its own feedback and to nothing else."""
     async with field.device(d1) as client:
-        assert not await refused(client, "feedback/acme/d1")
+        assert not await rejected(client, "feedback/acme/d1")
         for other in ("feedback/acme/d2", "feedback/voltwise/d1", "testbed/#", "#", "$CONTROL/#"):
-            assert await refused(client, other)
+            assert await rejected(client, other)
 
 
 async def test_a_certificate_does_not_lead_to_another_name(field: Field, d1: Certificate) -> None:
@@ -274,7 +274,7 @@ async def test_a_certificate_does_not_lead_to_another_name(field: Field, d1: Cer
         await gateway.subscribe("testbed/#", qos=1)
         await field.attempt(d1, "testbed/acme/d2/climate", ADMIN, ADMIN_PASSWORD)
         async with field.device(d1, ADMIN, ADMIN_PASSWORD) as client:
-            assert await refused(client, "$CONTROL/#")
+            assert await rejected(client, "$CONTROL/#")
         assert await field.arrives_first(gateway, d1) == b"mine"
 
 
@@ -306,14 +306,14 @@ async def test_a_deleted_account_locks_its_certificate_out(
                 assert (await anext(gateway.messages)).payload == b"of d2"
 
 
-async def test_a_certificate_of_a_strange_authority_is_refused(
+async def test_a_certificate_of_a_strange_authority_is_rejected(
     field: Field, authority: Authority, stranger: Authority
 ) -> None:
     """The right CN from the wrong authority does not get in, nor does a device without a certificate."""
     false, right = stranger.client("acme.d1"), authority.client("acme.d1")
     for certificate, is_let_in in ((None, False), (false, False), (right, True)):
         trust = ssl.create_default_context(cafile=authority.cert)
-        trust.maximum_version = ssl.TLSVersion.TLSv1_2  # here the server's refusal is part of the handshake
+        trust.maximum_version = ssl.TLSVersion.TLSv1_2  # here the server's rejection is part of the handshake
         if certificate:
             trust.load_cert_chain(certificate.cert, certificate.key)
         assert await shakes_hands(field.port, trust) is is_let_in

@@ -172,7 +172,7 @@ async def test_nobody_opens_the_socket_of_another(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("query", [{"transport": "polling"}, {"padding": "x" * 2000}, {"transport": ""}])
-async def test_other_transports_are_refused(gateway: Running, query: dict[str, str]) -> None:
+async def test_other_transports_are_rejected(gateway: Running, query: dict[str, str]) -> None:
     """NiceGUI would keep something for each of them."""
     browser = await opened(gateway, "acme-token", "/startups/acme")
     with pytest.raises(websockets.InvalidStatus):

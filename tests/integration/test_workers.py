@@ -178,7 +178,7 @@ async def test_dead_letters_of_all_workers_are_one_list(site: Site) -> None:
     worker that keeps it."""
     await site.start(2)
     await site.publish(range(20), bad=True)
-    await eventually(lambda: rejected(site, 20), says="all are refused")
+    await eventually(lambda: rejected(site, 20), says="all are rejected")
     async with site.client() as client:
         seen = [one for slug in STARTUPS for one in await dead_letters(client, slug)]
         assert sorted(json.loads(one["payload"])["seq"] for one in seen) == list(range(20))

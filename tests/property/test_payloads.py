@@ -180,7 +180,7 @@ def test_numbers_without_end(name: str, digits: int) -> None:
 
 @names
 def test_truncated_at_every_byte(name: str) -> None:
-    """A good payload that is cut anywhere is refused with a reason."""
+    """A good payload that is cut anywhere is rejected with a reason."""
     payload = PAYLOADS[name]
     for end in range(len(payload)):
         result = PIPELINE.evaluate(message(payload[:end], TOPICS[name]), NOW)

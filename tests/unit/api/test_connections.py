@@ -44,7 +44,7 @@ def test_the_longest_idle_of_all_goes() -> None:
 
 
 def test_requests_in_progress_are_never_displaced() -> None:
-    """With nobody idle a newcomer is refused."""
+    """With nobody idle a newcomer is rejected."""
     connections = Connections(4)
     for number in range(4):
         taken(connections, f"10.0.0.{number}").vouch()

@@ -14,7 +14,7 @@ import pytest
 from gateway.api.history import Format, HistoryParameters, stream
 from gateway.computing import Computing
 from gateway.config import Startup
-from gateway.errors import RequestRefused, StoreUnavailable
+from gateway.errors import RequestRejected, StoreUnavailable
 from gateway.stores.contract import Columns, Query, Row, Store
 
 NOON = int(datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()) * 10**9
@@ -79,7 +79,7 @@ def test_ranges(start: str, stop: str, seconds: int) -> None:
 @pytest.mark.parametrize("text", ["", "now", "-", "-5", "-5 parsecs", "2026-01-01", "9999-99-99T00:00:00Z"])
 def test_invalid_time_is_reported(text: str) -> None:
     """The error names the parameter, what is expected and what was found."""
-    with pytest.raises(RequestRefused, match="start: expected RFC 3339") as raised:
+    with pytest.raises(RequestRejected, match="start: expected RFC 3339") as raised:
         HistoryParameters(measurement="climate", start=text).query()
     assert repr(text) in raised.value.detail
 
@@ -87,7 +87,7 @@ def test_invalid_time_is_reported(text: str) -> None:
 @pytest.mark.parametrize("text", ["0s", "5", "-5m", "often", "999999999999y"])
 def test_invalid_window_is_reported(text: str) -> None:
     """`every` must be a duration above 0."""
-    with pytest.raises(RequestRefused, match="every: expected a duration above 0"):
+    with pytest.raises(RequestRejected, match="every: expected a duration above 0"):
         HistoryParameters(measurement="climate", every=text).query()
 
 

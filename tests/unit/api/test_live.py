@@ -15,13 +15,13 @@ from tests.unit.api.services import client, services
 
 
 async def test_live_connections_of_a_startup_are_bounded(tmp_path: Path) -> None:
-    """Beyond its bound a startup is refused with the reason, and another one is not."""
+    """Beyond its bound a startup is rejected with the reason, and another one is not."""
     limits = Limits()
     limits.followers = Shares("live connections", each=0, total=10)
     async with client(services(tmp_path, limits=limits)) as http:
-        refused = await http.get("/v1/startups/acme/live")
-    assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
-    assert "live connections" in refused.json()["detail"]
+        rejected = await http.get("/v1/startups/acme/live")
+    assert (rejected.status_code, rejected.headers["content-type"]) == (503, "application/problem+json")
+    assert "live connections" in rejected.json()["detail"]
 
 
 async def test_what_was_missed_is_sent_in_pieces() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.models import DeadLetterSettings
-from gateway.errors import ReplayRefused
+from gateway.errors import ReplayImpossible
 from gateway.model import Reason, Rejection
 from gateway.state import dead_letters
 from gateway.state.database import FILE_NAME
@@ -82,7 +82,7 @@ async def test_payload_of_another_startup_is_not_found(tmp_path: Path) -> None:
 
 
 async def test_replays_are_bounded_for_each_startup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A third request of one startup that replays is refused while two are under way, and says so; another startup's
+    """A third request of one startup that replays is rejected while two are under way, and says so; another startup's
     is not."""
     monkeypatch.setattr("gateway.api.rejections.WAIT", 0.01)
     await keep(tmp_path, rejection(), rejection(startup="birch"))
@@ -99,9 +99,9 @@ async def test_replays_are_bounded_for_each_startup(tmp_path: Path, monkeypatch:
     async with client(of) as acme, client(of, "birch-token") as birch:
         waiting = [asyncio.ensure_future(acme.post(f"{URL}/replay", json={"ids": [1]})) for _ in range(2)]
         await eventually(lambda: begun == 2)
-        refused = await acme.post(f"{URL}/replay", json={"ids": [1]})
-        assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
-        assert "at most 2 requests that replay dead letters of one startup" in refused.json()["detail"]
+        rejected = await acme.post(f"{URL}/replay", json={"ids": [1]})
+        assert (rejected.status_code, rejected.headers["retry-after"]) == (429, "5")
+        assert "at most 2 requests that replay dead letters of one startup" in rejected.json()["detail"]
         other = await birch.post("/v1/startups/birch/rejections/replay", json={"ids": [2]})
         assert other.json() == {"results": [{"id": 2, "result": "accepted"}]}
         may_end.set()
@@ -109,12 +109,12 @@ async def test_replays_are_bounded_for_each_startup(tmp_path: Path, monkeypatch:
             assert {(await one).status_code for one in waiting} == {200}
 
 
-async def test_replay_that_is_refused_says_why(tmp_path: Path) -> None:
+async def test_replay_that_is_rejected_says_why(tmp_path: Path) -> None:
     """One that cannot be replayed now is reported with the reason, and the next ones are tried."""
 
     async def replay(ident: int) -> Sequence[Reason]:
         if ident == 1:
-            raise ReplayRefused("the journal is full")
+            raise ReplayImpossible("the journal is full")
         return ()
 
     await keep(tmp_path, rejection(), rejection())

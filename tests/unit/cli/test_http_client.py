@@ -12,7 +12,7 @@ import pytest
 
 from gateway.cli.http_client import Client
 from gateway.config import Config, Settings
-from gateway.errors import GatewayRefused, GatewayUnreachable
+from gateway.errors import CommandRejected, GatewayUnreachable
 from tests.builders import startup
 
 Answer = tuple[int, bytes]
@@ -92,10 +92,10 @@ def test_post() -> None:
 def test_rejected(body: bytes, says: str) -> None:
     """A rejected request is reported in the gateway's own words, or by its status."""
     with answering(403, body) as (url, _):
-        with pytest.raises(GatewayRefused, match=says) as refused:
+        with pytest.raises(CommandRejected, match=says) as rejected:
             client(url).post("/v1/x", {})
-        assert refused.value.status == 403
-        with pytest.raises(GatewayRefused, match=says):
+        assert rejected.value.status == 403
+        with pytest.raises(CommandRejected, match=says):
             list(client(url).live("acme"))
 
 

@@ -1,4 +1,4 @@
-"""Files that are small on disk and large in memory, or take long to read: refused at once, with file and line."""
+"""Files that are small on disk and large in memory, or take long to read: rejected at once, with file and line."""
 
 from __future__ import annotations
 

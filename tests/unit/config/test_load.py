@@ -175,7 +175,7 @@ def test_stores_are_not_looked_at_where_gateway_yaml_is_wrong(tmp_path: Path) ->
 
 
 def test_overlap_of_two_startups(tmp_path: Path) -> None:
-    """Two startups that both claim a topic are refused, with file and line of each."""
+    """Two startups that both claim a topic are rejected, with file and line of each."""
     other = STARTUP.replace("testbed/acme/{device}/climate", "lora/{site}/{device}/up")
     write_config(tmp_path, acme=other, beta="# Beta\n" + other.replace("{site}", "berlin"))
     problem = one(tmp_path)
@@ -198,7 +198,7 @@ def test_overlap_beside_other_errors(tmp_path: Path) -> None:
 
 
 def test_overlap_within_a_startup(tmp_path: Path) -> None:
-    """Two rules of one startup that match the same topic are refused as well."""
+    """Two rules of one startup that match the same topic are rejected as well."""
     problem = one(write_config(tmp_path, acme=TWO.replace("TOPIC", "testbed/acme/{device}/{kind}")))
     assert (problem.line, problem.where) == (8, "topics.extra.topic")
     assert "acme.yaml:4 has 'testbed/acme/{device}/climate', which overlaps" in problem.expected

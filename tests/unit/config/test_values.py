@@ -1,4 +1,4 @@
-"""The notations of settings: what is taken, what is refused, and in which words."""
+"""The notations of settings: what is taken, what is rejected, and in which words."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_doubled_and_reserved_names(tmp_path: Path, fields: str, rest: str, twic
 
 
 def test_max_age_beyond_retention(tmp_path: Path) -> None:
-    """A rule that lets in what the store drops at once is refused, whether max_age stands there or is the default."""
+    """A rule that lets in what the store drops at once is rejected, whether max_age stands there or is the default."""
     text = "retention: 7d\n" + STARTUP + "    time: {from: /t, unit: s}\n"
     problem = one(write_config(tmp_path, acme=text))
     assert (problem.line, problem.where) == (8, "topics.climate.time.max_age")

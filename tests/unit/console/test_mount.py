@@ -93,7 +93,7 @@ async def signed_in(browser: httpx.AsyncClient, token: str) -> httpx.AsyncClient
 
 
 async def test_a_startup_opens_its_own_page_only(browser: httpx.AsyncClient, services: Services) -> None:
-    """Another's page, one that does not exist and the operators' are refused alike."""
+    """Another's page, one that does not exist and the operators' are rejected alike."""
     acme = await signed_in(browser, "acme-token")
     own = await acme.get("/startups/acme")
     assert own.status_code == 200

@@ -96,14 +96,14 @@ async def test_followers_do_not_share_their_places() -> None:
 def test_outcomes_go_to_the_feed_of_their_startup() -> None:
     """Readings and rejections appear in their own startup's feed alone, as JSON of one form."""
     live = LiveFeeds(10)
-    refusal = Rejection("voltwise", "v", "t", b"x", 5, (Reason(Code.MISSING, "/t", "a number", "nothing"),))
+    rejection = Rejection("voltwise", "v", "t", b"x", 5, (Reason(Code.MISSING, "/t", "a number", "nothing"),))
     live.accepted({"acme": [reading(1)]})
-    live.rejected([refusal])
+    live.rejected([rejection])
     (event,) = live.feed("acme").recent()
     assert json.loads(event.json)["time"] == "1970-01-01T00:00:00.000000001Z"
-    (refused,) = live.feed("voltwise").recent()
-    assert refused.kind == "rejection"
-    assert json.loads(refused.json)["reasons"] == [
+    (rejected,) = live.feed("voltwise").recent()
+    assert rejected.kind == "rejection"
+    assert json.loads(rejected.json)["reasons"] == [
         {"code": "missing", "where": "/t", "expected": "a number", "got": "nothing"}
     ]
 

@@ -17,7 +17,7 @@ from tests.builders import NOW, batch, config, message, outcome_of, pipeline, sa
 GOOD, BAD = {"value": 1}, {"value": "x"}
 
 
-def refuse(result: Evaluation) -> Rejection:
+def reject(result: Evaluation) -> Rejection:
     assert not result.readings
     assert result.rejection is not None
     assert result.rejection.reasons
@@ -63,14 +63,14 @@ def test_array_of_good_and_bad() -> None:
 )
 def test_rejected_as_a_whole(payload: Any, where: str) -> None:
     """A message of one record is rejected as a whole, and counts as one."""
-    rejection = refuse(pipeline().evaluate(message(json.dumps(payload)), NOW))
+    rejection = reject(pipeline().evaluate(message(json.dumps(payload)), NOW))
     assert (rejection.records, rejection.count) == ((), 1)
     assert rejection.reasons[0].where == where
 
 
 def test_rejection_keeps_the_message() -> None:
     """A rejection has the message as it came, and when."""
-    rejection = refuse(pipeline().evaluate(message(b"\xff\x00"), NOW))
+    rejection = reject(pipeline().evaluate(message(b"\xff\x00"), NOW))
     assert (rejection.startup, rejection.device) == ("acme", "th-1")
     assert (rejection.topic, rejection.payload, rejection.arrived_ns) == ("testbed/acme/th-1/climate", b"\xff\x00", NOW)
 
@@ -103,7 +103,7 @@ ANY = {"value": {"type": "string"}}
 )
 def test_topic_without_a_startup_is_rejected(topic: str) -> None:
     """A topic of no startup belongs to nobody; the reason lists the startups."""
-    rejection = refuse(pipeline(startup("acme"), startup("gamma")).evaluate(message(topic=topic), NOW))
+    rejection = reject(pipeline(startup("acme"), startup("gamma")).evaluate(message(topic=topic), NOW))
     assert (rejection.startup, rejection.device) == (UNROUTED, "")
     assert codes(rejection) == [Code.NO_RULE]
     assert "testbed/acme/…, testbed/gamma/…" in rejection.reasons[0].expected
@@ -121,7 +121,7 @@ def test_topic_without_a_startup_is_rejected(topic: str) -> None:
 )
 def test_topic_without_a_rule(topic: str, device: str, hint: str) -> None:
     """For a topic that no rule of its startup matches the reason lists the rules, and hints at a slash too much."""
-    rejection = refuse(pipeline().evaluate(message(topic=topic), NOW))
+    rejection = reject(pipeline().evaluate(message(topic=topic), NOW))
     assert (rejection.startup, rejection.device) == ("acme", device)
     assert codes(rejection) == [Code.NO_RULE]
     assert "testbed/acme/{device}/climate" in rejection.reasons[0].expected
@@ -132,36 +132,36 @@ def test_topic_without_a_rule(topic: str, device: str, hint: str) -> None:
 def test_bad_device_name(device: str) -> None:
     """A bad device name rejects every record, and the payload's own reasons stand beside it."""
     topic = f"testbed/acme/{device}/climate"
-    assert codes(refuse(pipeline().evaluate(message(topic=topic), NOW))) == [Code.BAD_DEVICE]
-    both = refuse(pipeline().evaluate(message(json.dumps([GOOD, BAD]), topic), NOW))
+    assert codes(reject(pipeline().evaluate(message(topic=topic), NOW))) == [Code.BAD_DEVICE]
+    both = reject(pipeline().evaluate(message(json.dumps([GOOD, BAD]), topic), NOW))
     assert [(reason.code, reason.where) for reason in both.reasons] == [
         (Code.BAD_DEVICE, "topic"),
         (Code.WRONG_TYPE, "/1/value"),
     ]
     assert both.records == (0, 1)
-    assert codes(refuse(pipeline().evaluate(message("{", topic), NOW))) == [Code.BAD_DEVICE, Code.NOT_JSON]
+    assert codes(reject(pipeline().evaluate(message("{", topic), NOW))) == [Code.BAD_DEVICE, Code.NOT_JSON]
 
 
 @pytest.mark.parametrize("room", ["", "a\\", "a\x07", "x" * 513])
 def test_bad_captured_tag(room: str) -> None:
     """A captured level that cannot be a tag is reported by its name."""
-    rejection = refuse(pipeline(rooms()).evaluate(message(topic=f"testbed/acme/th-1/{room}/climate"), NOW))
+    rejection = reject(pipeline(rooms()).evaluate(message(topic=f"testbed/acme/th-1/{room}/climate"), NOW))
     assert codes(rejection) == [Code.BAD_TAG]
     assert "{room}" in rejection.reasons[0].expected
 
 
 def test_too_large() -> None:
-    """A payload beyond the quota is refused without a look; one at the bound is let in."""
+    """A payload beyond the quota is rejected without a look; one at the bound is let in."""
     tight = startup(quota={"payload": "20B"})
     assert pipeline(tight).evaluate(message(b'{"value": 1}'.ljust(20)), NOW).readings
-    rejection = refuse(pipeline(tight).evaluate(message(b'{"value": 1}'.ljust(21)), NOW))
+    rejection = reject(pipeline(tight).evaluate(message(b'{"value": 1}'.ljust(21)), NOW))
     assert codes(rejection) == [Code.TOO_LARGE]
     assert (rejection.reasons[0].expected, rejection.reasons[0].got) == ("at most 20 bytes", "21 bytes")
 
 
 def test_retained_without_a_time() -> None:
     """A retained message is as old as nobody knows: it needs a time of its own."""
-    rejection = refuse(pipeline().evaluate(message(retain=True), NOW))
+    rejection = reject(pipeline().evaluate(message(retain=True), NOW))
     assert codes(rejection) == [Code.BAD_TIME]
     assert "retain flag" in rejection.reasons[0].hint
     timed = startup(
@@ -177,12 +177,12 @@ def test_retained_without_a_time() -> None:
 
 
 def test_programme_that_is_over() -> None:
-    """After the last day of its programme (UTC) a startup's messages are refused, and nobody else's."""
+    """After the last day of its programme (UTC) a startup's messages are rejected, and nobody else's."""
     last = startup("acme", until="2026-11-18")
     midnight = 1_795_046_400 * NS
     made = pipeline(last, startup("beta"))
     assert made.evaluate(message(), midnight - 1).readings
-    rejection = refuse(made.evaluate(message(), midnight))
+    rejection = reject(made.evaluate(message(), midnight))
     assert codes(rejection) == [Code.ENDED]
     assert "that of acme ended on 2026-11-18" in rejection.reasons[0].expected
     assert made.evaluate(message(topic="testbed/beta/b-1/climate"), midnight).readings
@@ -204,7 +204,7 @@ def test_reasons_are_bounded() -> None:
     assert len(result.rejection.reasons) == MAX_REASONS
     assert result.rejection.reasons[-1].where == f"/{MAX_REASONS - 1}/value"
     assert result.rejection.reasons[-1].hint == f"and more: the first {MAX_REASONS} reasons are listed"
-    exactly = refuse(pipeline().evaluate(message(json.dumps([BAD] * MAX_REASONS)), NOW))
+    exactly = reject(pipeline().evaluate(message(json.dumps([BAD] * MAX_REASONS)), NOW))
     assert len(exactly.reasons) == MAX_REASONS
     assert exactly.reasons[-1].hint == ""
 
@@ -230,11 +230,11 @@ def test_counts() -> None:
 
 @pytest.mark.parametrize("topic", ["testbed/acme/{}/climate", "testbed/acme/{}", "testbed/{}", "{}"])
 def test_long_topics_are_not_remembered(topic: str) -> None:
-    """A topic of 60 kB is refused in few words, and leaves nothing behind: whoever sends many must not fill the
+    """A topic of 60 kB is rejected in few words, and leaves nothing behind: whoever sends many must not fill the
     memory."""
     one = pipeline()
     long = topic.format("x" * 60_000)
-    rejection = refuse(one.evaluate(message("{}", long), NOW))
+    rejection = reject(one.evaluate(message("{}", long), NOW))
     assert all(len(str(reason)) < 1000 for reason in rejection.reasons)
     assert "characters)" in str(rejection.reasons[0])
     assert one.route(long) is not one.route(long)
@@ -277,6 +277,6 @@ def test_reasons_of_thousands_of_unknown_members_are_bounded() -> None:
     members = ",".join(f'"k{i}":1' for i in range(6000))
     for unknown in ("reject", "keep"):
         rule = {"topic": "testbed/acme/{device}/climate", "fields": ANY, "unknown": unknown}
-        rejection = refuse(pipeline(startup(topics={"climate": rule})).evaluate(message(f"{{{members}}}"), NOW))
+        rejection = reject(pipeline(startup(topics={"climate": rule})).evaluate(message(f"{{{members}}}"), NOW))
         assert len(rejection.reasons) == MAX_REASONS
         assert "and more" in rejection.reasons[-1].hint

@@ -113,7 +113,7 @@ def test_unmetered() -> None:
 
 
 def test_quota_of_devices() -> None:
-    """A new device beyond the quota is refused by name, those that are known go on."""
+    """A new device beyond the quota is rejected by name, those that are known go on."""
     made = pipeline(tight(devices=2))
     topics = [f"testbed/acme/th-{i}/climate" for i in (1, 2, 3, 1)]
     outcome = outcome_of(made, batch(*(message(topic=topic) for topic in topics)))
@@ -128,7 +128,7 @@ def test_quota_of_devices() -> None:
 
 
 def test_quota_of_series() -> None:
-    """A record with a new set of tags beyond the quota is refused; the others of its array are not."""
+    """A record with a new set of tags beyond the quota is rejected; the others of its array are not."""
     made = pipeline(tight(series=2))
     records = [{"value": i, "room": room} for i, room in enumerate(("a", "b", "c", "a"))]
     outcome = outcome_of(made, batch(message(json.dumps(records))))
@@ -145,8 +145,8 @@ def test_arrays_use_up_the_quota(record: object) -> None:
     made = pipeline(startup(quota={"messages": "1/s", "burst": 100}))
     first = outcome_of(made, batch(message(), message(), message(json.dumps([record] * 99))))
     assert len(first.readings["acme"]) + sum(one.count for one in first.rejections) == 101
-    (refused,) = outcome_of(made, batch(message())).rejections
-    assert [reason.code for reason in refused.reasons] == [Code.OVER_QUOTA]
+    (rejected,) = outcome_of(made, batch(message())).rejections
+    assert [reason.code for reason in rejected.reasons] == [Code.OVER_QUOTA]
     later = outcome_of(made, batch(message(), arrived_ns=NOW + 60 * NS))
     assert len(later.readings["acme"]) == 1
 

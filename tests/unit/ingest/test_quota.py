@@ -140,8 +140,8 @@ def test_reason_names_the_bucket_that_is_empty() -> None:
     assert (reason.expected, reason.got) == ("at most 10 messages a second (and 20 at once)", "1,234 more messages")
 
 
-def test_refused_device_does_not_count() -> None:
-    """A device that was refused for its series leaves its place among the devices to another."""
+def test_rejected_device_does_not_count() -> None:
+    """A device that was rejected for its series leaves its place among the devices to another."""
     one = QuotaMeter(Quota(devices=2, series=1))
     assert one.admit("th-1", "climate,device=th-1") is None
     assert one.admit("th-2", "climate,device=th-2") is not None

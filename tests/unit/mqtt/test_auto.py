@@ -21,7 +21,7 @@ Answer = Callable[[int, asyncio.StreamWriter], None]
 CLIENT_ID = "gateway-of-the-test"
 
 
-def refuse_5(level: int, writer: asyncio.StreamWriter) -> None:
+def reject_5(level: int, writer: asyncio.StreamWriter) -> None:
     """Send the CONNACK of MQTT 3.1.1, to MQTT 5 with return code 1, unacceptable protocol version."""
     writer.write(b"\x20\x02\x00\x01" if level == 5 else b"\x20\x02\x00\x00")
     if level == 5:
@@ -75,9 +75,9 @@ def levels_of_session(connects: list[bytes]) -> list[int]:
     return [packet[8] for packet in connects if f"{CLIENT_ID}.acme".encode() in packet]
 
 
-@pytest.mark.parametrize("answer", [refuse_5, close_5])
+@pytest.mark.parametrize("answer", [reject_5, close_5])
 async def test_broker_of_3_1_1_gets_a_session_of_3_1_1(answer: Answer) -> None:
-    """Whether it refuses MQTT 5 or just closes the connection."""
+    """Whether it rejects MQTT 5 or just closes the connection."""
     async with serving(answer) as (url, connects), running(url):
         await eventually(lambda: levels_of_session(connects) == [4])
 

@@ -109,12 +109,12 @@ async def test_disconnect_of_the_broker_is_explained(why: Any, said: str, next_s
         (mqtt5.ConnAckReasonCode.SERVER_BUSY, "the broker's log"),
     ],
 )
-async def test_refused_connection_is_explained(code: Any, advice: str) -> None:
+async def test_rejected_connection_is_explained(code: Any, advice: str) -> None:
     """A CONNACK that says no is reported with what to do."""
     async with FakeBroker() as broker:
         broker.connack = mqtt5.ConnAckPacket(reason_code=code)
         async with running(broker) as session:
-            await eventually(lambda: "refused the gateway" in session.state.problem)
+            await eventually(lambda: "rejected the gateway" in session.state.problem)
             assert advice in session.state.problem
 
 

@@ -83,10 +83,10 @@ def test_problem_is_logged_once() -> None:
     """A problem that stays the same is one line in the log, however often the session tries."""
     link = BrokerLink(BROKER, "5", asyncio.Semaphore(), "gateway.acme")
     with capture_logs() as lines:
-        for problem in ("nobody answers", "nobody answers", "refused"):
+        for problem in ("nobody answers", "nobody answers", "rejected"):
             link.failed(SessionError(problem))
-    assert [line["problem"] for line in lines] == ["nobody answers", "refused"]
-    assert link.state.problem == "refused"
+    assert [line["problem"] for line in lines] == ["nobody answers", "rejected"]
+    assert link.state.problem == "rejected"
 
 
 async def test_pauses_grow_until_a_connection_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -274,7 +274,7 @@ async def test_a_startup_becomes_shared() -> None:
         await eventually(lambda: sessions.state.connected)
 
 
-async def test_a_broker_that_cannot_share_is_refused() -> None:
+async def test_a_broker_that_cannot_share_is_rejected() -> None:
     """Nothing is subscribed to, and the state says why; the other sessions work."""
     wanted = {"acme": [SHARED], "bolt": WANTED["bolt"]}
     async with FakeBroker() as broker:

@@ -6,7 +6,7 @@ import mqtt5
 import pytest
 
 from gateway.config import Mqtt
-from gateway.errors import BrokerRefused
+from gateway.errors import SessionRejected
 from gateway.mqtt.session import Access
 from gateway.mqtt.shared_subscriptions import VERSION, expect_shared_subscriptions
 from tests.unit.mqtt.fake_broker import FakeBroker
@@ -45,7 +45,7 @@ async def test_mosquitto_forgets_them(version: str, assigned: str | None) -> Non
     async with Broker() as broker:
         broker.version = version
         broker.connack = mqtt5.ConnAckPacket(assigned_client_id=assigned)
-        with pytest.raises(BrokerRefused, match="Mosquitto forgets them when it restarts.*name one host"):
+        with pytest.raises(SessionRejected, match="Mosquitto forgets them when it restarts.*name one host"):
             await ask(broker)
 
 
@@ -53,12 +53,12 @@ async def test_a_broker_that_has_none() -> None:
     """It says so in its CONNACK."""
     async with Broker() as broker:
         broker.connack = mqtt5.ConnAckPacket(shared_subscription_available=False)
-        with pytest.raises(BrokerRefused, match="enable them there"):
+        with pytest.raises(SessionRejected, match="enable them there"):
             await ask(broker)
 
 
 async def test_a_session_of_3_1_1() -> None:
     """It cannot know whether the broker has them."""
     async with Broker() as broker:
-        with pytest.raises(BrokerRefused, match="they need MQTT 5"):
+        with pytest.raises(SessionRejected, match="they need MQTT 5"):
             await ask(broker, "3.1.1")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from aiohttp import web
 
-from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
+from gateway.errors import AdminRejected, ProvisionError, ServerUnreachable
 from gateway.provision.plan import Credential, diff
 from tests.builders import config, startup
 from tests.servers import free_port
@@ -165,7 +165,7 @@ async def test_an_account_that_a_crash_left_without_its_role_gets_a_new_password
 async def test_wrong_password_is_reported_as_such(grafana: FakeGrafana) -> None:
     """The error says what to check, and what Grafana answered."""
     async with server(grafana, password="wrong") as made:
-        with pytest.raises(AdminRefused, match=r"Invalid username or password.*check the Grafana admin's user"):
+        with pytest.raises(AdminRejected, match=r"Invalid username or password.*check the Grafana admin's user"):
             await made.actual(config(acme()))
 
 
@@ -173,7 +173,7 @@ async def test_account_that_is_not_a_server_admin_is_reported(grafana: FakeGrafa
     """An organisation's Admin is not enough."""
     grafana.account(ADMIN).is_admin = False
     async with server(grafana) as made:
-        with pytest.raises(AdminRefused, match="must be a server admin"):
+        with pytest.raises(AdminRejected, match="must be a server admin"):
             await made.actual(config(acme()))
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.errors import AdminRefused, ProvisionError
+from gateway.errors import AdminRejected, ProvisionError
 from tests.builders import config, startup
 from tests.unit.provision.fake_grafana import ADMIN, FakeGrafana
 from tests.unit.provision.grafana_runs import ACME, BOLT, acme, apply, plan
@@ -190,7 +190,7 @@ async def test_two_organisations_of_one_slug_are_reported(grafana: FakeGrafana) 
 async def test_an_organisation_without_the_admin_says_what_to_do(grafana: FakeGrafana) -> None:
     """Grafana's server admins see into no organisation that they are no member of."""
     grafana.add_org(ACME).roles.clear()
-    with pytest.raises(AdminRefused, match="'admin' is not an Admin of Grafana's organisation"):
+    with pytest.raises(AdminRejected, match="'admin' is not an Admin of Grafana's organisation"):
         await plan(grafana, config(acme()))
 
 

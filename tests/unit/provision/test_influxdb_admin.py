@@ -11,7 +11,7 @@ import pytest
 
 from gateway.config import Config
 from gateway.config.models import InfluxDB
-from gateway.errors import AdminRefused, ProvisionError, ServerUnreachable
+from gateway.errors import AdminRejected, ProvisionError, ServerUnreachable
 from gateway.provision import cohorts, run
 from gateway.provision.influxdb import InfluxDBServer
 from gateway.provision.plan import MARK, Plan
@@ -376,9 +376,9 @@ async def test_removal_of_the_last_startup_prunes_everything_of_ours(site: Site)
 
 
 async def test_wrong_admin_token_is_reported(site: Site) -> None:
-    """The error says that the admin token was refused, and where."""
+    """The error says that the admin token was rejected, and where."""
     async with site.server(token="wrong") as server:
-        with pytest.raises(AdminRefused, match=f"{site.influxdb.url} rejected the admin token .401 unauthorized"):
+        with pytest.raises(AdminRejected, match=f"{site.influxdb.url} rejected the admin token .401 unauthorized"):
             await server.actual(TWO)
 
 

@@ -67,7 +67,7 @@ def test_one_reason(change: dict[str, Any], code: Code, where: str, expected: st
 
 
 def test_text_too_long() -> None:
-    """A text beyond its bound is refused, and shown shortened."""
+    """A text beyond its bound is rejected, and shown shortened."""
     (reason,) = reasons({**GOOD, "note": "é" * 65_536})
     assert (reason.code, reason.where) == (Code.BAD_TEXT, "/note")
     assert len(reason.got) == 60

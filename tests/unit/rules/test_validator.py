@@ -187,7 +187,7 @@ def test_unknown_members_kept() -> None:
 
 
 def test_kept_member_keeps_its_type() -> None:
-    """A kept member has the type of its first good record; a refused record sets nothing."""
+    """A kept member has the type of its first good record; a rejected record sets nothing."""
     validator = Validator(rule(unknown="keep"))
     assert reasons(validator, {"value": "bad", "rssi": "strong"})[0].where == "/value"
     assert fields(validator, {"value": 1, "rssi": -70}) == {"value": 1.0, "rssi": -70.0}
@@ -226,7 +226,7 @@ def test_kept_members_are_bounded() -> None:
     ],
 )
 def test_members_that_cannot_be_kept(name: str, value: Any) -> None:
-    """What can be no field, or has a name that is taken, is refused with its place."""
+    """What can be no field, or has a name that is taken, is rejected with its place."""
     (reason,) = reasons(Validator(rule(unknown="keep")), {"value": 1, name: value})
     assert (reason.code, reason.where) == (Code.UNKNOWN_FIELD, f"/{name}")
 

@@ -35,9 +35,9 @@ def test_a_problem_names_its_workers() -> None:
     """A problem has the numbers of its workers; one that several have stands once."""
     reports = WorkerReports()
     reports.report(0, health(journal=FULL, acme="away"))
-    reports.report(1, health(journal=FULL, broker="refused", acme=""))
+    reports.report(1, health(journal=FULL, broker="rejected", acme=""))
     found = reports.health({0: "", 1: ""}, Part("config", "line 3"))
-    assert problems(found) == {"broker": "worker 1: refused", "journal": "worker 0, 1: it is full"}
+    assert problems(found) == {"broker": "worker 1: rejected", "journal": "worker 0, 1: it is full"}
     assert found.stores["acme"].problem == "worker 0: away"
     assert found.config.problem == "line 3"
     assert not found.is_ready
@@ -57,7 +57,7 @@ def test_a_lost_worker() -> None:
     """A lost worker is reported under `workers`; its last report no longer counts."""
     reports = WorkerReports()
     reports.report(0, health())
-    reports.report(1, health(broker="refused"))
+    reports.report(1, health(broker="rejected"))
     reports.lost(1)
     assert problems(reports.health({0: "", 1: "it ended"}, Part("config"))) == {"workers": "1: it ended"}
 

@@ -11,8 +11,8 @@ from gateway.console.sign_ins import home
 from gateway.console.theme import Text
 
 
-def refuse(principal: Principal, name: str, requirement: str, leave: Callable[[], None]) -> None:
-    """Refuse a page. `name` has signed in; `requirement` says whose token opens the page."""
+def not_yours(principal: Principal, name: str, requirement: str, leave: Callable[[], None]) -> None:
+    """Show that a page is somebody else's. `name` has signed in; `requirement` says whose token opens the page."""
     with theme.centred("This page is not yours"):
         Text("p", f"You are signed in as {name}. {requirement}")
         theme.link("Go to your page", home(principal), "button")
