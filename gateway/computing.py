@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Computing:
-    """The thread that computes. Each piece of work should take a few milliseconds."""
+    """Thread that computes. Each piece of work should take a few milliseconds."""
 
     def __init__(self) -> None:
         self._lock = FairLock()

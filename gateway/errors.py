@@ -5,7 +5,7 @@
     |   |-- ConfigInvalid          every problem of the files at once
     |   |-- TemplateInvalid        one topic template
     |   |-- SecretMissing          neither its file nor its environment variable holds it
-    |   |-- HostUnknown            which of the configured hosts this gateway runs on is not known
+    |   |-- HostUnknown            a host that is not configured, or none was given
     |   `-- CertificateUnusable    the certificate of the HTTP server, or its key
     |-- AddressUnavailable         the HTTP server cannot listen
     |-- StateUnavailable           the gateway's own database cannot be written or read: try again later
@@ -95,7 +95,7 @@ class SecretMissing(ConfigError):
 
 
 class HostUnknown(ConfigError):
-    """Which of the configured hosts this gateway runs on is not known."""
+    """A host that the configuration does not have, or that this gateway was not given."""
 
 
 class CertificateUnusable(ConfigError):

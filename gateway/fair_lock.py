@@ -25,7 +25,7 @@ class FairLock:
 
     @asynccontextmanager
     async def held(self, owner: Hashable) -> AsyncIterator[None]:
-        """Hold the lock."""
+        """Hold the lock inside the block."""
         await self.acquire(owner)
         try:
             yield

@@ -1,4 +1,4 @@
-"""The health of the running gateway: for /readyz, the operators' page and `gateway status`."""
+"""Health of the running gateway: for /readyz, the operators' page and `gateway status`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Health:
 
     @property
     def needed(self) -> tuple[Part, ...]:
-        """The parts without which no messages are taken: `parts`, where the broker fails if all sessions do."""
+        """Parts without which no messages are taken: `parts`, where the broker fails if all sessions do."""
         problems = [part.problem for part in self.sessions.values()]
         if not problems or not all(problems):
             return self.parts

@@ -1,4 +1,4 @@
-"""The topic grammar: parse a template, match a topic, make a subscription filter, find overlaps.
+"""Topic grammar: parse a template, match a topic, make a subscription filter, find overlaps.
 
 A template is an MQTT topic name (MQTT 5.0, section 4.7) in which a whole level may be a capture:
 

@@ -69,7 +69,7 @@ class Host:
 
 
 class Site:
-    """The hosts, and what they have stored."""
+    """Hosts, and what they have stored."""
 
     def __init__(self, hosts: Sequence[Host], influxd: Influxd) -> None:
         self.hosts = {host.name: host for host in hosts}

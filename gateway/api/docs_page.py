@@ -1,4 +1,4 @@
-"""The page that tries out the HTTP API: Swagger UI at /docs.
+"""Page that tries out the HTTP API: Swagger UI at /docs.
 
 FastAPI's own page loads Swagger UI from other hosts, and is blank in a test bed without internet. This one loads it
 from the gateway, which has it from the package fastapi-offline.

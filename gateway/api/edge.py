@@ -155,7 +155,7 @@ async def _with_body(headers: Headers, receive: Receive, limit: int) -> tuple[Re
 
 
 def _slowly(receive: Receive) -> Receive:
-    """Return a channel that takes so many messages a second, and no more: meanwhile nothing is read."""
+    """Return a channel that waits for `BETWEEN_MESSAGES` after each message; meanwhile nothing is read."""
 
     async def channel() -> Message:
         message = await receive()

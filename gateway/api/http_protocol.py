@@ -37,11 +37,11 @@ TAKEN_WITHIN = 60.0
 AT_ONCE = 2 * 1024
 """Bytes read of one connection before the others have their turns: a byte may be a chunk or a frame of its own."""
 QUICK = 0.001
-"""Seconds of the event loop that what was read may take, ..."""
+"""Seconds of the event loop that the bytes of one read may take, ..."""
 PAUSE = 4
 """... or reading pauses for so many times as long."""
 MAX_AFTER_CLOSE = 8 * 1024
-"""Bytes that a WebSocket's peer may still send when the gateway has closed it."""
+"""Bytes that a peer may still send after the gateway has closed its WebSocket."""
 
 _buffer = memoryview(bytearray(AT_ONCE))  # one for all: what is in it is copied before anything else is read
 _quiet = logging.getLogger("gateway.http")
@@ -68,8 +68,8 @@ class _Patience:
 
 
 class _Buffered(asyncio.BufferedProtocol):
-    """Protocol that is read into the buffer that all connections share, and passes on what one read brought. A peer
-    whose bytes are dear is read more slowly."""
+    """Protocol that reads into one buffer, which all connections share, and passes on the bytes of one read. A peer
+    whose bytes take long to process is read more slowly."""
 
     data_received: Callable[[bytes], None]
     transport: asyncio.Transport

@@ -39,8 +39,8 @@ class Limits:
         self._beginning = FairLock()
 
     async def begin(self, owner: Hashable) -> None:
-        """Wait until a request may begin: one does in a turn of the event loop, those of each owner in turn, and the
-        next one when the loop has had as much time for others."""
+        """Wait until a request may begin. One begins in a turn of the event loop, and owners take turns; the next one
+        begins when the loop has had as much time for other work."""
         await self._beginning.acquire(owner)
         began = time.monotonic()
 
@@ -59,7 +59,7 @@ class Limits:
             return await asyncio.get_running_loop().run_in_executor(self._reading, work)
 
     async def compute(self, startup: str, work: Callable[[], T]) -> T:
-        """Run `work`, which reads a page of the state database for this startup and makes an answer of it.
+        """Run `work`, which reads a page of this startup's state and encodes it, in the computing thread.
 
         Raises:
             Crowded: too many of these are under way.

@@ -19,7 +19,7 @@ from gateway.model import UNROUTED, Counts
 from gateway.state.dead_letters import Totals
 
 OPERATORS = ""
-"""Whose places and turns the requests of operators take."""
+"""Owner of the places and turns that the requests of operators take."""
 SLICE = 50
 """Startups that are looked at before others have their turns."""
 

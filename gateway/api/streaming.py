@@ -31,7 +31,7 @@ log = get_logger(__name__)
 
 
 class Patience:
-    """The time that one client may still take for what it is sent: `GRACE` at most."""
+    """Time that one client may still take for what it is sent: `GRACE` at most."""
 
     def __init__(self) -> None:
         self._left = GRACE
@@ -77,7 +77,7 @@ class StreamingResponse(responses.StreamingResponse):
         self._within = within
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as ASGI has it
-        """Send the answer, or as much of it as its client waits for. Starlette's own way takes a task group of anyio's,
+        """Send the answer, or as much of it as its client waits for. Starlette itself would use a task group of anyio,
         whose first use takes 20 ms."""
         async with self._held, aclosing(self._content):
             await until(_left(receive), self.stream_response(send))

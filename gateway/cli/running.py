@@ -44,7 +44,7 @@ def run(
     ] = 1,
     host: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Its name under hosts in gateway.yaml.", envvar="GATEWAY_HOST"),
+        typer.Option(metavar="NAME", help="Name of this host under hosts in gateway.yaml.", envvar="GATEWAY_HOST"),
     ] = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C, then drain the journal and stop."""

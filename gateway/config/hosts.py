@@ -16,7 +16,7 @@ Wrong = tuple[str, str, str]
 
 
 def on_host(config: Config, name: str | None) -> Config:
-    """Return the configuration as the host `name` uses it; None where there is only one.
+    """Return the configuration as the host `name` uses it; `name` is None where there is only one host.
 
     Raises:
         HostUnknown: there are several and none is given, or there is no such host.

@@ -149,7 +149,7 @@ def _check_size(root: Node) -> None:
         waiting.pop()
         if id(node) in sizes:
             continue
-        if node.tag == INTEGER and len(node.value) > MAX_DIGITS:  # Python refuses to show it
+        if node.tag == INTEGER and len(node.value) > MAX_DIGITS:  # Python does not convert it to text
             raise ConstructorError(None, None, f"an integer of {len(node.value):,} digits", node.start_mark)
         if any(id(child) not in sizes for child in children):
             raise ConstructorError(None, None, "an alias inside what it stands for", node.start_mark)

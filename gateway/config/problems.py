@@ -1,4 +1,4 @@
-"""What pydantic says of a wrong setting, as a problem that names the place, what was expected and what came."""
+"""Problems with settings: pydantic's errors, each with its place, what was expected, and what was found."""
 
 from __future__ import annotations
 

@@ -83,8 +83,8 @@ class LiveRing:
         self.followers = 0
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """Hold the turn to do something with a piece: one follower at a time does, those of each ring in turn, so that
-        many together do not occupy the event loop."""
+        """Hold the turn in which one follower processes a piece. Rings take turns, so that many followers together do
+        not occupy the event loop."""
         return self._turns.held(self)
 
     @property
@@ -131,7 +131,7 @@ class LiveRing:
             self.followers -= 1
 
     def end(self) -> None:
-        """Let all followers go: the startup is no longer configured."""
+        """Release all followers: the startup is no longer configured."""
         self._has_ended = True
         self._news.set()
 

@@ -1,4 +1,4 @@
-"""The broker's address, how to speak TLS with it, and what an operator should do when it cannot be reached."""
+"""Address of the broker, how to speak TLS with it, and what an operator should do when it cannot be reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session for brokers that speak MQTT 3.1.1, on paho-mqtt driven by the event loop.
+"""Session for brokers that speak MQTT 3.1.1, on paho-mqtt driven by the event loop.
 
 paho's client is a state machine with a socket: the loop says when to read and to write, and `manual_ack` leaves the
 acknowledgement to us. It subscribes with QoS 1 at most: paho acknowledges the first half of a QoS 2 message by

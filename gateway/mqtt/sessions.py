@@ -123,7 +123,7 @@ class Sessions:
                 self._open(name)
 
     def _look_or_not(self) -> None:
-        """Begin or end to look for messages of no startup, as the plan says."""
+        """Start or stop looking for messages of no startup, as the plan says."""
         if self._look is not None and not self._plan.looks:
             self._look = None
             self.ready.pop(LOOK, None)
@@ -258,7 +258,7 @@ class Sessions:
 
     @property
     def problem(self) -> str:
-        """What is wrong for all startups together: nobody can publish, or no session has been tried yet."""
+        """Problem of all startups together: nobody can publish, or no session has been tried yet."""
         if self._tasks is None:
             return self._probe.state.problem
         publisher = self._sessions.get(self._publisher) or self._sessions.get(ALL)
@@ -268,7 +268,7 @@ class Sessions:
 
     @property
     def problems(self) -> Mapping[str, str]:
-        """What is wrong with the session of each startup; empty while it works."""
+        """Problem of each startup's session; empty while it works."""
         return {
             name: self._sessions[name].state.problem if name in self._sessions else NOT_YET
             for name in self._wanted

@@ -1,4 +1,4 @@
-"""Check of whether a broker can hold the session of a startup that several hosts share.
+"""Check whether a broker can hold the session of a startup that several hosts share.
 
 It must know shared subscriptions, and keep them as it keeps sessions. Mosquitto does not: what is published between its
 restart and the hosts' next SUBSCRIBE reaches no one, although it was acknowledged.
@@ -25,7 +25,7 @@ _FAILURE = 0x80
 
 
 async def expect_shared_subscriptions(access: Access) -> None:
-    """Ask the broker, by a connection that leaves nothing behind.
+    """Raise unless the broker keeps shared subscriptions; it is asked by a connection that leaves nothing behind.
 
     Raises:
         SessionRejected: it has no shared subscriptions, or does not keep them.

@@ -64,7 +64,7 @@ class NewStartup:
         return cls(slug, name or slug.replace("-", " ").title(), cohort, until)
 
     def on(self, host: str | None) -> NewStartup:
-        """Return it on a host, unless it has one."""
+        """Return the new startup on a host; it keeps a host that it has."""
         return self if self.host else replace(self, host=host)
 
 

@@ -1,4 +1,4 @@
-"""The composition root of a gateway that is one process: the engine, and the HTTP application beside it.
+"""Composition root of a gateway that is one process: the engine, and the HTTP application beside it.
 
 Stopping: first the engine, which takes no more messages and drains; then HTTP; then the databases are closed.
 """
@@ -119,7 +119,7 @@ class Gateway:
 
 def keep_settings(before: Config, after: Config) -> Config:
     """Return the startups of a changed configuration with the settings of gateway.yaml that a running gateway keeps:
-    all, but one of several hosts takes over changes of the hosts."""
+    all of them; only one of several hosts takes over changes of `hosts`."""
     hosts = before.settings.hosts
     if before.host is not None and after.settings.hosts:
         hosts = after.settings.hosts

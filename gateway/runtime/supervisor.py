@@ -1,4 +1,4 @@
-"""The supervisor of a gateway with several workers: starts and restarts them, and serves HTTP for all.
+"""Supervisor of a gateway with several workers: starts and restarts them, and serves HTTP for all.
 
 It takes no messages itself. A worker that only an earlier run had is started once more, to retire: it takes the
 messages that the broker still holds for it, stores what is in its journal, and ends its session.

@@ -1,4 +1,4 @@
-"""The messages between a worker and the supervisor."""
+"""Messages between a worker and the supervisor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reports of the workers, combined into those of one gateway."""
+"""Reports of the workers, combined into those of one gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The known devices and series. In memory while the gateway runs, written behind: nothing per message.
+"""Known devices and series. In memory while the gateway runs, written behind: nothing per message.
 
 A crash loses the last few seconds of a device's counts and of `last_ns`, and never more: the ledger is exact, this is
 for people who check whether a device is alive.

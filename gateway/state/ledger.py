@@ -1,4 +1,4 @@
-"""The balance, per startup, of every record that ever arrived:
+"""Balance, per startup, of every record that ever arrived:
 
     received = accepted + rejected
     accepted = stored + journaled + refused

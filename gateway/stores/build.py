@@ -1,4 +1,4 @@
-"""The stores that a configuration names, put together."""
+"""Stores that a configuration names, put together."""
 
 from __future__ import annotations
 

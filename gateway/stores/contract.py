@@ -1,4 +1,4 @@
-"""The contract of a store. tests/contract/test_stores.py holds each implementation to it.
+"""Contract of a store. tests/contract/test_stores.py holds each implementation to it.
 
 A store keeps each startup's readings apart from all others. Writing is an upsert by series and time: writing the
 same lines again changes nothing, and a point that exists gains the fields that it did not have.

@@ -143,8 +143,8 @@ class InfluxDBStore:
     async def _found(
         self, startup: str, statement: str, document_rows: int, decode: Callable[[bytes], T]
     ) -> AsyncIterator[AsyncIterator[list[T]]]:
-        """Yield what the documents of an answer hold, as they arrive, which is read inside the block. `decode` runs
-        where it does not keep the event loop, unless it is quick."""
+        """Yield what the documents of an answer hold, as they arrive; it is read inside the block. Large documents are
+        decoded outside of the event loop."""
 
         async def decoded(documents: list[bytes]) -> list[T]:
             if sum(map(len, documents)) < SMALL:

@@ -1,12 +1,12 @@
-"""The embedded store: a SQLite file for each startup, and threads to use it from the event loop.
+"""Embedded store: a SQLite file for each startup, and threads to use it from the event loop.
 
 Invariants:
 
 - Each startup has a file and threads of its own: one that writes, one that reads. So no startup waits for another.
 - Writes of a startup follow one another. A query reads its own snapshots by its own connection: it never makes a write
   wait, however long it takes.
-- The thread that reads only runs SQL, during which SQLite lets go of the interpreter; queries of a startup take turns
-  in it. What it finds is turned into rows by `gateway.computing`, with all that requests compute.
+- The thread that reads only runs SQL, during which SQLite releases the interpreter's lock; queries of a startup take
+  turns in it. What it finds is turned into rows by `gateway.computing`, with all that requests compute.
 - After a fault of the file the next write opens it again; likewise after somebody deleted the file.
 """
 

@@ -1,4 +1,4 @@
-"""The embedded store's file: one SQLite database per startup, `{slug}.db`.
+"""File of the embedded store: one SQLite database per startup, `{slug}.db`.
 
     measurements (id, name)
     fields       (id, measurement, name, type)         type: float | int | bool | string

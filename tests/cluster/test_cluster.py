@@ -52,7 +52,7 @@ async def receives(hosts: Site, name: str, startup: str, than: int = 0) -> bool:
 
 
 async def test_a_node_is_killed_under_load(hosts: Site, cluster: Cluster) -> None:
-    """The node of the devices: they go on at another one, and when it is back it serves them again."""
+    """Devices whose node is killed go on at another one; when the node is back, it serves them again."""
     async with loaded(cluster[3], cluster[1]) as load:
         await load.more(300)
         await cluster[3].kill()
@@ -86,7 +86,7 @@ async def test_a_host_is_drained_of_a_startup(hosts: Site, cluster: Cluster) -> 
 
 
 async def test_a_lost_host_is_replaced(hosts: Site, cluster: Cluster) -> None:
-    """The other host takes over from one that is killed, with what the cluster held; the journal of the killed one is
+    """Another host takes over from one that is killed, with what the cluster held; the journal of the killed one is
     stored when it is back."""
     async with loaded(cluster[3]) as load:
         await load.more(300)

@@ -16,7 +16,7 @@ The line before a block is an HTML comment, a marker, that readers do not see:
     <!-- try: TOPIC -> OUTCOME -->     it is a payload; the outcome is `accepted`, `accepted N`, or `code where, …`
     <!-- try retained: … -->           the same as a retained message; also `padded to N` bytes, `after N` others,
                                        `with the end DATE` of its startup, `blocked`
-    <!-- answers -->                   these are the reasons that the last payload was refused for
+    <!-- answers -->                   these are the reasons that the last payload was rejected for
     <!-- refused by the store -->      this is the feedback for a point of another type than its field has
     <!-- not run: REASON -->           nothing of the above, and why
 

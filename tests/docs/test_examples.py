@@ -1,4 +1,4 @@
-"""Every example in the documentation is what the gateway takes, or refuses as the document says."""
+"""Every example in the documentation is what the gateway takes, or rejects as the document says."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def code_and_place(reason: Reason) -> str:
 
 @pytest.mark.parametrize("block", TRIED, ids=str)
 def test_a_payload_gives_what_the_guide_says(block: Block) -> None:
-    """Each payload of the device guide is accepted, or refused with the codes and places that stand there."""
+    """Each payload of the device guide is accepted, or rejected with the codes and places that stand there."""
     result = evaluate(block)
     wanted = block.argument.partition(" -> ")[2].split(", ")
     accepted = [item for item in wanted if item.startswith("accepted")]
@@ -95,7 +95,7 @@ def answered() -> list[tuple[Block, Block]]:
 
 @pytest.mark.parametrize(("payload", "answer"), answered(), ids=str)
 def test_the_answer_is_the_one_in_the_guide(payload: Block, answer: Block) -> None:
-    """The reasons of a refused payload read, word for word, as the device guide quotes them."""
+    """The reasons of a rejected payload read, word for word, as the device guide quotes them."""
     rejection = evaluate(payload).rejection
     assert rejection is not None
     assert [str(reason) for reason in rejection.reasons] == answer.text.splitlines()

@@ -38,7 +38,7 @@ async def hosts(tmp_path: Path, broker: Mosquitto, monkeypatch: pytest.MonkeyPat
 
 
 async def serves(hosts: Site, name: str, startup: str) -> bool:
-    """Return whether a host serves a startup, as that finds out over HTTP."""
+    """Return whether a host serves a startup, as its answer over HTTP says."""
     async with hosts[name].client(TOKENS[startup]) as client:
         return (await client.get(f"/v1/startups/{startup}")).status_code == 200
 
@@ -130,7 +130,7 @@ async def test_a_host_is_drained(hosts: Site, broker: Mosquitto) -> None:
     await eventually(is_noticed, every=0.5, says="south notices messages of no startup")
 
 
-async def test_mosquitto_is_refused_for_a_startup_on_several_hosts(hosts: Site, broker: Mosquitto) -> None:
+async def test_mosquitto_is_rejected_for_a_startup_on_several_hosts(hosts: Site, broker: Mosquitto) -> None:
     """It would forget what arrives after its restart: each host says so, nothing is subscribed to, and what was in the
     startup's session stays there until one host has it again."""
     async with loaded(broker) as load:

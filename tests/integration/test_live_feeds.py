@@ -126,7 +126,7 @@ async def test_an_expired_token_receives_nothing_more(gateway: Running) -> None:
 
 
 async def test_a_removed_startup_is_let_go_though_it_comes_back(gateway: Running) -> None:
-    """With the same token or not: who listened before it was removed hears nothing of it afterwards."""
+    """With the same token or not: who listened before it was removed receives nothing of it afterwards."""
     url = gateway.url.replace("http", "ws") + f"{URL}/ws"
     config, tokens = gateway.gateway.config, Tokens({"acme": "acme-token"}, None)
     async with (
@@ -188,10 +188,10 @@ async def test_a_silent_stream_is_kept_open(gateway: Running, monkeypatch: pytes
 async def test_an_invalid_event_id_is_reported(gateway: Running, ident: str) -> None:
     """An id that is none: 422 and what was expected, over HTTP and before a WebSocket opens."""
     url = gateway.url.replace("http", "ws") + f"{URL}/ws?after={ident}"
-    with pytest.raises(websockets.InvalidStatus) as refused:
+    with pytest.raises(websockets.InvalidStatus) as rejected:
         async with websockets.connect(url, additional_headers={"Authorization": "Bearer acme-token"}):
             pass
-    assert refused.value.response.status_code == 422
+    assert rejected.value.response.status_code == 422
     async with gateway.client("acme-token") as client:
         answer = await client.get(URL, headers={"Last-Event-ID": ident})
     assert answer.status_code == 422

@@ -31,7 +31,7 @@ async def secure(tmp_path: Path) -> AsyncIterator[SecureMosquitto]:
 
 
 def _acls(slug: str) -> list[dict[str, Any]]:
-    """What the gateway needs of a startup."""
+    """Return the rights that the gateway needs for a startup."""
     return [{"acltype": "subscribePattern", "topic": f"testbed/{slug}/#", "priority": 0, "allow": True}]
 
 
@@ -49,7 +49,7 @@ async def health(gateway: Running) -> dict[str, Any]:
 
 
 async def ok_metrics(gateway: Running) -> dict[str, str]:
-    """The metrics `gateway_…_ok`."""
+    """Return the metrics `gateway_…_ok`."""
     async with gateway.client() as client:
         text = (await client.get("/metrics")).text
     return dict(line.rsplit(" ", 1) for line in text.splitlines() if "_ok" in line and line[0] != "#")
@@ -84,7 +84,7 @@ async def test_a_session_without_permission_is_that_of_its_startup(secure: Secur
 
 
 async def has_begun(gateway: Running) -> bool:
-    """Whether each session was tried."""
+    """Return whether each session was tried."""
     async with gateway.client() as client:
         return "not connected yet" not in (await client.get("/readyz")).text
 
@@ -141,7 +141,7 @@ async def test_a_session_that_another_client_takes_over(tmp_path: Path) -> None:
 
 
 async def taken(gateway: Running, part: str, whose: str) -> bool:
-    """Whether a part says that a connection was lost; only that of the publisher is needed."""
+    """Return whether a part says that a connection was lost; only that of the publisher is needed."""
     found = await health(gateway)
     problem = found["parts"][part].get("problem", "")
     if "was lost" not in problem:

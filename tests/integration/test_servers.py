@@ -147,8 +147,8 @@ async def test_the_front_refuses_as_influxdb_2(
         assert message in answer[2]
 
 
-async def test_queries_are_refused_as_influxdb_2(tmp_path: Path) -> None:
-    """A query with a wrong token, an unknown bucket or a mistake is refused, each in its way."""
+async def test_queries_are_rejected_as_influxdb_2(tmp_path: Path) -> None:
+    """A query with a wrong token, an unknown bucket or a mistake is rejected, each in its way."""
     async with influx(tmp_path) as (_, _, http):
         query = {"db": "acme", "q": "SELEC"}
         async with http.get("/query", params=query, headers={"Authorization": "Token x"}) as answer:

@@ -1,4 +1,4 @@
-"""The lock whose owners take turns."""
+"""Lock whose owners take turns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_owner_with_many_waits_is_served_in_turns() -> None:
 
 
 async def test_holders_never_follow_one_another_in_one_turn_of_the_loop() -> None:
-    """What others have scheduled runs between two holders, also where nobody waits."""
+    """Tasks that others have scheduled run between two holders, also where nobody waits."""
     lock, seen = FairLock(), list[str]()
 
     async def hold() -> None:

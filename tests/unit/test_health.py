@@ -1,4 +1,4 @@
-"""The health of the gateway: what makes it unready, and what is only one startup's problem."""
+"""Health of the gateway: what makes it unready, and what is only one startup's problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requests take of the event loop: they begin in turns, and large answers come in pieces."""
+"""Requests and the event loop: they begin in turns, and large answers come in pieces."""
 
 from __future__ import annotations
 

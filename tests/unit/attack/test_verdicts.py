@@ -83,7 +83,7 @@ def test_every_attack_is_in_the_threat_model() -> None:
 
 
 def test_a_block_has_packets_of_one_length() -> None:
-    """Each of its own topic and payload, with a packet id; packets of several lengths are refused."""
+    """Each of its own topic and payload, with a packet id; packets of several lengths are rejected."""
     made = messages.block(lambda number: f"a/{number:03}", lambda number: b"%03d" % number, most=50)
     assert made.units == 50
     stride = len(made.data) // made.units

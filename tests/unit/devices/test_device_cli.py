@@ -90,7 +90,7 @@ def test_mqtts_means_tls() -> None:
 
 
 def test_ca_file_must_hold_certificates(tmp_path: Path) -> None:
-    """A CA file without a certificate is refused before anything runs."""
+    """A CA file without a certificate is rejected before anything runs."""
     (tmp_path / "ca.pem").write_text("nothing of the kind")
     with pytest.raises(BrokerUrlError, match=r"ca\.pem"):
         parse("mqtts://broker.lan", ca_file=tmp_path / "ca.pem")
@@ -119,6 +119,6 @@ def test_shares(text: str, expected: Share) -> None:
 
 @pytest.mark.parametrize("text", ["", "-1", "150%", "half"])
 def test_no_shares(text: str) -> None:
-    """What is neither a fraction nor a count is refused."""
+    """Text that is neither a fraction nor a count is rejected."""
     with pytest.raises(typer.BadParameter):
         share(text)

@@ -173,7 +173,7 @@ def _records(device: Device, now: float) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_each_fault_breaks_a_rule(fault: Fault) -> None:
-    """Wherever a fault applies, what it makes of a good payload is refused; it applies somewhere."""
+    """Wherever a fault applies, what it makes of a good payload is rejected; it applies somewhere."""
     rng = Random(1)
     spoiled = 0
     for startup in FACTORIES:

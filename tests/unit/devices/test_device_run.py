@@ -191,7 +191,7 @@ async def test_mqtt_5(tmp_path: Path) -> None:
 
 
 async def test_rejected_password_is_explained(tmp_path: Path) -> None:
-    """A broker that wants a password is not called unreachable: the devices say that it refused them."""
+    """A broker that wants a password is not called unreachable: the devices say that it rejected them."""
     async with Mosquitto(tmp_path, conf="allow_anonymous false") as server:
         async with running(Fleet(server.url, devices=1, grace=0)) as fleet:
             await eventually(lambda: bool(fleet.heard))

@@ -1,4 +1,4 @@
-"""What is remembered by keys that devices choose: bounded in bytes, each startup's at its own expense."""
+"""Values remembered by keys that devices choose: bounded in bytes, each startup's at its own expense."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def levels_of_session(connects: list[bytes]) -> list[int]:
 
 @pytest.mark.parametrize("answer", [reject_5, close_5])
 async def test_broker_of_3_1_1_gets_a_session_of_3_1_1(answer: Answer) -> None:
-    """Whether it rejects MQTT 5 or just closes the connection."""
+    """It may reject MQTT 5, or just close the connection."""
     async with serving(answer) as (url, connects), running(url):
         await eventually(lambda: levels_of_session(connects) == [4])
 

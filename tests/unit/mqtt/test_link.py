@@ -1,4 +1,4 @@
-"""What a session says of connections that are lost again and again."""
+"""Advice of a session whose connections are lost again and again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that sessions are made of: link, inbox, outbox, subscriptions."""
+"""Parts that sessions are made of: link, inbox, outbox, subscriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sessions a worker has, on one host and on several: names, filters, and those that are another's."""
+"""Sessions of a worker, on one host and on several: names, filters, and those that are another's."""
 
 from __future__ import annotations
 

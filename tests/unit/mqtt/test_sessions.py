@@ -228,7 +228,7 @@ SHARED = "$share/gw/testbed/acme/#"
 
 
 def order(broker: FakeBroker, client_id: str) -> list[str]:
-    """The kinds of packets after the newest CONNECT of a client id, as far as they are about filters."""
+    """Return the kinds of packets after the newest CONNECT of a client id, as far as they are about filters."""
     start = max(i for i, one in enumerate(broker.packets) if getattr(one, "client_id", "") == client_id)
     kinds = (mqtt5.SubscribePacket, mqtt5.UnsubscribePacket)
     return [type(one).__name__ for one in broker.packets[start:] if isinstance(one, kinds)]

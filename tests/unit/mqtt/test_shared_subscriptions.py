@@ -13,7 +13,7 @@ from tests.unit.mqtt.fake_broker import FakeBroker
 
 
 class Broker(FakeBroker):
-    """Tells its version before it answers a ping, as a retained message."""
+    """Broker that reports its version before it answers a ping, as a retained message."""
 
     version = ""
 
@@ -29,7 +29,7 @@ async def ask(broker: FakeBroker, protocol: str = "5") -> None:
 
 @pytest.mark.parametrize("version", ["", "rmqtt/0.24"])
 async def test_a_broker_that_keeps_them(version: str) -> None:
-    """One that is no Mosquitto, whether or not it tells its version; it is asked by a connection without a session."""
+    """One that is no Mosquitto, whether or not it shows its version; it is asked by a connection without a session."""
     async with Broker() as broker:
         broker.version = version
         await ask(broker)

@@ -92,7 +92,7 @@ def test_place_of_a_record() -> None:
 
 @pytest.mark.parametrize(("payload", "value"), [(b"5", 5), (b"null", None), (b'"a"', "a"), (b"NaN", None)])
 def test_a_value_is_one_record(payload: bytes, value: object) -> None:
-    """A lone value is one record, which the validator refuses with its reasons."""
+    """A lone value is one record, which the validator rejects with its reasons."""
     found = JSON.records(payload, CONTEXT)
     assert isinstance(found, Records)
     assert (len(found.values), found.at) == (1, "")

@@ -161,7 +161,7 @@ def test_numbers_without_end(digits: int) -> None:
 
 @pytest.mark.parametrize(("kind", "payload"), [("float", "-12.5e+10"), ("bool", "false"), ("string", '"a \\u00e9 é"')])
 def test_truncated_at_every_byte(kind: str, payload: str) -> None:
-    """A payload that is cut anywhere is a shorter value or refused with a reason; a string in quotes is rejected."""
+    """A payload that is cut anywhere is a shorter value or rejected with a reason; a string in quotes is rejected."""
     whole = payload.encode()
     for end in range(len(whole)):
         found = read(kind, whole[:end])

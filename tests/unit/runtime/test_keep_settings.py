@@ -1,4 +1,4 @@
-"""What a running gateway takes over of a changed gateway.yaml: the hosts, where it is one of several; no more."""
+"""Changes of gateway.yaml that a running gateway takes over: the hosts, where it is one of several; no more."""
 
 from __future__ import annotations
 

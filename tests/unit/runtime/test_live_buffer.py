@@ -1,4 +1,4 @@
-"""The live events that a worker keeps until they are sent."""
+"""Live events that a worker keeps until they are sent."""
 
 from __future__ import annotations
 

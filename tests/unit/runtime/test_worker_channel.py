@@ -1,4 +1,4 @@
-"""The channel between the supervisor and a worker."""
+"""Channel between the supervisor and a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reports of several workers, combined."""
+"""Reports of several workers, combined."""
 
 from __future__ import annotations
 

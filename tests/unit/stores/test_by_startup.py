@@ -249,7 +249,7 @@ async def test_queries_of_one_startup_leave_places_to_others(
     default: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many histories a startup has under way and does not read, another startup's is answered; a further one
-    of its own is refused with the reason."""
+    of its own is rejected with the reason."""
     monkeypatch.setattr("gateway.stores.by_startup.QUERIES", 6)
     monkeypatch.setattr("gateway.stores.by_startup.QUERY_WAIT", 0.01)
     store = StoreByStartup({None: default})

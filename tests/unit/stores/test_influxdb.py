@@ -154,8 +154,8 @@ async def test_faulty_data_is_refused(store: InfluxDBStore, stub: Stub, status: 
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_refused_token_is_unavailable(store: InfluxDBStore, stub: Stub, status: int) -> None:
-    """A refused token is not the data's fault; the error names the setting to correct."""
+async def test_rejected_token_is_unavailable(store: InfluxDBStore, stub: Stub, status: int) -> None:
+    """A rejected token is not the data's fault; the error names the setting to correct."""
     stub.status, stub.body = status, '{"code": "unauthorized", "message": "unauthorized access"}'
     with pytest.raises(StoreUnavailable, match=r"token.*bed-acme.*unauthorized access.*token_file"):
         await store.write("acme", [LINE])
@@ -180,7 +180,7 @@ async def test_named_store_names_its_own_settings(stub: Stub, status: int, says:
 
 
 async def test_renewed_token_is_used_at_once(stub: Stub) -> None:
-    """When InfluxDB refuses the token, the one that is on disk now is used at once, by all writes and queries."""
+    """When InfluxDB rejects the token, the one that is on disk now is used at once, by all writes and queries."""
     stub.token = "new"
     renewals: list[str] = []
 
@@ -203,8 +203,8 @@ async def test_renewed_token_is_used_at_once(stub: Stub) -> None:
     await store.close()
 
 
-async def test_late_refusal_of_an_old_token_is_tried_again(stub: Stub) -> None:
-    """A write whose refusal arrives after another write has renewed the token is sent again with the new one."""
+async def test_late_rejection_of_an_old_token_is_tried_again(stub: Stub) -> None:
+    """A write whose rejection arrives after another write has renewed the token is sent again with the new one."""
     stub.token = "new"
     store = InfluxDBStore(InfluxDB(url=stub.url), "old", lambda: "new")
     await store.open()
