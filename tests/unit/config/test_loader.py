@@ -19,7 +19,7 @@ CONTENTS = (
     STARTUP,
     BETA,
     STARTUP.replace("float", "int"),
-    STARTUP.replace("float", "flaot"),
+    STARTUP.replace("float", "number"),
     STARTUP.replace("testbed/acme", "lora/x"),
     STARTUP + "store: second\n",
     "topics: [",
