@@ -58,10 +58,12 @@ class FairLock:
         while self._waiting:
             owner = next(iter(self._waiting))
             several = self._waiting.pop(owner)
-            turn = several.popleft()
+            while several and several[0].done():  # given up
+                several.popleft()
+            if not several:
+                continue
+            several.popleft().set_result(None)
             if several:
                 self._waiting[owner] = several  # behind the others
-            if not turn.done():
-                turn.set_result(None)
-                return
+            return
         self._is_held = False

@@ -34,11 +34,10 @@ class Health:
     @property
     def needed(self) -> tuple[Part, ...]:
         """Parts without which no messages are taken: `parts`, where the broker fails if all sessions do."""
-        problems = [part.problem for part in self.sessions.values()]
-        if not problems or not all(problems):
+        if not self.sessions or not all(part.problem for part in self.sessions.values()):
             return self.parts
         return tuple(
-            Part("broker", part.problem or f"no startup's session works: {problems[0]}")
+            Part("broker", part.problem or "no startup's session works: see sessions")  # startups read this, too
             if part.name == "broker"
             else part
             for part in self.parts

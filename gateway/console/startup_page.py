@@ -111,8 +111,8 @@ class StartupPage:
         if not self._allowed():
             self._page.end("ended")
             return
-        if self._services.config.by_slug[self._startup.slug] != self._startup:
-            ui.navigate.reload()  # its rules have changed
+        if self._is_outdated():
+            ui.navigate.reload()
             return
         if not self._started:
             self._started = True
@@ -125,6 +125,12 @@ class StartupPage:
         self._show_problem_of_past(await self._panels.follow())
         await self._push()
         self._show_health()
+
+    def _is_outdated(self) -> bool:
+        """Return whether the startup has changed, has another host now, or was removed and added again."""
+        slug, config = self._startup.slug, self._services.config
+        is_same = config.by_slug[slug] == self._startup and config.serves(self._startup)
+        return not is_same or self._services.live.feed(slug) is not self._feed
 
     async def _start(self) -> None:
         """Add what each rule has on the page, follow the feed from now on, and read the earlier rejections."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.backoff import pauses
@@ -30,7 +30,7 @@ from gateway.ingest.turns import Turns
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.model import Batch, Listener, Message
-from gateway.mqtt.session import Source
+from gateway.mqtt.session import READ_BYTES, Source
 from gateway.mqtt.session_plan import startup_of
 from gateway.mqtt.sessions import Sessions
 from gateway.state import dead_letters, ledger
@@ -46,6 +46,10 @@ REST_EACH = 0.0005
 of its own cost as much as several messages, so the more sources are busy, the more messages each read has to bring. One
 that has been quiet is read at once."""
 REST_MOST = 0.25
+MUCH = 100
+"""Messages of a batch, ..."""
+MUCH_BYTES = READ_BYTES // 4
+"""... or bytes of its topics and payloads, with which a read is worth its cost: such a source need not rest."""
 CHUNK = 200
 """Messages after which a turn looks at the clock."""
 TURN = 0.005
@@ -117,22 +121,24 @@ class Ingest:
                 is_cut = bool(self._sessions.ready)
                 if committing is not None:
                     await committing
-                self._rest(one.sources, began)
+                self._rest(one, began)
                 committing = tasks.create_task(self._finish(one), name="ingest-commit")
                 await asyncio.sleep(0.0 if is_cut else max(0.0, began + GATHER - loop.time()))
             sampling.cancel()
             await self._keep_samples(at_end=True)
 
-    def _rest(self, sources: Sequence[Source], began: float) -> None:
-        """Leave these sources unread for a while after their round began."""
+    def _rest(self, one: _Round, began: float) -> None:
+        """Leave the sources of a round unread for a while after it began."""
+        loop, sources = asyncio.get_running_loop(), one.sources
         self._resting += len(sources)
         rest = min(REST_MOST, GATHER + REST_EACH * self._resting)
-        asyncio.get_running_loop().call_at(began + rest, self._resume, sources)
-
-    def _resume(self, sources: Sequence[Source]) -> None:
-        self._resting -= len(sources)
+        busy = {id(source) for source, batch in one.batches if _is_much(batch)}
         for source in sources:
-            source.resume()
+            loop.call_at(began + (GATHER if id(source) in busy else rest), self._resume, source)
+
+    def _resume(self, source: Source) -> None:
+        self._resting -= 1
+        source.resume()
 
     def _process_round(self) -> _Round:
         """Take and process messages of each source that is ready, as far as the time of a round allows."""
@@ -290,6 +296,11 @@ class Ingest:
             registry.saw(startup, [reading.device for reading in readings], now_ns)
         for rejection in outcome.rejections:
             registry.saw_rejected(rejection.startup, rejection.device, rejection.count, now_ns)
+
+
+def _is_much(batch: Batch) -> bool:
+    messages = batch.messages
+    return len(messages) >= MUCH or sum(len(one.payload) + len(one.topic) for one in messages) >= MUCH_BYTES
 
 
 def _blocks(outcome: Outcome) -> Blocks:

@@ -18,6 +18,9 @@ SECONDS_EACH = 0.005
 BYTES = 1 << 20
 """... and a second for this number of bytes of payloads."""
 
+COSTS_MOST = 5.0
+"""Seconds of the budget that one replay uses up, at most: less than anybody waits for one."""
+
 
 class ReplayTurns:
     """`async with turns.turn(startup, size)`: evaluate one dead letter inside, without waiting for anything else."""
@@ -31,9 +34,14 @@ class ReplayTurns:
         """Wait for the budget of a startup, then for the turn."""
         now = time.monotonic()
         due = max(now, self._next.get(startup, now))
-        self._next[startup] = due + SECONDS_EACH + size / BYTES
-        await asyncio.sleep(due - now)
-        await self._lock.acquire(startup)
+        cost = min(COSTS_MOST, SECONDS_EACH + size / BYTES)
+        self._next[startup] = due + cost
+        try:
+            await asyncio.sleep(due - now)
+            await self._lock.acquire(startup)
+        except asyncio.CancelledError:  # nobody waits for it any more: it has used nothing
+            self._next[startup] -= cost
+            raise
         began = time.monotonic()
         try:
             yield

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -105,7 +105,7 @@ class PahoSession:
         if not self._socket.is_open:
             return
         if gone:
-            self._client.unsubscribe(gone)
+            self._send_unsubscribe(gone)
         if new:
             self._send_subscribe(new)
 
@@ -163,8 +163,8 @@ class PahoSession:
         if wanted := self._subscriptions.wanted:
             self._send_subscribe(wanted)
             await self._link.answer("to the subscription", lost)
-        if unwanted := self._subscriptions.unwanted:  # afterwards, so that between the two nothing is missed
-            self._client.unsubscribe(unwanted)
+        if unwanted := self._subscriptions.stale:  # afterwards, so that between the two nothing is missed
+            self._send_unsubscribe(unwanted)
         self._link.connected()
         return lost
 
@@ -189,6 +189,11 @@ class PahoSession:
             self._client.username_pw_set(self._settings.username, read_password(self._settings))
         broker = self._link.broker
         self._client.connect(broker.host, broker.port, keepalive=int(self._settings.keep_alive))
+
+    def _send_unsubscribe(self, filters: list[str]) -> None:
+        self._client.unsubscribe(filters)
+        if again := self._subscriptions.same_as(filters):
+            self._send_subscribe(again)
 
     def _send_subscribe(self, filters: Sequence[str]) -> None:
         _, mid = self._client.subscribe([(name, self._spec.qos) for name in filters])
@@ -243,9 +248,10 @@ class PahoSession:
 
     # ------------------------------------------------------------------ what paho calls
 
-    def _on_connect(self, _client: Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
+    def _on_connect(self, _client: Client, _data: Any, flags: ConnectFlags, code: ReasonCode, _properties: Any) -> None:
         # In this very callback, because redelivered messages may stand in the same read as the CONNACK.
         self._inbox.begin(self._link.greeted())
+        self._subscriptions.is_known = flags.session_present
         self._inbox_bytes = sum(len(message.payload) for message in self._inbox.messages)
         if code.is_failure:
             self._link.reject(self._link.broker.rejected(str(code)))

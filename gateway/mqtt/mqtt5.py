@@ -143,7 +143,7 @@ class Mqtt5Session:
         if wanted := self._subscriptions.wanted:
             self._send_subscribe(connection, wanted)
             await self._link.answer("to the subscription", connection.lost, lambda: not connection.is_reading)
-        if unwanted := self._subscriptions.unwanted:  # afterwards, so that between the two nothing is missed
+        if unwanted := self._subscriptions.stale:  # afterwards, so that between the two nothing is missed
             self._send_unsubscribe(connection, unwanted)
         self._link.connected()
         return connection
@@ -198,6 +198,8 @@ class Mqtt5Session:
 
     def _send_unsubscribe(self, connection: Connection, filters: list[str]) -> None:
         connection.send(mqtt5.UnsubscribePacket(self._outbox.next_id(), filters).write())
+        if again := self._subscriptions.same_as(filters):
+            self._send_subscribe(connection, again)
 
     async def _keep_alive(self, connection: Connection) -> None:
         """Send pings, and end the connection if the broker stays silent; return when it is lost.
@@ -267,6 +269,7 @@ class Mqtt5Session:
     def _on_connack(self, packet: mqtt5.ConnAckPacket) -> None:
         # At once, because redelivered messages may stand in the same read.
         connection = self._link.greeted()
+        self._subscriptions.is_known = packet.session_present
         self._inbox.begin(connection)
         self._keep_alive_s = packet.server_keep_alive or int(self._settings.keep_alive)
         self._outbox.receive_maximum = packet.receive_max

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 from gateway.config import Config, Startup
 from gateway.config.hosts import looks
+from gateway.mqtt.subscriptions import SHARED, without_group
 from gateway.topics import subscriptions
 
 ALL = "_all"
 """Name of the session of all startups, with `mqtt.sessions: one`."""
-SHARED = "$share/"
-
 Filters = Mapping[str, tuple[str, ...]]
 
 
@@ -82,7 +81,7 @@ def other_form(filters: Iterable[str], client_id: str) -> tuple[str, ...]:
     them: its startup was moved from one host to several, or back."""
     found: list[str] = []
     for name in filters:
-        found += [name.split("/", 2)[2]] if is_shared(name) else shared((name,), client_id)
+        found += [without_group(name)] if is_shared(name) else shared((name,), client_id)
     return tuple(found)
 
 

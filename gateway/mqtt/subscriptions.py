@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+SHARED = "$share/"
+
 
 class Subscriptions:
     """`unwanted` are filters that the session at the broker may have from before: each new connection drops them."""
@@ -11,6 +13,8 @@ class Subscriptions:
     def __init__(self, wanted: Sequence[str], unwanted: Sequence[str]) -> None:
         self.wanted = tuple(wanted)
         self.unwanted = list(unwanted)
+        self.is_known = False
+        """Whether the broker has the session from before, so that it may have filters."""
         self._asked: dict[int, tuple[str, ...]] = {}
 
     def change(self, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -20,6 +24,17 @@ class Subscriptions:
         new = [name for name in self.wanted if name not in before]
         gone = [name for name in before if name not in self.wanted]
         return new, gone
+
+    @property
+    def stale(self) -> list[str]:
+        """The filters that a connection has to drop."""
+        return self.unwanted if self.is_known else []
+
+    def same_as(self, gone: Iterable[str]) -> list[str]:
+        """Return the wanted filters that are those of `gone` but for `$share/GROUP/`. They have to be subscribed to
+        once more, since RMQTT 0.24 takes both for the same in an UNSUBSCRIBE."""
+        topics = {without_group(name) for name in gone}
+        return [name for name in self.wanted if without_group(name) in topics]
 
     def begin(self) -> None:
         """Forget the requests of an earlier connection."""
@@ -33,3 +48,8 @@ class Subscriptions:
         """Return the filters that a SUBACK rejects; `failures` has one value for each filter of the SUBSCRIBE."""
         asked = self._asked.pop(packet_id, ())
         return [name for name, is_failure in zip(asked, failures, strict=False) if is_failure]
+
+
+def without_group(name: str) -> str:
+    """Return a filter without `$share/GROUP/` (MQTT 5.0, section 4.8.2)."""
+    return name.split("/", 2)[2] if name.startswith(SHARED) else name

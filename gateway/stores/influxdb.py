@@ -133,7 +133,8 @@ class InfluxDBStore:
 
         async with self._found(startup, influxql.latest(sorted(types)), CHUNK, readings) as answer:
             async for several in answer:
-                yield list(chain.from_iterable(several))
+                if found := list(chain.from_iterable(several)):
+                    yield found
 
     async def _answer(self, startup: str, statement: str) -> list[influxql.Series]:
         async with self._found(startup, statement, CHUNK, influxql.answered) as answer:

@@ -62,3 +62,20 @@ async def test_it_may_stay_closed_for_a_while() -> None:
     lock.release(0.02)
     await lock.acquire("acme")
     assert loop.time() - began >= 0.02 - 0.002
+
+
+async def test_an_owner_that_gives_up_keeps_its_place() -> None:
+    """Where the first of an owner's tasks gives up, its next one has the turn, before owners that came later."""
+    lock, order = FairLock(), []
+
+    async def hold(owner: str) -> None:
+        async with lock.held(owner):
+            order.append(owner)
+
+    await lock.acquire("other")
+    given_up, *waiting = [asyncio.create_task(hold(owner)) for owner in ("acme", "acme", "birch")]
+    await asyncio.sleep(0)
+    given_up.cancel()
+    lock.release()
+    await asyncio.gather(*waiting)
+    assert order == ["acme", "birch"]

@@ -20,7 +20,7 @@ def health(broker: str = "", **sessions: str) -> Health:
         (health(), ""),
         (health(acme="", birch=""), ""),
         (health(acme="", birch="taken over"), ""),
-        (health(acme="taken over", birch="taken over"), "no startup's session works: taken over"),
+        (health(acme="taken over", birch="taken over"), "no startup's session works: see sessions"),
         (health("away", acme="away", birch="away"), "away"),
         (health("away", acme="", birch=""), "away"),
     ],

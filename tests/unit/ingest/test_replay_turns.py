@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from gateway.ingest.replay_turns import BYTES, ReplayTurns
+from tests.servers import WITHIN
 
 
 async def test_each_startup_has_a_budget_of_its_own() -> None:
@@ -39,3 +42,16 @@ async def test_a_budget_is_bytes_in_time() -> None:
         for _ in range(11):
             tasks.create_task(replay())
     assert time.monotonic() - began >= 10 / 100
+
+
+async def test_a_replay_that_is_given_up_uses_nothing() -> None:
+    """Whoever waits for the budget and gives up, again and again, waits no longer the next time for it."""
+    turns = ReplayTurns()
+    async with turns.turn("acme", BYTES // 10):
+        pass
+    for _ in range(50):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001), turns.turn("acme", 4 * BYTES):
+                raise AssertionError
+    async with asyncio.timeout(WITHIN), turns.turn("acme", 1):
+        pass

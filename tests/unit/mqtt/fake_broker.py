@@ -19,7 +19,7 @@ class FakeBroker:
     """
 
     def __init__(self) -> None:
-        self.connack = mqtt5.ConnAckPacket()
+        self.connack = mqtt5.ConnAckPacket(session_present=True)
         self.suback = mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
         self.pongs = True
         self.answers = True

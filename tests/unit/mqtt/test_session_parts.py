@@ -137,3 +137,10 @@ def test_messages_that_no_longer_fit_leave_their_room() -> None:
         assert not list(outbox.again(session_present=True))
         outbox.max_packet = None
     assert outbox.put("feedback/acme/th-1", payload)
+
+
+def test_filters_that_differ_in_the_group_only_are_found() -> None:
+    """A session that goes from `$share/g/x` to `x` has to subscribe to `x` once more: RMQTT drops both."""
+    filters = Subscriptions(["testbed/acme/#", "lora/+/up"], [])
+    assert filters.same_as(["$share/gateway/testbed/acme/#", "old/#"]) == ["testbed/acme/#"]
+    assert filters.same_as(["old/#"]) == []
