@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import count
 
 import aiohttp
 import aiomqtt
@@ -127,6 +128,7 @@ class _Watch:
         self._http = http
         self._sent: dict[int, float] = {}
         self._latencies: list[float] = []
+        self._is_stopped = False
 
     def forget(self) -> None:
         self._latencies.clear()
@@ -144,16 +146,18 @@ class _Watch:
             try:
                 yield self
             finally:
-                for task in (reading, publishing):
-                    task.cancel()
+                self._is_stopped = True  # on Python 3.11 aiomqtt can swallow a cancellation
+                reading.cancel()
                 await asyncio.wait((reading, publishing))
 
     async def _publish(self) -> None:
         shape = self._site.options.shape
         async with aiomqtt.Client("127.0.0.1", self._site.broker.port) as client:
-            for number in range(1 << 30):
-                self._sent[FIRST_SEQUENCE + number] = time.monotonic()
-                await client.publish(shape.topic(0), shape.body(0, FIRST_SEQUENCE + number))
+            sequences = count(FIRST_SEQUENCE)
+            while not self._is_stopped:
+                sequence = next(sequences)
+                self._sent[sequence] = time.monotonic()
+                await client.publish(shape.topic(0), shape.body(0, sequence))
                 await asyncio.sleep(EVERY)
 
     async def _read(self, events: aiohttp.ClientResponse) -> None:
