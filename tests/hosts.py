@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiomqtt
 import httpx
+import pytest
 from ruamel.yaml import YAML
 
 from gateway.model import Counts
@@ -184,3 +185,26 @@ async def loaded(*brokers: Broker, rate: float = 100) -> AsyncIterator[Load]:
     finally:
         load.is_stopped = True
         await task
+
+
+def give_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every host the tokens of the startups and of the store, as its environment."""
+    for slug, token in TOKENS.items():
+        monkeypatch.setenv(f"GATEWAY_TOKEN_{slug.upper()}", token)
+    monkeypatch.setenv("GATEWAY_INFLUXDB_TOKEN", "test-token")
+
+
+async def receives(hosts: Site, name: str, startup: str, than: int = 0) -> bool:
+    """Return whether a host has received more of a startup than this."""
+    return (await hosts[name].counts(startup)).received > than
+
+
+async def assert_nothing_is_lost(hosts: Site, load: Load) -> None:
+    """Wait until all that was acknowledged is stored, and the journals are empty; check the ledgers."""
+    acknowledged = load.acknowledged
+    await eventually(lambda: hosts.has_stored(acknowledged), every=0.2, says="all that was acknowledged is stored")
+    await eventually(hosts.is_drained, every=0.1, says="the journals are empty")
+    for slug in STARTUPS:
+        counts = await hosts.counts(slug)
+        assert counts.balanced
+        assert counts.received >= len(acknowledged[slug])

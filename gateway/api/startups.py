@@ -67,6 +67,8 @@ async def _latest(startup: str, chunks: AsyncGenerator[list[Reading]], computing
     is_first = True
     async with aclosing(chunks):
         async for chunk in chunks:
+            if not chunk:  # there is nothing of a measurement whose points were deleted
+                continue
             piece = await computing.run(startup, partial(_joined, map(reading_json, chunk)))
             yield piece if is_first else b"," + piece
             is_first = False

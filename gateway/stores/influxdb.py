@@ -133,8 +133,7 @@ class InfluxDBStore:
 
         async with self._found(startup, influxql.latest(sorted(types)), CHUNK, readings) as answer:
             async for several in answer:
-                if found := list(chain.from_iterable(several)):
-                    yield found
+                yield list(chain.from_iterable(several))
 
     async def _answer(self, startup: str, statement: str) -> list[influxql.Series]:
         async with self._found(startup, statement, CHUNK, influxql.answered) as answer:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.rmqtt import PROGRAM, Cluster, is_installed
-from tests.hosts import STARTUPS, Load, Site, loaded, site
-from tests.running import TOKENS
+from tests.hosts import Site, assert_nothing_is_lost, give_secrets, loaded, receives, site
 from tests.servers import eventually
 
 pytestmark = [
@@ -29,26 +28,9 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
 @pytest.fixture
 async def hosts(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     """North, which serves acme by node 1, and south, which serves voltwise by node 2."""
-    for slug, token in TOKENS.items():
-        monkeypatch.setenv(f"GATEWAY_TOKEN_{slug.upper()}", token)
-    monkeypatch.setenv("GATEWAY_INFLUXDB_TOKEN", "test-token")
+    give_secrets(monkeypatch)
     async with site(tmp_path, {"north": cluster[1].url, "south": cluster[2].url}) as both:
         yield both
-
-
-async def assert_nothing_is_lost(hosts: Site, load: Load) -> None:
-    acknowledged = load.acknowledged
-    await eventually(lambda: hosts.has_stored(acknowledged), every=0.2, says="all that was acknowledged is stored")
-    await eventually(hosts.is_drained, every=0.1, says="the journals are empty")
-    for slug in STARTUPS:
-        counts = await hosts.counts(slug)
-        assert counts.balanced
-        assert counts.received >= len(acknowledged[slug])
-
-
-async def receives(hosts: Site, name: str, startup: str, than: int = 0) -> bool:
-    """Return whether a host has received more of a startup than this."""
-    return (await hosts[name].counts(startup)).received > than
 
 
 async def test_a_node_is_killed_under_load(hosts: Site, cluster: Cluster) -> None:

@@ -104,7 +104,7 @@ async def test_without_any_session_it_is_not_ready(secure: SecureMosquitto, tmp_
         await eventually(lambda: has_begun(gateway))
         found = await health(gateway)
         assert not found["ready"]
-        assert found["parts"]["broker"]["problem"].startswith("no startup's session works")
+        assert found["parts"]["broker"]["problem"] == "no startup's session works: see sessions"
         assert found["parts"]["sessions"]["problem"].startswith("2 of 2 startups' messages wait")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from starlette.types import Message
 from gateway.api.edge import Edge
 from gateway.api.limits import Limits
 from gateway.api.routes import create_api
+from gateway.api.services import Services
 from gateway.api.streaming import PIECE
 from gateway.model import Reading
 from gateway.state.devices import Device
@@ -64,6 +66,13 @@ async def test_large_answers_come_in_pieces(tmp_path: Path, what: str) -> None:
     """Ten thousand devices or series are never one piece, and all are there."""
     device = Device("acme", "", 1, 2, 3, 4, 5)
     of = services(tmp_path, devices=lambda _startup: [device] * MANY, store=ManySeries())  # type: ignore[arg-type]
+    pieces = await answer(of, what)
+    assert max(map(len, pieces)) <= PIECE
+    assert b"".join(pieces).count(b'"device":') == MANY
+
+
+async def answer(of: Services, what: str) -> list[bytes]:
+    """Return the pieces of an answer about acme."""
     pieces: list[bytes] = []
 
     async def send(message: Message) -> None:
@@ -78,10 +87,25 @@ async def test_large_answers_come_in_pieces(tmp_path: Path, what: str) -> None:
         "headers": [(b"authorization", b"Bearer acme-token")],
     }
     await Edge(create_api(of), of)(scope, _never, send)
-    assert max(map(len, pieces)) <= PIECE
-    assert b"".join(pieces).count(b'"device":') == MANY
+    return pieces
 
 
 async def _never() -> Message:
     await asyncio.Event().wait()
     raise AssertionError
+
+
+class GoneSeries:
+    """A store that has nothing of some measurements, whose points were deleted."""
+
+    async def latest(self, _startup: str) -> AsyncGenerator[list[Reading]]:
+        for number in range(3):
+            yield []
+            yield [Reading("acme", f"d-{number}", "climate", {}, {"t": 21.5}, number)]
+        yield []
+
+
+async def test_latest_without_points_of_a_measurement_is_json(tmp_path: Path) -> None:
+    """A store may have nothing of a measurement: the answer is an array of the readings that there are."""
+    pieces = await answer(services(tmp_path, store=GoneSeries()), "latest")  # type: ignore[arg-type]
+    assert [one["device"] for one in json.loads(b"".join(pieces))["readings"]] == ["d-0", "d-1", "d-2"]

@@ -113,7 +113,7 @@ def test_a_written_file_names_its_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("slug", ["Acme", "a", "", "7up", "acme_air", "acme air", "../acme", "a/b", "é" * 3, "a" * 32])
 def test_invalid_slug_is_reported(tmp_path: Path, slug: str) -> None:
-    """What is no slug is rejected in words, and nothing is written."""
+    """An invalid slug is rejected in words, and nothing is written."""
     with pytest.raises(ProvisionError, match=re.escape(f"such as acme-air; got {slug!r}")):
         add(tmp_path, NewStartup(slug, "Acme"), HASH)
     assert list(tmp_path.rglob("*.yaml")) == []
@@ -199,7 +199,7 @@ def test_a_device_is_added_where_there_is_no_list(acme: Path) -> None:
 
 @pytest.mark.parametrize("device", ["", "a/b", "+", "#", "a b", "-x", "x" * 65, "{device}"])
 def test_invalid_device_name_is_reported(acme: Path, device: str) -> None:
-    """What can be no device's name is rejected in words, and the file stays as it is."""
+    """An invalid name of a device is rejected in words, and the file stays as it is."""
     with pytest.raises(ProvisionError, match=re.escape(f"got {device!r}")):
         add_device(acme, device)
     assert acme.read_text(encoding="utf-8") == EDITED

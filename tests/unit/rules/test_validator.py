@@ -226,7 +226,7 @@ def test_kept_members_are_bounded() -> None:
     ],
 )
 def test_members_that_cannot_be_kept(name: str, value: Any) -> None:
-    """What can be no field, or has a name that is taken, is rejected with its place."""
+    """A member that cannot be a field, or whose name is taken, is rejected with its place."""
     (reason,) = reasons(Validator(rule(unknown="keep")), {"value": 1, name: value})
     assert (reason.code, reason.where) == (Code.UNKNOWN_FIELD, f"/{name}")
 
