@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import Config, Settings, Startup, TopicRule, load
-from gateway.ingest.pipeline import Outcome, Pipeline, unused
+from gateway.ingest.outcome import Outcome
+from gateway.ingest.pipeline import Pipeline, unused
 from gateway.model import Batch, Code, Message, Reading, Reason, Rejection
 from gateway.mqtt.session_plan import SessionPlan
 from gateway.state.database import Database

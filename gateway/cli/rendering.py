@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.errors import ConfigInvalid
-from gateway.ingest.pipeline import Evaluation
+from gateway.ingest.outcome import Evaluation
 from gateway.model import MAX_POSITIONS, UNROUTED, Counts
 from gateway.mqtt.grants import Comparison
 from gateway.state.dead_letters import DeadLetter, Totals

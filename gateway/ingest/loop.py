@@ -18,19 +18,20 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from gateway.backoff import pauses
 from gateway.config import Config
 from gateway.errors import ReplayImpossible, StateUnavailable
-from gateway.ingest.pipeline import Outcome, Pipeline
+from gateway.ingest.outcome import Outcome
+from gateway.ingest.pipeline import Pipeline
 from gateway.ingest.quota import QuotaMeter
 from gateway.ingest.replay_turns import ReplayTurns
+from gateway.ingest.rounds import Round
 from gateway.ingest.turns import Turns
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
-from gateway.model import Batch, Listener, Message
-from gateway.mqtt.session import READ_BYTES, Source
+from gateway.model import Listener, Message
+from gateway.mqtt.session import Source
 from gateway.mqtt.session_plan import startup_of
 from gateway.mqtt.sessions import Sessions
 from gateway.state import dead_letters, ledger
@@ -46,10 +47,6 @@ REST_EACH = 0.0005
 of its own cost as much as several messages, so the more sources are busy, the more messages each read has to bring. One
 that has been quiet is read at once."""
 REST_MOST = 0.25
-MUCH = 100
-"""Messages of a batch, ..."""
-MUCH_BYTES = READ_BYTES // 4
-"""... or bytes of its topics and payloads, with which a read is worth its cost: such a source need not rest."""
 CHUNK = 200
 """Messages after which a turn looks at the clock."""
 TURN = 0.005
@@ -66,23 +63,6 @@ GONE = "dead letter {} no longer exists: it was replayed, or dropped to make roo
 log = get_logger(__name__)
 
 Blocks = Mapping[str, Block]
-
-
-@dataclass(slots=True)
-class _Round:
-    """Batches that are committed together, with their sources, and what they became."""
-
-    outcome: Outcome = field(default_factory=Outcome)
-    batches: list[tuple[Source, Batch]] = field(default_factory=list)
-
-    @property
-    def messages(self) -> int:
-        return sum(len(batch.messages) for _, batch in self.batches)
-
-    @property
-    def sources(self) -> list[Source]:
-        """The sources, each once: a turn may take several batches of one."""
-        return list({id(source): source for source, _ in self.batches}.values())
 
 
 class Ingest:
@@ -127,12 +107,12 @@ class Ingest:
             sampling.cancel()
             await self._keep_samples(at_end=True)
 
-    def _rest(self, one: _Round, began: float) -> None:
+    def _rest(self, one: Round, began: float) -> None:
         """Leave the sources of a round unread for a while after it began."""
         loop, sources = asyncio.get_running_loop(), one.sources
         self._resting += len(sources)
         rest = min(REST_MOST, GATHER + REST_EACH * self._resting)
-        busy = {id(source) for source, batch in one.batches if _is_much(batch)}
+        busy = one.busy
         for source in sources:
             loop.call_at(began + (GATHER if id(source) in busy else rest), self._resume, source)
 
@@ -140,9 +120,9 @@ class Ingest:
         self._resting -= 1
         source.resume()
 
-    def _process_round(self) -> _Round:
+    def _process_round(self) -> Round:
         """Take and process messages of each source that is ready, as far as the time of a round allows."""
-        one = _Round()
+        one = Round()
         ready, clock = self._sessions.ready, time.perf_counter
         turns = self._turns.order(ready)
         ends = clock() + ROUND
@@ -165,7 +145,7 @@ class Ingest:
         one.outcome.forget_empty()
         return one
 
-    def _take_turn(self, name: str, one: _Round, waits: QuotaMeter | None, *, ends: float) -> None:
+    def _take_turn(self, name: str, one: Round, waits: QuotaMeter | None, *, ends: float) -> None:
         """Process messages of one source until it has no more, they are over their quota and wait, or time is up."""
         source = self._sessions.ready[name]
         while batch := source.take(CHUNK):
@@ -188,11 +168,11 @@ class Ingest:
                 await self._keep_samples()
 
     async def _keep_samples(self, *, at_end: bool = False) -> None:
-        one = _Round()
+        one = Round()
         one.outcome.rejections += self._pipeline.samples.due(time.time_ns(), at_end=at_end)
         await self._finish(one)
 
-    async def _finish(self, one: _Round) -> None:
+    async def _finish(self, one: Round) -> None:
         """Commit a round, acknowledge what is in it, and report it."""
         if not one.batches and not one.outcome.rejections:
             return
@@ -296,11 +276,6 @@ class Ingest:
             registry.saw(startup, [reading.device for reading in readings], now_ns)
         for rejection in outcome.rejections:
             registry.saw_rejected(rejection.startup, rejection.device, rejection.count, now_ns)
-
-
-def _is_much(batch: Batch) -> bool:
-    messages = batch.messages
-    return len(messages) >= MUCH or sum(len(one.payload) + len(one.topic) for one in messages) >= MUCH_BYTES
 
 
 def _blocks(outcome: Outcome) -> Blocks:

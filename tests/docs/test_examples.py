@@ -16,7 +16,8 @@ from ruamel.yaml import YAML
 from gateway.config import load
 from gateway.config.models import Settings
 from gateway.feeds.live_ring import LiveFeeds
-from gateway.ingest.pipeline import Evaluation, Pipeline, unused
+from gateway.ingest.outcome import Evaluation
+from gateway.ingest.pipeline import Pipeline, unused
 from gateway.model import Batch, Code, Message, Reason
 from gateway.provision.settings import load_provision
 from gateway.state import journal

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from gateway.config import Config
 from gateway.ingest import pipeline as pipeline_module
-from gateway.ingest.pipeline import Outcome, Pipeline, unused
+from gateway.ingest.outcome import Outcome
+from gateway.ingest.pipeline import Pipeline, unused
 from gateway.ingest.quota import QuotaMeter
 from gateway.ingest.topic_routes import Rule
 from gateway.model import Batch, Message

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.config.models import DeadLetterSettings, JournalSettings
-from gateway.ingest.pipeline import Outcome
+from gateway.ingest.outcome import Outcome
 from gateway.model import Counts, Rejection
 from gateway.state import dead_letters, ledger
 from gateway.state.database import FILE_NAME, Database

@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from gateway.cli import demo_rendering, rendering
 from gateway.cli.demo import Access, Report
 from gateway.cli.options import print_json
-from gateway.ingest.pipeline import Evaluation
+from gateway.ingest.outcome import Evaluation
 from gateway.model import UNROUTED, Code, Counts, Reading, Reason, Rejection
 from gateway.provision import rendering as provision_rendering
 from gateway.provision.handout import Endpoints

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config import Startup
-from gateway.ingest.pipeline import Evaluation
+from gateway.ingest.outcome import Evaluation
 from gateway.model import UNROUTED, Code, Counts, Reading, Rejection
 from gateway.rules.validator import MAX_REASONS
 from gateway.timestamps import NS

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from gateway.config import Startup
-from gateway.ingest.pipeline import Outcome, Pipeline
+from gateway.ingest.outcome import Outcome
+from gateway.ingest.pipeline import Pipeline
 from gateway.ingest.samples import MAX_BYTES, MAX_DEVICES
 from gateway.model import UNROUTED, Code, Counts, Rejection
 from gateway.timestamps import NS

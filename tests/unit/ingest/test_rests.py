@@ -12,7 +12,8 @@ import pytest
 from gateway.config import Settings
 from gateway.feeds.fan_out import FanOut
 from gateway.ingest import loop
-from gateway.ingest.loop import MUCH, MUCH_BYTES, Ingest
+from gateway.ingest.loop import Ingest
+from gateway.ingest.rounds import MUCH, MUCH_BYTES
 from gateway.metrics import Metrics
 from gateway.model import Batch, Message
 from gateway.state.worker_state import WorkerState

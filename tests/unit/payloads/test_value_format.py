@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.config import TopicRule, load
 from gateway.errors import ConfigInvalid
-from gateway.ingest.pipeline import Evaluation, Outcome
+from gateway.ingest.outcome import Evaluation, Outcome
 from gateway.model import Code, Reason, Rejection
 from gateway.rules.example import example
 from gateway.rules.reader import Reader

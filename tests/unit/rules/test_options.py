@@ -15,7 +15,8 @@ from pydantic import BaseModel, Field
 
 from gateway.config import FieldRule, Startup, TimeRule, TopicRule
 from gateway.config.notations import Name
-from gateway.ingest.pipeline import Evaluation, Outcome, Pipeline
+from gateway.ingest.outcome import Evaluation, Outcome
+from gateway.ingest.pipeline import Pipeline
 from gateway.payloads import FORMATS
 from gateway.rules import schema, validator
 from gateway.rules.finishing import Step, Values, finishing_steps
