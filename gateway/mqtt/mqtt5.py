@@ -2,6 +2,9 @@
 
 Receive Maximum bounds what is delivered and not acknowledged; a batch is acknowledged in one write; while messages wait
 to be taken, nothing is read. It subscribes with QoS 1 at most (docs/decisions/0003-qos-1-at-most.md).
+
+CONNECT has no Maximum Packet Size: a broker would drop what is larger without a sign, and Mosquitto 2.0 never gives
+back the place in flight of such a message, so that Receive Maximum of them stop the session until it connects again.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from gateway.mqtt.broker import read_account
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import ANSWER_WITHIN, BrokerLink
 from gateway.mqtt.mqtt5_connection import Connection, pubacks
-from gateway.mqtt.mqtt5_decoder import Packet, Salvaged
+from gateway.mqtt.mqtt5_decoder import Decoder, Packet, Salvaged
 from gateway.mqtt.mqtt5_outbox import Outbox
 from gateway.mqtt.session import Access, SessionSpec, SessionState
 from gateway.mqtt.subscriptions import Subscriptions
@@ -153,7 +156,7 @@ class Mqtt5Session:
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._take, broker, self._access.scratch),
+                    lambda: Connection(self._take, broker, Decoder(self._access.scratch, self._spec.max_packet)),
                     broker.host,
                     broker.port,
                     ssl=broker.tls,
@@ -268,6 +271,7 @@ class Mqtt5Session:
 
     def _on_connack(self, packet: mqtt5.ConnAckPacket) -> None:
         # At once, because redelivered messages may stand in the same read.
+        self._link.expect_greeting()
         connection = self._link.greeted()
         self._subscriptions.is_known = packet.session_present
         self._inbox.begin(connection)

@@ -30,11 +30,11 @@ def pubacks(packet_ids: Iterable[int]) -> bytes:
 class Connection(asyncio.BufferedProtocol):
     """Calls `take` with what each read brought. `lost` is done, with the reason, when nothing more can arrive."""
 
-    def __init__(self, take: Callable[[list[Packet]], None], broker: Broker, scratch: bytearray) -> None:
+    def __init__(self, take: Callable[[list[Packet]], None], broker: Broker, decoder: Decoder) -> None:
         self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._take = take
-        self._decoder = Decoder(scratch)
+        self._decoder = decoder
         self._transport: asyncio.Transport
         self._out: list[bytes] = []
         self._is_flushing = False
@@ -98,13 +98,11 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self.heard = self._loop.time()
         try:
-            packets = self._decoder.wrote(nbytes)
+            if packets := self._decoder.wrote(nbytes):
+                self._take(packets)
         except PacketMalformed as error:
             self.end(error)
             self._transport.abort()
-            return
-        if packets:
-            self._take(packets)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.end(self._broker.lost(error or ""))

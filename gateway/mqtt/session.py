@@ -8,6 +8,9 @@ tests/contract/test_sessions.py holds each implementation to it:
   connection.
 - What is delivered and not acknowledged is bounded. While messages wait to be taken the socket is not read, so that
   the broker, and not the gateway, holds what is too much.
+- What is read of one packet is bounded. A message that is larger arrives cut, so that it can be rejected and
+  acknowledged.
+- No bytes that a broker sends end anything but their connection, and none make a message that cannot be acknowledged.
 - The session restores a lost connection by itself, with growing, jittered pauses, for as long as it takes.
 """
 
@@ -26,7 +29,9 @@ CONNECTING_AT_ONCE = 20
 """Sessions of one gateway that connect at the same time: a thousand at once would storm the broker."""
 READ_BYTES = 1 << 16
 """Bytes of one read of a socket, so that a session with much to read keeps the others waiting only for a moment."""
-
+MAX_PACKET = 1 << 20
+"""Bytes that a session keeps of one packet, unless the largest payload quota needs more. A message that is larger is
+cut, acknowledged and rejected, so that its device learns of it."""
 
 NOT_YET = "not connected yet"
 
@@ -47,7 +52,8 @@ class SessionSpec:
 
     It drops `unwanted` filters, which an earlier run may have subscribed to. `qos` is the highest that it asks for: 0
     is for a session that only looks. One that is not `kept` ends with its connection. `check` is awaited before each
-    connection; it raises SessionError where the broker cannot hold this session.
+    connection; it raises SessionError where the broker cannot hold this session. `max_packet` bounds, in bytes, what is
+    read of one packet.
     """
 
     client_id: str
@@ -56,6 +62,7 @@ class SessionSpec:
     qos: int = 1
     kept: bool = True
     check: Callable[[], Awaitable[None]] | None = None
+    max_packet: int = MAX_PACKET
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class Sessions:
         """Want the sessions of this plan, and no others. Those that stay are not disturbed."""
         for name, filters in plan.elsewhere.items():
             self._leave(name, filters)
-        before = self._wanted
+        before, was = self._wanted, self._plan
         self._plan = plan
         self._want(plan.wanted)
         if self._tasks is None:
@@ -116,7 +116,8 @@ class Sessions:
         for name, filters in self._wanted.items():
             if retiring := self._retiring.pop(name, None):
                 retiring.cancel()
-            if name in self._running and _are_shared(filters) == _are_shared(before.get(name, ())):
+            is_same = _are_shared(filters) == _are_shared(before.get(name, ())) and plan.max_packet == was.max_packet
+            if name in self._running and is_same:
                 self._sessions[name].subscribe(filters)
             else:
                 self._disconnect(name)
@@ -155,6 +156,7 @@ class Sessions:
             tuple(dict.fromkeys(unwanted)),
             kept=name != self._publisher,
             check=partial(expect_shared_subscriptions, self._access) if _are_shared(filters) else None,
+            max_packet=self._plan.max_packet,
         )
         session = self._sessions[name] = self._make(self._access, spec, lambda: self._fill(name))
         self._running[name] = self._tasks.create_task(session.run(), name=f"session-{name}")

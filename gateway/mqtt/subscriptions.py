@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
 
 SHARED = "$share/"
 
@@ -45,9 +46,10 @@ class Subscriptions:
         self._asked[packet_id] = tuple(filters)
 
     def rejected(self, packet_id: int, failures: Iterable[bool]) -> list[str]:
-        """Return the filters that a SUBACK rejects; `failures` has one value for each filter of the SUBSCRIBE."""
+        """Return the filters that a SUBACK rejects; `failures` should have one value for each filter of the SUBSCRIBE.
+        What it says nothing about is not granted."""
         asked = self._asked.pop(packet_id, ())
-        return [name for name, is_failure in zip(asked, failures, strict=False) if is_failure]
+        return [name for name, is_failure in zip(asked, chain(failures, repeat(True)), strict=False) if is_failure]
 
 
 def without_group(name: str) -> str:
