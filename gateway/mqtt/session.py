@@ -17,7 +17,7 @@ tests/contract/test_sessions.py holds each implementation to it:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -44,6 +44,30 @@ class SessionState:
     connected: bool
     problem: str = ""
     connections: int = 0
+
+
+SHOWN = 3
+
+
+def combined(states: Mapping[str, SessionState]) -> SessionState:
+    """Return the state of several sessions together. Its problem names the first of those that are not connected."""
+    problems: dict[str, list[str]] = {}
+    for name, state in states.items():
+        if state.problem:
+            problems.setdefault(state.problem, []).append(name)
+    return SessionState(
+        all(state.connected for state in states.values()),
+        "; ".join(_shown(problem, names, len(states)) for problem, names in list(problems.items())[:SHOWN]),
+        sum(state.connections for state in states.values()),
+    )
+
+
+def _shown(problem: str, names: Sequence[str], of: int) -> str:
+    """Return a problem, with the sessions that have it unless all do."""
+    if len(names) == of:
+        return problem
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"session {', '.join(names[:SHOWN])}{more}: {problem}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from gateway.errors import SessionError
 from gateway.logs import get_logger
-from gateway.mqtt.auto import choose
+from gateway.mqtt.auto import Version, choose
 from gateway.mqtt.link import BrokerLink
-from gateway.mqtt.session import NOT_YET, Access, MakeSession, Session, SessionSpec, SessionState, Source
+from gateway.mqtt.session import NOT_YET, Access, Session, SessionSpec, SessionState, Source, combined
 from gateway.mqtt.session_plan import ALL, SessionPlan, is_shared, other_form
 from gateway.mqtt.shared_subscriptions import expect_shared_subscriptions
 from gateway.mqtt.unrouted import UnroutedLook
@@ -31,8 +32,9 @@ IDLE_AFTER = 3.0
 """Seconds without a message after which the broker holds nothing more for a session."""
 IDLE_LOOKS = 10
 """Looks in that time. Each must find it idle: that time has passed may only mean that the event loop was busy."""
-SHOWN = 3
 ANNOUNCE_EVERY = 0.05
+RECONSIDER_EVERY = 30.0
+"""Seconds between looks whether the broker has to be asked again for the version that it speaks."""
 
 log = get_logger(__name__)
 
@@ -64,7 +66,7 @@ class Sessions:
         self._look: UnroutedLook | None = None
         self._looking: asyncio.Task[None] | None = None
         self._probe = BrokerLink(access.broker, "5 or 3.1.1", access.connecting, "")
-        self._make: MakeSession | None = None
+        self._version: Version | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._news = asyncio.Event()
         self._has_begun = False
@@ -76,9 +78,9 @@ class Sessions:
 
     async def run(self) -> None:
         """Keep every session connected, until cancelled; then disconnect them all."""
-        while self._make is None:
+        while self._version is None:
             try:
-                self._make = await choose(self._access)
+                self._version = await choose(self._access)
             except SessionError as error:
                 self._probe.failed(error)
                 await self._probe.pause()
@@ -91,6 +93,8 @@ class Sessions:
                 self._retire(name)
             self._look_or_not()
             self._tasks.create_task(self._announce(), name="sessions-announce")
+            if self._access.settings.protocol == "auto":
+                self._tasks.create_task(self._reconsider(), name="sessions-version")
 
     async def _announce(self) -> None:
         """Log when all sessions are connected for the first time, or have a problem of their own: one line, however
@@ -100,6 +104,36 @@ class Sessions:
             self._has_begun = NOT_YET not in self.problems.values()
         connected = sum(state.connected for state in self.states.values())
         log.info("broker connected", broker=str(self._access.broker), sessions=connected)
+
+    async def _reconsider(self) -> None:
+        """Ask the broker again for its version where it was not certain, and after connections were lost: it was slow
+        at the start, or is another one now. The sessions go over to the version that it speaks."""
+        seen = -1
+        while True:
+            await asyncio.sleep(RECONSIDER_EVERY)
+            state, version = self.state, self._version
+            if version is None or (version.is_certain and state.connected and state.connections == seen):
+                continue
+            seen = state.connections
+            with suppress(SessionError):  # the sessions themselves report it
+                found = await choose(self._access)
+                if found.is_certain:
+                    self._version = found
+                if found.is_certain and found.speaks_5 != version.speaks_5:
+                    log.warning("the broker speaks another version of MQTT", mqtt="5" if found.speaks_5 else "3.1.1")
+                    self._open_again()
+
+    def _open_again(self) -> None:
+        """Open every session anew; the broker keeps what it holds for each."""
+        retiring = set(self._retiring)
+        for name in list(self._sessions):
+            self._disconnect(name)
+            if name not in retiring:
+                self._open(name)
+        for name in retiring:
+            self._retire(name)
+        self._end_look()
+        self._look_or_not()
 
     def use(self, plan: SessionPlan) -> None:
         """Want the sessions of this plan, and no others. Those that stay are not disturbed."""
@@ -126,15 +160,19 @@ class Sessions:
     def _look_or_not(self) -> None:
         """Start or stop looking for messages of no startup, as the plan says."""
         if self._look is not None and not self._plan.looks:
-            self._look = None
-            self.ready.pop(LOOK, None)
-            if self._looking is not None:
-                self._looking.cancel()
-        elif self._look is None and self._plan.looks and self._tasks is not None and self._make is not None:
+            self._end_look()
+        elif self._look is None and self._plan.looks and self._tasks is not None and self._version is not None:
             self._look = UnroutedLook(self._client_id(LOOK), self._plan.slugs, lambda: self._fill(LOOK))
-            self._looking = self._tasks.create_task(self._look.run(self._make, self._access), name="session-look")
+            looking = self._look.run(self._version.make, self._access)
+            self._looking = self._tasks.create_task(looking, name="session-look")
         if self._look is not None:
             self._look.slugs = self._plan.slugs
+
+    def _end_look(self) -> None:
+        self._look = None
+        self.ready.pop(LOOK, None)
+        if self._looking is not None:
+            self._looking.cancel()
 
     def _want(self, wanted: Mapping[str, Sequence[str]]) -> None:
         self._wanted = {name: tuple(filters) for name, filters in wanted.items()}
@@ -144,7 +182,7 @@ class Sessions:
 
     def _open(self, name: str) -> None:
         """Open a session; the filters that it may have and no longer wants are dropped."""
-        if self._tasks is None or self._make is None:
+        if self._tasks is None or self._version is None:
             return
         filters = self._wanted.get(name, ())
         unwanted = [one for one in self._known.get(name, ()) if one not in filters]
@@ -158,7 +196,7 @@ class Sessions:
             check=partial(expect_shared_subscriptions, self._access) if _are_shared(filters) else None,
             max_packet=self._plan.max_packet,
         )
-        session = self._sessions[name] = self._make(self._access, spec, lambda: self._fill(name))
+        session = self._sessions[name] = self._version.make(self._access, spec, lambda: self._fill(name))
         self._running[name] = self._tasks.create_task(session.run(), name=f"session-{name}")
 
     def _retire(self, name: str) -> None:
@@ -286,25 +324,8 @@ class Sessions:
         """The state of all sessions together. Its problem names the first of those that are not connected."""
         if self._tasks is None:
             return self._probe.state
-        states = self.states
-        failing = {name: state.problem for name, state in states.items() if state.problem}
-        problems: dict[str, list[str]] = {}
-        for name, problem in failing.items():
-            problems.setdefault(problem, []).append(name)
-        return SessionState(
-            all(state.connected for state in states.values()),
-            "; ".join(_shown(problem, names, len(states)) for problem, names in list(problems.items())[:SHOWN]),
-            sum(state.connections for state in states.values()),
-        )
+        return combined(self.states)
 
 
 def _are_shared(filters: Sequence[str]) -> bool:
     return any(map(is_shared, filters))
-
-
-def _shown(problem: str, names: Sequence[str], of: int) -> str:
-    """Return a problem, with the sessions that have it unless all do."""
-    if len(names) == of:
-        return problem
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"session {', '.join(names[:SHOWN])}{more}: {problem}"
