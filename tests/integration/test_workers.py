@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +18,17 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.api.auth import Tokens
+from gateway.config import Loader
 from gateway.model import Counts
+from gateway.runtime.supervisor import Supervisor
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME, read_only
 from gateway.state.workers import RETIRED, home
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from gateway.timestamps import from_rfc3339
-from tests.running import OPERATOR, GatewayProcess, climate, write_config
+from tests.running import OPERATOR, TOKENS, GatewayProcess, climate, workers_of, write_config
 from tests.servers import WITHIN, Mosquitto, eventually, free_port
 from tests.servers.children import lives
 from tests.servers.mqtt_clients import connect
@@ -98,6 +104,21 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         await one.gateway.end()
 
 
+@asynccontextmanager
+async def supervising(site: Site, workers: int) -> AsyncIterator[None]:
+    """Run the supervisor in this process."""
+    loader = Loader(site.gateway.config)
+    loaded = await asyncio.to_thread(loader.load)
+    supervisor = await asyncio.to_thread(Supervisor, loaded, Tokens(dict(TOKENS), OPERATOR), loader, workers)
+    running = asyncio.create_task(supervisor.run())
+    try:
+        await eventually(site.ready, says="all workers are ready")
+        yield
+    finally:
+        supervisor.stop()
+        await running
+
+
 async def listen(site: Site, slug: str, kinds: list[str], connected: asyncio.Event) -> None:
     """Note the kind of each live event of a startup."""
     url = f"/v1/startups/{slug}/live"
@@ -125,6 +146,24 @@ async def test_a_worker_that_is_killed_under_load_loses_nothing(site: Site) -> N
     assert counts.received >= 3000
     assert "worker ended" in site.gateway.log
     assert await site.gateway.terminate() == 0
+
+
+async def test_a_worker_that_hangs_is_replaced(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is stopped under load is killed after a while, and another takes its place. Every message that was
+    acknowledged to its publisher is stored."""
+    monkeypatch.setattr("gateway.runtime.pulse.HUNG_AFTER", 3)
+    async with supervising(site, 2):
+        publishing = asyncio.create_task(site.publish(range(2000)))
+        await eventually(partial(more, site, 200))
+        stopped = workers_of(os.getpid())[1]
+        os.kill(stopped, signal.SIGSTOP)
+        await publishing
+        await eventually(lambda: workers_of(os.getpid()).get(1, stopped) != stopped, says="another has taken its place")
+        assert not lives(stopped)
+        await eventually(lambda: site.all_stored(2000), says="everything is stored")
+        assert await site.stored() == set(range(2000))
+        assert (await site.counts()).balanced
+        await eventually(site.ready)
 
 
 async def more(site: Site, than: int) -> bool:
