@@ -57,6 +57,8 @@ class BrokerLink:
                 await serve()
             except SessionError as error:
                 self.failed(error)
+            except Exception as error:  # of any kind: it is this session's, and must not end the others
+                self.failed(SessionError(f"the session failed: {error!r}"))
             await detach()
             await self.pause()
 

@@ -20,14 +20,17 @@ import pytest
 
 from gateway.api.auth import Tokens
 from gateway.config import Loader
+from gateway.errors import StateUnavailable
 from gateway.model import Counts
 from gateway.runtime.supervisor import Supervisor
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME, read_only
+from gateway.state.lock import locked
 from gateway.state.workers import RETIRED, home
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from gateway.timestamps import from_rfc3339
+from tests.hosts import Load, loaded
 from tests.running import OPERATOR, TOKENS, GatewayProcess, climate, workers_of, write_config
 from tests.servers import WITHIN, Mosquitto, eventually, free_port
 from tests.servers.children import lives
@@ -79,12 +82,22 @@ class Site:
 
     async def stored(self) -> set[int]:
         """Return the numbers in the store."""
+        return {number for slug in STARTUPS for number in await self.stored_of(slug)}
+
+    async def stored_of(self, slug: str) -> set[int]:
+        """Return the numbers of one startup in the store."""
         store = SqliteStore(self.directory / "state" / "store")
         await store.open()
         query = Query("climate", 0, 1 << 62)
-        rows = [row for slug in STARTUPS async for chunk in store.history(slug, query) for row in chunk]
+        rows = [row async for chunk in store.history(slug, query) for row in chunk]
         await store.close()
         return {int(row.fields["seq"]) for row in rows}
+
+    async def has_stored(self, load: Load) -> bool:
+        """Return whether all that the broker has acknowledged is stored; AssertionError says how much is missing."""
+        missing = {slug: len(numbers - await self.stored_of(slug)) for slug, numbers in load.acknowledged.items()}
+        assert not any(missing.values()), f"missing: {missing}"
+        return (await self.counts()).journaled == 0
 
     async def counts(self) -> Counts:
         """Return the ledger of both startups together."""
@@ -157,6 +170,8 @@ async def test_a_worker_that_hangs_is_replaced(site: Site, monkeypatch: pytest.M
         await eventually(partial(more, site, 200))
         stopped = workers_of(os.getpid())[1]
         os.kill(stopped, signal.SIGSTOP)
+        with pytest.raises(StateUnavailable, match="another gateway"):
+            await asyncio.to_thread(locked(home(site.gateway.database.parent, 1)).__enter__)
         await publishing
         await eventually(lambda: workers_of(os.getpid()).get(1, stopped) != stopped, says="another has taken its place")
         assert not lives(stopped)
@@ -277,6 +292,37 @@ async def test_fewer_workers_take_over_from_more(site: Site) -> None:
     counts = await site.counts()
     assert counts.balanced
     assert counts.received == 200  # nothing came twice
+
+
+async def test_changes_of_the_number_under_load_lose_nothing(site: Site) -> None:
+    """Two workers, then one, three, and two again, while messages are published all the time: each startup's session
+    goes from worker to worker, and every message that was acknowledged is stored."""
+    async with loaded(site.broker) as load:
+        for workers in (2, 1, 3, 2):
+            await site.start(workers)
+            await load.more(100)
+            if workers == 1:
+                state = site.gateway.database.parent
+                await eventually(lambda: (home(state, 1) / RETIRED).exists(), says="the second worker has retired")  # noqa: B023
+            assert await site.gateway.terminate() == 0
+            await load.more(50)
+        await site.start(1)
+    await eventually(partial(site.has_stored, load), every=0.2, says="all that was acknowledged is stored")
+    assert (await site.counts()).balanced
+
+
+async def test_a_restarted_broker_loses_nothing(site: Site) -> None:
+    """Several workers have plain subscriptions, which Mosquitto keeps over a restart, unlike shared ones: what is
+    published before a worker has connected again is stored as well."""
+    await site.start(2)
+    async with loaded(site.broker) as load:
+        for _ in range(2):
+            await load.more(100)
+            await site.broker.stop()
+            await site.broker.start()
+        await load.more(100)
+    await eventually(partial(site.has_stored, load), every=0.2, says="all that was acknowledged is stored")
+    assert (await site.counts()).balanced
 
 
 async def test_the_workers_end_with_their_supervisor(site: Site) -> None:
