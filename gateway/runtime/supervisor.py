@@ -161,8 +161,17 @@ class Supervisor:
             await self._stopped_within(next(waits))
         if not self._stop.is_set():
             self._problems.pop(worker, None)
-            await asyncio.to_thread((home(self._config.state_dir, worker) / RETIRED).touch)
-            log.info("worker has retired", worker=worker)
+            try:
+                await asyncio.to_thread((home(self._config.state_dir, worker) / RETIRED).touch)
+            except OSError as error:
+                log.warning(
+                    "not noted that a worker has retired",
+                    worker=worker,
+                    problem=str(error),
+                    next="it retires again at the next start",
+                )
+            else:
+                log.info("worker has retired", worker=worker)
 
     async def _stopped_within(self, seconds: float) -> None:
         with suppress(TimeoutError):

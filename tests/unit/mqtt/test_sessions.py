@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import mqtt5
 import pytest
 
 from gateway.config import Mqtt
+from gateway.model import cut_of
 from gateway.mqtt import sessions as sessions_module
 from gateway.mqtt import unrouted
 from gateway.mqtt.session import Access
@@ -83,6 +85,19 @@ async def test_reload_opens_changes_and_ends_sessions(monkeypatch: pytest.Monkey
         assert [one.session_expiry_interval for one in broker.of(mqtt5.DisconnectPacket)] == [0]
         assert sorted(sessions.filters()) == ["acme", "cord"]
         assert len([one for one in broker.of(mqtt5.ConnectPacket) if one.client_id == "gw.acme"]) == 1
+
+
+async def test_larger_quota_lets_larger_messages_in() -> None:
+    """A reload that permits a startup more than a session takes opens the sessions anew, and they take it."""
+    async with FakeBroker() as broker, running(broker) as sessions:
+        before = len(broker.of(mqtt5.ConnectPacket))
+        sessions.use(replace(session_plan(WANTED), max_packet=3 << 20))
+        await eventually(lambda: len(broker.of(mqtt5.ConnectPacket)) == before + 2 and sessions.state.connected)
+        broker.send(mqtt5.PublishPacket("testbed/acme/a/x", bytes(2 << 20)), to="gw.acme")
+        await eventually(lambda: "acme" in sessions.ready)
+        batch = sessions.ready["acme"].take(10)
+        assert batch is not None
+        assert [(len(message.payload), cut_of(message)) for message in batch.messages] == [(2 << 20, 0)]
 
 
 async def test_startup_that_comes_back_keeps_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
