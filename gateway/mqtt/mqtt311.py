@@ -12,16 +12,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, error_string
+from paho.mqtt.client import Client, ConnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.errors import PacketMalformed, SessionError
-from gateway.model import Batch, Message
+from gateway.model import Batch
 from gateway.mqtt.broker import read_password
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import BrokerLink, retrieved
-from gateway.mqtt.mqtt311_frames import Frames
 from gateway.mqtt.mqtt311_socket import PahoClient, PahoSocket
 from gateway.mqtt.outgoing import Outgoing
 from gateway.mqtt.session import Access, SessionSpec, SessionState
@@ -47,8 +46,7 @@ class PahoSession:
         self._inbox = Inbox(filled)
         self._inbox_bytes = 0
         self._client = self._make_client()
-        self._socket = PahoSocket(self._client, self._read)
-        self._frames = Frames(spec.max_packet)
+        self._socket = PahoSocket(self._client, self._read, spec.max_packet)
         self._lost: asyncio.Future[None] | None = None
         self._outgoing = Outgoing()
         self._under_way: dict[int, tuple[str, int, int]] = {}
@@ -179,7 +177,6 @@ class PahoSession:
         """Open the connection; the result is done when it is lost."""
         broker = self._link.broker
         self._socket.prepare()
-        self._frames = Frames(self._spec.max_packet)
         try:
             await asyncio.to_thread(self._connect)
         except (OSError, ValueError) as error:
@@ -241,7 +238,7 @@ class PahoSession:
         except SessionError as error:
             self._end(error)
         except OSError as error:
-            self._lose(error)
+            self._lose(str(error))
         except Exception as error:  # of any kind: paho's, at a packet that no broker should send
             self._end(PacketMalformed(f"the broker sent a packet that is not MQTT 3.1.1: {error!r}"))
         else:
@@ -258,25 +255,12 @@ class PahoSession:
         """
         messages, size = len(self._inbox.messages) + READ_AT_ONCE, self._inbox_bytes + READ_MOST
         while len(self._inbox.messages) < messages and self._inbox_bytes < size:
-            data = self._socket.receive()
-            if not data:
-                if data is not None:
-                    self._lose()
+            if (data := self._socket.receive()) is None:
                 return True
-            for packet in self._frames.feed(data):
-                if isinstance(packet, Message):
-                    self._inbox.messages.append(packet)
-                    self._inbox_bytes += len(packet.topic) + len(packet.payload)
-                elif not self._handle(packet):
-                    return True
+            for message in self._socket.messages_in(data):
+                self._inbox.messages.append(message)
+                self._inbox_bytes += len(message.topic) + len(message.payload)
         return False
-
-    def _handle(self, packet: bytes) -> bool:
-        """Let paho handle a packet; return False where that ends the connection."""
-        self._socket.give(packet)
-        if (code := self._client.loop_read()) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._lose(error_string(code))
-        return code is MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _pause_if_much(self) -> bool:
         """Pause where there is much to take; return whether it is paused. Before it is connected, an answer may

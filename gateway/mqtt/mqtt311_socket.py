@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, error_string
+from paho.mqtt.enums import MQTTErrorCode
 
+from gateway.model import Message
+from gateway.mqtt.mqtt311_frames import Frames
 from gateway.mqtt.session import READ_BYTES
 
 
@@ -72,9 +75,11 @@ class PahoClient(Client):
 class PahoSocket:
     """Calls `read` when there is something to read; paho itself writes. One connection at a time."""
 
-    def __init__(self, client: PahoClient, read: Callable[[], None]) -> None:
+    def __init__(self, client: PahoClient, read: Callable[[], None], max_packet: int) -> None:
         self._client = client
         self._read = read
+        self._max_packet = max_packet
+        self._frames = Frames(max_packet)
         self._socket: PacketSocket | None = None
         self._loop: asyncio.AbstractEventLoop
         self.is_reading = False
@@ -101,26 +106,39 @@ class PahoSocket:
             return False
         self._loop = asyncio.get_running_loop()
         self._socket = opened
+        self._frames = Frames(self._max_packet)
         self._client.on_socket_register_write = self._watch_writes
         self._client.on_socket_unregister_write = self._ignore_writes
         self._client.on_socket_close = self._on_close
         return True
 
     def receive(self) -> bytes | None:
-        """Return what has arrived, empty at the end of the connection; None where nothing has.
+        """Return what has arrived, or None.
 
         Raises:
             OSError: the connection is lost.
         """
         data = self._socket.receive() if self._socket is not None else None
+        if data == b"":
+            raise ConnectionError
         if data:
             self.heard = self._loop.time()
         return data
 
-    def give(self, packet: bytes) -> None:
-        """Let paho read a packet."""
-        if self._socket is not None:
-            self._socket.give(packet)
+    def messages_in(self, data: bytes) -> Iterator[Message]:
+        """Yield the messages that the bytes complete, and let paho handle the other packets between them.
+
+        Raises:
+            PacketMalformed: a packet is not MQTT 3.1.1.
+            ConnectionError: paho has ended the connection.
+        """
+        for packet in self._frames.feed(data):
+            if isinstance(packet, Message):
+                yield packet
+            elif self._socket is not None:
+                self._socket.give(packet)
+                if (code := self._client.loop_read()) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+                    raise ConnectionError(error_string(code))
 
     def resume(self) -> None:
         """Read, or read again."""

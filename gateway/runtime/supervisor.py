@@ -34,7 +34,7 @@ from gateway.runtime.assignment import AssignmentFile, assign
 from gateway.runtime.engine import STOP_INGEST_WITHIN, within
 from gateway.runtime.gateway import STOP_WEB_WITHIN, keep_settings
 from gateway.runtime.http_application import make_application
-from gateway.runtime.pulse import Pulse
+from gateway.runtime.pulse import Pulse, kill_if_hung
 from gateway.runtime.reload import Reloader
 from gateway.runtime.worker_channel import WorkerChannel
 from gateway.runtime.worker_messages import Changed, LiveEvents, Reply, Report, Request, Use
@@ -200,7 +200,7 @@ class Supervisor:
         if self._stop.is_set():
             self._signal(signal.SIGTERM)
         pulse = Pulse()
-        watching = asyncio.create_task(_kill_if_hung(worker, process, pulse), name=f"worker-{worker}-pulse")
+        watching = asyncio.create_task(kill_if_hung(worker, process, pulse), name=f"worker-{worker}-pulse")
         try:
             await self._serve(worker, channel, pulse)
             with suppress(ProcessLookupError):
@@ -302,11 +302,3 @@ class Supervisor:
             raise ReplayImpossible(f"worker {worker} does not answer; is the machine overloaded?") from None
         finally:
             self._replies.pop(number, None)
-
-
-async def _kill_if_hung(worker: int, process: asyncio.subprocess.Process, pulse: Pulse) -> None:
-    """Kill a worker that hangs. What it has not acknowledged, the broker delivers to the one that takes its place."""
-    await pulse.lost()
-    log.error("worker hangs", worker=worker, pid=process.pid, next="it is killed, and another takes its place")
-    with suppress(ProcessLookupError):
-        process.kill()
