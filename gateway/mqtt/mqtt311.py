@@ -253,10 +253,11 @@ class PahoSession:
             PacketMalformed: a packet is not MQTT 3.1.1.
             OSError: the connection is lost.
         """
-        messages, size = len(self._inbox.messages) + READ_AT_ONCE, self._inbox_bytes + READ_MOST
-        while len(self._inbox.messages) < messages and self._inbox_bytes < size:
+        messages, left = len(self._inbox.messages) + READ_AT_ONCE, READ_MOST
+        while len(self._inbox.messages) < messages and left > 0:
             if (data := self._socket.receive()) is None:
                 return True
+            left -= len(data)
             for message in self._socket.messages_in(data):
                 self._inbox.messages.append(message)
                 self._inbox_bytes += len(message.topic) + len(message.payload)

@@ -18,7 +18,8 @@ def packet(first: int, body: bytes) -> bytes:
 
 
 class RawBroker:
-    """`async with RawBroker(5) as broker`: answers CONNECT, SUBSCRIBE and PINGREQ, and counts its `connections`.
+    """`async with RawBroker(5) as broker`: answers CONNECT, SUBSCRIBE and, with `pongs`, PINGREQ; it counts its
+    `connections` and `pings`.
 
     `granted` are the codes of a SUBACK. `acknowledged` are the packet ids of the PUBACKs, `published` the bodies of the
     PUBLISH packets that it gets, and `connects` those of the CONNECT packets.
@@ -28,6 +29,8 @@ class RawBroker:
         self.version = version
         self.granted = bytes([1])
         self.connections = 0
+        self.pings = 0
+        self.pongs = True
         self.acknowledged: list[int] = []
         self.published: list[bytes] = []
         self.connects: list[bytes] = []
@@ -86,7 +89,9 @@ class RawBroker:
             case 8:
                 self.send(packet(0x90, body[:2] + none + self.granted))
             case 12:
-                self.send(packet(0xD0, b""))
+                self.pings += 1
+                if self.pongs:
+                    self.send(packet(0xD0, b""))
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
