@@ -35,6 +35,7 @@ class RawBroker:
         self.published: list[bytes] = []
         self.connects: list[bytes] = []
         self._writers: list[asyncio.StreamWriter] = []
+        self._clients: dict[str, asyncio.StreamWriter] = {}
 
     @property
     def url(self) -> str:
@@ -45,9 +46,9 @@ class RawBroker:
         """An answer to CONNECT that accepts."""
         return packet(0x20, b"\1\0" + (b"\0" if self.version == 5 else b""))
 
-    def send(self, data: bytes) -> None:
-        """Send bytes on the newest connection."""
-        self._writers[-1].write(data)
+    def send(self, data: bytes, to: str = "") -> None:
+        """Send bytes to a client, or on the newest connection."""
+        (self._clients[to] if to else self._writers[-1]).write(data)
 
     def drop(self) -> None:
         """Close the newest connection, once all is sent."""
@@ -69,29 +70,31 @@ class RawBroker:
                 size = shift = 0
                 while (digit := (await reader.readexactly(1))[0]) & 0x80:
                     size, shift = size | (digit & 0x7F) << shift, shift + 7
-                self._answer(first >> 4, first, await reader.readexactly(size | digit << shift))
+                self._answer(writer, first, await reader.readexactly(size | digit << shift))
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    def _answer(self, kind: int, first: int, body: bytes) -> None:
+    def _answer(self, writer: asyncio.StreamWriter, first: int, body: bytes) -> None:
         none = b"\0" if self.version == 5 else b""
-        match kind:
+        match first >> 4:
             case 1:
                 self.connects.append(body)
-                self.send(self.connack)
+                at = 11 + body[10] if self.version == 5 else 10  # its properties are short
+                self._clients[body[at + 2 : at + 2 + int.from_bytes(body[at : at + 2])].decode()] = writer
+                writer.write(self.connack)
             case 3:
                 size = int.from_bytes(body[:2])
                 self.published.append(body)
                 if first & 6:
-                    self.send(packet(0x40, body[2 + size : 4 + size]))
+                    writer.write(packet(0x40, body[2 + size : 4 + size]))
             case 4:
                 self.acknowledged.append(int.from_bytes(body[:2]))
             case 8:
-                self.send(packet(0x90, body[:2] + none + self.granted))
+                writer.write(packet(0x90, body[:2] + none + self.granted))
             case 12:
                 self.pings += 1
                 if self.pongs:
-                    self.send(packet(0xD0, b""))
+                    writer.write(packet(0xD0, b""))
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
