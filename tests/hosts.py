@@ -22,6 +22,8 @@ from tests.servers import WITHIN, Influxd, InfluxV2Front, eventually, free_port
 from tests.servers.mqtt_clients import Broker, connect
 
 STARTUPS = tuple(TOKENS)
+RESEND_AFTER = 10.0
+"""Seconds without an answer after which a device sends again; aiomqtt does not notice a lost connection meanwhile."""
 
 
 class Host:
@@ -137,8 +139,9 @@ async def site(
 
 
 class Load:
-    """Publishes numbered readings of every startup with QoS 1, to the first of the brokers that takes them.
-    `acknowledged` are the numbers that a broker has acknowledged, by startup."""
+    """Publishes numbered readings of every startup with QoS 1, to the first of the brokers that takes them; what is not
+    acknowledged is sent again to the next one. `acknowledged` are the numbers that a broker has acknowledged, by
+    startup."""
 
     def __init__(self, brokers: Sequence[Broker], rate: float) -> None:
         self.acknowledged: dict[str, set[int]] = {slug: set() for slug in STARTUPS}
@@ -171,7 +174,7 @@ class Load:
     async def _publish(self, client: aiomqtt.Client, number: int) -> None:
         for slug in STARTUPS:
             payload = climate(20 + number % 5, self._base_ms + number, number)
-            await client.publish(f"testbed/{slug}/d{number % 5}/climate", payload, qos=1)
+            await client.publish(f"testbed/{slug}/d{number % 5}/climate", payload, qos=1, timeout=RESEND_AFTER)
             self.acknowledged[slug].add(number)
 
 

@@ -84,7 +84,12 @@ class Mqtt5Session:
     def is_idle(self) -> bool:
         """Whether it has nothing to do; see the contract."""
         is_reading = self._connection is not None and self._connection.is_reading
-        return is_reading and self._link.state.connected and not self._inbox.messages and not self._inbox.unacknowledged
+        return is_reading and self._link.state.connected and self._inbox.is_settled
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to acknowledge; see the contract."""
+        return self._inbox.is_settled
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
