@@ -91,8 +91,8 @@ class Site:
         return {int(row[1]) for row in await self._influxd.rows(startup, "SELECT seq FROM climate")}
 
     async def has_stored(self, acknowledged: Mapping[str, set[int]]) -> bool:
-        """Return whether all that was acknowledged is in the buckets; AssertionError says how much is missing."""
-        missing = {slug: len(numbers - await self.stored(slug)) for slug, numbers in acknowledged.items()}
+        """Return whether all that was acknowledged is in the buckets; AssertionError says what is missing."""
+        missing = {slug: sorted(numbers - await self.stored(slug)) for slug, numbers in acknowledged.items()}
         assert not any(missing.values()), f"missing: {missing}"
         return True
 
@@ -158,6 +158,15 @@ class Load:
         """Wait until so many more messages are acknowledged."""
         enough = self.count + count
         await eventually(lambda: self.count >= enough, says=f"{count} more messages are acknowledged")
+
+    def snapshot(self) -> dict[str, set[int]]:
+        """Return what is acknowledged so far."""
+        return {slug: set(numbers) for slug, numbers in self.acknowledged.items()}
+
+    def excuse_since(self, snapshot: Mapping[str, set[int]]) -> None:
+        """Expect nothing of what was acknowledged since a snapshot: the broker's fault."""
+        for slug, numbers in self.acknowledged.items():
+            numbers &= snapshot[slug]
 
     async def run(self) -> None:
         number = 0

@@ -63,6 +63,7 @@ class Sessions:
         self._host = host
         self._publisher = PUBLISHER + (f"-{worker}" if worker else "") + (f".{host}" if host else "")
         self._wanted: dict[str, tuple[str, ...]] = {}
+        self._taken_over: set[str] = set()
         self._sessions: dict[str, Session] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._retiring: dict[str, asyncio.Task[None]] = {}
@@ -146,6 +147,7 @@ class Sessions:
 
     def _want(self, wanted: Mapping[str, Sequence[str]]) -> None:
         self._wanted = {name: tuple(filters) for name, filters in wanted.items()}
+        self._taken_over |= self._wanted.keys() - self._known.keys()
         for name, filters in self._wanted.items():
             known = self._known.setdefault(name, [])
             known += [one for one in filters if one not in known]
@@ -156,7 +158,7 @@ class Sessions:
             return
         filters = self._wanted.get(name, ())
         unwanted = [one for one in self._known.get(name, ()) if one not in filters]
-        if self._host is not None:
+        if self._host is not None and name in self._taken_over:
             unwanted += other_form(filters, self._access.settings.client_id)
         spec = SessionSpec(
             self._client_id(name),

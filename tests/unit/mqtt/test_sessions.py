@@ -337,6 +337,17 @@ async def test_a_session_that_is_taken_over_loses_its_other_form() -> None:
         assert [SHARED] in [one.patterns for one in broker.of(mqtt5.UnsubscribePacket)]
 
 
+async def test_a_session_that_a_host_had_before_is_not_disturbed() -> None:
+    """A host that starts again knows which filters its session has: at RMQTT, dropping one that is not there would drop
+    the one that is, for as long as it takes to subscribe again."""
+    known = {"acme": ["testbed/acme/#"]}
+    async with FakeBroker() as broker, running(broker, {"acme": ["testbed/acme/#"]}, known, host="north") as sessions:
+        await eventually(lambda: ["testbed/acme/#"] in patterns(broker))
+        sessions.use(session_plan({"acme": ["testbed/acme/#", "lora/+"]}))
+        await eventually(lambda: ["lora/+"] in patterns(broker))
+        assert broker.of(mqtt5.UnsubscribePacket) == []
+
+
 async def test_a_startup_becomes_shared() -> None:
     """Its session connects anew, since the broker is asked first, then subscribes, and then drops its plain filter."""
     async with FakeBroker() as broker, running(broker, {"acme": ["testbed/acme/#"]}, host="north") as sessions:
