@@ -23,7 +23,7 @@ from gateway.mqtt.link import BrokerLink, retrieved
 from gateway.mqtt.mqtt311_socket import PahoSocket
 from gateway.mqtt.outgoing import Outgoing
 from gateway.mqtt.session import Access, SessionSpec, SessionState
-from gateway.mqtt.subscriptions import Subscriptions
+from gateway.mqtt.subscriptions import SUBSCRIBE_AGAIN_AFTER, Subscriptions
 
 CLOSE_WITHIN = 2.0
 READ_AT_ONCE = 500
@@ -198,6 +198,12 @@ class PahoSession:
         self._client.unsubscribe(filters)
         if again := self._subscriptions.same_as(filters):
             self._send_subscribe(again)
+            loop, connection = asyncio.get_running_loop(), self._link.current
+            loop.call_later(SUBSCRIBE_AGAIN_AFTER, self._subscribe_again, connection, again)
+
+    def _subscribe_again(self, connection: int, filters: Sequence[str]) -> None:
+        if connection == self._link.current and (wanted := self._subscriptions.still_wanted(filters)):
+            self._send_subscribe(wanted)
 
     def _send_subscribe(self, filters: Sequence[str]) -> None:
         _, mid = self._client.subscribe([(name, self._spec.qos) for name in filters])

@@ -24,7 +24,7 @@ from gateway.mqtt.mqtt5_connection import Connection, pubacks
 from gateway.mqtt.mqtt5_decoder import Packet, Salvaged
 from gateway.mqtt.mqtt5_outbox import Outbox
 from gateway.mqtt.session import Access, SessionSpec, SessionState
-from gateway.mqtt.subscriptions import Subscriptions
+from gateway.mqtt.subscriptions import SUBSCRIBE_AGAIN_AFTER, Subscriptions
 
 CLOSE_WITHIN = 2.0
 UNANSWERED_MOST = 1 << 20
@@ -205,6 +205,11 @@ class Mqtt5Session:
         connection.send(mqtt5.UnsubscribePacket(self._outbox.next_id(), filters).write())
         if again := self._subscriptions.same_as(filters):
             self._send_subscribe(connection, again)
+            asyncio.get_running_loop().call_later(SUBSCRIBE_AGAIN_AFTER, self._subscribe_again, connection, again)
+
+    def _subscribe_again(self, connection: Connection, filters: Sequence[str]) -> None:
+        if connection is self._connection and (wanted := self._subscriptions.still_wanted(filters)):
+            self._send_subscribe(connection, wanted)
 
     async def _keep_alive(self, connection: Connection) -> None:
         """Send pings, and end the connection if the broker stays silent; return when it is lost.
