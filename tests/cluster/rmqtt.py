@@ -3,7 +3,7 @@
 Its sample configuration expires messages after five minutes, has 16 in flight and queues 1,000. The nodes are started
 one after the other: at once, they would form two clusters. It drops what arrives for a session while its client
 connects, although it acknowledges it; `rmqtt-message-storage`, which keeps every message until it expires, makes good
-for that, provided that the client subscribes again (docs/decisions/0013-several-hosts.md).
+for that, provided that the client subscribes again (docs/decisions/0014-rmqtt.md).
 """
 
 from __future__ import annotations
