@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StateUnavailable
+from gateway.state.clock_faults import ClockFault
+from gateway.state.clocks import Clock
 from gateway.state.database import FILE_NAME, Database
 from gateway.state.devices import Device, DeviceRegistry
 from gateway.timestamps import NS
@@ -84,6 +86,20 @@ async def test_a_failed_save_is_tried_again(tmp_path: Path) -> None:
         again = await reopened(state)
         assert [device.device for device in again.devices("acme")] == ["th-1"]
         assert set(again.series("acme")) == {"a", "b"}
+
+
+async def test_devices_that_wait_longest_are_saved_first(tmp_path: Path) -> None:
+    """A save of so many devices leaves the others for the next: each has its turn, however busy the rest are."""
+    async with database(tmp_path / FILE_NAME) as state:
+        registry = await reopened(state)
+        for now in range(3):
+            for name in ("th-3", "th-1", "th-2"):
+                saw(registry, "acme", name, NOW + now, 1, 0)
+            await registry.save(most=1)
+            saved = (await reopened(state)).devices("acme")
+            assert [device.device for device in saved] == [["th-3"], ["th-1", "th-3"], ["th-1", "th-2", "th-3"]][now]
+        await registry.save_all()
+        assert {device.accepted for device in (await reopened(state)).devices("acme")} == {3}
 
 
 async def test_save_without_changes_writes_nothing(tmp_path: Path) -> None:
@@ -181,6 +197,10 @@ def test_as_json() -> None:
         "accepted": 5,
         "rejected": 0,
         "last_rejected": None,
+        "clock": None,
+        "overwritten": 0,
     }
-    rejected = Device("acme", "th-1", NOW, NOW, 5, 1, NOW).as_json(NOW, RULES)
+    clock = Clock(7200.0, None, ClockFault.ZONE, "send UTC")
+    rejected = Device("acme", "th-1", NOW, NOW, 5, 1, NOW, clock=clock).as_json(NOW, RULES)
+    assert rejected["clock"] == {"offset": 7200.0, "drift_ppm": None, "fault": "zone", "says": "send UTC"}
     assert rejected["last_rejected"] == "2026-11-18T11:06:40Z"
