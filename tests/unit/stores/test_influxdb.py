@@ -18,7 +18,8 @@ from gateway.config.models import InfluxDB
 from gateway.errors import StoreRefused, StoreThrottled, StoreUnavailable, StoreUnreachable, StoreUnreadable
 from gateway.stores import influxql
 from gateway.stores.contract import Query, Row
-from gateway.stores.influxdb import BODY, CHUNK, InfluxDBStore
+from gateway.stores.influxdb import CHUNK, InfluxDBStore
+from gateway.stores.influxdb_server import BODY
 from tests.builders import latest
 from tests.servers import FlakyProxy, eventually, free_port
 
