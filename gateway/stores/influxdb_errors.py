@@ -115,16 +115,16 @@ class Failure:
                 return ""
 
     def _message(self) -> str:
-        """Return the status, and the words of whoever answered; another server than InfluxDB is named."""
-        text = self.body.decode(errors="replace").strip()
-        words = self._words
-        if words:
-            return f"{self.status} {visible(words.get('message') or words['error'])[:SHOWN]}".rstrip()
+        """Return the status, and the words of whoever answered. InfluxDB has no `Server` header: others have."""
         server, kind = self.headers.get("Server", ""), self.headers.get("Content-Type", "")
         names = [f"Server: {server}"] if server else []
-        names += [kind] if kind and text else []
+        if words := self._words:
+            text = str(words.get("message") or words["error"])
+        else:
+            text = self.body.decode(errors="replace").strip() or "without a word"
+            names += [kind] if kind else []
         who = f" ({visible(', '.join(names))[:SHOWN]})" if names else ""
-        return f"{self.status}{who} {visible(text[:SHOWN]) or 'without a word'}"
+        return f"{self.status}{who} {visible(text[:SHOWN])[:SHOWN]}"
 
 
 def retry_after(value: str) -> float | None:

@@ -18,7 +18,7 @@ from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 from gateway.config.credentials import store_setting
 from gateway.config.models import InfluxDB
 from gateway.errors import GatewayError, SecretMissing, StoreUnavailable, StoreUnreachable
-from gateway.logs import get_logger
+from gateway.logs import folded, get_logger
 from gateway.stores.influxdb_errors import SHOWN, TOO_LARGE, Failure
 from gateway.stores.pace import Pace
 from gateway.stores.write_slots import ASIDE
@@ -185,7 +185,7 @@ class InfluxDBServer:
             raise
         except Exception as error:  # the libraries below raise many kinds, and no answer may end a lane or a query
             if not isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
-                log.warning("an answer of InfluxDB could not be read", url=self._url, exc_info=error)
+                log.warning("an answer of InfluxDB could not be read", url=self._url, exception=folded(error))
             problem = str(error) or type(error).__name__
             if isinstance(error, TimeoutError) and not str(error):
                 problem = f"no answer within {timeout:g} s ({store_setting(self._name)}.influxdb.timeout)"

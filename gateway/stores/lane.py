@@ -25,7 +25,7 @@ from gateway.backoff import pauses
 from gateway.config.models import DrainSettings
 from gateway.errors import DeadLettersFull, StateUnavailable, StoreError, StoreRefused, StoreUnavailable
 from gateway.line_protocol import device_of
-from gateway.logs import get_logger
+from gateway.logs import folded, get_logger
 from gateway.model import Code, Counts, Listener, Reason, Rejection
 from gateway.state import ledger
 from gateway.state.journal import TAKE_AT_ONCE, Entry, Journal
@@ -166,7 +166,7 @@ class Lane:
             raise
         except Exception as error:  # a defect: it must not end the lanes of others
             if not self.state.problem:
-                log.warning("a write failed as nobody foresaw", startup=self._startup, exc_info=error)
+                log.warning("a write failed as nobody foresaw", startup=self._startup, exception=folded(error))
             raise StoreUnavailable(f"the write failed as nobody foresaw: {type(error).__name__}: {error}") from error
 
     def _is_suspicious(self) -> bool:

@@ -31,11 +31,12 @@ class Pace:
 
     def was_slow(self, size: int) -> None:
         """Note a write that took too long."""
-        self._lower(max(SMALLEST, size // 2), wanted=1)
+        if size > SMALLEST:
+            self._lower(max(SMALLEST, min(self.limit, size) // 2), wanted=1)
 
     def was_too_long(self, size: int) -> None:
         """Note a write that was rejected for its length."""
-        self._lower(max(1, size // 2), wanted=AFTER_TOO_LONG)
+        self._lower(max(1, min(self.limit, size) // 2), wanted=AFTER_TOO_LONG)
 
     def took(self, size: int, seconds: float, timeout: float) -> None:
         """Note a write that succeeded."""
@@ -46,7 +47,7 @@ class Pace:
             self.limit, self._quick = min(self._most, self.limit * 2), 0
 
     def _lower(self, limit: int, wanted: int) -> None:
-        self.limit, self._quick, self._wanted = min(self.limit, limit), 0, wanted
+        self.limit, self._quick, self._wanted = limit, 0, wanted
 
 
 def cut(lines: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
