@@ -202,6 +202,7 @@ class Engine:
         pipeline = Pipeline(self.config, self._make_meters())
         self.ingest = Ingest(self.sessions, pipeline, self.state, self.metrics, self._fan_out)
         self.drain = Drain(self.state, self.store, settings.drain, self._fan_out)
+        self.metrics.stopped_lanes = self.drain.stopped
 
     async def _make_sessions(self) -> Sessions:
         known = await asyncio.to_thread(self._session_file.read)

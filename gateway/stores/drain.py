@@ -39,6 +39,10 @@ class Drain:
     def states(self) -> Mapping[str, LaneState]:
         return {startup: lane.state for startup, lane in self._lanes.items()}
 
+    def stopped(self) -> dict[str, bool]:
+        """Return whether each lane has stopped. Another thread may call it."""
+        return {startup: lane.state.is_stopped for startup, lane in list(self._lanes.items())}
+
     def release(self, startup: str) -> bool:
         """Let a stopped lane go on: whatever the store refuses of the readings that wait becomes dead letters. Return
         whether it was stopped."""

@@ -59,7 +59,7 @@ class Failure:
 
     @cached_property
     def _words(self) -> dict[str, Any]:
-        """What InfluxDB says in its own JSON; empty where another server answers, or the answer was cut."""
+        """Return what InfluxDB says in its own JSON; nothing where another server answers, or the answer was cut."""
         try:
             found = json.loads(self.body)
         except (ValueError, RecursionError):

@@ -215,7 +215,7 @@ async def test_lane_waits_where_refused_readings_find_no_room(tmp_path: Path) ->
         while not a_bed.drain.states["acme"].problem:
             await a_bed.accept(reading(sent, "bad"), *(reading(sent, f"good-{n}") for n in range(3)))
             sent += 1
-            await eventually(lambda: a_bed.drain.states["acme"].problem or not a_bed.state.journal.readings)
+            await eventually(lambda: any((a_bed.drain.states["acme"].problem, not a_bed.state.journal.readings)))
         assert "dead_letters.max_size" in a_bed.drain.states["acme"].problem
         counts = await a_bed.counts()
         assert (counts.refused, counts.journaled, counts.balanced) == (sent - 1, 4, True)
