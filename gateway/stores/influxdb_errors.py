@@ -23,6 +23,8 @@ from gateway.visible import visible
 
 SHOWN = 500
 TOO_LARGE = 413
+LONGEST_PAUSE = 3600.0
+"""Seconds that a server may request; a lane waits for `drain.max_backoff` at most."""
 THROTTLES = (429, 503)
 DATA_FAULTS = (400, 422)
 CODES = ("invalid", "unprocessable entity", "request too large")
@@ -135,7 +137,7 @@ def retry_after(value: str) -> float | None:
         seconds = float(value) if value.isascii() and value.isdecimal() else _until(value)
     except (ValueError, TypeError, OverflowError, IndexError):  # the parser of dates raises any of them
         return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return min(max(0.0, seconds), LONGEST_PAUSE) if math.isfinite(seconds) else None
 
 
 def _until(date: str) -> float:

@@ -79,7 +79,7 @@ class Lane:
         self._share = RefusedShare()
         self._released = asyncio.Event()
         self._trusted = 0
-        """Readings that are to come, of which any number may be refused: an operator released the lane."""
+        """Readings to come; any number of them may be refused: an operator released the lane."""
 
     def release(self) -> None:
         """Let a stopped lane go on: whatever the store refuses of the readings that wait becomes dead letters."""
