@@ -116,6 +116,8 @@ class Lane:
         rejections = [_rejection(self._startup, line, answer) for line, answer in refused]
         await self._settle(entries, len(lines) - len(refused), rejections)
         await self._journal.removed(self._startup, entries)
+        if self.state.problem:  # it may be quiet from now on
+            self._note_end_of_problem()
         if rejections:
             log.warning("the store refused points", startup=self._startup, points=len(rejections), first=refused[0][1])
             self._listener.rejected(rejections)
@@ -196,6 +198,7 @@ class Lane:
                     await self._released.wait()
             if not self._released.is_set() and await self._is_sound():
                 break
+            self._note_problem(problem)  # a probe that the store could not answer has another one
         if self._released.is_set():
             self._trusted = self._journal.held(self._startup).readings
         self.state = LaneState("", time.time_ns(), self.state.stored_ns)
@@ -242,9 +245,13 @@ class Lane:
         if self.state.is_stopped:
             return  # what was a probe says how it goes on
         if self.state.problem:
-            log.info("store written again", startup=self._startup)
+            self._note_end_of_problem()
         now_ns = time.time_ns()
         self.state = LaneState("", now_ns, now_ns)
+
+    def _note_end_of_problem(self) -> None:
+        log.info("store written again", startup=self._startup)
+        self.state = LaneState("", time.time_ns(), self.state.stored_ns)
 
 
 def _rejection(startup: str, line: bytes, answer: str) -> Rejection:

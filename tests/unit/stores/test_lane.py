@@ -224,6 +224,7 @@ async def test_lane_waits_where_refused_readings_find_no_room(tmp_path: Path) ->
         await a_bed.state.database.write(lambda connection: dead_letters.delete(connection, oldest))
         counts = await a_bed.settled()
         assert (counts.refused, counts.balanced) == (sent, True)
+        await eventually(lambda: not a_bed.drain.states["acme"].problem)
 
 
 async def test_store_takes_less_at_once(tmp_path: Path) -> None:
