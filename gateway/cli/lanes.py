@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import typer
 
 from gateway.cli.http_client import Client
@@ -27,7 +25,7 @@ def release_lane(
     become dead letters."""
     loaded = load(config)
     client = Client(loaded, token or credentials.operator_token(loaded.settings), url)
-    answer = client.post(f"/v1/operator/lanes/{quote(startup, safe='')}/release", {})
+    answer = client.post("/v1/operator/lanes/release", {"startup": startup})
     if json:
         print_json(answer)
     elif answer["released"]:

@@ -226,11 +226,11 @@ async def test_operator_releases_the_lane_of_a_worker(site: Site) -> None:
 
         await eventually(stopped)
         assert 'gateway_lane_stopped{startup="voltwise",worker=' in (await client.get("/metrics")).text
-        released = "/v1/operator/lanes/{}/release"
-        assert not (await client.post(released.format("acme"))).json()["released"]
+        release = "/v1/operator/lanes/release"
+        assert not (await client.post(release, json={"startup": "acme"})).json()["released"]
         await eventually(lambda: stored(site, 202), says="the other startup is stored")
         assert (await site.counts()).refused < 100
-        assert (await client.post(released.format("voltwise"))).json()["released"]
+        assert (await client.post(release, json={"startup": "voltwise"})).json()["released"]
         await eventually(lambda: refused(site, 200))
         assert (await site.counts()).balanced
         assert not await stopped()
