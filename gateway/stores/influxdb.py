@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from gateway.computing import Computing
 from gateway.config.models import InfluxDB
-from gateway.errors import StoreUnreadable
+from gateway.errors import StoreUnavailable, StoreUnreadable
 from gateway.model import Reading
 from gateway.stores import influxql
 from gateway.stores.contract import CHUNK_BYTES, Columns, Query, Row, texts
@@ -32,6 +32,8 @@ SMALL = 16 << 10
 """Bytes of documents that are decoded in the event loop: a thread would take longer."""
 DECODED_AT_ONCE = 64 << 10
 """Bytes of documents that are decoded one after the other, or one document."""
+NAMES = 1_000_000
+"""Measurements, tags or fields of one startup: they are held together."""
 
 T = TypeVar("T")
 
@@ -137,7 +139,14 @@ class InfluxDBStore:
 
     async def _answer(self, startup: str, statement: str, read: Callable[[list[influxql.Series]], T]) -> T:
         async with self._found(startup, statement, CHUNK, influxql.answered) as answer:
-            series = [one async for several in answer for found in several for one in found]
+            series: list[influxql.Series] = []
+            rows = 0
+            async for several in answer:
+                for found in several:
+                    series += found
+                    rows += sum(len(one.values) for one in found)
+                if rows > NAMES:
+                    raise StoreUnavailable(f"this is not an InfluxDB response: {statement} finds more than {NAMES:,}")
         return influxql.explained(read, series)
 
     @asynccontextmanager

@@ -34,6 +34,8 @@ BODY = 1 << 20
 """Bytes of one write. aiohttp sends a longer body in one piece, and nginx rejects that by default."""
 ANSWER = 64 << 10
 """Bytes that are read of an answer that is not a success."""
+LINE = 128 << 20
+"""Bytes of one document of an answer: fifty rows of the longest messages take less."""
 TIMEOUTS = (408, 502, 504)
 """What a proxy answers that gave up on a body, or on the server behind it."""
 LATE = 2.0
@@ -209,6 +211,7 @@ async def _lines(content: aiohttp.StreamReader, timeout: float) -> AsyncIterator
     """Yield the lines of a body, however long: `readline` has a limit that a chunk of strings goes beyond. Each piece
     has its time, not the whole: a history may take minutes."""
     begun: list[bytes] = []
+    size = 0
     while True:
         async with asyncio.timeout(timeout):
             block = await content.readany()
@@ -216,8 +219,11 @@ async def _lines(content: aiohttp.StreamReader, timeout: float) -> AsyncIterator
             break
         first, *further = block.split(b"\n")
         begun.append(first)
+        size += len(first)
+        if size > LINE:
+            raise StoreUnavailable(f"this is not an InfluxDB response: a line of more than {LINE:,} bytes")
         if further:
             yield [line for line in (b"".join(begun), *further[:-1]) if line]
-            begun = [further[-1]]
+            begun, size = [further[-1]], len(further[-1])
     if line := b"".join(begun):
         yield [line]

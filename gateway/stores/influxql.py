@@ -164,7 +164,10 @@ def _series(result: Mapping[str, Any]) -> Iterator[Series]:
         name, tags, columns = found.get("name", ""), found.get("tags") or {}, found["columns"]
         if not all(isinstance(text, str) for text in (name, *tags.keys(), *tags.values(), *columns)):
             raise TypeError("expected names")
-        yield Series(name, tags, columns, found.get("values", ()))
+        values = found.get("values", ())
+        if not isinstance(values, list | tuple):
+            raise TypeError("expected rows")
+        yield Series(name, tags, columns, values)
 
 
 def _no_number(text: str) -> float:

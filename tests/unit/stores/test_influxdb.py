@@ -601,6 +601,20 @@ async def test_odd_rows_are_unavailable(store: InfluxDBStore, stub: Stub, text: 
         await latest(store, "acme")
 
 
+async def test_answers_without_end_are_unavailable(
+    store: InfluxDBStore, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line without an end, and names without an end, do not fill the memory."""
+    monkeypatch.setattr("gateway.stores.influxdb_server.LINE", 100_000)
+    stub.pages = [["x" * 60_000] * 3]
+    with pytest.raises(StoreUnavailable, match="more than 100,000 bytes"):
+        await store.measurements("acme")
+    monkeypatch.setattr("gateway.stores.influxdb.NAMES", 5)
+    stub.pages = [[answer_of(["name"], [["a"], ["b"], ["c"]]) + "\n"] * 3]
+    with pytest.raises(StoreUnavailable, match="more than 5"):
+        await store.measurements("acme")
+
+
 @pytest.mark.parametrize("values", [[[7]], [[]], [["a", "b"]], [[None]], 7, [7]])
 async def test_odd_names_are_unavailable(store: InfluxDBStore, stub: Stub, values: object) -> None:
     """Names that are no names are an error of the store, too."""
