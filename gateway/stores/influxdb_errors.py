@@ -59,6 +59,11 @@ class Failure:
             return StoreThrottled(f"InfluxDB requests a pause of {pause:g} s: {self._message()}", pause)
         return StoreUnavailable(f"{self._problem()}: {self._message()}{self._advice()}")
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether something else than InfluxDB answers."""
+        return not self._words
+
     @cached_property
     def _words(self) -> dict[str, Any]:
         """Return what InfluxDB says in its own JSON; nothing where another server answers, or the answer was cut."""

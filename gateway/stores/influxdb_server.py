@@ -36,10 +36,6 @@ ANSWER = 64 << 10
 """Bytes that are read of an answer that is not a success."""
 LINE = 128 << 20
 """Bytes of one document of an answer: fifty rows of the longest messages take less."""
-TIMEOUTS = (408, 502, 504)
-"""What a proxy answers that gave up on a body, or on the server behind it."""
-LATE = 2.0
-"""Seconds after which a write that fails may have been too long."""
 
 _TOKEN_REJECTED = (401, 403, 404)
 """InfluxDB answers 404 where the token may not see the bucket."""
@@ -106,7 +102,7 @@ class InfluxDBServer:
             return
         if failure.status == TOO_LARGE:
             pace.was_too_long(len(body))
-        elif failure.status in TIMEOUTS and time.monotonic() - began >= LATE:
+        elif failure.is_foreign:  # it gave up on the body, or on the server behind it, or its rules have a limit
             pace.was_slow(len(body))
         if await self._is_renewed(token, failure.status):
             await self.write(bucket, lines)

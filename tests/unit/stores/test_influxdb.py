@@ -223,6 +223,19 @@ async def test_long_request_is_shortened(store: InfluxDBStore, stub: Stub) -> No
     assert store.bytes_at_once("acme") == BODY
 
 
+@pytest.mark.parametrize("status", [400, 403, 408, 502, 504])
+async def test_proxy_that_balks_gets_shorter_requests(store: InfluxDBStore, stub: Stub, status: int) -> None:
+    """Whatever a proxy dislikes about a long request, the next one is shorter; what InfluxDB says changes nothing."""
+    stub.status, stub.body = status, '{"code":"internal error","message":"timeout"}'
+    with pytest.raises(StoreUnavailable):
+        await store.write("acme", [LINE] * 10_000)
+    assert store.bytes_at_once("acme") == BODY
+    stub.body = "<html>no</html>"
+    with pytest.raises(StoreUnavailable):
+        await store.write("acme", [LINE] * 10_000)
+    assert store.bytes_at_once("acme") < BODY / 2
+
+
 @pytest.mark.parametrize("status", [200, 201, 202, 206])
 async def test_only_204_is_stored(store: InfluxDBStore, stub: Stub, status: int) -> None:
     """A success that InfluxDB never answers is not taken for stored."""
