@@ -10,6 +10,7 @@
     |-- AddressUnavailable         the HTTP server cannot listen
     |-- StateUnavailable           the gateway's own database cannot be written or read: try again later
     |-- StateClosed                the gateway's own database is closed: the gateway is stopping
+    |-- DeadLettersFull            no room for further readings that a store refused: nothing was kept
     |-- SessionError               the MQTT session cannot continue
     |   |-- SessionRejected        the broker answered, and rejected the session, or ended it
     |   |-- BrokerUnreachable      nobody answered: try again later
@@ -118,6 +119,10 @@ class StateUnavailable(GatewayError):
 
 class StateClosed(GatewayError):
     """The gateway's own database is closed."""
+
+
+class DeadLettersFull(GatewayError):
+    """There is no room for further readings that a store refused."""
 
 
 class SessionError(GatewayError):

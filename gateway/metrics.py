@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -59,6 +59,8 @@ class Metrics:
             ["listener"],
             registry=self._registry,
         )
+        self.stopped_lanes: Callable[[], Mapping[str, bool]] = dict
+        """Whether the lane of each startup has stopped."""
         self._reasons: Counter[tuple[str, str]] = Counter()
         self.broker: dict[str, float] = {}
         """Figures that the broker reports of itself, by the names of `_BROKER`; those that it leaves out are absent."""
@@ -82,7 +84,14 @@ class Metrics:
         reasons = CounterMetricFamily("gateway_rejection_reasons", "Reasons of rejections", labels=["startup", "code"])
         for labels, count in list(self._reasons.items()):  # this may be a thread, and the loop adds to them
             reasons.add_metric(labels, count)
-        return [*self._registry.collect(), reasons, *_broker_metrics(self.broker)]
+        lanes = GaugeMetricFamily(
+            "gateway_lane_stopped",
+            "1 where the lane has stopped: its store refuses most readings of the startup",
+            labels=["startup"],
+        )
+        for startup, is_stopped in self.stopped_lanes().items():
+            lanes.add_metric([startup], is_stopped)
+        return [*self._registry.collect(), reasons, lanes, *_broker_metrics(self.broker)]
 
 
 def exposition(

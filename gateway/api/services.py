@@ -22,14 +22,19 @@ from gateway.state.reader import StateReader
 from gateway.stores.contract import Store
 
 
+async def no_lane(_startup: str) -> bool:
+    """Release nothing: the services have no lanes."""
+    return False
+
+
 @dataclass(slots=True, kw_only=True)
 class Services:
     """Services, by name. A reload replaces `config` and `tokens`, and calls `reloaded`.
 
     `devices` returns those of a startup, `health` checks the running parts, `measured` returns metrics for Prometheus.
     `replay` processes a dead letter again, by its id, and returns the reasons against it: none if it was accepted. It
-    raises `ReplayImpossible`. `guesses` counts wrong tokens, wherever they are given. `limits` bound what one startup's
-    requests may take.
+    raises `ReplayImpossible`. `release` lets the lane of a startup go on, and returns whether it had stopped.
+    `guesses` counts wrong tokens, wherever they are given. `limits` bound what one startup's requests may take.
     """
 
     config: Config
@@ -41,6 +46,7 @@ class Services:
     health: Callable[[], Health]
     measured: Callable[[], Awaitable[Sequence[Metric]]]
     replay: Callable[[int], Awaitable[Sequence[Reason]]]
+    release: Callable[[str], Awaitable[bool]] = no_lane
     limits: Limits = field(default_factory=Limits)
     guesses: Guesses = field(default_factory=Guesses)
     reloaded: list[Callable[[], None]] = field(default_factory=list)

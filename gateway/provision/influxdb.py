@@ -243,6 +243,10 @@ class InfluxDBServer:
             raise _rejected(self._url, error) from error
         except (HTTPError, OSError) as error:
             raise ServerUnreachable(f"no InfluxDB answers at {self._url}: {error}; is it running?") from error
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise ProvisionError(
+                f"the server at {self._url} does not answer as InfluxDB 2 does: check the address ({error})"
+            ) from error
 
 
 def read_token_name(slug: str) -> str:

@@ -215,9 +215,15 @@ class MosquittoServer:
                 f"Mosquitto at {self._broker} does not answer on {TOPIC}: is the dynamic security plugin loaded, and "
                 "may this account administer it?"
             ) from None
-        answers: list[dict[str, Any]] = json.loads(str(message.payload, "utf-8"))["responses"]
-        for command, answer in zip(commands, answers, strict=True):
-            if error_text := answer.get("error"):
+        try:
+            answers: list[dict[str, Any]] = json.loads(str(message.payload, "utf-8"))["responses"]
+            errors = [answer.get("error") for _, answer in zip(commands, answers, strict=True)]
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise ProvisionError(
+                f"Mosquitto at {self._broker} answers on {TOPIC} in an unknown form: {error}"
+            ) from error
+        for command, error_text in zip(commands, errors, strict=True):
+            if error_text:
                 raise ProvisionError(f"Mosquitto rejected {command['command']}: {error_text}")
         return answers
 

@@ -210,6 +210,7 @@ class Engine:
         pipeline = Pipeline(self.config, self._make_meters())
         self.ingest = Ingest(self.sessions, pipeline, self.state, self.metrics, self._fan_out)
         self.drain = Drain(self.state, self.store, settings.drain, self._fan_out)
+        self.metrics.stopped_lanes = self.drain.stopped
 
     def _rules_of(self, startup: str) -> Mapping[str, TopicRule]:
         known = self.config.by_slug.get(startup)

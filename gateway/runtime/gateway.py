@@ -56,6 +56,7 @@ class Gateway:
             health=self.health,
             measured=self._measured,
             replay=self._replay,
+            release=self._release,
             limits=Limits(self.engine.store.computing),
         )
         self._stop = asyncio.Event()
@@ -115,6 +116,9 @@ class Gateway:
         if worker:
             raise ReplayImpossible(f"dead letter {ident} is kept by worker {worker}: run at least {worker + 1} workers")
         return await self.engine.replay(local)
+
+    async def _release(self, startup: str) -> bool:
+        return self.engine.drain.release(startup)
 
 
 def keep_settings(before: Config, after: Config) -> Config:

@@ -79,6 +79,7 @@ class Supervisor:
             health=self._health,
             measured=self._measured,
             replay=self._replay,
+            release=self._release,
             limits=Limits(self._store.computing),
         )
 
@@ -273,11 +274,8 @@ class Supervisor:
         return self._reports.health(self._problems, Part("config", self._reloader.problem))
 
     async def _measured(self) -> Sequence[Metric]:
-        running = [worker for worker in self._channels if self._reports.has_reported(worker)]
-        replies = await asyncio.gather(*(self._request(worker) for worker in running), return_exceptions=True)
-        return by_worker(
-            {worker: one.families for worker, one in zip(running, replies, strict=True) if isinstance(one, Reply)}
-        )
+        replies = await self._ask_all(Request)
+        return by_worker({worker: one.families for worker, one in replies.items()})
 
     async def _replay(self, ident: int) -> Sequence[Reason]:
         worker, local = await asyncio.to_thread(self._state.place, ident)
@@ -285,18 +283,29 @@ class Supervisor:
             raise ReplayImpossible(
                 f"dead letter {ident} is kept by worker {worker}, which does not run: run at least {worker + 1} workers"
             )
-        reply = await self._request(worker, local)
+        reply = await self._request(worker, Request(next(self._numbers), local), REPLAY_WITHIN)
         if reply.problem:
             raise ReplayImpossible(reply.problem)
         return reply.reasons
 
-    async def _request(self, worker: int, dead_letter: int | None = None) -> Reply:
-        number = next(self._numbers)
+    async def _release(self, startup: str) -> bool:
+        replies = await self._ask_all(lambda number: Request(number, release=startup))
+        return any(reply.released for reply in replies.values())
+
+    async def _ask_all(self, request: Callable[[int], Request]) -> dict[int, Reply]:
+        """Return what each running worker replies; one that does not is left out."""
+        running = [worker for worker in self._channels if self._reports.has_reported(worker)]
+        asked = (self._request(worker, request(next(self._numbers)), MEASURED_WITHIN) for worker in running)
+        replies = await asyncio.gather(*asked, return_exceptions=True)
+        return {worker: one for worker, one in zip(running, replies, strict=True) if isinstance(one, Reply)}
+
+    async def _request(self, worker: int, request: Request, within: float) -> Reply:
+        number = request.number
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[number] = worker, reply
         try:
-            self._channels[worker].send(Request(number, dead_letter))
-            async with asyncio.timeout(REPLAY_WITHIN if dead_letter is not None else MEASURED_WITHIN):
+            self._channels[worker].send(request)
+            async with asyncio.timeout(within):
                 return await reply
         except TimeoutError:
             raise ReplayImpossible(f"worker {worker} does not answer; is the machine overloaded?") from None

@@ -69,6 +69,9 @@ class Worker:
         self.engine.stop()  # the supervisor has ended: nobody is left to start or stop this worker
 
     async def _reply(self, channel: WorkerChannel, request: Request) -> None:
+        if request.release is not None:
+            channel.send(Reply(request.number, released=self.engine.drain.release(request.release)))
+            return
         if request.dead_letter is None:
             channel.send(Reply(request.number, families=await asyncio.to_thread(self.engine.metrics.families)))
             return

@@ -65,10 +65,12 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Supervisor: replay a dead letter or, without one, report metrics. The reply has the same `number`."""
+    """Supervisor: replay a dead letter, let a startup's lane go on or, without either, report metrics. The reply has
+    the same `number`."""
 
     number: int
     dead_letter: int | None = None
+    release: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Reply:
     number: int
     families: Sequence[Metric] = ()
     reasons: Sequence[Reason] = ()
+    released: bool = False
     problem: str = ""
 
 

@@ -9,7 +9,8 @@ power cut:
                   `lines` is line protocol, the lines separated by NUL, which no line can hold
     dead_letters  rejections with their raw bytes; `records` and `reasons` are JSON, `cut` the bytes of the payload that
                   were too many to be kept, `size` the bytes that the row takes
-    letter_totals how many dead letters are kept of each startup, their bytes, and how many were dropped
+    letter_totals how many rejections are kept of each startup, their bytes, and how many were dropped
+    refused_totals how many dead letters are readings that the store refused, and their bytes
     ledger        per startup, counts of records since the file was made, without those of the intake
     devices       when each device was first and last seen, and its counts
     series        the series keys that each startup has used
@@ -32,7 +33,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from gateway.errors import StateClosed, StateUnavailable
-from gateway.state import dead_letters, private_files
+from gateway.state import dead_letters, private_files, refused_letters
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -185,6 +186,8 @@ def _open_writer(path: Path) -> sqlite3.Connection:
             connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
         elif version == FORMAT:
             dead_letters.add_sizes(connection)
+        if version <= FORMAT:
+            refused_letters.prepare(connection)
     except sqlite3.Error as error:
         connection.close()
         raise _unavailable(path, error) from error

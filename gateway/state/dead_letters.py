@@ -8,8 +8,9 @@ Invariants:
   the bounds allow, and does not shrink.
 - One message pushes out no more than a small part of the others: a longer payload is cut. It cannot be replayed.
 
-A point that the store refused is kept too: its topic is empty and its payload is the line itself. `records` is JSON:
-positions, and [first, last] of several that follow one another.
+A point that the store refused is kept too: its topic is empty and its payload is the line itself. Such a one is never
+dropped: see `gateway.state.refused_letters`. `records` is JSON: positions, and [first, last] of several that follow one
+another.
 """
 
 from __future__ import annotations
@@ -44,11 +45,19 @@ INSERT INTO dead_letters (startup, device, topic, arrived_ns, records, reasons, 
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _PRUNE = """
-DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE startup = ? ORDER BY id LIMIT ?) RETURNING size
+DELETE FROM dead_letters WHERE id IN (
+    SELECT id FROM dead_letters WHERE startup = ? AND topic <> '' ORDER BY id LIMIT ?) RETURNING size
 """
 _ADD_TOTALS = """
 INSERT INTO letter_totals VALUES (?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SET
     letters = letters + excluded.letters, bytes = bytes + excluded.bytes, dropped = dropped + excluded.dropped
+"""
+_FORGET_REFUSED = "UPDATE refused_totals SET letters = letters - 1, bytes = bytes - ? WHERE startup = ?"
+_FORGET_REFUSED = "UPDATE refused_totals SET letters = letters - 1, bytes = bytes - ? WHERE startup = ?"
+_TOTALS = """
+SELECT startup, sum(letters), sum(bytes), sum(dropped)
+FROM (SELECT * FROM letter_totals UNION ALL SELECT startup, letters, bytes, 0 FROM refused_totals)
+WHERE ?1 IS NULL OR startup = ?1 GROUP BY startup
 """
 
 
@@ -180,17 +189,19 @@ def startup_of(connection: sqlite3.Connection, ident: int) -> str | None:
 def delete(connection: sqlite3.Connection, dead_letter: DeadLetter) -> bool:
     """Delete a replayed dead letter; return False if it no longer exists."""
     deleted = connection.execute("DELETE FROM dead_letters WHERE id = ? RETURNING size", (dead_letter.id,)).fetchone()
-    if deleted is not None:
-        connection.execute(_ADD_TOTALS, (dead_letter.rejection.startup, -1, -deleted[0], 0))
-    return deleted is not None
+    if deleted is None:
+        return False
+    startup = dead_letter.rejection.startup
+    if dead_letter.is_line:
+        connection.execute(_FORGET_REFUSED, (*deleted, startup))
+    else:
+        connection.execute(_ADD_TOTALS, (startup, -1, -deleted[0], 0))
+    return True
 
 
 def totals(connection: sqlite3.Connection, startup: str | None = None) -> dict[str, Totals]:
     """Return the totals of each startup that ever had a dead letter, or of one."""
-    rows = connection.execute(
-        "SELECT startup, letters, bytes, dropped FROM letter_totals WHERE ?1 IS NULL OR startup = ?1", (startup,)
-    )
-    return {startup: Totals(*counts) for startup, *counts in rows}
+    return {startup: Totals(*counts) for startup, *counts in connection.execute(_TOTALS, (startup,))}
 
 
 def add_sizes(connection: sqlite3.Connection) -> None:

@@ -152,14 +152,19 @@ class Journal:
         """Wait until there are readings of this startup."""
         await self._event(startup).wait()
 
-    async def take(self, startup: str, limit: int) -> list[Entry]:
-        """Return the oldest entries, up to about `limit` readings or `TAKE_AT_ONCE`; they stay until removed."""
+    async def take(self, startup: str, limit: int, size: int = TAKE_AT_ONCE) -> list[Entry]:
+        """Return the oldest entries, up to about `limit` readings or `size` bytes; they stay until removed."""
         filled = self._event(startup)
         filled.clear()  # before reading, so that readings appended meanwhile are not overlooked
-        entries = await self._database.read(lambda connection: _oldest(connection, startup, limit))
+        entries = await self._database.read(lambda connection: _oldest(connection, startup, limit, size))
         if entries:
             filled.set()
         return entries
+
+    async def newest(self, startup: str, limit: int) -> list[bytes]:
+        """Return the newest `limit` lines of the latest entry; they stay."""
+        entry = await self._database.read(lambda connection: _newest(connection, startup))
+        return entry.lines[-limit:] if entry else []
 
     def wake_all(self) -> None:
         """End every wait in `filled`, because the gateway stops."""
@@ -238,7 +243,13 @@ def _totals(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:
     return connection.execute(query).fetchall()
 
 
-def _oldest(connection: sqlite3.Connection, startup: str, limit: int) -> list[Entry]:
+def _newest(connection: sqlite3.Connection, startup: str) -> Entry | None:
+    query = "SELECT id, readings, lines FROM journal WHERE startup = ? ORDER BY id DESC LIMIT 1"
+    row = connection.execute(query, (startup,)).fetchone()
+    return Entry(*row) if row else None
+
+
+def _oldest(connection: sqlite3.Connection, startup: str, limit: int, most: int) -> list[Entry]:
     query = "SELECT id, readings, lines FROM journal WHERE startup = ? ORDER BY id"
     entries: list[Entry] = []
     readings = size = 0
@@ -246,6 +257,6 @@ def _oldest(connection: sqlite3.Connection, startup: str, limit: int) -> list[En
         entries.append(Entry(*row))
         readings += entries[-1].readings
         size += len(entries[-1].block)
-        if readings >= limit or size >= TAKE_AT_ONCE:
+        if readings >= limit or size >= most:
             break
     return entries

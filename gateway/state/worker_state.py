@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway.config.models import DeadLetterSettings, Settings
 from gateway.model import Rejection
-from gateway.state import dead_letters
+from gateway.state import dead_letters, refused_letters
 from gateway.state.database import FILE_NAME, Database
 from gateway.state.devices import DeviceRegistry
 from gateway.state.journal import Journal
@@ -56,3 +56,11 @@ class WorkerState:
     def keep(self, connection: sqlite3.Connection, rejections: Sequence[Rejection]) -> None:
         """Keep rejections as dead letters; runs inside `Database.write`."""
         dead_letters.insert(connection, rejections, self.bounds)
+
+    def keep_refused(self, connection: sqlite3.Connection, startup: str, rejections: Sequence[Rejection]) -> None:
+        """Keep readings of a startup that its store refused; runs inside `Database.write`.
+
+        Raises:
+            DeadLettersFull: there is no room for them.
+        """
+        refused_letters.insert(connection, startup, rejections, self.bounds)

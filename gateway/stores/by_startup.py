@@ -71,6 +71,11 @@ class StoreByStartup:
         """
         self._names.update((startup.slug, startup.store) for startup in startups)
 
+    def bytes_at_once(self, startup: str) -> int:
+        """See `Store.bytes_at_once`."""
+        store = self._stores.get(self._names.get(startup), self._stores[None])
+        return store.bytes_at_once(startup)
+
     async def open(self) -> None:
         """Open every store, or none."""
         async with AsyncExitStack() as opened:

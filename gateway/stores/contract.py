@@ -62,6 +62,10 @@ class Store(Protocol):
     writes_at_once: int
     """Writes, each of one startup, that it should get at a time."""
 
+    def bytes_at_once(self, startup: str) -> int:
+        """Return how many bytes of lines the next write of a startup should have at most. It is less for a while after
+        a write that took too long, or was too long for the server."""
+
     async def open(self) -> None:
         """Get ready to write; needs no server to be there yet."""
 

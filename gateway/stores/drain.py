@@ -1,45 +1,22 @@
 """From the journal to the store, one lane a startup, so that none waits for another.
 
-Invariants:
-- An entry leaves the journal in the transaction that counts its readings as stored or refused.
-- A store that cannot be written is tried again for as long as it takes; no reading is refused for that.
-- Of a batch that the store refuses, only the bad points are refused: it is halved until they stand alone.
-- Writing the same readings again (after a crash) changes nothing: same series, same times.
-- The listener is notified of refused points once they are dead letters, in one call for the entries that held them.
+A few times a second what has arrived is sorted by startup; `gateway.stores.lane` does the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
-from gateway.backoff import pauses
 from gateway.config.models import DrainSettings
-from gateway.errors import StateUnavailable, StoreRefused, StoreUnavailable
-from gateway.line_protocol import device_of
+from gateway.errors import StateUnavailable
 from gateway.logs import get_logger
-from gateway.model import Code, Counts, Listener, Reason, Rejection
-from gateway.state import ledger
-from gateway.state.journal import TAKE_AT_ONCE, Entry, Journal
+from gateway.model import Listener
 from gateway.state.worker_state import WorkerState
 from gateway.stores.contract import Store
+from gateway.stores.lane import Lane, LaneState
 
 log = get_logger(__name__)
-
-RefusedLine = tuple[bytes, str]
-"""A line that the store will never accept, and its answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class LaneState:
-    """State of one startup's lane. `problem` is empty while the store takes its readings; times in ns since 1970."""
-
-    problem: str = ""
-    since_ns: int = 0
-    stored_ns: int = 0
 
 
 class Drain:
@@ -56,11 +33,24 @@ class Drain:
         self._tasks: asyncio.TaskGroup | None = None
         self._early: set[str] = set()
         """Startups that were added before `run`."""
-        self._states: dict[str, LaneState] = {}
+        self._lanes: dict[str, Lane] = {}
 
     @property
     def states(self) -> Mapping[str, LaneState]:
-        return self._states
+        return {startup: lane.state for startup, lane in self._lanes.items()}
+
+    def stopped(self) -> dict[str, bool]:
+        """Return whether each lane has stopped. Another thread may call it."""
+        return {startup: lane.state.is_stopped for startup, lane in list(self._lanes.items())}
+
+    def release(self, startup: str) -> bool:
+        """Let a stopped lane go on: whatever the store refuses of the readings that wait becomes dead letters. Return
+        whether it was stopped."""
+        lane = self._lanes.get(startup)
+        if lane is None or not lane.state.is_stopped:
+            return False
+        lane.release()
+        return True
 
     async def run(self, startups: Iterable[str]) -> None:
         """Work until `stop`, then until the journal is empty. Removed startups that left readings have lanes too."""
@@ -80,9 +70,9 @@ class Drain:
         if self._tasks is None:
             self._early |= set(startups)
             return
-        for startup in sorted(set(startups) - self._states.keys()):
-            self._states[startup] = LaneState()
-            self._tasks.create_task(self._lane(startup), name=f"drain-{startup}")
+        for startup in sorted(set(startups) - self._lanes.keys()):
+            lane = self._lanes[startup] = Lane(startup, self._state, self._store, self._settings, self._listener)
+            self._tasks.create_task(lane.run(self._is_sorted), name=f"drain-{startup}")
 
     def stop(self) -> None:
         """Store the rest, then end."""
@@ -100,104 +90,3 @@ class Drain:
             await self._journal.sort()
         except StateUnavailable as error:  # ingest, which writes the same file all the time, reports it
             log.debug("the journal is not sorted", problem=str(error))
-
-    async def _lane(self, startup: str) -> None:
-        is_last = False
-        while not is_last:
-            if not self._is_sorted.is_set():
-                await self._journal.filled(startup)
-            is_last = self._is_sorted.is_set()
-            while entries := await self._take(startup):
-                await self._move(startup, entries)
-                if self._is_rest(entries):
-                    break
-
-    async def _take(self, startup: str) -> list[Entry]:
-        """Take the oldest entries, for as long as it takes to read them."""
-        waits = pauses()
-        while True:
-            try:
-                return await self._journal.take(startup, self._settings.batch)
-            except StateUnavailable as error:
-                self._note_problem(startup, str(error))
-                await asyncio.sleep(next(waits))
-
-    def _is_rest(self, entries: Sequence[Entry]) -> bool:
-        """Return whether these were all: the next batch may grow for a moment."""
-        size = sum(len(entry.block) for entry in entries)
-        return sum(entry.readings for entry in entries) < self._settings.batch and size < TAKE_AT_ONCE
-
-    async def _move(self, startup: str, entries: Sequence[Entry]) -> None:
-        lines = [line for entry in entries for line in entry.lines]
-        size = self._settings.batch
-        refused: list[RefusedLine] = []
-        for start in range(0, len(lines), size):
-            refused += await self._write(startup, lines[start : start + size])
-        rejections = [_rejection(startup, line, answer) for line, answer in refused]
-        await self._settle(startup, entries, len(lines) - len(refused), rejections)
-        await self._journal.removed(startup, entries)
-        if rejections:
-            log.warning("the store refused points", startup=startup, points=len(rejections), first=refused[0][1])
-            self._listener.rejected(rejections)
-
-    async def _write(self, startup: str, lines: Sequence[bytes]) -> list[RefusedLine]:
-        """Write for as long as it takes; return the lines that can never be written."""
-        waits = pauses(longest=self._settings.max_backoff)
-        while True:
-            try:
-                await self._store.write(startup, lines)
-            except StoreUnavailable as error:
-                self._note_problem(startup, str(error))
-                await asyncio.sleep(error.delay(next(waits)))
-            except StoreRefused as error:
-                if len(lines) == 1:
-                    return [(lines[0], str(error))]
-                middle = len(lines) // 2
-                return await self._write(startup, lines[:middle]) + await self._write(startup, lines[middle:])
-            else:
-                self._note_stored(startup)
-                return []
-
-    async def _settle(self, startup: str, entries: Sequence[Entry], stored: int, rejections: list[Rejection]) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            Journal.remove(connection, entries)
-            if rejections:
-                self._state.keep(connection, rejections)
-            ledger.add(connection, {startup: Counts(stored=stored, refused=len(rejections))})
-
-        waits = pauses()
-        while True:
-            try:
-                return await self._state.database.write(work)
-            except StateUnavailable as error:
-                self._note_problem(startup, str(error))
-                await asyncio.sleep(next(waits))
-
-    def _note_problem(self, startup: str, problem: str) -> None:
-        state = self._states[startup]
-        if not state.problem:
-            log.warning(
-                "store not written",
-                startup=startup,
-                problem=problem,
-                next="readings wait in the journal; trying again, with growing pauses",
-            )
-        since = state.since_ns if state.problem else time.time_ns()
-        self._states[startup] = LaneState(problem, since, state.stored_ns)
-
-    def _note_stored(self, startup: str) -> None:
-        if self._states[startup].problem:
-            log.info("store written again", startup=startup)
-        now_ns = time.time_ns()
-        self._states[startup] = LaneState("", now_ns, now_ns)
-
-
-def _rejection(startup: str, line: bytes, answer: str) -> Rejection:
-    reason = Reason(
-        Code.STORE_REFUSED,
-        "payload",
-        "a point that the store accepts",
-        answer,
-        "has the type of a field changed? Give the field a new name, or replay once the store is repaired",
-    )
-    return Rejection(startup, device_of(line), "", line, time.time_ns(), (reason,))

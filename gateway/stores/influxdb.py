@@ -14,11 +14,12 @@ from typing import TypeVar
 
 from gateway.computing import Computing
 from gateway.config.models import InfluxDB
-from gateway.errors import StoreUnreadable
+from gateway.errors import StoreUnavailable, StoreUnreadable
 from gateway.model import Reading
 from gateway.stores import influxql
 from gateway.stores.contract import CHUNK_BYTES, Columns, Query, Row, texts
 from gateway.stores.influxdb_server import WRITES_AT_ONCE, InfluxDBServer
+from gateway.stores.pace import cut
 
 CHUNK = 500
 """Rows of one document of an answer. A chunk has at least as many, except the last."""
@@ -31,10 +32,8 @@ SMALL = 16 << 10
 """Bytes of documents that are decoded in the event loop: a thread would take longer."""
 DECODED_AT_ONCE = 64 << 10
 """Bytes of documents that are decoded one after the other, or one document."""
-
-BODY = 1 << 20
-"""Bytes of one write. aiohttp sends a longer body in one piece, and nginx rejects that by default."""
-
+NAMES = 1_000_000
+"""Measurements, tags or fields of one startup: they are held together."""
 
 T = TypeVar("T")
 
@@ -66,13 +65,17 @@ class InfluxDBStore:
 
     async def write(self, startup: str, lines: Sequence[bytes]) -> None:
         """See `Store.write`."""
-        for body in _bodies(lines):
-            await self._server.write(self._bucket(startup), body)
+        bucket = self._bucket(startup)
+        for several in cut(lines, self._server.bytes_at_once(bucket)):
+            await self._server.write(bucket, several)
+
+    def bytes_at_once(self, startup: str) -> int:
+        """See `Store.bytes_at_once`."""
+        return self._server.bytes_at_once(self._bucket(startup))
 
     async def measurements(self, startup: str) -> list[str]:
         """See `Store.measurements`."""
-        answer = await self._answer(startup, "SHOW MEASUREMENTS")
-        return sorted(name for series in answer for (name,) in series.values)
+        return await self._answer(startup, "SHOW MEASUREMENTS", influxql.names)
 
     async def check_readable(self, startup: str) -> None:
         """See `Store.check_readable`. A token without the right to a bucket finds no measurements there, and gets no
@@ -88,14 +91,13 @@ class InfluxDBStore:
 
     async def columns(self, startup: str, measurement: str) -> Columns:
         """See `Store.columns`."""
-        tags = await self._answer(startup, influxql.tag_keys(measurement))
-        fields = influxql.field_types(await self._answer(startup, influxql.field_keys(measurement)))
-        names = sorted(name for series in tags for (name,) in series.values)
-        return Columns(tuple(names), tuple(sorted(fields.get(measurement, {}))))
+        tags = await self._answer(startup, influxql.tag_keys(measurement), influxql.names)
+        fields = await self._answer(startup, influxql.field_keys(measurement), influxql.field_types)
+        return Columns(tuple(tags), tuple(sorted(fields.get(measurement, {}))))
 
     async def history(self, startup: str, query: Query) -> AsyncGenerator[list[Row]]:
         """See `Store.history`."""
-        found = influxql.field_types(await self._answer(startup, influxql.field_keys(query.measurement)))
+        found = await self._answer(startup, influxql.field_keys(query.measurement), influxql.field_types)
         types = found.get(query.measurement)
         if types is None:
             return
@@ -120,7 +122,7 @@ class InfluxDBStore:
 
     async def latest(self, startup: str) -> AsyncGenerator[list[Reading]]:
         """See `Store.latest`."""
-        types = influxql.field_types(await self._answer(startup, "SHOW FIELD KEYS"))
+        types = await self._answer(startup, "SHOW FIELD KEYS", influxql.field_types)
         if not types:
             return
 
@@ -135,9 +137,17 @@ class InfluxDBStore:
             async for several in answer:
                 yield list(chain.from_iterable(several))
 
-    async def _answer(self, startup: str, statement: str) -> list[influxql.Series]:
+    async def _answer(self, startup: str, statement: str, read: Callable[[list[influxql.Series]], T]) -> T:
         async with self._found(startup, statement, CHUNK, influxql.answered) as answer:
-            return [series async for several in answer for found in several for series in found]
+            series: list[influxql.Series] = []
+            rows = 0
+            async for several in answer:
+                for found in several:
+                    series += found
+                    rows += sum(len(one.values) for one in found)
+                if rows > NAMES:
+                    raise StoreUnavailable(f"this is not an InfluxDB response: {statement} finds more than {NAMES:,}")
+        return influxql.explained(read, series)
 
     @asynccontextmanager
     async def _found(
@@ -146,10 +156,13 @@ class InfluxDBStore:
         """Yield what the documents of an answer hold, as they arrive; it is read inside the block. Large documents are
         decoded outside of the event loop."""
 
+        def decode_all(documents: list[bytes]) -> list[T]:
+            return [influxql.explained(decode, document) for document in documents]
+
         async def decoded(documents: list[bytes]) -> list[T]:
             if sum(map(len, documents)) < SMALL:
-                return [decode(document) for document in documents]
-            return await self._computing.run(startup, lambda: [decode(document) for document in documents])
+                return decode_all(documents)
+            return await self._computing.run(startup, lambda: decode_all(documents))
 
         async with self._server.query(self._bucket(startup), statement, document_rows) as arriving:
             yield (await decoded(some) async for documents in arriving for some in _groups(documents))
@@ -181,21 +194,3 @@ def _groups(documents: list[bytes]) -> Iterator[list[bytes]]:
 def _document_rows(types: Mapping[str, str]) -> int:
     """Return the rows of one document of an answer, so that it is of moderate size: strings may be long."""
     return min(CHUNK, DOCUMENT_FIELDS // max(1, len(types)), TEXT_ROWS if "string" in types.values() else CHUNK) or 1
-
-
-def _bodies(lines: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the lines in as few bodies as `BODY` allows; mostly that is one."""
-    whole = b"\n".join(lines)
-    if len(whole) <= BODY:
-        yield from [whole] if whole else []
-        return
-    body: list[bytes] = []
-    size = 0
-    for line in lines:
-        size += len(line) + 1
-        if body and size > BODY:
-            yield b"\n".join(body)
-            body, size = [], len(line) + 1
-        body.append(line)
-    if body:
-        yield b"\n".join(body)

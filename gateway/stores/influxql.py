@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.config.startup_file import REJECTIONS
 from gateway.errors import StoreUnavailable
@@ -29,13 +29,18 @@ NOT_FOUND = "database not found"
 PROBE = f'SELECT * FROM "{REJECTIONS}" LIMIT 1'
 """A statement without an error wherever a bucket may be read, whatever is in it."""
 
+SHOWN = 200
+"""Characters of an answer that an error shows."""
+
+T = TypeVar("T")
+A = TypeVar("A")
+
 FieldTypes = dict[str, dict[str, str]]
 """Measurement -> field -> `float`, `integer`, `string` or `boolean`."""
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\"", "'": r"\'"})
 _NUMBERS = ("float", "integer")
 _STRONGEST = ("float", "integer", "string", "boolean")
-_CONVERT: dict[str, Callable[[Any], FieldValue]] = {"float": float, "integer": int}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +99,32 @@ def answered(document: bytes) -> list[Series]:
     """Return the series of one line of an answer. A database that does not exist has none.
 
     Raises:
+        StoreUnavailable: InfluxDB answers with an error. What another server answers is for `explained`.
+    """
+    body = json.loads(document, parse_constant=_no_number)
+    results = [body] if "error" in body else body.get("results", [])
+    return [series for result in results for series in _series(result)]
+
+
+def explained(decode: Callable[[A], T], answer: A) -> T:
+    """Return what `decode` finds in an answer, or in one line of it.
+
+    Raises:
         StoreUnavailable: InfluxDB answers with an error, or another server answers.
     """
     try:
-        body = json.loads(document)
-        results = [body] if "error" in body else body.get("results", [])
-        return [series for result in results for series in _series(result)]
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise StoreUnavailable(f"this is not an InfluxDB response: {document[:200]!r}") from error
+        return decode(answer)
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+        shown = repr(answer[:SHOWN] if isinstance(answer, bytes) else answer)
+        raise StoreUnavailable(f"this is not an InfluxDB response: {shown[:SHOWN]}") from error
+
+
+def names(answer: Iterable[Series]) -> list[str]:
+    """Return the answer of SHOW MEASUREMENTS or SHOW TAG KEYS, sorted."""
+    found = [name for series in answer for (name,) in series.values]
+    if not all(isinstance(name, str) for name in found):
+        raise TypeError("expected names")
+    return sorted(found)
 
 
 def field_types(answer: Iterable[Series]) -> FieldTypes:
@@ -109,7 +132,7 @@ def field_types(answer: Iterable[Series]) -> FieldTypes:
     types: FieldTypes = {}
     for series in answer:
         found = sorted(series.values, key=lambda pair: _rank(pair[1]), reverse=True)
-        types.setdefault(series.measurement, {}).update((name, kind) for name, kind in found)
+        types.setdefault(series.measurement, {}).update((str(name), str(kind)) for name, kind in found)
     return types
 
 
@@ -121,10 +144,14 @@ def downsampled(types: Mapping[str, str]) -> dict[str, str]:
 def rows(series: Series, types: Mapping[str, str]) -> Iterator[Row]:
     """Yield the rows of a series, each value in its field's own type: JSON makes 21.0 and 21 the same."""
     tags = {key: value for key, value in series.tags.items() if value}
-    names = series.columns[1:]
-    convert = [_CONVERT.get(types.get(name, ""), _unchanged) for name in names]
+    columns = series.columns[1:]
+    convert = [_CONVERT.get(types.get(name, ""), _unchanged) for name in columns]
     for time_ns, *values in series.values:
-        fields = {name: to(value) for name, to, value in zip(names, convert, values, strict=True) if value is not None}
+        if not isinstance(time_ns, int) or not LOWEST <= time_ns <= HIGHEST:
+            raise ValueError("expected a time in nanoseconds since 1970")
+        fields = {
+            name: to(value) for name, to, value in zip(columns, convert, values, strict=True) if value is not None
+        }
         if fields:
             yield Row(time_ns, tags, fields)
 
@@ -134,8 +161,30 @@ def _series(result: Mapping[str, Any]) -> Iterator[Series]:
     if error is not None and NOT_FOUND not in error:
         raise StoreUnavailable(f"InfluxDB could not answer: {error}")
     for found in result.get("series", ()):
-        tags, values = found.get("tags") or {}, found.get("values", ())
-        yield Series(found.get("name", ""), tags, found["columns"], values)
+        name, tags, columns = found.get("name", ""), found.get("tags") or {}, found["columns"]
+        if not all(isinstance(text, str) for text in (name, *tags.keys(), *tags.values(), *columns)):
+            raise TypeError("expected names")
+        values = found.get("values", ())
+        if not isinstance(values, list | tuple):
+            raise TypeError("expected rows")
+        yield Series(name, tags, columns, values)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"expected a number; got {text}")
+
+
+def _integer(value: Any) -> int:
+    number = int(value)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise OverflowError("expected an integer of 64 bits")
+    return number
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("expected a boolean")
+    return value
 
 
 def _rank(kind: str) -> int:
@@ -144,3 +193,11 @@ def _rank(kind: str) -> int:
 
 def _unchanged(value: FieldValue) -> FieldValue:
     return value
+
+
+_CONVERT: dict[str, Callable[[Any], FieldValue]] = {
+    "float": float,
+    "integer": _integer,
+    "string": str,
+    "boolean": _boolean,
+}

@@ -32,6 +32,9 @@ from gateway.stores.sqlite_writer import Writer
 
 T = TypeVar("T")
 
+BYTES_AT_ONCE = 4 << 20
+"""Bytes of lines in one write."""
+
 
 class SqliteStore:
     """Readings in `directory`, one file per startup. A `stores.contract.Store`."""
@@ -43,6 +46,10 @@ class SqliteStore:
         self._directory = directory
         self._computing = computing or Computing()
         self._lanes: dict[str, _Lane] = {}
+
+    def bytes_at_once(self, _startup: str) -> int:
+        """See `Store.bytes_at_once`."""
+        return BYTES_AT_ONCE
 
     async def open(self) -> None:
         """Create the directory; each file is created at its startup's first write.

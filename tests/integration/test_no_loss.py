@@ -17,7 +17,7 @@ from gateway.state.reader import StateReader
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from tests.running import GatewayProcess, climate, write_config
-from tests.servers import Influxd, InfluxV2Front, Mosquitto, eventually
+from tests.servers import FlakyProxy, Influxd, InfluxV2Front, Mosquitto, eventually
 from tests.servers.mqtt_clients import connect
 
 BIG_QUEUES = "max_queued_messages 0\nmax_inflight_messages 1000\n"
@@ -156,6 +156,41 @@ async def test_influxdb_that_is_away_costs_nothing_but_delay(tmp_path: Path, mon
         assert counts.balanced
         assert counts.refused == 0
         assert counts.stored == counts.accepted
+
+
+@pytest.mark.slow
+async def test_foreign_answers_and_a_slow_link_cost_nothing_but_delay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy answers writes with its own 400, 413 and 201, then the link to InfluxDB is so slow that no whole batch
+    arrives in time: every reading arrives in InfluxDB, none becomes a dead letter, and `/readyz` names the proxy."""
+    monkeypatch.setenv("GATEWAY_INFLUXDB_TOKEN", "test-token")
+    async with (
+        Mosquitto(tmp_path / "mosquitto", conf=BIG_QUEUES) as broker,
+        Influxd(tmp_path / "influxd") as influxd,
+        InfluxV2Front(influxd, buckets=["acme", "voltwise"]) as front,
+        FlakyProxy.before(front) as network,
+    ):
+        store = {"kind": "influxdb", "influxdb": {"url": network.url, "org": front.org, "timeout": "1s"}}
+        async with GatewayProcess(write_config(tmp_path / "config", broker.url, store=store)) as gateway:
+            await eventually(lambda: "broker connected" in gateway.log, says="the gateway is connected")
+            async with publishing(broker, rate=2000) as publisher:
+                for status in (400, 413, 201):
+                    with front.hidden_by(status, "<html>nginx</html>"):
+                        asked = front.counts["acme"].asked
+                        await eventually(lambda asked=asked: front.counts["acme"].asked > asked + 3)  # type: ignore[misc]
+                        await publisher.reaches(len(publisher.acknowledged) + 500)
+                        assert (await gateway.counts()).stored == 0
+                network.slow_down(50_000)
+                await publisher.reaches(4000)
+            assert "Server: nginx/1.22.1" in gateway.log
+            good = {number for number in publisher.acknowledged if not Publisher.is_bad(number)}
+            await eventually(lambda: drained(gateway, len(publisher.acknowledged)))
+            assert await gateway.terminate() == 0
+            counts = await gateway.counts()
+        rows = await influxd.rows("acme", "SELECT seq FROM climate")
+        assert good - {row[1] for row in rows} == set()
+        assert (counts.refused, counts.balanced) == (0, True)
 
 
 async def test_sigterm_drains_and_exits_0(tmp_path: Path) -> None:

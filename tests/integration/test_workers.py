@@ -263,6 +263,41 @@ async def rejected(site: Site, count: int) -> bool:
     return (await site.counts()).rejected >= count
 
 
+async def test_operator_releases_the_lane_of_a_worker(site: Site) -> None:
+    """A lane whose store refuses everything stops, `/readyz` and `/metrics` say so, and it goes on when an operator
+    releases it, whichever worker has it; only then the readings are dead letters."""
+    await site.start(2)
+    await site.publish(range(2))
+    await eventually(lambda: stored(site, 2), says="the type of seq is known")
+    rules = site.directory / "config" / "startups" / "voltwise.yaml"
+    rules.write_text(rules.read_text().replace("type: int", "type: float"))
+    await eventually(lambda: site.gateway.log.count("configuration reloaded") == 1)
+    await site.publish(range(2, 402))
+    async with site.client() as client:
+
+        async def stopped() -> bool:
+            return "the lane has stopped" in (await client.get("/readyz")).text
+
+        await eventually(stopped)
+        assert 'gateway_lane_stopped{startup="voltwise",worker=' in (await client.get("/metrics")).text
+        release = "/v1/operator/lanes/release"
+        assert not (await client.post(release, json={"startup": "acme"})).json()["released"]
+        await eventually(lambda: stored(site, 202), says="the other startup is stored")
+        assert (await site.counts()).refused < 100
+        assert (await client.post(release, json={"startup": "voltwise"})).json()["released"]
+        await eventually(lambda: refused(site, 200))
+        assert (await site.counts()).balanced
+        assert not await stopped()
+
+
+async def stored(site: Site, count: int) -> bool:
+    return (await site.counts()).stored >= count
+
+
+async def refused(site: Site, count: int) -> bool:
+    return (await site.counts()).refused >= count
+
+
 async def test_fewer_workers_take_over_from_more(site: Site) -> None:
     """The startups of a worker that is no longer there go to the others, with what the broker holds for them; the
     worker retires, and the next start is one process alone. Going up again, each message comes once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Protocol, Self
@@ -11,6 +12,7 @@ from typing import Protocol, Self
 from tests.servers.processes import LOOPBACK, free_port
 
 CHUNK = 65536
+SLOW_CHUNK = 1024
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -28,7 +30,8 @@ class FlakyProxy:
 
     `cut()` drops all connections and refuses new ones. `stall()` keeps connections and accepts new ones,
     and forwards nothing, as a network that loses every packet. `heal()` ends both; bytes that were held
-    up by a stall are then forwarded, none is lost or reordered.
+    up by a stall are then forwarded, none is lost or reordered. `slow_down(rate)` forwards so many bytes a second on
+    their way to the server, all connections together, until `heal()`.
     """
 
     def __init__(self, target_host: str, target_port: int, *, scheme: str = "tcp") -> None:
@@ -40,6 +43,8 @@ class FlakyProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
+        self._rate = 0.0
+        self._free_at = 0.0
 
     @classmethod
     def before(cls, server: Listening) -> Self:
@@ -63,8 +68,13 @@ class FlakyProxy:
         """Accept connections and bytes, and forward nothing, until `heal()`."""
         self._flowing.clear()
 
+    def slow_down(self, rate: float) -> None:
+        """Forward at most `rate` bytes a second to the server, until `heal()`."""
+        self._rate = rate
+
     def heal(self) -> None:
-        """Forward again: end a cut, a stall, or both."""
+        """Forward again: end a cut, a stall, a slow link, or all of them."""
+        self._rate = 0.0
         self._flowing.set()
         if self._listener is None:
             self._listen()
@@ -117,7 +127,7 @@ class FlakyProxy:
         await self._flowing.wait()
         far_reader, far_writer = self._own(await asyncio.open_connection(*self._target), opened)
         async with asyncio.TaskGroup() as pumps:
-            pumps.create_task(self.pump(reader, far_writer))
+            pumps.create_task(self._pump_slowly(reader, far_writer))
             pumps.create_task(self.pump(far_reader, writer))
         for each in (writer, far_writer):
             each.close()
@@ -130,6 +140,19 @@ class FlakyProxy:
         opened.callback(self._writers.discard, writer)
         opened.callback(writer.transport.abort)
         return stream
+
+    async def _pump_slowly(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        """Forward like `pump`, at the rate of the link."""
+        while data := await source.read(SLOW_CHUNK if self._rate else CHUNK):
+            await self._flowing.wait()
+            if self._rate:
+                now = time.monotonic()
+                self._free_at = max(now, self._free_at) + len(data) / self._rate
+                await asyncio.sleep(self._free_at - now)
+            sink.write(data)
+            await sink.drain()
+        await self._flowing.wait()
+        sink.write_eof()
 
     async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         """Forward until the source ends, then end the sink: what was in flight still arrives."""

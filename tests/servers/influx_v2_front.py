@@ -61,6 +61,7 @@ class InfluxV2Front:
         self._buckets: set[str] = set()
         self._planned: list[tuple[str | None, Refused]] = []
         self._unanswered = 0
+        self._foreign: tuple[int, str] | None = None
         self._hanging: dict[str, asyncio.Event] = {}
 
     @property
@@ -77,6 +78,15 @@ class InfluxV2Front:
         """
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         self._planned += [(bucket, Refused(status, HTTPStatus(status).phrase.lower(), headers))] * count
+
+    @contextmanager
+    def hidden_by(self, status: int, text: str) -> Iterator[None]:
+        """Answer each write as a proxy in front would, writing nothing, until the block ends."""
+        self._foreign = status, text
+        try:
+            yield
+        finally:
+            self._foreign = None
 
     @contextmanager
     def hang(self, bucket: str) -> Iterator[None]:
@@ -130,6 +140,9 @@ class InfluxV2Front:
         bucket, precision = self._write_parameters(request)
         counts = self.counts[bucket]
         counts.asked += 1
+        if self._foreign is not None:
+            status, text = self._foreign
+            return web.Response(status=status, text=text, content_type="text/html", headers={"Server": "nginx/1.22.1"})
         self._refuse_as_planned(bucket)
         if hanging := self._hanging.get(bucket):
             await hanging.wait()

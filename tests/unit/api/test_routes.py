@@ -23,6 +23,7 @@ def test_operation_ids_do_not_change() -> None:
         "readyz_readyz_get",
         "rejection_v1_startups__startup__rejections__ident__get",
         "rejections_v1_startups__startup__rejections_get",
+        "release_v1_operator_lanes_release_post",
         "replay_any_v1_operator_rejections_replay_post",
         "replay_v1_startups__startup__rejections_replay_post",
         "sequences_v1_startups__startup__devices__device__sequences_get",

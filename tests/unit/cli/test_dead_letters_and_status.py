@@ -141,7 +141,7 @@ def test_where_no_gateway_ever_ran(run: Command, tmp_path: Path, command: tuple[
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.parametrize("command", [("tail", "acme"), ("dead-letters", "replay", 1)])
+@pytest.mark.parametrize("command", [("tail", "acme"), ("dead-letters", "replay", 1), ("lanes", "release", "acme")])
 def test_commands_that_need_a_gateway(run: Command, directory: Path, command: tuple[object, ...]) -> None:
     """Commands that require a running gateway report that none answers, and at which address."""
     done = run(*command, "-c", directory)

@@ -18,7 +18,8 @@ from gateway.config.models import InfluxDB
 from gateway.errors import StoreRefused, StoreThrottled, StoreUnavailable, StoreUnreachable, StoreUnreadable
 from gateway.stores import influxql
 from gateway.stores.contract import Query, Row
-from gateway.stores.influxdb import BODY, CHUNK, InfluxDBStore
+from gateway.stores.influxdb import CHUNK, InfluxDBStore
+from gateway.stores.influxdb_server import BODY
 from tests.builders import latest
 from tests.servers import FlakyProxy, eventually, free_port
 
@@ -26,6 +27,10 @@ LINE = b"climate,device=th-1 temperature=21.5 1763900000000000000"
 HELD = LINE.replace(b"th-1", b"held")
 EVERYTHING = Query("climate", 0, 1 << 62)
 FIELD_KEYS = {"name": "climate", "columns": ["fieldKey", "fieldType"], "values": [["t", "float"], ["n", "integer"]]}
+
+
+def json(document: object) -> str:
+    return web.json_response(document).text or ""
 
 
 def page(*series: Mapping[str, Any], **further: str) -> dict[str, Any]:
@@ -153,6 +158,147 @@ async def test_faulty_data_is_refused(store: InfluxDBStore, stub: Stub, status: 
         await store.write("acme", [LINE])
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"error":"partial write: field type conflict: input field \\"t\\" is type string, already float dropped=1"}',
+        '{"error":"partial write: points beyond retention policy dropped=1"}',
+        '{"error":"unable to parse \'bad\': missing fields"}',
+        '{"error":"partial write of line protocol occurred","data":[{"line_number":1,"error_message":"invalid"}]}',
+        '{"code":"unprocessable entity","message":"failure writing points to database: partial write"}',
+    ],
+)
+async def test_every_influxdb_may_refuse(store: InfluxDBStore, stub: Stub, body: str) -> None:
+    """The versions of InfluxDB say in different JSON that points are at fault; each is a refusal."""
+    stub.status, stub.body = 400, body
+    with pytest.raises(StoreRefused):
+        await store.write("acme", [LINE])
+
+
+FOREIGN = [
+    "",
+    "<html><body><h1>400 Bad Request</h1></body></html>",
+    '{"code":"invalid","mess',
+    "[]",
+    "null",
+    "[" * 30_000,
+    '{"code":400,"message":"Bad Request"}',
+    '{"code":"BAD_REQUEST","message":"no"}',
+    '{"error":"Bad Request"}',
+    '{"error":{"message":"partial write"}}',
+    '{"message":"Invalid request"}',
+    '{"error":"database is required"}',
+    '"unable to parse"',
+]
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("body", FOREIGN)
+async def test_what_others_answer_refuses_nothing(store: InfluxDBStore, stub: Stub, status: int, body: str) -> None:
+    """A status that blames the data, without InfluxDB's own words, is that of something in front of it: the readings
+    are sent again, and the error names what answered."""
+    stub.status, stub.body, stub.headers = status, body, {"Server": "nginx/1.22.1"}
+    with pytest.raises(StoreUnavailable, match=str(status)) as raised:
+        await store.write("acme", [LINE])
+    assert "nginx/1.22.1" in str(raised.value)
+
+
+async def test_long_request_is_shortened(store: InfluxDBStore, stub: Stub) -> None:
+    """A request that is too long for anybody is sent in shorter ones; only InfluxDB refuses a single reading for it."""
+    stub.status, stub.body = 413, "<html>413 Request Entity Too Large</html>"
+    with pytest.raises(StoreUnavailable, match="shorter requests"):
+        await store.write("acme", [LINE] * 100)
+    assert store.bytes_at_once("acme") <= len(LINE) * 51
+    assert store.bytes_at_once("birch") == BODY
+    with pytest.raises(StoreUnavailable, match="client_max_body_size"):
+        await store.write("acme", [LINE])
+    stub.body = '{"code":"request too large","message":"points batch is too large"}'
+    with pytest.raises(StoreUnavailable, match="shorter requests"):
+        await store.write("birch", [LINE, LINE])
+    with pytest.raises(StoreRefused):
+        await store.write("acme", [LINE])
+    stub.status, stub.body = 204, ""
+    for _ in range(400):
+        await store.write("acme", [LINE] * max(1, store.bytes_at_once("acme") // (len(LINE) + 1)))
+    assert store.bytes_at_once("acme") == BODY
+
+
+@pytest.mark.parametrize("status", [400, 403, 408, 502, 504])
+async def test_proxy_that_balks_gets_shorter_requests(store: InfluxDBStore, stub: Stub, status: int) -> None:
+    """Whatever a proxy dislikes about a long request, the next one is shorter; what InfluxDB says changes nothing."""
+    stub.status, stub.body = status, '{"code":"internal error","message":"timeout"}'
+    with pytest.raises(StoreUnavailable):
+        await store.write("acme", [LINE] * 10_000)
+    assert store.bytes_at_once("acme") == BODY
+    stub.body = "<html>no</html>"
+    with pytest.raises(StoreUnavailable):
+        await store.write("acme", [LINE] * 10_000)
+    assert store.bytes_at_once("acme") < BODY / 2
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 206])
+async def test_only_204_is_stored(store: InfluxDBStore, stub: Stub, status: int) -> None:
+    """A success that InfluxDB never answers is not taken for stored."""
+    stub.status, stub.body = status, "<html>Welcome</html>"
+    with pytest.raises(StoreUnavailable, match="not an InfluxDB response"):
+        await store.write("acme", [LINE])
+
+
+async def test_endless_answer_is_cut(store: InfluxDBStore, stub: Stub) -> None:
+    """No more is read of a failure's answer than a message needs."""
+    stub.status, stub.body = 400, "x" * (8 << 20)
+    with pytest.raises(StoreUnavailable) as raised:
+        await store.write("acme", [LINE])
+    assert len(str(raised.value)) < 1000
+
+
+async def test_slow_link_gets_shorter_requests(network: FlakyProxy, stub: Stub) -> None:
+    """Over a link that takes longer than the timeout for a body, each attempt sends less, until all of it arrives; over
+    a quick one bodies grow again."""
+    store = InfluxDBStore(InfluxDB(url=network.url).model_copy(update={"timeout": 0.5}), "secret")
+    await store.open()
+    lines = [LINE.replace(b"th-1", b"d%06d" % number) for number in range(4_000)]
+
+    async def arrives() -> bool:
+        try:
+            await store.write("acme", lines[: store.bytes_at_once("acme") // (len(lines[0]) + 1)])
+        except StoreUnavailable:
+            return False
+        return True
+
+    network.slow_down(200_000)
+    assert not await arrives()
+    assert store.bytes_at_once("acme") < BODY / 4
+    await eventually(arrives)
+    network.heal()
+
+    async def grows() -> bool:
+        await arrives()
+        return store.bytes_at_once("acme") >= len(lines) * len(lines[0]) // 2
+
+    await eventually(grows)
+    await store.close()
+
+
+async def test_single_long_reading_gets_its_time(network: FlakyProxy, stub: Stub) -> None:
+    """A reading that alone takes longer than the timeout over a slow link arrives all the same."""
+    store = InfluxDBStore(InfluxDB(url=network.url).model_copy(update={"timeout": 0.3}), "secret")
+    await store.open()
+    network.slow_down(200_000)
+    line = LINE.replace(b"th-1", b"x" * 120_000)
+
+    async def arrives() -> bool:
+        try:
+            await store.write("acme", [line])
+        except StoreUnavailable:
+            return False
+        return True
+
+    await eventually(arrives)
+    assert stub.asked[-1].body == line
+    await store.close()
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_rejected_token_is_unavailable(store: InfluxDBStore, stub: Stub, status: int) -> None:
     """A rejected token is not the data's fault; the error names the setting to correct."""
@@ -268,9 +414,27 @@ async def test_requested_pause_may_be_a_date(store: InfluxDBStore, stub: Stub, s
     assert raised.value.retry_after == pytest.approx(expected, abs=5)
 
 
-async def test_invalid_pause_is_ignored(store: InfluxDBStore, stub: Stub) -> None:
-    """A Retry-After that is neither a number nor a date is ignored."""
-    stub.status, stub.headers = 429, {"Retry-After": "soon"}
+@pytest.mark.parametrize(
+    "value",
+    [
+        "soon",
+        "-5",
+        "nan",
+        "inf",
+        "1e400",
+        "9" * 5000,
+        "\u0663",
+        "Fri, 99 Dec 9999 99:99:99 GMT",
+        "Fri, 31 Dec 99999 23:59:59 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -9999",
+        "Sat, 01 Jan 0001 00:00:00 +9959",
+        ",",
+        "0x10",
+    ],
+)
+async def test_invalid_pause_is_ignored(store: InfluxDBStore, stub: Stub, value: str) -> None:
+    """A Retry-After that is neither a number nor a date that can be waited for is ignored."""
+    stub.status, stub.headers = 429, {"Retry-After": value}
     with pytest.raises(StoreUnavailable) as raised:
         await store.write("acme", [LINE])
     assert type(raised.value) is StoreUnavailable
@@ -414,6 +578,105 @@ async def test_error_in_an_answer_is_raised(store: InfluxDBStore, stub: Stub, te
         await read(store)
 
 
+def answer_of(columns: object, values: object, tags: object = None, name: object = "climate") -> str:
+    return json({"results": [{"series": [{"name": name, "tags": tags, "columns": columns, "values": values}]}]})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        answer_of(["time", "t"], [["today", 1.0]]),
+        answer_of(["time", "t"], [[10**30, 1.0]]),
+        answer_of(["time", "t"], [[None, 1.0]]),
+        answer_of(["time", "t"], [[1, {"a": 1}]]),
+        answer_of(["time", "t"], [[1]]),
+        answer_of(["time", "t"], [[]]),
+        answer_of(["time", "t"], 7),
+        answer_of(["time", 7], [[1, 1.0]]),
+        answer_of(["time", "n"], [[1, 10**40]]),
+        answer_of(["time", "t"], [[1, 1.0]], tags={"device": 7}),
+        answer_of(["time", "t"], [[1, 1.0]], tags=[1]),
+        answer_of(["time", "t"], [[1, 1.0]], name=[]),
+        '{"results":[{"series":[{"name":"climate","columns":["time","n"],"values":[[1,1e999]]}]}]}',
+        '{"results":[{"series":[{"name":"climate","columns":["time","t"],"values":[[1,NaN]]}]}]}',
+        '{"results":[{"error":7}]}',
+        "9" * 5000,
+    ],
+)
+async def test_odd_rows_are_unavailable(store: InfluxDBStore, stub: Stub, text: str) -> None:
+    """Whatever a server answers to a query, the error is one of the store's: no query ends with a traceback."""
+    stub.pages = [[json(page(FIELD_KEYS))], [text]]
+    with pytest.raises(StoreUnavailable):
+        await read(store)
+    stub.pages = [[json(page(FIELD_KEYS))], [text]]
+    with pytest.raises(StoreUnavailable):
+        await latest(store, "acme")
+
+
+async def test_answers_without_end_are_unavailable(
+    store: InfluxDBStore, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line without an end, and names without an end, do not fill the memory."""
+    monkeypatch.setattr("gateway.stores.influxdb_server.LINE", 100_000)
+    stub.pages = [["x" * 60_000] * 3]
+    with pytest.raises(StoreUnavailable, match="more than 100,000 bytes"):
+        await store.measurements("acme")
+    monkeypatch.setattr("gateway.stores.influxdb.NAMES", 5)
+    stub.pages = [[answer_of(["name"], [["a"], ["b"], ["c"]]) + "\n"] * 3]
+    with pytest.raises(StoreUnavailable, match="more than 5"):
+        await store.measurements("acme")
+
+
+@pytest.mark.parametrize("values", [[[7]], [[]], [["a", "b"]], [[None]], 7, [7]])
+async def test_odd_names_are_unavailable(store: InfluxDBStore, stub: Stub, values: object) -> None:
+    """Names that are no names are an error of the store, too."""
+    text = answer_of(["name"], values)
+    stub.pages = [[text]]
+    with pytest.raises(StoreUnavailable):
+        await store.measurements("acme")
+    stub.pages = [[text], [json(page(FIELD_KEYS))]]
+    with pytest.raises(StoreUnavailable):
+        await store.columns("acme", "climate")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.1 204 No Content\r\nContent-Length: -5\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 1e9\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "HTTP/1.1 400 Bad Request\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
+        "HTTP/1.1 99999 Odd\r\n\r\n",
+        "HTTP/9.9 204 No Content\r\n\r\n",
+        "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html; charset=\xff\r\nContent-Length: 2\r\n\r\n\xff\xfe",
+        f"HTTP/1.1 400 {'x' * 100_000}\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "",
+    ],
+)
+async def test_answer_that_is_not_http_is_unavailable(head: str) -> None:
+    """Bytes that are not HTTP, or not quite, are an error of the store, to writes and queries."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head.encode("latin-1"))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = InfluxDBStore(InfluxDB(url=f"http://127.0.0.1:{port}").model_copy(update={"timeout": 2.0}), "secret")
+    await store.open()
+    with pytest.raises(StoreUnavailable):
+        await store.write("acme", [LINE])
+    with pytest.raises(StoreUnavailable):
+        await store.measurements("acme")
+    await store.close()
+    server.close()
+    await server.wait_closed()
+
+
 @pytest.mark.parametrize("text", ["<html>Welcome</html>", "[]", '{"results": [{"series": [{}]}]}', '{"results": [1]}'])
 async def test_page_of_another_server_is_unavailable(store: InfluxDBStore, stub: Stub, text: str) -> None:
     """A 200 with anything but InfluxDB's own form is an error."""
@@ -459,7 +722,3 @@ def test_field_of_several_types() -> None:
     """A field whose type changed between two shards has the type that InfluxQL reads it as."""
     found = influxql.Series("climate", {}, ["fieldKey", "fieldType"], [["t", "float"], ["t", "integer"], ["s", "odd"]])
     assert influxql.field_types([found]) == {"climate": {"t": "float", "s": "odd"}}
-
-
-def json(document: object) -> str:
-    return web.json_response(document).text or ""
