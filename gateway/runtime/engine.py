@@ -24,6 +24,7 @@ from gateway.health import Health, Part
 from gateway.ingest.loop import GONE, Ingest
 from gateway.ingest.pipeline import Pipeline
 from gateway.ingest.quota import QuotaMeter
+from gateway.line_protocol import device_of
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.model import Listener, Reason
@@ -31,8 +32,11 @@ from gateway.mqtt.broker_watch import BrokerWatch
 from gateway.mqtt.session import Access
 from gateway.mqtt.session_plan import SessionPlan, startup_of
 from gateway.mqtt.sessions import Sessions
-from gateway.state import dead_letters
+from gateway.rules.field_types import FieldTypes
+from gateway.state import dead_letters, field_types
 from gateway.state.devices import Device
+from gateway.state.field_types import Undecided
+from gateway.state.reader import StateReader
 from gateway.state.session_file import SessionFile
 from gateway.state.worker_state import WorkerState
 from gateway.state.workers import home
@@ -83,6 +87,7 @@ class Engine:
         mqtt_password(settings.mqtt)  # a missing password is reported at the start
         self._session_file = SessionFile(directory / SESSIONS)
         self._meters: dict[str, QuotaMeter] = {}
+        self._types = FieldTypes()
         self._stop = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -93,10 +98,12 @@ class Engine:
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.state.opened())
+            await self.load_types()
+            undecided = await self.state.database.read(field_types.undecided)
             await self.store.open()
             stack.push_async_callback(self.store.close)
             self.sessions = await self._make_sessions()
-            self._compose()
+            self._compose(undecided)
             self._opened = stack.pop_all()
         return self
 
@@ -148,7 +155,8 @@ class Engine:
     async def finished(self) -> None:
         """Wait until the sessions of an earlier run have ended and nothing waits for its store, so that the worker may
         retire."""
-        while self.sessions.is_retiring or self.ingest.is_busy or self.state.journal.readings:  # noqa: ASYNC110  # three parts
+        parts = self.sessions, self.ingest, self.state.journal
+        while parts[0].is_retiring or parts[1].is_busy or parts[1].holds or parts[2].readings:  # noqa: ASYNC110  # three
             await asyncio.sleep(IDLE_CHECK_EVERY)
 
     async def replay(self, ident: int) -> Sequence[Reason]:
@@ -162,6 +170,28 @@ class Engine:
             raise ReplayImpossible(GONE.format(ident))
         outcome = await self.ingest.replay(dead_letter)
         return [reason for rejection in outcome.rejections for reason in rejection.reasons]
+
+    async def load_types(self) -> None:
+        """Read the types of fields: those of all workers, since a startup may have been another's."""
+        try:
+            rows = await asyncio.to_thread(StateReader(self.config.state_dir).types)
+        except StateUnavailable as error:
+            log.warning("types of fields not read", problem=str(error), next="only those of this worker count")
+            rows = await self.state.database.read(field_types.types)
+        self._types.load(rows)
+
+    async def forget_type(self, startup: str, measurement: str, name: str) -> int:
+        """Forget the type of a field, or of all fields of the measurement if the name is empty; return how many.
+
+        Raises:
+            StateUnavailable: nothing is forgotten.
+        """
+        gone = self._types.forgotten(startup, measurement, name, time.time_ns())
+        if gone:
+            await self.state.database.write(lambda connection: field_types.keep(connection, gone))
+            self._types.load(gone)
+            self.ingest.use(self.config, self._make_meters())
+        return len(gone)
 
     def devices(self, startup: str) -> list[Device]:
         """Return the devices of a startup, sorted by name."""
@@ -186,7 +216,7 @@ class Engine:
 
     # ------------------------------------------------------------------ composition
 
-    def _compose(self) -> None:
+    def _compose(self, undecided: Sequence[Undecided]) -> None:
         settings = self.config.settings
         self._fan_out = FanOut(
             [
@@ -199,7 +229,8 @@ class Engine:
             ],
             self.metrics,
         )
-        pipeline = Pipeline(self.config, self._make_meters())
+        pipeline = Pipeline(self.config, self._make_meters(), types=self._types)
+        pipeline.resume(undecided)
         self.ingest = Ingest(self.sessions, pipeline, self.state, self.metrics, self._fan_out)
         self.drain = Drain(self.state, self.store, settings.drain, self._fan_out)
 
@@ -229,8 +260,8 @@ class Engine:
                 known.use(self.config.quota_of(startup))
                 continue
             registry = self.state.registry
-            devices = (device.device for device in registry.devices(startup.slug) if device.accepted)
-            quota, series = self.config.quota_of(startup), registry.series(startup.slug)
+            quota, series = self.config.quota_of(startup), list(registry.series(startup.slug))
+            devices = {device_of(key.encode()) for key in series}
             self._meters[startup.slug] = QuotaMeter(quota, devices, series)
         return {startup.slug: self._meters[startup.slug] for startup in self.config.startups}
 

@@ -45,7 +45,7 @@ class Gateway:
         self.config = config
         self.live = LiveFeeds(config.settings.feeds.kept)
         self.engine = Engine(config, [self.live, *listeners])
-        self.reloader = Reloader(loader, self.use) if loader else None
+        self.reloader = Reloader(loader, self.use, StateReader(config.state_dir)) if loader else None
         self._services = Services(
             config=config,
             tokens=tokens,
@@ -56,6 +56,7 @@ class Gateway:
             health=self.health,
             measured=self._measured,
             replay=self._replay,
+            forget_type=self.engine.forget_type,
             limits=Limits(self.engine.store.computing),
         )
         self._stop = asyncio.Event()

@@ -65,7 +65,7 @@ class Supervisor:
         self._problems = dict.fromkeys(range(count), "starting")
         self._numbers = itertools.count()
         self._replies: dict[int, tuple[int, asyncio.Future[Reply]]] = {}
-        self._reloader = Reloader(loader, self._use)
+        self._reloader = Reloader(loader, self._use, self._state)
         self._stop = asyncio.Event()
         self._services = Services(
             config=config,
@@ -77,6 +77,7 @@ class Supervisor:
             health=self._health,
             measured=self._measured,
             replay=self._replay,
+            forget_type=self._forget_type,
             limits=Limits(self._store.computing),
         )
 
@@ -259,7 +260,9 @@ class Supervisor:
 
     async def _measured(self) -> Sequence[Metric]:
         running = [worker for worker in self._channels if self._reports.has_reported(worker)]
-        replies = await asyncio.gather(*(self._request(worker) for worker in running), return_exceptions=True)
+        replies = await asyncio.gather(
+            *(self._request(worker, MEASURED_WITHIN) for worker in running), return_exceptions=True
+        )
         return by_worker(
             {worker: one.families for worker, one in zip(running, replies, strict=True) if isinstance(one, Reply)}
         )
@@ -270,18 +273,32 @@ class Supervisor:
             raise ReplayImpossible(
                 f"dead letter {ident} is kept by worker {worker}, which does not run: run at least {worker + 1} workers"
             )
-        reply = await self._request(worker, local)
+        reply = await self._request(worker, REPLAY_WITHIN, dead_letter=local)
         if reply.problem:
             raise ReplayImpossible(reply.problem)
         return reply.reasons
 
-    async def _request(self, worker: int, dead_letter: int | None = None) -> Reply:
+    async def _forget_type(self, startup: str, measurement: str, name: str) -> int:
+        worker = self._assigned.get(startup)
+        if worker is None or worker not in self._channels:
+            raise StateUnavailable(f"the worker of {startup!r} does not run: try again when it does")
+        try:
+            reply = await self._request(worker, REPLAY_WITHIN, forget=(startup, measurement, name))
+        except ReplayImpossible as error:
+            raise StateUnavailable(str(error)) from None
+        if reply.problem:
+            raise StateUnavailable(reply.problem)
+        return reply.forgotten
+
+    async def _request(
+        self, worker: int, seconds: float, dead_letter: int | None = None, forget: tuple[str, str, str] | None = None
+    ) -> Reply:
         number = next(self._numbers)
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[number] = worker, reply
         try:
-            self._channels[worker].send(Request(number, dead_letter))
-            async with asyncio.timeout(REPLAY_WITHIN if dead_letter is not None else MEASURED_WITHIN):
+            self._channels[worker].send(Request(number, dead_letter, forget))
+            async with asyncio.timeout(seconds):
                 return await reply
         except TimeoutError:
             raise ReplayImpossible(f"worker {worker} does not answer; is the machine overloaded?") from None

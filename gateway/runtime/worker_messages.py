@@ -65,20 +65,23 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Supervisor: replay a dead letter or, without one, report metrics. The reply has the same `number`."""
+    """Supervisor: replay a dead letter, or forget the type of a field (startup, measurement, name), or else report
+    metrics. The reply has the same `number`."""
 
     number: int
     dead_letter: int | None = None
+    forget: tuple[str, str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Worker: to a `Request`. `problem` says why a dead letter could not be replayed."""
+    """Worker: to a `Request`. `problem` says why it could not do that."""
 
     number: int
     families: Sequence[Metric] = ()
     reasons: Sequence[Reason] = ()
     problem: str = ""
+    forgotten: int = 0
 
 
 Message = Use | LiveEvents | Report | Changed | Request | Reply

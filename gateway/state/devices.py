@@ -1,7 +1,8 @@
-"""Known devices and series. In memory while the gateway runs, written behind: nothing per message.
+"""Known devices and series. In memory while the gateway runs; nothing per message.
 
-A crash loses the last few seconds of a device's counts and of `last_ns`, and never more: the ledger is exact, this is
-for people who check whether a device is alive.
+Devices are written behind: a crash loses the last few seconds of a device's counts and of `last_ns`, and never more.
+The ledger is exact, this is for people who check whether a device is alive. Series are written with the first reading
+of each: the quotas of devices and series are counted from them.
 """
 
 from __future__ import annotations
@@ -91,7 +92,11 @@ class _Fresh:
 
 
 class DeviceRegistry:
-    """Devices by startup, and the series that are new since the last `save`. `limits` are devices a startup."""
+    """Devices by startup, and the series of an earlier run. `limits` are devices a startup.
+
+    A device whose reading was accepted is always kept: the quota has bounded these. Of names of which everything was
+    rejected so far, as many again are kept: they use up no place of a device.
+    """
 
     def __init__(self, database: Database, limits: Mapping[str, int]) -> None:
         self._database = database
@@ -100,7 +105,6 @@ class DeviceRegistry:
         self._series: dict[str, set[str]] = {}
         self._fresh: dict[str, _Fresh] = {}
         self._unsaved_devices: set[tuple[str, str]] = set()
-        self._unsaved_series: list[tuple[str, str]] = []
         self._fresh_series: list[tuple[str, str]] = []
         self._changed: set[tuple[str, str]] = set()
 
@@ -154,10 +158,13 @@ class DeviceRegistry:
         for startup, fresh in several.items():
             known = self._devices.setdefault(startup, {})
             accepted = Counter(fresh.accepted)
+            limit = self.limits.get(startup, 0)
+            room = limit - sum(not device.accepted for device in known.values())
             for device, now_ns in fresh.seen.items():
-                is_new = device not in known
-                if is_new and (len(known) >= self.limits.get(startup, 0) or not device_is_legal(device)):
-                    continue
+                if device not in known and not accepted[device]:
+                    if room <= 0 or not device_is_legal(device):
+                        continue
+                    room -= 1
                 old = known.get(device) or Device(startup, device, fresh.first[device], now_ns)
                 known[device] = Device(
                     startup,
@@ -184,10 +191,15 @@ class DeviceRegistry:
                 self._changed.add((startup, device))
 
     def saw_series(self, startup: str, keys: Sequence[str]) -> None:
-        """Note series that are new, after the batch that brought them."""
-        new = [(startup, key) for key in keys]
-        self._unsaved_series += new
-        self._fresh_series += new
+        """Note series that are new, after `keep_series` has written them."""
+        self._fresh_series += [(startup, key) for key in keys]
+
+    @staticmethod
+    def keep_series(connection: sqlite3.Connection, series: Mapping[str, Sequence[str]]) -> None:
+        """Write new series by startup; runs inside `Database.write`, with the readings that brought them, so that the
+        quotas of devices and series hold across a crash."""
+        rows = [(startup, key) for startup, keys in series.items() for key in keys]
+        connection.executemany("INSERT OR IGNORE INTO series VALUES (?, ?)", rows)
 
     async def save(self) -> None:
         """Write the changes since the last time.
@@ -197,15 +209,13 @@ class DeviceRegistry:
         """
         self._settle()
         names, self._unsaved_devices = self._unsaved_devices, set()
-        series, self._unsaved_series = self._unsaved_series, []
         devices = [self._devices[startup][device] for startup, device in names]
-        if not devices and not series:
+        if not devices:
             return
         try:
-            await self._database.write(lambda connection: _save(connection, devices, series))
+            await self._database.write(lambda connection: _save(connection, devices))
         except StateUnavailable:
             self._unsaved_devices |= names
-            self._unsaved_series += series
             raise
 
 
@@ -214,7 +224,6 @@ def _load(connection: sqlite3.Connection) -> tuple[list[Device], list[tuple[str,
     return devices, connection.execute("SELECT startup, key FROM series").fetchall()
 
 
-def _save(connection: sqlite3.Connection, devices: list[Device], series: list[tuple[str, str]]) -> None:
+def _save(connection: sqlite3.Connection, devices: list[Device]) -> None:
     rows = [(d.startup, d.device, d.first_ns, d.last_ns, d.accepted, d.rejected, d.rejected_ns) for d in devices]
     connection.executemany(_SAVE_DEVICE, rows)
-    connection.executemany("INSERT OR IGNORE INTO series VALUES (?, ?)", series)
