@@ -1,7 +1,7 @@
 """Budget of backlogs: what devices send after an outage, with the times at which they took it. In memory, pure.
 
-A reading counts as part of a backlog if its own time is more than a minute ago, and not before that of the reading
-before it on its topic. Its message costs the startup's budget of backlogs instead of its quota, and instead of that of
+A reading counts as part of a backlog if its own time is more than a minute ago, and not before that of the last such
+reading on its topic. Its message costs the startup's budget of backlogs instead of its quota, and instead of that of
 its device, for as long as that budget lasts: `quota.backlog` seconds' worth of the quota a day. So an outage costs the
 messages after it nothing, and whoever invents old times gets no more than that.
 
@@ -52,10 +52,11 @@ class Backlog:
 
 
 def in_order(readings: Sequence[Reading], before_ns: int, now_ns: int) -> tuple[int, int]:
-    """Return how many readings of a message are a backlog's, and the time of the last; `before_ns` is that of the
-    message before."""
-    found = 0
+    """Return how many readings of a message are a backlog's, and the time of the last old one; `before_ns` is that of
+    the messages before."""
+    found, old_ns = 0, now_ns - OLD_NS
     for reading in readings:
-        found += before_ns <= reading.time_ns < now_ns - OLD_NS
-        before_ns = reading.time_ns
+        if reading.time_ns < old_ns:
+            found += before_ns <= reading.time_ns
+            before_ns = reading.time_ns
     return found, before_ns

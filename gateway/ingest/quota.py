@@ -15,6 +15,8 @@ PATIENCE = 10.0
 rejected, so that its devices learn of it and its queue does not overflow silently."""
 SHORTEST_WAIT = 0.01
 SHOWN = 1000
+TENS = 10
+"""Seconds from which a fraction of one says nothing."""
 SERIES_BYTES = 256
 """Bytes of the names of all series, for each series of the quota: they are kept in memory and on disk."""
 SERIES_BYTES_LEAST = 64 << 10
@@ -243,12 +245,15 @@ class Use(NamedTuple):
     rate: float
 
     def __str__(self) -> str:
-        used = self.most - self.left
-        first = max(0.0, 1 - self.left) / self.rate
+        used, first = self.most - self.left, max(0.0, 1 - self.left)
         return (
-            f"{self.setting}: {used:,.0f} of {self.most:,.0f} used; free again in {first:.2g} s, all of it in"
-            f" {used / self.rate:.2g} s"
+            f"{self.setting}: {used:,.0f} of {self.most:,.0f} used; free again in {_seconds(first / self.rate)}, all of"
+            f" it in {_seconds(used / self.rate)}"
         )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < TENS else f"{seconds:,.0f} s"
 
 
 def _over_quota(limit: str, messages: int, use: Use) -> Reason:

@@ -106,7 +106,7 @@ class Route:
     `reasons` is what is wrong with the topic itself; `rule` None: no rule matches. `meter` is charged for its messages.
     `device_limit` is the device's own, if it has one.
     `key` is the series key of readings whose payload adds no tags, and empty where there are reasons. `last_ns` is the
-    time of the last reading of a backlog.
+    time of the last reading that was old when it came.
     """
 
     rule: Rule | None

@@ -45,7 +45,7 @@ class Validator:
 
     def __init__(self, rule: TopicRule, types: MeasurementTypes | None = None) -> None:
         self.rule = rule
-        self._types = types or MeasurementTypes("", "", [])
+        self._types = MeasurementTypes("", "", []) if types is None else types
         self.one, self.many = compile_schema(rule)
         names = widened(rule, self._types)
         self._steps = (*finishing_steps(rule), *([Widen(names)] if names else ()))
