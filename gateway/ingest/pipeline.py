@@ -127,8 +127,7 @@ class Pipeline:
     ) -> Evaluation:
         """Return the readings of one message, and its rejection. `only` picks records of an array.
 
-        It uses up no quota of messages: a dry run and a replay do not. Unless told otherwise, it settles the types of
-        fields that have none.
+        It uses up no quota of messages: a dry run and a replay do not. `unsettled` is for fields without a type.
         """
         route = self.route(message.topic)
         rule = route.rule

@@ -56,7 +56,7 @@ class Gateway:
             health=self.health,
             measured=self._measured,
             replay=self._replay,
-            forget_type=self.engine.forget_type,
+            forget_type=self._forget_type,
             limits=Limits(self.engine.store.computing),
         )
         self._stop = asyncio.Event()
@@ -110,6 +110,12 @@ class Gateway:
 
     async def _measured(self) -> Sequence[Metric]:
         return await asyncio.to_thread(self.engine.metrics.families)
+
+    async def _forget_type(self, startup: str, measurement: str, name: str) -> int:
+        forgotten = await self.engine.forget_type(startup, measurement, name)
+        if self.reloader is not None:
+            await self.reloader.again()
+        return forgotten
 
     async def _replay(self, ident: int) -> Sequence[Reason]:
         worker, local = await asyncio.to_thread(self._services.state.place, ident)

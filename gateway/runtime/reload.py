@@ -58,6 +58,11 @@ class Reloader:
             self.problem = ""
             self._use(config, tokens)
 
+    async def again(self) -> None:
+        """Read a configuration again that was not valid: what it was compared with has changed."""
+        if self.problem:
+            await self.now()
+
     async def _check(self) -> None:
         """Report what is wrong with the configuration that is in use already."""
         try:

@@ -288,6 +288,7 @@ class Supervisor:
             raise StateUnavailable(str(error)) from None
         if reply.problem:
             raise StateUnavailable(reply.problem)
+        await self._reloader.again()
         return reply.forgotten
 
     async def _request(

@@ -2,7 +2,7 @@
 
     types      one row per field; type: float | int | bool | string, or empty where an operator had it forgotten;
                `device` sent the first value, or is empty where the rule names the field
-    undecided  messages with a field of which nobody knows yet what type it is, by the time of their first reading
+    undecided  messages with a field whose type is not certain yet, by the time of their first reading
 
 A worker reads the rows of all workers, since a startup may have been another's: the newest row of a field counts.
 The functions that take a connection run inside `Database.write` or `Database.read`.

@@ -64,7 +64,7 @@ def test_a_backlog_is_bounded_in_bytes() -> None:
 
 
 def test_each_device_has_an_order_of_its_own() -> None:
-    """Devices that come back together are told apart, and the budget is one for all."""
+    """Devices that come back together are distinguished, and the budget is one for all."""
     made = pipeline(tight())
     mixed = [one for i in range(-3600, -3590) for name in "abcd" for one in at(i, device=name)]
     assert accepted(made, mixed) == 40
