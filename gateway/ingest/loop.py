@@ -85,8 +85,8 @@ class Ingest:
 
     @property
     def is_busy(self) -> bool:
-        """Whether messages were taken that are not on disk yet."""
-        return self._under_way > 0
+        """Whether messages were taken that are not on disk yet, or are not decided."""
+        return self._under_way > 0 or self.holds
 
     @property
     def holds(self) -> bool:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from gateway.config import Config, Startup
+from gateway.config import Config, Startup, TopicRule
 from gateway.config.credentials import mqtt_password
 from gateway.errors import ReplayImpossible, StateUnavailable, StoreUnavailable
+from gateway.feeds.clock_doctor import ClockDoctor
 from gateway.feeds.fan_out import FanOut
 from gateway.feeds.mqtt_feed import MqttFeed
 from gateway.feeds.rejection_counts import RejectionCounter
@@ -32,11 +33,10 @@ from gateway.mqtt.broker_watch import BrokerWatch
 from gateway.mqtt.session import Access
 from gateway.mqtt.session_plan import SessionPlan, startup_of
 from gateway.mqtt.sessions import Sessions
-from gateway.rules.field_types import FieldTypes
+from gateway.runtime.stored_types import StoredTypes
 from gateway.state import dead_letters, field_types
 from gateway.state.devices import Device
 from gateway.state.field_types import Undecided
-from gateway.state.reader import StateReader
 from gateway.state.session_file import SessionFile
 from gateway.state.worker_state import WorkerState
 from gateway.state.workers import home
@@ -49,6 +49,7 @@ EXPIRE_EVERY = 3600.0
 STOP_INGEST_WITHIN = 10.0
 IDLE_CHECK_EVERY = 0.3
 SESSIONS = "sessions.json"
+NO_RULES: Mapping[str, TopicRule] = {}
 
 log = get_logger(__name__)
 
@@ -87,7 +88,7 @@ class Engine:
         mqtt_password(settings.mqtt)  # a missing password is reported at the start
         self._session_file = SessionFile(directory / SESSIONS)
         self._meters: dict[str, QuotaMeter] = {}
-        self._types = FieldTypes()
+        self.types = StoredTypes(self.state.database, config.state_dir)
         self._stop = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -98,12 +99,11 @@ class Engine:
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.state.opened())
-            await self.load_types()
-            undecided = await self.state.database.read(field_types.undecided)
+            await self.types.load()
             await self.store.open()
             stack.push_async_callback(self.store.close)
             self.sessions = await self._make_sessions()
-            self._compose(undecided)
+            self._compose(await self.state.database.read(field_types.undecided))
             self._opened = stack.pop_all()
         return self
 
@@ -149,14 +149,14 @@ class Engine:
         self.store.assign(config.startups)
         self.ingest.use(config, self._make_meters())
         self.state.registry.limits = _device_limits(config)
+        self._clock_doctor.forget(set(config.by_slug))
         self.drain.add(startup.slug for startup in config.startups)
         self.sessions.use(self._plan)
 
     async def finished(self) -> None:
         """Wait until the sessions of an earlier run have ended and nothing waits for its store, so that the worker may
         retire."""
-        parts = self.sessions, self.ingest, self.state.journal
-        while parts[0].is_retiring or parts[1].is_busy or parts[1].holds or parts[2].readings:  # noqa: ASYNC110  # three
+        while self.sessions.is_retiring or self.ingest.is_busy or self.state.journal.readings:  # noqa: ASYNC110  # three parts
             await asyncio.sleep(IDLE_CHECK_EVERY)
 
     async def replay(self, ident: int) -> Sequence[Reason]:
@@ -171,27 +171,11 @@ class Engine:
         outcome = await self.ingest.replay(dead_letter)
         return [reason for rejection in outcome.rejections for reason in rejection.reasons]
 
-    async def load_types(self) -> None:
-        """Read the types of fields: those of all workers, since a startup may have been another's."""
-        try:
-            rows = await asyncio.to_thread(StateReader(self.config.state_dir).types)
-        except StateUnavailable as error:
-            log.warning("types of fields not read", problem=str(error), next="only those of this worker count")
-            rows = await self.state.database.read(field_types.types)
-        self._types.load(rows)
-
     async def forget_type(self, startup: str, measurement: str, name: str) -> int:
-        """Forget the type of a field, or of all fields of the measurement if the name is empty; return how many.
-
-        Raises:
-            StateUnavailable: nothing is forgotten.
-        """
-        gone = self._types.forgotten(startup, measurement, name, time.time_ns())
-        if gone:
-            await self.state.database.write(lambda connection: field_types.keep(connection, gone))
-            self._types.load(gone)
-            self.ingest.use(self.config, self._make_meters())
-        return len(gone)
+        """Forget the type of a field, and compile the rules anew: see `StoredTypes.forget`."""
+        forgotten = await self.types.forget(startup, measurement, name)
+        self.ingest.use(self.config, self._make_meters())
+        return forgotten
 
     def devices(self, startup: str) -> list[Device]:
         """Return the devices of a startup, sorted by name."""
@@ -217,22 +201,30 @@ class Engine:
     # ------------------------------------------------------------------ composition
 
     def _compose(self, undecided: Sequence[Undecided]) -> None:
-        settings = self.config.settings
+        settings, registry = self.config.settings, self.state.registry
+
+        def measurement_of(topic: str) -> str:
+            return self.ingest.measurement_of(topic)
+
+        self._clock_doctor = ClockDoctor(registry, self._rules_of, measurement_of)
         self._fan_out = FanOut(
             [
                 self.metrics,
                 *self._listeners,
                 MqttFeed(self.sessions, self.metrics, readings=settings.feeds.mqtt),
-                RejectionCounter(
-                    self.store, self.state.registry.knows, lambda topic: self.ingest.measurement_of(topic)
-                ),
+                RejectionCounter(self.store, registry.knows, measurement_of),
+                self._clock_doctor,
             ],
             self.metrics,
         )
-        pipeline = Pipeline(self.config, self._make_meters(), types=self._types)
+        pipeline = Pipeline(self.config, self._make_meters(), types=self.types.known)
         pipeline.resume(undecided)
         self.ingest = Ingest(self.sessions, pipeline, self.state, self.metrics, self._fan_out)
         self.drain = Drain(self.state, self.store, settings.drain, self._fan_out)
+
+    def _rules_of(self, startup: str) -> Mapping[str, TopicRule]:
+        known = self.config.by_slug.get(startup)
+        return known.topics if known else NO_RULES
 
     async def _make_sessions(self) -> Sessions:
         known = await asyncio.to_thread(self._session_file.read)

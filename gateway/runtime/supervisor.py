@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 from prometheus_client.core import Metric
 
@@ -260,9 +261,7 @@ class Supervisor:
 
     async def _measured(self) -> Sequence[Metric]:
         running = [worker for worker in self._channels if self._reports.has_reported(worker)]
-        replies = await asyncio.gather(
-            *(self._request(worker, MEASURED_WITHIN) for worker in running), return_exceptions=True
-        )
+        replies = await asyncio.gather(*(self._request(worker) for worker in running), return_exceptions=True)
         return by_worker(
             {worker: one.families for worker, one in zip(running, replies, strict=True) if isinstance(one, Reply)}
         )
@@ -279,27 +278,22 @@ class Supervisor:
         return reply.reasons
 
     async def _forget_type(self, startup: str, measurement: str, name: str) -> int:
-        worker = self._assigned.get(startup)
-        if worker is None or worker not in self._channels:
+        worker = self._assigned.get(startup, -1)
+        if worker not in self._channels:
             raise StateUnavailable(f"the worker of {startup!r} does not run: try again when it does")
-        try:
-            reply = await self._request(worker, REPLAY_WITHIN, forget=(startup, measurement, name))
-        except ReplayImpossible as error:
-            raise StateUnavailable(str(error)) from None
+        reply = await self._request(worker, REPLAY_WITHIN, forget=(startup, measurement, name))
         if reply.problem:
             raise StateUnavailable(reply.problem)
         await self._reloader.again()
         return reply.forgotten
 
-    async def _request(
-        self, worker: int, seconds: float, dead_letter: int | None = None, forget: tuple[str, str, str] | None = None
-    ) -> Reply:
+    async def _request(self, worker: int, within_seconds: float = MEASURED_WITHIN, **asked: Any) -> Reply:
         number = next(self._numbers)
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[number] = worker, reply
         try:
-            self._channels[worker].send(Request(number, dead_letter, forget))
-            async with asyncio.timeout(seconds):
+            self._channels[worker].send(Request(number, **asked))
+            async with asyncio.timeout(within_seconds):
                 return await reply
         except TimeoutError:
             raise ReplayImpossible(f"worker {worker} does not answer; is the machine overloaded?") from None

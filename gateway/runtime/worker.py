@@ -65,7 +65,7 @@ class Worker:
                 case Request():
                     tasks.create_task(self._reply(channel, message), name="reply")
                 case Use():
-                    await self.engine.load_types()  # a startup may have been another worker's
+                    await self.engine.types.load()  # a startup may have been another worker's
                     self.engine.use(message.config(self.engine.config), message.served)
         self.engine.stop()  # the supervisor has ended: nobody is left to start or stop this worker
 

@@ -148,8 +148,8 @@ async def rejected(gateway: Running, count: int) -> bool:
 async def test_points_that_the_store_refuses_do_not_hold_up_the_others(
     config: Path, broker: Mosquitto, device: aiomqtt.Client
 ) -> None:
-    """Where a field's type was forgotten that the store still has, the store refuses just the points that conflict: they
-    are dead letters that can be found, the device gets feedback, everything else is stored."""
+    """After a field's type was changed and forgotten, the store refuses just the points that conflict: they are dead
+    letters that can be found, the device gets feedback, everything else is stored."""
     async with running(config) as first:
         await device.publish("testbed/acme/th-1/climate", climate(20, now_ms(), 1), qos=1)
         await first.stored(1)
