@@ -234,10 +234,10 @@ def fast_path(route: Route, message: Publish, stamp_ns: int, group: Group) -> bo
             tags = {**tags, **values.tags}
         if values.time_ns is not None:
             time_ns = values.time_ns
+            if time_ns < stamp_ns - OLD_NS and key in route.meter.series:
+                charge_old(route, time_ns, route.topic_bytes + len(payload), stamp_ns)
     if key not in route.meter.series:
         return False
-    if time_ns is not stamp_ns and time_ns < stamp_ns - OLD_NS:
-        charge_old(route, time_ns, route.topic_bytes + len(payload), stamp_ns)
     group.readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
     lines, waiting = group.lines, group.waiting.get(rule) or group.waiting.setdefault(rule, [])
     waiting.append((len(lines), key, fields, time_ns))

@@ -24,6 +24,9 @@ AT_ONCE = 5
 """Messages of a startup that are decided at once: others wait for the time that this takes."""
 
 
+NONE = frozenset[str]()
+
+
 class Unsettled(Enum):
     """Choice for a field without a type: `WAIT` until it is certain, `DECIDE` by what is known, or `SETTLE` it with
     this very value, as whoever replays the message wants."""
@@ -100,7 +103,7 @@ def settle(rule: Rule, device: str, records: Read, unsettled: Unsettled) -> tupl
     before = len(locked)
     names: set[str] = set()
     for record in records:
-        if isinstance(record, list):
+        if isinstance(record, list) or record.fields.keys() <= locked.keys():
             continue
         new = {name: value for name, value in record.fields.items() if name not in locked and name not in declared}
         if not new:
@@ -113,7 +116,7 @@ def settle(rule: Rule, device: str, records: Read, unsettled: Unsettled) -> tupl
             types.vote(device, new)
     if unsettled is Unsettled.DECIDE:
         types.decide(names)
-    return types.undecided(names), len(locked) > before
+    return types.undecided(names) if names else NONE, len(locked) > before
 
 
 def checked(rule: Rule, records: Read, undecided: frozenset[str]) -> Read:

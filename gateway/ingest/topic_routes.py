@@ -35,7 +35,8 @@ class Rule:
 
     The fast path needs `begins`, `decode_one`, `is_plain` and `finish` for every message; they are the reader's.
     `limit` is in bytes of a payload. `ends_ns` is when the programme of its startup is over. `types` are those of its
-    measurement; `conflicts` are the fields to which it gives another: no record that has one is accepted.
+    measurement; `conflicts` are the fields to which it gives another: no record that has one is accepted. With
+    `keeps`, members that it does not name become fields.
     """
 
     startup: Startup
@@ -51,11 +52,7 @@ class Rule:
     ends_ns: int
     types: MeasurementTypes
     conflicts: tuple[str, ...]
-
-    @property
-    def keeps(self) -> bool:
-        """Whether members that no rule names become fields."""
-        return self.reader.rule.unknown == "keep"
+    keeps: bool
 
     @property
     def template(self) -> Template:
@@ -91,6 +88,7 @@ class Rule:
             ends_ns=NEVER_NS if startup.ends_ns is None else startup.ends_ns,
             types=types,
             conflicts=conflicts,
+            keeps=rule.unknown == "keep",
         )
 
 

@@ -23,6 +23,9 @@ from gateway.rules.finishing import NO_TAGS, Values, Widen, finishing_steps, sho
 from gateway.rules.schema import INT64, MAX_TEXT, compile_schema, expectations
 
 MAX_KEPT = 256
+BEYOND = INT64 * INT64
+"""No kept number is as large."""
+NUMBERS = (int, float)
 MAX_REASONS = 100
 """Maximum for one message: a sender of garbage must not fill the disk with descriptions of it, or take the time that
 thousands of them need."""
@@ -140,33 +143,39 @@ class Validator:
     def _keep(self, record: dict[str, Any], at: str) -> tuple[dict[str, FieldValue], list[Reason]]:
         """Return as fields the members that no rule names, of the type that each field has, if it has one yet."""
         kept: dict[str, FieldValue] = {}
-        new, reasons = 0, list[Reason]()
+        new, reasons, locks = 0, list[Reason](), self._types.locked
         for name, value in record.items():
             if name in self._members or value is None:
                 continue
+            lock = locks.get(name)
+            is_float = lock is not None and lock.type == "float" and type(value) in NUMBERS
+            if is_float and abs(value) < BEYOND and name not in self._taken:  # what nearly all are
+                kept[name] = float(value)
+                continue
             if len(reasons) > MAX_REASONS:
                 break
-            where = f"{at}{Pointer((name,))}"
             if problem := self._kept_problem(name, value, new):
-                reasons.append(Reason(Code.UNKNOWN_FIELD, where, problem, shown(value)))
-            elif (locked := self._types.locked.get(name)) is None:
+                reasons.append(Reason(Code.UNKNOWN_FIELD, f"{at}{Pointer((name,))}", problem, shown(value)))
+            elif lock is None:
                 kept[name] = float(value) if type(value) is int else value
                 new += name not in self._types
-            elif (known := _as(locked.type, value)) is None:
+            elif (known := _as(lock.type, value)) is None:
+                where = f"{at}{Pointer((name,))}"
                 reasons.append(self._types.conflict(name, where, KINDS[type(value)], shown(value)))
             else:
                 kept[name] = known
         return kept, reasons
 
     def _kept_problem(self, name: str, value: Any, new: int) -> str:
-        if name in self._taken or not re.fullmatch(NAME, name):
+        is_known = name in self._types.locked
+        if name in self._taken or not (is_known or re.fullmatch(NAME, name)):
             return "a name of at most 63 letters, digits and _ (the first a letter) that no field or tag has"
         kind = KINDS.get(type(value))
-        if kind is None or (kind == "float" and not abs(value) < INT64 * INT64):
+        if kind is None or (kind == "float" and not abs(value) < BEYOND):
             return "a number, a string or a boolean, to be kept as a field"
         if kind == "string" and (len(value) > MAX_TEXT or "\0" in value):
             return f"a string of at most {MAX_TEXT} characters without NUL"
-        if name not in self._types and len(self._types) + new >= self._most:
+        if not is_known and name not in self._types and len(self._types) + new >= self._most:
             return f"at most {MAX_KEPT} members that no rule names; write a rule for those that matter"
         return ""
 
