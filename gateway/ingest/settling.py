@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum, auto
+from itertools import islice
 
 from gateway.ingest.topic_routes import Route, Rule
 from gateway.model import Publish, Reason
@@ -21,7 +22,9 @@ MOST = 200
 MOST_BYTES = 1 << 20
 """Messages of a startup that may wait, and their bytes; further ones are decided by what is known."""
 AT_ONCE = 5
-"""Messages of a startup that are decided at once: others wait for the time that this takes."""
+STARTUPS_AT_ONCE = 10
+BYTES_AT_ONCE = 64 << 10
+"""Messages of a startup, startups and bytes that are decided at once: all others wait for the time that this takes."""
 
 
 NONE = frozenset[str]()
@@ -71,20 +74,31 @@ class WaitingRoom:
         self.written((one,))
 
     def due(self, now_ns: int) -> list[Undecided]:
-        """Take the messages whose types are certain, and those that have waited for long enough; a few of each
-        startup."""
+        """Take messages whose types are certain, or that have waited for long enough: a few of each startup, of a few
+        startups in turn, and not many bytes."""
         found: list[Undecided] = []
-        for startup, written in list(self._written.items()):
-            due = [one for one in written if self._is_due(one, now_ns)][:AT_ONCE]
-            found += due
-            gone = {one.stamp_ns for one in due}
-            self._written[startup] = [one for one in written if one.stamp_ns not in gone]
-            for one in due:
-                del self._waiting[startup][one.stamp_ns]
-                self._sizes[startup] -= one.size
-            if not self._waiting[startup]:
-                del self._waiting[startup], self._sizes[startup], self._written[startup]
+        size = 0
+        for startup in list(islice(self._written, STARTUPS_AT_ONCE)):
+            left = []
+            taken = 0
+            for one in self._written.pop(startup):
+                if taken < AT_ONCE and size < BYTES_AT_ONCE and self._is_due(one, now_ns):
+                    found.append(one)
+                    taken += 1
+                    size += one.size
+                else:
+                    left.append(one)
+            self._forget(startup, found[len(found) - taken :])
+            if left:
+                self._written[startup] = left  # at the end: the others first
         return found
+
+    def _forget(self, startup: str, several: Iterable[Undecided]) -> None:
+        for one in several:
+            del self._waiting[startup][one.stamp_ns]
+            self._sizes[startup] -= one.size
+        if not self._waiting[startup]:
+            del self._waiting[startup], self._sizes[startup]
 
     def _keep(self, one: Undecided) -> None:
         self._waiting.setdefault(one.startup, {})[one.stamp_ns] = one

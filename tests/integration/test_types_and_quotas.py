@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from gateway.state.database import FILE_NAME
 from tests.running import OPERATOR, Running, running, write_config
-from tests.servers import Mosquitto, eventually
+from tests.servers import Influxd, InfluxV2Front, Mosquitto, eventually
 from tests.servers.mqtt_clients import connect
 
 
@@ -28,6 +28,22 @@ async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 async def device(broker: Mosquitto) -> AsyncIterator[aiomqtt.Client]:
     async with connect(broker) as client:
         yield client
+
+
+@pytest.fixture(params=["sqlite", "influxdb"])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[dict[str, Any]]:
+    """Settings of each kind of store."""
+    if request.param == "sqlite":
+        yield {"kind": "sqlite"}
+        return
+    async with (
+        Influxd(tmp_path / "influxd") as influxd,
+        InfluxV2Front(influxd, buckets=["acme", "voltwise"]) as front,
+    ):
+        monkeypatch.setenv("GATEWAY_INFLUXDB_TOKEN", front.token)
+        yield {"kind": "influxdb", "influxdb": {"url": front.url, "org": front.org}}
 
 
 def write_startup(config: Path, fields: Mapping[str, Any], **settings: Any) -> None:
@@ -80,9 +96,11 @@ async def test_refused_names_take_no_place_of_a_device(
         assert "quota.devices: 2 used" in letter["reasons"][0]["hint"]
 
 
-async def test_types_of_fields_hold_across_a_restart(tmp_path: Path, broker: Mosquitto, device: aiomqtt.Client) -> None:
+async def test_types_of_fields_hold_across_a_restart(
+    tmp_path: Path, broker: Mosquitto, device: aiomqtt.Client, store: dict[str, Any]
+) -> None:
     """One odd first value bars nobody, the type stays after a restart, and the store refuses nothing."""
-    config = write_config(tmp_path / "config", broker.url)
+    config = write_config(tmp_path / "config", broker.url, store=store)
     write_startup(config, {"t": {"type": "float"}})
     async with running(config) as gateway:
         await send(device, "odd", t=1, x="n/a")
@@ -100,6 +118,19 @@ async def test_types_of_fields_hold_across_a_restart(tmp_path: Path, broker: Mos
         assert (counts.refused, counts.balanced) == (0, True)
         letters = (await get(gateway, "rejections"))["rejections"]
         assert [(one["device"], one["reasons"][0]["code"]) for one in letters] == [("odd", "type_conflict")] * 2
+
+
+async def test_integers_may_follow_floats(
+    tmp_path: Path, broker: Mosquitto, device: aiomqtt.Client, store: dict[str, Any]
+) -> None:
+    """A field that has floats may be declared an integer: the store takes both, and refuses nothing."""
+    config = write_config(tmp_path / "config", broker.url, store=store)
+    for kind, value in (("float", 1.5), ("int", 2)):
+        write_startup(config, {"t": {"type": kind}})
+        async with running(config) as gateway:
+            await send(device, kind, t=value)
+            counts = await gateway.stored(1 if kind == "float" else 2)
+            assert (counts.refused, counts.rejected) == (0, 0)
 
 
 async def test_messages_that_wait_survive_a_restart(tmp_path: Path, broker: Mosquitto, device: aiomqtt.Client) -> None:

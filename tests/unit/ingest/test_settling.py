@@ -9,7 +9,7 @@ import pytest
 
 from gateway.ingest.outcome import Outcome
 from gateway.ingest.pipeline import Pipeline, unused
-from gateway.ingest.settling import MOST
+from gateway.ingest.settling import AT_ONCE, MOST, STARTUPS_AT_ONCE
 from gateway.model import Code, Reason
 from gateway.rules.field_types import NUMBER_WAITS_NS, OTHER_WAITS_NS, VALUES, FieldTypes
 from gateway.timestamps import NS
@@ -134,6 +134,25 @@ def test_waiting_messages_are_bounded() -> None:
     outcomes = [send(made, "a", i, **{f"x{i}": "text"}) for i in range(MOST + 20)]
     assert sum(len(one.waiting) for one in outcomes) == MOST
     assert sum(one.count for outcome in outcomes for one in outcome.rejections) == 20
+
+
+def test_startups_are_decided_in_turn() -> None:
+    """However many startups' messages are due, only a few are decided at once, and each startup's turn comes."""
+    names = [f"s{i}" for i in range(2 * STARTUPS_AT_ONCE)]
+    rules = {name: {"climate": {**KEEPS["climate"], "topic": f"testbed/{name}/{{device}}/climate"}} for name in names}
+    made = config(*(startup(name, rules[name]) for name in names))
+    one = Pipeline(made, unused(made.startups))
+    several = [
+        message('{"value": 1, "x": 1}', f"testbed/{name}/d/climate") for name in names for _ in range(AT_ONCE + 1)
+    ]
+    one.waiting.written(outcome_of(one, batch(*several)).waiting)
+    taken = []
+    while not one.waiting.is_empty:
+        outcome = Outcome()
+        one.decide(NOW + NUMBER_WAITS_NS + NS, outcome)
+        taken.append(sum(map(len, outcome.readings.values())))
+    assert taken[:2] == [STARTUPS_AT_ONCE * AT_ONCE] * 2
+    assert sum(taken) == len(several)
 
 
 def test_an_array_of_two_types_is_decided_record_by_record() -> None:
