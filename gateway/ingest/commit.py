@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.ingest.outcome import Outcome
-from gateway.state import field_types, ledger
+from gateway.state import field_types, ledger, sequences
 from gateway.state.devices import DeviceRegistry
 from gateway.state.journal import Block, Journal
+from gateway.state.sequences import Row
 from gateway.state.worker_state import WorkerState
 
 Blocks = Mapping[str, Block]
@@ -19,10 +20,14 @@ def blocks_of(outcome: Outcome) -> Blocks:
     return {startup: Block.of(lines) for startup, lines in outcome.lines.items()}
 
 
-def write(connection: sqlite3.Connection, state: WorkerState, outcome: Outcome, blocks: Blocks) -> None:
-    """Write everything; runs inside `Database.write`."""
+def write(
+    connection: sqlite3.Connection, state: WorkerState, outcome: Outcome, blocks: Blocks, numbers: Sequence[Row] = ()
+) -> None:
+    """Write everything; runs inside `Database.write`. `numbers` are the sequences that have changed."""
     if blocks:
         Journal.append(connection, blocks)
+    if numbers:
+        sequences.save(connection, numbers)
     if outcome.rejections:
         state.keep(connection, outcome.rejections)
     if rejected := outcome.rejected():

@@ -23,6 +23,7 @@ from gateway.backoff import pauses
 from gateway.config import Config
 from gateway.errors import GatewayError, ReplayImpossible, StateUnavailable
 from gateway.ingest.commit import Blocks, blocks_of, write
+from gateway.ingest.numbers import Numbers
 from gateway.ingest.outcome import Outcome
 from gateway.ingest.pipeline import Pipeline
 from gateway.ingest.quota import QuotaMeter
@@ -37,6 +38,7 @@ from gateway.mqtt.session_plan import startup_of
 from gateway.mqtt.sessions import Sessions
 from gateway.state import dead_letters
 from gateway.state.dead_letters import DeadLetter
+from gateway.state.sequences import Row
 from gateway.state.worker_state import WorkerState
 from gateway.timestamps import NS
 
@@ -71,6 +73,7 @@ class Ingest:
     ) -> None:
         self._sessions = sessions
         self._pipeline = pipeline
+        self._numbers = Numbers(pipeline.config, pipeline.route)
         self._state = state
         self._metrics = metrics
         self._listener = listener
@@ -81,12 +84,11 @@ class Ingest:
         self._decides_at = 0.0
         self.problem = ""
         self.batches = 0
-        self._under_way = 0
 
     @property
     def is_busy(self) -> bool:
         """Whether messages were taken that are not on disk yet, or are not decided."""
-        return self._under_way > 0 or self.holds
+        return self._open_rounds > 0 or self.holds
 
     @property
     def holds(self) -> bool:
@@ -196,13 +198,11 @@ class Ingest:
         if one.is_empty:
             self._open_rounds -= 1
             return
-        self._under_way += 1
         blocks = blocks_of(one.outcome)
-        await self._commit(one.outcome, blocks)
+        await self._commit(one.outcome, blocks, self._numbers.observed(one.outcome, self._state.sequences))
         for source, batch in one.batches:
             source.ack(batch)
         self.batches += 1
-        self._under_way -= 1
         self._open_rounds -= 1
         arrived_ns = min((batch.arrived_ns for _, batch in one.batches), default=time.time_ns())
         self._note_devices(one.outcome, arrived_ns)
@@ -213,6 +213,8 @@ class Ingest:
     def use(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         """Use new rules from the next round on."""
         self._pipeline = Pipeline(config, meters, self._pipeline)
+        self._numbers = Numbers(config, self._pipeline.route)
+        self._state.sequences.forget(config.by_slug)
 
     def measurement_of(self, topic: str) -> str:
         """Return the measurement of the rule that matches a topic, or an empty string."""
@@ -263,12 +265,12 @@ class Ingest:
         await asyncio.shield(asyncio.ensure_future(commit()))
         return outcome
 
-    async def _commit(self, outcome: Outcome, blocks: Blocks) -> None:
+    async def _commit(self, outcome: Outcome, blocks: Blocks, numbers: list[Row]) -> None:
         """Write the outcome, however long that takes: what is not on disk must not be acknowledged."""
         waits = pauses()
         while True:
             try:
-                await self._state.database.write(lambda connection: write(connection, self._state, outcome, blocks))
+                await self._state.database.write(lambda con: write(con, self._state, outcome, blocks, numbers))
             except StateUnavailable as error:
                 if str(error) != self.problem:
                     log.warning("nothing is acknowledged until the disk can be written", problem=str(error))

@@ -65,6 +65,7 @@ class Pipeline:
         previous: Pipeline | None = None,
         types: FieldTypes | None = None,
     ) -> None:
+        self.config = config
         self.meters = meters
         self.types: FieldTypes = types or (previous.types if previous else FieldTypes())
         self.samples: Samples = previous.samples if previous else Samples()

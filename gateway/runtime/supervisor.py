@@ -278,8 +278,7 @@ class Supervisor:
         return reply.reasons
 
     async def _forget_type(self, startup: str, measurement: str, name: str) -> int:
-        worker = self._assigned.get(startup, -1)
-        if worker not in self._channels:
+        if (worker := self._assigned.get(startup, -1)) not in self._channels:
             raise StateUnavailable(f"the worker of {startup!r} does not run: try again when it does")
         reply = await self._request(worker, REPLAY_WITHIN, forget=(startup, measurement, name))
         if reply.problem:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from gateway.ingest.numbers import Numbers
 from gateway.ingest.outcome import Outcome
 from gateway.ingest.pipeline import Pipeline, unused
 from gateway.ingest.settling import AT_ONCE, MOST, STARTUPS_AT_ONCE
 from gateway.model import Code, Reason
 from gateway.rules.field_types import NUMBER_WAITS_NS, OTHER_WAITS_NS, VALUES, FieldTypes
+from gateway.state.sequences import Sequence, Sequences
 from gateway.timestamps import NS
 from tests.builders import NOW, batch, config, message, outcome_of, startup
 
@@ -248,3 +250,29 @@ def test_a_declared_field_is_locked_when_it_is_first_sent() -> None:
         outcome = outcome_of(one, batch(message(payload)))
         one.take_new(NOW, outcome)
         assert {lock.field for lock in outcome.types} == new
+
+
+def test_a_message_that_waits_is_not_missing() -> None:
+    """Its sequence number has arrived, and is no late one when the message is decided."""
+    rules = {"climate": {**KEEPS["climate"], "fields": {"n": {"type": "int"}}, "seq": "/n"}}
+    made = config(startup("acme", rules))
+    one = Pipeline(made, unused(made.startups))
+    numbers, sequences = Numbers(made, one.route), Sequences()
+    kept = []
+    for payload in ('{"n": 1}', '{"n": 2, "x": 1}', '{"n": 3}', '{"n": 4, "x": "odd"}'):
+        outcome = outcome_of(one, batch(message(payload)))
+        one.waiting.written(outcome.waiting)
+        kept += numbers.observed(outcome, sequences)
+    outcome = Outcome()
+    one.decide(NOW + OTHER_WAITS_NS + NS, outcome)
+    assert len(outcome.decided) == 2
+    kept += numbers.observed(outcome, sequences)
+    found = Sequence(**json.loads(kept[-1][3])).as_json()
+    assert {name: found[name] for name in ("last", "received", "missing", "late", "repeated", "rejected")} == {
+        "last": 4,
+        "received": 4,
+        "missing": 0,
+        "late": 0,
+        "repeated": 0,
+        "rejected": 1,
+    }
