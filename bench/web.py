@@ -69,6 +69,9 @@ async def _serve(directory: Path, asked: dict[str, Any]) -> None:
     async def measured() -> Sequence[Metric]:
         return await asyncio.to_thread(metrics.families)
 
+    async def forget_type(_startup: str, _measurement: str, _name: str) -> int:
+        raise NotImplementedError
+
     async def replay(_ident: int) -> Sequence[Reason]:
         return ()
 
@@ -82,6 +85,7 @@ async def _serve(directory: Path, asked: dict[str, Any]) -> None:
         health=lambda: health,
         measured=measured,
         replay=replay,
+        forget_type=forget_type,
     )
     application = await asyncio.to_thread(make_application, services)
     tune_interpreter()

@@ -55,11 +55,18 @@ class FieldWriter:
     """Writes the fields of one rule's readings as `field_set` does, by a format for each set of names, made once.
 
     `types` are the types of the rule's fields; any other field is written by the type of its value. `always`: each
-    reading has all of them, in this order, and no others.
+    reading has all of them, in this order, and no others. `first` is called with each set of names, at least once.
     """
 
-    def __init__(self, types: Mapping[str, type], *, always: bool = False) -> None:
+    def __init__(
+        self,
+        types: Mapping[str, type],
+        *,
+        always: bool = False,
+        first: Callable[[Sequence[str]], None] = lambda _names: None,
+    ) -> None:
         self._types = types
+        self._first = first
         self._is_regular = always and str not in types.values()
         self._formats: dict[tuple[str, ...], tuple[str, bool]] = {}
         self._size = 0
@@ -82,6 +89,7 @@ class FieldWriter:
 
     def _add(self, names: tuple[str, ...]) -> tuple[str, bool]:
         """Return the format for these names, and whether it takes what `_plain` returns: strings are not plain."""
+        self._first(names)
         kinds = [self._types.get(name) for name in names]
         is_direct = all(kind in _DIRECT for kind in kinds)
         values = [_DIRECT[kind] if is_direct and kind in _DIRECT else "%s" for kind in kinds]

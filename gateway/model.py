@@ -94,6 +94,7 @@ class Code(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     NOT_FINITE = "not_finite"
     UNKNOWN_FIELD = "unknown_field"
+    TYPE_CONFLICT = "type_conflict"
     BAD_TEXT = "bad_text"
     BAD_TIME = "bad_time"
     OVER_QUOTA = "over_quota"

@@ -34,7 +34,8 @@ class Services:
     `devices` returns those of a startup, `health` checks the running parts, `measured` returns metrics for Prometheus.
     `replay` processes a dead letter again, by its id, and returns the reasons against it: none if it was accepted. It
     raises `ReplayImpossible`. `release` lets the lane of a startup go on, and returns whether it had stopped.
-    `guesses` counts wrong tokens, wherever they are given. `limits` bound what one startup's requests may take.
+    `forget_type` forgets the type of a field, or of all fields of a measurement if the name is empty, and returns how
+    many. `guesses` counts wrong tokens, wherever they are given. `limits` bound what one startup's requests may take.
     """
 
     config: Config
@@ -46,6 +47,7 @@ class Services:
     health: Callable[[], Health]
     measured: Callable[[], Awaitable[Sequence[Metric]]]
     replay: Callable[[int], Awaitable[Sequence[Reason]]]
+    forget_type: Callable[[str, str, str], Awaitable[int]]
     release: Callable[[str], Awaitable[bool]] = no_lane
     limits: Limits = field(default_factory=Limits)
     guesses: Guesses = field(default_factory=Guesses)

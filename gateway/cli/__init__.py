@@ -2,7 +2,7 @@
 
 import typer
 
-from gateway.cli import cohorts, dead_letters, devices, hosts, lanes, provision, rules, running, startups
+from gateway.cli import cohorts, dead_letters, devices, hosts, lanes, provision, rules, running, startups, types
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,7 @@ app.command()(running.status)
 app.command()(running.tail)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(lanes.app, name="lanes")
+app.add_typer(types.app, name="types")
 app.add_typer(startups.app, name="startups")
 app.add_typer(devices.app, name="devices")
 app.add_typer(cohorts.app, name="cohort")

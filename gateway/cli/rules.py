@@ -15,11 +15,14 @@ import typer
 from gateway.cli import rendering
 from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json, print_json
 from gateway.config import Config, Settings, StartupFile, load
-from gateway.errors import ConfigInvalid
+from gateway.errors import ConfigInvalid, StateUnavailable
 from gateway.ingest.pipeline import Pipeline, unused
 from gateway.model import Message
 from gateway.mqtt.broker_probe import probe
 from gateway.mqtt.grants import Comparison, Needs
+from gateway.rules.declared_types import type_problems
+from gateway.state.field_types import by_field
+from gateway.state.reader import StateReader
 
 
 def check(
@@ -34,7 +37,7 @@ def check(
 ) -> None:
     """Check a whole configuration: every error at once, with its file, line, what was expected and what was found."""
     try:
-        loaded = load(directory)
+        loaded, warnings = _loaded(directory)
     except ConfigInvalid as error:
         if not json:
             raise
@@ -48,16 +51,28 @@ def check(
     rules = sum(len(startup.topics) for startup in loaded.startups)
     is_ok = granted is None or granted.is_enough
     if json:
-        counts = {"startups": len(loaded.startups), "rules": rules, "warnings": list(loaded.warnings)}
+        counts = {"startups": len(loaded.startups), "rules": rules, "warnings": warnings}
         print_json({"ok": is_ok, **counts, **({"broker": granted.as_json()} if granted else {})})
     else:
-        for warning in loaded.warnings:
+        for warning in warnings:
             rendering.console().print(rendering.warning(warning))
         if granted:
             rendering.console().print(rendering.granted(granted))
         if is_ok:
             rendering.console().print(f"{rendering.OK} {len(loaded.startups)} startups, {rules} topic rules: all good")
     raise typer.Exit(0 if is_ok else 1)
+
+
+def _loaded(directory: Path) -> tuple[Config, list[str]]:
+    """Return the configuration, whose rules agree with the types on disk, and warnings."""
+    loaded = load(directory)
+    try:
+        known = by_field(StateReader(loaded.state_dir).types())
+    except StateUnavailable as error:
+        return loaded, [*loaded.warnings, f"the types of fields are not compared with those on disk: {error}"]
+    if problems := type_problems(directory, loaded, known):
+        raise ConfigInvalid(problems)
+    return loaded, list(loaded.warnings)
 
 
 def _granted(config: Config) -> Comparison:

@@ -163,6 +163,7 @@ class Quota(Model):
     devices: Annotated[int, Field(ge=1)] = 500
     series: Annotated[int, Field(ge=1)] = 5000
     payload: Size = 64 * 1024
+    backlog: Duration = 3600.0
 
     @property
     def bytes_a_second(self) -> float:
@@ -173,6 +174,16 @@ class Quota(Model):
     def burst_bytes(self) -> int:
         """Bytes at once: as many seconds' worth as `burst` is of `messages`, and at least the largest payload."""
         return max(int(self.bytes_a_second * self.burst / self.messages), self.payload)
+
+    @property
+    def backlog_messages(self) -> float:
+        """Messages of backlogs a day: as many as `messages` allows in `backlog` seconds."""
+        return self.messages * self.backlog
+
+    @property
+    def backlog_bytes(self) -> float:
+        """The same in bytes."""
+        return self.bytes_a_second * self.backlog
 
     def divided(self, parts: int) -> Quota:
         """Return the quota of one of several hosts, which a broker gives about equal parts of the messages."""

@@ -43,6 +43,7 @@ _TITLES = {
     "not_finite": "A value is not a finite number",
     "unknown_field": "Unknown field",
     "bad_text": "A string cannot be stored",
+    "type_conflict": "A field has another type",
     "bad_time": "Invalid time",
     "over_quota": "Over the quota",
     "blocked": "The device is blocked",

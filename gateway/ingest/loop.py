@@ -21,7 +21,8 @@ from collections.abc import Mapping
 
 from gateway.backoff import pauses
 from gateway.config import Config
-from gateway.errors import ReplayImpossible, StateUnavailable
+from gateway.errors import GatewayError, ReplayImpossible, StateUnavailable
+from gateway.ingest.commit import Blocks, blocks_of, write
 from gateway.ingest.numbers import Numbers
 from gateway.ingest.outcome import Outcome
 from gateway.ingest.pipeline import Pipeline
@@ -35,9 +36,8 @@ from gateway.model import Listener, Message
 from gateway.mqtt.session import Source
 from gateway.mqtt.session_plan import startup_of
 from gateway.mqtt.sessions import Sessions
-from gateway.state import dead_letters, ledger, sequences
+from gateway.state import dead_letters
 from gateway.state.dead_letters import DeadLetter
-from gateway.state.journal import Block, Journal
 from gateway.state.sequences import Row
 from gateway.state.worker_state import WorkerState
 from gateway.timestamps import NS
@@ -64,8 +64,6 @@ GONE = "dead letter {} no longer exists: it was replayed, or dropped to make roo
 
 log = get_logger(__name__)
 
-Blocks = Mapping[str, Block]
-
 
 class Ingest:
     """From the sessions to the journal. `listener` is notified of each outcome once it is on disk."""
@@ -82,14 +80,20 @@ class Ingest:
         self._turns = Turns()
         self._replay_turns = ReplayTurns()
         self._resting = 0
+        self._open_rounds = 0
+        self._decides_at = 0.0
         self.problem = ""
         self.batches = 0
-        self._under_way = 0
 
     @property
     def is_busy(self) -> bool:
-        """Whether messages were taken that are not on disk yet."""
-        return self._under_way > 0
+        """Whether messages were taken that are not on disk yet, or are not decided."""
+        return self._open_rounds > 0 or self.holds
+
+    @property
+    def holds(self) -> bool:
+        """Whether messages wait on disk until the types of their fields are certain."""
+        return not self._pipeline.waiting.is_empty
 
     async def run(self) -> None:
         """Work until the sessions are stopped and everything that they brought is on disk and acknowledged."""
@@ -146,7 +150,17 @@ class Ingest:
             if now >= ends:
                 break
         one.outcome.forget_empty()
+        self._decide(one.outcome)
+        self._pipeline.take_new(time.time_ns(), one.outcome)
+        self._open_rounds += 1
         return one
+
+    def _decide(self, outcome: Outcome) -> None:
+        """Add to a round what becomes of the messages that wait no longer; a few times a second."""
+        now = time.monotonic()
+        if now >= self._decides_at and self.holds:
+            self._decides_at = now + SAMPLE_EVERY
+            self._pipeline.decide(time.time_ns(), outcome)
 
     def _take_turn(self, name: str, one: Round, waits: QuotaMeter | None, *, ends: float) -> None:
         """Process messages of one source until it has no more, they are over their quota and wait, or time is up."""
@@ -164,29 +178,32 @@ class Ingest:
         self._sessions.ready.pop(name, None)
 
     async def _sample(self) -> None:
-        """Commit the samples of messages over quota when they are due."""
+        """Commit the samples of messages over quota when they are due, and what waited for a type."""
         while True:
             await asyncio.sleep(SAMPLE_EVERY)
-            if self._pipeline.samples.is_pending:
+            if self._pipeline.samples.is_pending or self.holds:
                 await self._keep_samples()
 
     async def _keep_samples(self, *, at_end: bool = False) -> None:
         one = Round()
         one.outcome.rejections += self._pipeline.samples.due(time.time_ns(), at_end=at_end)
+        if not self._open_rounds:  # else that round may have made types that are not on their way to the disk yet
+            self._decide(one.outcome)
+            self._pipeline.take_new(time.time_ns(), one.outcome)
+        self._open_rounds += 1
         await self._finish(one)
 
     async def _finish(self, one: Round) -> None:
         """Commit a round, acknowledge what is in it, and report it."""
-        if not one.batches and not one.outcome.rejections:
+        if one.is_empty:
+            self._open_rounds -= 1
             return
-        self._under_way += 1
-        blocks = _blocks(one.outcome)
-        numbers = self._state.sequences.observe(self._numbers.arrivals(one.outcome), self._numbers.unread(one.outcome))
-        await self._commit(one.outcome, blocks, numbers)
+        blocks = blocks_of(one.outcome)
+        await self._commit(one.outcome, blocks, self._numbers.observed(one.outcome, self._state.sequences))
         for source, batch in one.batches:
             source.ack(batch)
         self.batches += 1
-        self._under_way -= 1
+        self._open_rounds -= 1
         arrived_ns = min((batch.arrived_ns for _, batch in one.batches), default=time.time_ns())
         self._note_devices(one.outcome, arrived_ns)
         self._committed(one.outcome, blocks)
@@ -225,21 +242,27 @@ class Ingest:
                 outcome.lines[rejection.startup] = [rejection.payload.decode()]
             else:
                 raise ReplayImpossible(f"startup {rejection.startup!r} is no longer configured")
-        blocks = _blocks(outcome)
+        blocks = blocks_of(outcome)
+        self._pipeline.take_new(time.time_ns(), outcome)
         if any(self._state.journal.is_full_for(startup) for startup in blocks):
+            self._pipeline.put_back(outcome)
             raise ReplayImpossible("the journal is full: replay it once the store accepts readings again")
 
         def work(connection: sqlite3.Connection) -> None:
             if not dead_letters.delete(connection, dead_letter):
                 raise ReplayImpossible(GONE.format(dead_letter.id))
-            self._write(connection, outcome, blocks)
+            write(connection, self._state, outcome, blocks)
 
-        async def write() -> None:
-            await self._state.database.write(work)
+        async def commit() -> None:
+            try:
+                await self._state.database.write(work)
+            except GatewayError:
+                self._pipeline.put_back(outcome)
+                raise
             self._committed(outcome, blocks)
 
         # Whoever waits for it may give up: what is written must be counted all the same.
-        await asyncio.shield(asyncio.ensure_future(write()))
+        await asyncio.shield(asyncio.ensure_future(commit()))
         return outcome
 
     async def _commit(self, outcome: Outcome, blocks: Blocks, numbers: list[Row]) -> None:
@@ -247,7 +270,7 @@ class Ingest:
         waits = pauses()
         while True:
             try:
-                await self._state.database.write(lambda connection: self._write(connection, outcome, blocks, numbers))
+                await self._state.database.write(lambda con: write(con, self._state, outcome, blocks, numbers))
             except StateUnavailable as error:
                 if str(error) != self.problem:
                     log.warning("nothing is acknowledged until the disk can be written", problem=str(error))
@@ -257,24 +280,11 @@ class Ingest:
                 self.problem = ""
                 return
 
-    def _write(
-        self, connection: sqlite3.Connection, outcome: Outcome, blocks: Blocks, numbers: list[Row] | None = None
-    ) -> None:
-        if blocks:
-            Journal.append(connection, blocks)
-        if numbers:
-            sequences.save(connection, numbers)
-        if outcome.rejections:
-            self._state.keep(connection, outcome.rejections)
-        if rejected := outcome.rejected():
-            ledger.add(connection, rejected)
-
     def _committed(self, outcome: Outcome, blocks: Blocks) -> None:
         self._state.journal.appended(blocks)
-        for startup in blocks:
-            meter = self._pipeline.meters.get(startup)  # none where a reload has removed the startup meanwhile
-            if meter is not None and (new := meter.take_new_series()):
-                self._state.registry.saw_series(startup, new)
+        self._pipeline.waiting.written(outcome.waiting)
+        for startup, new in outcome.series.items():
+            self._state.registry.saw_series(startup, new)
         if outcome.readings:
             self._listener.accepted(outcome.readings)
         if outcome.rejections:
@@ -286,7 +296,3 @@ class Ingest:
             registry.saw(startup, [reading.device for reading in readings], now_ns)
         for rejection in outcome.rejections:
             registry.saw_rejected(rejection.startup, rejection.device, rejection.count, now_ns)
-
-
-def _blocks(outcome: Outcome) -> Blocks:
-    return {startup: Block.of(lines) for startup, lines in outcome.lines.items()}

@@ -9,7 +9,8 @@ from gateway.ingest.outcome import Outcome
 from gateway.ingest.topic_routes import Route
 from gateway.model import Reason, Rejection
 from gateway.rules.finishing import pick
-from gateway.state.sequences import Arrival, Key
+from gateway.state.field_types import Undecided
+from gateway.state.sequences import Arrival, Key, Row, Sequences
 
 
 class Numbers:
@@ -31,11 +32,20 @@ class Numbers:
             return []
         accepted = list(self._accepted(outcome))
         rejected = [one for rejection in outcome.rejections for one in self._rejected(rejection)]
+        if outcome.decided:
+            waited = {(one.key, one.number) for message in outcome.decided for one in self._undecided(message)}
+            accepted = [one._replace(waited=(one.key, one.number) in waited) for one in accepted]
+            rejected = [one._replace(waited=(one.key, one.number) in waited) for one in rejected]
+        rejected += [one._replace(waits=True) for message in outcome.waiting for one in self._undecided(message)]
         if not rejected:
             return accepted
         mixed = {arrival.key for arrival in rejected}
         plain = [arrival for arrival in accepted if arrival.key not in mixed]
         return plain + sorted(rejected + [arrival for arrival in accepted if arrival.key in mixed])
+
+    def observed(self, outcome: Outcome, sequences: Sequences) -> list[Row]:
+        """Add the numbers of an outcome to the sequences; return the rows to be written down with it."""
+        return sequences.observe(self.arrivals(outcome), self.unread(outcome))
 
     def unread(self, outcome: Outcome) -> Iterator[tuple[Key, int]]:
         """Yield how many messages of a device were rejected unread. Their numbers would look like gaps."""
@@ -54,18 +64,28 @@ class Numbers:
                     yield Arrival((startup, reading.device, reading.measurement), number)
 
     def _rejected(self, rejection: Rejection) -> Iterator[Arrival]:
-        measurement = "" if rejection.stands_for else self._measurement(rejection)
-        rule = self._route(rejection.topic).rule if measurement else None
-        if rule is None or (pointer := rule.reader.rule.seq) is None:
-            return
-        records = rule.reader.records(rejection.payload)
-        if isinstance(records, Reason):
+        if rejection.stands_for or not self._measurement(rejection):
             return
         wanted = set(rejection.records)
-        for i, record in enumerate(records.values):
-            number = pick(record, pointer) if not wanted or i in wanted else None
+        for i, one in self._in_payload(rejection.topic, rejection.payload):
+            if not wanted or i in wanted:
+                yield one._replace(is_rejected=True)
+
+    def _undecided(self, message: Undecided) -> Iterator[Arrival]:
+        if message.measurement in self._fields.get(message.startup, ()):
+            yield from (one for _, one in self._in_payload(message.topic, message.payload))
+
+    def _in_payload(self, topic: str, payload: bytes) -> Iterator[tuple[int, Arrival]]:
+        """Yield the numbers in a payload that has no readings, each with the position of its record."""
+        route = self._route(topic)
+        rule = route.rule
+        if rule is None or (pointer := rule.reader.rule.seq) is None:
+            return
+        records = rule.reader.records(payload)
+        for i, record in enumerate(() if isinstance(records, Reason) else records.values):
+            number = pick(record, pointer)
             if isinstance(number, int) and not isinstance(number, bool):
-                yield Arrival((rejection.startup, rejection.device, measurement), number, is_rejected=True)
+                yield i, Arrival((route.startup, route.device, rule.measurement), number)
 
     def _measurement(self, rejection: Rejection) -> str:
         """Return the measurement of a rejection whose rule has a `seq`, else nothing."""

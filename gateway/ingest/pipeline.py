@@ -12,15 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.config import Config, Startup
+from gateway.ingest.backlog import OLD_NS
+from gateway.ingest.charging import charge_old, charge_records
+from gateway.ingest.full_path import read, rejected, sort
 from gateway.ingest.outcome import Evaluation, Outcome
 from gateway.ingest.quota import QuotaMeter
 from gateway.ingest.samples import Explain, Samples
+from gateway.ingest.settling import Unsettled, WaitingRoom, checked, settle
 from gateway.ingest.topic_routes import Route, Routes, Rule
-from gateway.line_protocol import reading_key
-from gateway.model import Batch, Code, FieldValue, Publish, Reading, Reason, Rejection, cut_of
-from gateway.rules.finishing import Values
-from gateway.rules.reader import Read
-from gateway.rules.validator import MAX_REASONS
+from gateway.model import Batch, FieldValue, Message, Publish, Reading, Reason, cut_of
+from gateway.rules.field_types import FieldTypes
+from gateway.state.field_types import Undecided
 from gateway.timestamps import NS
 
 _NEW = tuple.__new__
@@ -56,11 +58,19 @@ _NO_GROUP = Group([], [])
 class Pipeline:
     """Rules of all startups, ready to use. It takes over from a `previous` one in the midst of its messages."""
 
-    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter], previous: Pipeline | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        meters: Mapping[str, QuotaMeter],
+        previous: Pipeline | None = None,
+        types: FieldTypes | None = None,
+    ) -> None:
         self.config = config
         self.meters = meters
+        self.types: FieldTypes = types or (previous.types if previous else FieldTypes())
         self.samples: Samples = previous.samples if previous else Samples()
-        self._routes: Routes = Routes(config, meters, previous._routes if previous else None)
+        self.waiting: WaitingRoom = previous.waiting if previous else WaitingRoom(self.types)
+        self._routes: Routes = Routes(config, meters, self.types, previous._routes if previous else None)
         self.route = self._routes.find
         self._next_ns: dict[str, int] = previous._next_ns if previous else {}
 
@@ -99,10 +109,10 @@ class Pipeline:
                 if fast_path(route, message, stamp_ns, group):
                     stamp_ns += 1
                 else:
-                    evaluation = self.evaluate(message, stamp_ns)
+                    evaluation = self.evaluate(message, stamp_ns, unsettled=Unsettled.WAIT)
                     stamp_ns += evaluation.records
-                    meter.left -= max(0, evaluation.records - 1)
                     meter.bytes_left -= cut_of(message)
+                    charge_records(route, message, evaluation, arrived_ns)
                     outcome.add(evaluation)
             done += 1
         if startup:
@@ -110,21 +120,66 @@ class Pipeline:
         _write(groups.values())
         return done
 
-    def evaluate(self, message: Publish, stamp_ns: int, only: Sequence[int] = ()) -> Evaluation:
+    def evaluate(
+        self,
+        message: Publish,
+        stamp_ns: int,
+        only: Sequence[int] = (),
+        unsettled: Unsettled = Unsettled.SETTLE,
+    ) -> Evaluation:
         """Return the readings of one message, and its rejection. `only` picks records of an array.
 
-        It uses up no quota of messages: a dry run and a replay do not.
+        It uses up no quota of messages: a dry run and a replay do not. `unsettled` is for fields without a type.
         """
         route = self.route(message.topic)
         rule = route.rule
         if rule is None:
-            return _rejected(route, message, stamp_ns, route.reasons)
-        records = _rejected_whole(rule, message, stamp_ns) or rule.reader.read(
-            message.payload, stamp_ns, rule.most_records
-        )
+            return rejected(route, message, stamp_ns, route.reasons)
+        records = read(rule, message, stamp_ns)
+        undecided: frozenset[str] = frozenset()
+        if rule.keeps and not route.reasons and not isinstance(records, Reason):
+            undecided, is_settled = settle(rule, route.device, records, unsettled)
+            if undecided and unsettled is Unsettled.WAIT:
+                if waiting := self.waiting.add(route, message, stamp_ns, undecided):
+                    return Evaluation(waiting=waiting, waiting_records=len(records))
+                return self.evaluate(message, stamp_ns, only, Unsettled.DECIDE)
+            if is_settled:
+                records = read(rule, message, stamp_ns)
         if isinstance(records, Reason):
-            return _rejected(route, message, stamp_ns, (*route.reasons, records))
-        return _sort(route, rule, message, stamp_ns, records, only)
+            return rejected(route, message, stamp_ns, (*route.reasons, records))
+        return sort(route, rule, message, stamp_ns, checked(rule, records, undecided), only)
+
+    def decide(self, now_ns: int, outcome: Outcome) -> None:
+        """Add what the messages become that have waited for the types of their fields, and need no longer wait."""
+        for one in self.waiting.due(now_ns):
+            outcome.add(self.evaluate(Message(one.topic, one.payload), one.stamp_ns, unsettled=Unsettled.DECIDE))
+            outcome.decided.append(one)
+
+    def resume(self, waiting: Iterable[Undecided]) -> None:
+        """Let messages wait again that an earlier run left on disk."""
+        for one in waiting:
+            route = self.route(one.topic)
+            rule, names = route.rule, frozenset[str]()
+            if rule is not None and rule.keeps and not route.reasons:
+                records = read(rule, Message(one.topic, one.payload), one.stamp_ns)
+                if not isinstance(records, Reason):
+                    names, _ = settle(rule, route.device, records, Unsettled.WAIT)
+            self.waiting.restore(replace(one, names=names))
+
+    def take_new(self, now_ns: int, outcome: Outcome) -> None:
+        """Move into the outcome the series and types that its readings were the first to have."""
+        for startup in outcome.lines:
+            meter = self.meters.get(startup)  # none where a reload has removed the startup meanwhile
+            if meter is not None and (new := meter.take_new_series()):
+                outcome.series[startup] = new
+        outcome.types += self.types.take_new(now_ns)
+
+    def put_back(self, outcome: Outcome) -> None:
+        """Take series and types back from an outcome that could not be written down."""
+        for startup, new in outcome.series.items():
+            if meter := self.meters.get(startup):
+                meter.put_back_series(new)
+        self.types.put_back(outcome.types)
 
     def _stamp(self, startup: str, arrived_ns: int) -> int:
         """Return the time of a startup's next reading without its own. What was put back has an earlier arrival."""
@@ -156,10 +211,16 @@ def fast_path(route: Route, message: Publish, stamp_ns: int, group: Group) -> bo
     Return False for any other message, with nothing changed.
     """
     rule, payload = route.rule, message.payload
-    if rule is None or message.retain or len(payload) > rule.limit or stamp_ns >= rule.ends_ns:
+    if (
+        rule is None
+        or message.retain
+        or len(payload) > rule.limit
+        or stamp_ns >= rule.ends_ns
+        or (
+            payload[:1] != rule.begins and rule.begins  # decoding it would be in vain
+        )
+    ):
         return False
-    if payload[:1] != rule.begins and rule.begins:
-        return False  # decoding it would be in vain
     try:
         fields = rule.decode_one(payload)
     except ValueError:
@@ -175,6 +236,8 @@ def fast_path(route: Route, message: Publish, stamp_ns: int, group: Group) -> bo
             tags = {**tags, **values.tags}
         if values.time_ns is not None:
             time_ns = values.time_ns
+            if time_ns < stamp_ns - OLD_NS and key in route.meter.series:
+                charge_old(route, time_ns, route.topic_bytes + len(payload), stamp_ns)
     if key not in route.meter.series:
         return False
     group.readings.append(_NEW(Reading, (route.startup, route.device, rule.measurement, tags, fields, time_ns)))
@@ -182,93 +245,6 @@ def fast_path(route: Route, message: Publish, stamp_ns: int, group: Group) -> bo
     waiting.append((len(lines), key, fields, time_ns))
     lines.append("")
     return True
-
-
-def _rejected_whole(rule: Rule, message: Publish, now_ns: int) -> Reason | None:
-    """Return why a message is rejected unread: programme over, too large, or without any time."""
-    if now_ns >= rule.ends_ns:
-        return Reason(
-            Code.ENDED,
-            "topic",
-            f"a startup whose programme has not ended; that of {rule.startup.slug} ended on {rule.startup.until}",
-            "a message after that day",
-            "ask the operators of the test bed",
-        )
-    cut = cut_of(message)
-    if cut or len(message.payload) > rule.limit:
-        got = f"{len(message.payload) + cut:,} bytes" + (", in a packet that is too large to be read" if cut else "")
-        return Reason(Code.TOO_LARGE, "payload", f"at most {rule.limit:,} bytes", got)
-    if message.retain and rule.reader.rule.time is None:
-        return Reason(
-            Code.BAD_TIME,
-            "topic",
-            "a message that is not retained, since its rule takes the arrival time",
-            "a retained copy of an older message",
-            "publish without the retain flag, or send a time",
-        )
-    return None
-
-
-def _sort(
-    route: Route,
-    rule: Rule,
-    message: Publish,
-    stamp_ns: int,
-    records: Read,
-    only: Sequence[int],
-) -> Evaluation:
-    """Return the valid records as readings, the others as one rejection with all reasons."""
-    readings: list[Reading] = []
-    lines: list[str] = []
-    rejected: list[int] = []
-    reasons: list[Reason] = list(route.reasons)
-    meter = route.meter
-    wanted = frozenset(only)
-    for i, record in enumerate(records):
-        if only and i not in wanted:
-            continue
-        if isinstance(record, list):
-            reasons += record
-        elif not route.reasons:
-            reading = _reading(route, rule, record, stamp_ns + i)
-            key = route.key
-            parts: tuple[Sequence[str], ...] = ()
-            if record.tags:
-                parts = (key, *record.tags.items())
-                key = meter.keys.get(parts) or reading_key(reading)
-            reason = meter.admit(route.device, key)
-            if reason is None:
-                if parts:
-                    meter.keys[parts] = key
-                readings.append(reading)
-                lines.append(f"{key} {rule.write(reading.fields)} {reading.time_ns}")
-                continue
-            reasons.append(reason)
-        rejected.append(i)
-    if not rejected:
-        return Evaluation(readings, lines)
-    of_many = tuple(rejected) if len(records) > 1 else ()
-    return Evaluation(readings, lines, _rejection(route, message, stamp_ns, tuple(reasons), of_many))
-
-
-def _reading(route: Route, rule: Rule, values: Values, stamp_ns: int) -> Reading:
-    time_ns = stamp_ns if values.time_ns is None else values.time_ns
-    tags = {**route.tags, **values.tags} if values.tags else route.tags
-    return Reading(route.startup, route.device, rule.measurement, tags, values.fields, time_ns)
-
-
-def _rejected(route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...]) -> Evaluation:
-    return Evaluation(rejection=_rejection(route, message, stamp_ns, reasons))
-
-
-def _rejection(
-    route: Route, message: Publish, stamp_ns: int, reasons: tuple[Reason, ...], records: tuple[int, ...] = ()
-) -> Rejection:
-    if len(reasons) > MAX_REASONS:
-        last = replace(reasons[MAX_REASONS - 1], hint=f"and more: the first {MAX_REASONS} reasons are listed")
-        reasons = (*reasons[: MAX_REASONS - 1], last)
-    cut = cut_of(message)
-    return Rejection(route.startup, route.device, message.topic, message.payload, stamp_ns, reasons, records, cut)
 
 
 def unused(startups: Iterable[Startup]) -> dict[str, QuotaMeter]:

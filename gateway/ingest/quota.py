@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from gateway.config import Quota
+from gateway.ingest.backlog import Backlog
 from gateway.model import Code, Reason
 from gateway.topics import device_is_legal
 
@@ -13,6 +15,8 @@ PATIENCE = 10.0
 rejected, so that its devices learn of it and its queue does not overflow silently."""
 SHORTEST_WAIT = 0.01
 SHOWN = 1000
+TENS = 10
+"""Seconds from which a fraction of one says nothing."""
 SERIES_BYTES = 256
 """Bytes of the names of all series, for each series of the quota: they are kept in memory and on disk."""
 SERIES_BYTES_LEAST = 64 << 10
@@ -42,9 +46,14 @@ class DeviceMeter:
         """Take a message from the bucket."""
         self._left -= 1
 
+    def give_back(self) -> None:
+        """Put a message back into the bucket: another budget pays for it."""
+        self._left += 1
+
     def over(self, messages: int) -> Reason:
         """Return why this number of messages was rejected."""
-        return _over_quota(f"at most {self._rate:g} messages a second of one device", messages)
+        limit = f"at most {self._rate:g} messages a second of one device"
+        return _over_quota(limit, messages, Use("quota.per_device", self._left, self._burst, self._rate))
 
 
 class Blocked:
@@ -56,6 +65,9 @@ class Blocked:
 
     def charge(self) -> None:
         """Take nothing."""
+
+    def give_back(self) -> None:
+        """Put nothing back."""
 
     def over(self, messages: int) -> Reason:
         """Return why this number of messages was rejected."""
@@ -86,6 +98,7 @@ class QuotaMeter:
         "_over_since_ns",
         "_refilled_ns",
         "_series_bytes",
+        "backlog",
         "bytes_left",
         "devices",
         "keys",
@@ -105,6 +118,7 @@ class QuotaMeter:
         """Messages left in the bucket. The pipeline subtracts each message, and each further record of an array."""
         self.bytes_left = float(quota.burst_bytes)
         """The same in bytes of topic and payload. A message may overdraw it."""
+        self.backlog = Backlog(quota)
         self._new_series: list[str] = []
         self._refilled_ns = 0
         self._over_since_ns: int | None = None
@@ -114,6 +128,7 @@ class QuotaMeter:
         """Count against this quota from now on. What is used stays used."""
         if quota != self.quota:
             self.quota = quota
+            self.backlog.use(quota)
             self._device_meters.clear()
 
     def of_device(self, device: str) -> DeviceMeter | None:
@@ -159,10 +174,12 @@ class QuotaMeter:
     def over(self, messages: int) -> Reason:
         """Return why this number of messages was rejected."""
         quota = self.quota
-        limits = f"at most {quota.messages:g} messages a second (and {quota.burst} at once)"
         if self.left >= 1:
-            limits = f"at most {quota.bytes_a_second:,.0f} bytes a second (and {quota.burst_bytes:,} at once)"
-        return _over_quota(limits, messages)
+            limit = f"at most {quota.bytes_a_second:,.0f} bytes a second (and {quota.burst_bytes:,} at once)"
+            use = Use("quota.bytes", self.bytes_left, quota.burst_bytes, quota.bytes_a_second)
+            return _over_quota(limit, messages, use)
+        limit = f"at most {quota.messages:g} messages a second (and {quota.burst} at once)"
+        return _over_quota(limit, messages, Use("quota.messages", self.left, quota.burst, quota.messages))
 
     def admit(self, device: str, key: str) -> Reason | None:
         """Count a series key and its device when they are first seen, or return why not."""
@@ -174,7 +191,8 @@ class QuotaMeter:
                 "topic",
                 f"at most {self.quota.devices} devices",
                 f"the new device {device!r}",
-                "use a known device name, or ask for a larger quota",
+                f"quota.devices: {len(self.devices):,} used, and none becomes free by itself; use a known device name,"
+                " or ask the operator for a larger quota",
             )
         size = self._series_bytes + len(key.encode())
         most = max(SERIES_BYTES_LEAST, self.quota.series * SERIES_BYTES)
@@ -184,7 +202,8 @@ class QuotaMeter:
                 "payload",
                 f"at most {self.quota.series} series (distinct sets of tags), with names of at most {most:,} bytes",
                 f"the new series {_beginning(key)}",
-                "a tag must not hold a value that changes with every message",
+                f"quota.series: {len(self.series):,} used, with {self._series_bytes:,} bytes, and none becomes free by"
+                " itself; a tag must not hold a value that changes with every message",
             )
         self.devices.add(device)
         self.series.add(key)
@@ -196,6 +215,10 @@ class QuotaMeter:
         """Return the series admitted since the last call, to be remembered."""
         new, self._new_series = self._new_series, []
         return new
+
+    def put_back_series(self, series: Iterable[str]) -> None:
+        """Return these once more with the next new series: they could not be remembered."""
+        self._new_series += series
 
 
 def _beginning(key: str) -> str:
@@ -213,11 +236,32 @@ def _elapsed(refilled_ns: int, now_ns: int) -> float | None:
     return max(0, now_ns - refilled_ns) / 1e9
 
 
-def _over_quota(limits: str, messages: int) -> Reason:
+class Use(NamedTuple):
+    """Use of a bucket: its setting, what is left of how much, and what a second adds."""
+
+    setting: str
+    left: float
+    most: float
+    rate: float
+
+    def __str__(self) -> str:
+        used, first = self.most - self.left, max(0.0, 1 - self.left)
+        return (
+            f"{self.setting}: {used:,.0f} of {self.most:,.0f} used; free again in {_seconds(first / self.rate)}, all of"
+            f" it in {_seconds(used / self.rate)}"
+        )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < TENS else f"{seconds:,.0f} s"
+
+
+def _over_quota(limit: str, messages: int, use: Use) -> Reason:
     return Reason(
         Code.OVER_QUOTA,
         "topic",
-        limits,
+        limit,
         "1 more message" if messages == 1 else f"{messages:,} more messages",
-        "one a second is kept for each device; send more slowly, or ask the operator for a larger quota",
+        f"{use}; one message a second is kept for each device; send more slowly, or ask the operator for a larger"
+        " quota",
     )

@@ -22,6 +22,12 @@ class Round:
     batches: list[tuple[Source, Batch]] = field(default_factory=list)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write down or to acknowledge."""
+        outcome = self.outcome
+        return not (self.batches or outcome.rejections or outcome.lines or outcome.types)
+
+    @property
     def messages(self) -> int:
         return sum(len(batch.messages) for _, batch in self.batches)
 

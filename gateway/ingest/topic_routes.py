@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.config import Config, Quota, Startup
@@ -11,6 +11,7 @@ from gateway.ingest.remembered import Remembered, texts_size
 from gateway.line_protocol import FieldWriter, series_key
 from gateway.model import UNROUTED, Code, Reason
 from gateway.payloads import Record
+from gateway.rules.field_types import FieldTypes, MeasurementTypes, conflicting, widened
 from gateway.rules.finishing import Values, tag_text
 from gateway.rules.reader import MOST_RECORDS, Reader
 from gateway.rules.schema import MAX_TAG, PYTHON_TYPES
@@ -33,7 +34,9 @@ class Rule:
     """A topic rule, compiled, and the startup that it belongs to.
 
     The fast path needs `begins`, `decode_one`, `is_plain` and `finish` for every message; they are the reader's.
-    `limit` is in bytes of a payload. `ends_ns` is when the programme of its startup is over.
+    `limit` is in bytes of a payload. `ends_ns` is when the programme of its startup is over. `types` are those of its
+    measurement; `conflicts` are the fields to which it gives another: no record that has one is accepted. With
+    `keeps`, members that it does not name become fields.
     """
 
     startup: Startup
@@ -47,31 +50,51 @@ class Rule:
     limit: int
     most_records: int
     ends_ns: int
+    types: MeasurementTypes
+    conflicts: tuple[str, ...]
+    keeps: bool
 
     @property
     def template(self) -> Template:
         return self.startup.topics[self.measurement].template
 
     @classmethod
-    def of(cls, startup: Startup, measurement: str) -> Rule:
+    def of(cls, startup: Startup, measurement: str, types: MeasurementTypes) -> Rule:
         rule = startup.topics[measurement]
-        reader = Reader(rule)
+        reader = Reader(rule, types)
+        conflicts = conflicting(rule, types)
+        as_floats = widened(rule, types)
+
+        def lock(names: Iterable[str]) -> None:
+            for name in names:
+                if name in rule.fields:
+                    types.lock(name, rule.fields[name].type)
+
         return cls(
             startup=startup,
             measurement=measurement,
             reader=reader,
             begins=reader.begins,
-            decode_one=reader.decode_one,
+            decode_one=_never if conflicts else reader.decode_one,
             is_plain=reader.is_plain,
             finish=reader.finish,
             write=FieldWriter(
-                {name: PYTHON_TYPES[field.type] for name, field in rule.fields.items()},
+                {name: float if name in as_floats else PYTHON_TYPES[field.type] for name, field in rule.fields.items()},
                 always=rule.unknown != "keep" and all(field.required for field in rule.fields.values()),
+                first=lock,
             ),
             limit=startup.quota.payload,
             most_records=min(startup.quota.burst, MOST_RECORDS),
             ends_ns=NEVER_NS if startup.ends_ns is None else startup.ends_ns,
+            types=types,
+            conflicts=conflicts,
+            keeps=rule.unknown == "keep",
         )
+
+
+def _never(_payload: bytes) -> Record:
+    """Leave every record to the full path."""
+    raise ValueError
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +103,8 @@ class Route:
 
     `reasons` is what is wrong with the topic itself; `rule` None: no rule matches. `meter` is charged for its messages.
     `device_limit` is the device's own, if it has one.
-    `key` is the series key of readings whose payload adds no tags, and empty where there are reasons.
+    `key` is the series key of readings whose payload adds no tags, and empty where there are reasons. `last_ns` is the
+    time of the last reading that was old when it came.
     """
 
     rule: Rule | None
@@ -92,19 +116,28 @@ class Route:
     device_limit: DeviceLimit | None = None
     key: str = ""
     reasons: tuple[Reason, ...] = ()
+    last_ns: int = 0
 
 
 class Routes:
     """Routes of all startups. Call `find`; the fast path looks into `known` first.
 
-    Startups that are the same objects as those of the `previous` routes keep their compiled rules.
+    Startups that are the same objects as those of the `previous` routes keep their compiled rules, unless the types of
+    their fields have changed.
     """
 
-    def __init__(self, config: Config, meters: Mapping[str, QuotaMeter], previous: Routes | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        meters: Mapping[str, QuotaMeter],
+        types: FieldTypes,
+        previous: Routes | None = None,
+    ) -> None:
         self._config = config
         self._meters = meters
         self._unrouted = QuotaMeter(UNROUTED_QUOTA)
-        self._rules = {startup.slug: _compiled(startup, previous) for startup in config.startups}
+        self._versions = {startup.slug: types.versions[startup.slug] for startup in config.startups}
+        self._rules = {startup.slug: self._compiled(startup, types, previous) for startup in config.startups}
         self._router = Router({rule.template: rule for rules in self._rules.values() for rule in rules})
         self._remembered: Remembered[Route] = Remembered(lambda slug: meters[slug].quota.series * ROUTES_A_SERIES)
         self.known = self._remembered.by_key
@@ -127,6 +160,12 @@ class Routes:
     def rules_of(self, startup: Startup) -> list[Rule]:
         """Return the rules compiled for this very startup, unchanged; none if it has changed."""
         return [rule for rule in self._rules.get(startup.slug, ()) if rule.startup is startup]
+
+    def _compiled(self, startup: Startup, types: FieldTypes, previous: Routes | None) -> list[Rule]:
+        slug = startup.slug
+        if previous and previous._versions.get(slug) == self._versions[slug] and (known := previous.rules_of(startup)):
+            return known
+        return [Rule.of(startup, measurement, types.of(slug, measurement)) for measurement in startup.topics]
 
     def _find(self, topic: str) -> Route:
         match = self._router.match(topic)
@@ -160,11 +199,6 @@ class Routes:
 
     def _device_limit(self, startup: Startup, device: str) -> DeviceLimit | None:
         return BLOCKED if device in startup.blocked else self._meters[startup.slug].of_device(device)
-
-
-def _compiled(startup: Startup, previous: Routes | None) -> list[Rule]:
-    known = previous.rules_of(startup) if previous else []
-    return known or [Rule.of(startup, measurement) for measurement in startup.topics]
 
 
 def _bytes(topic: str) -> int:

@@ -132,6 +132,20 @@ class _LeaveOutNull(Step):
         return True
 
 
+class Widen(Step):
+    """Makes floats of integers, whose fields have that type."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(names)
+
+    @override
+    def apply(self, values: Values, now_ns: int) -> bool:
+        for name in self._names:
+            if name in values.fields:
+                values.fields[name] = float(values.fields[name])
+        return True
+
+
 def tag_text(value: object) -> str | None:
     """Return a tag's value as a string, empty where there is none; None where it cannot be a tag."""
     if value is None:

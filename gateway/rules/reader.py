@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gateway.config import TopicRule
 from gateway.model import Code, Reason
 from gateway.payloads import Records
+from gateway.rules.field_types import MeasurementTypes
 from gateway.rules.finishing import Values
 from gateway.rules.validator import MAX_REASONS, Validator
 
@@ -23,9 +24,9 @@ class Reader:
     `is_plain`, `finish` follows.
     """
 
-    def __init__(self, rule: TopicRule) -> None:
+    def __init__(self, rule: TopicRule, types: MeasurementTypes | None = None) -> None:
         self.rule = rule
-        self._validator = Validator(rule)
+        self._validator = Validator(rule, types)
         self._format, self._context = rule.format, rule.context
         self.begins, self.decode_one, self._decode_every = self._format.decoder(
             self._validator.one, self._validator.many, self._context
@@ -64,7 +65,7 @@ class Reader:
                 "payload",
                 f"at most {most:,} records in one message",
                 f"{len(records.values):,} records",
-                "send them in several messages",
+                f"quota.burst, and never more than {MOST_RECORDS:,}: send them in several messages",
             )
         return self._explain_each(records, now_ns)
 

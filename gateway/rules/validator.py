@@ -18,10 +18,14 @@ from gateway.config import Pointer, TopicRule
 from gateway.config.notations import NAME
 from gateway.model import Code, FieldValue, Reason
 from gateway.payloads import Record
-from gateway.rules.finishing import NO_TAGS, Values, finishing_steps, shown
-from gateway.rules.schema import INT64, MAX_TEXT, NOUN, compile_schema, expectations
+from gateway.rules.field_types import KINDS, MeasurementTypes, widened
+from gateway.rules.finishing import NO_TAGS, Values, Widen, finishing_steps, shown
+from gateway.rules.schema import INT64, MAX_TEXT, compile_schema, expectations
 
 MAX_KEPT = 256
+BEYOND = INT64 * INT64
+"""No kept number is as large."""
+NUMBERS = (int, float)
 MAX_REASONS = 100
 """Maximum for one message: a sender of garbage must not fill the disk with descriptions of it, or take the time that
 thousands of them need."""
@@ -34,22 +38,26 @@ _CODE = {
     "string_too_long": Code.BAD_TEXT,
     "string_pattern_mismatch": Code.BAD_TEXT,
 }
-_KEPT_TYPES: dict[type, str] = {bool: "bool", int: "float", float: "float", str: "string"}
 
 
 class Validator:
-    """One topic rule, compiled: `one` and `many` are the schema of one record and of an array of them."""
+    """One topic rule, compiled: `one` and `many` are the schema of one record and of an array of them.
 
-    def __init__(self, rule: TopicRule) -> None:
+    `types` are those of the fields of its measurement.
+    """
+
+    def __init__(self, rule: TopicRule, types: MeasurementTypes | None = None) -> None:
         self.rule = rule
+        self._types = MeasurementTypes("", "", []) if types is None else types
         self.one, self.many = compile_schema(rule)
-        self._steps = finishing_steps(rule)
+        names = widened(rule, self._types)
+        self._steps = (*finishing_steps(rule), *([Widen(names)] if names else ()))
         self._keeps = rule.unknown == "keep"
         self._expected = expectations(rule)
         self._members = {str(tokens[0]) for tokens in self._expected}
         self._only = f"only the members {', '.join(sorted(self._members))}"
         self._taken = {"time", "device", *rule.fields, *rule.tags, *rule.template.captures}
-        self._kept: dict[str, str] = {}
+        self._most = MAX_KEPT + len(rule.fields)
         apply: list[Callable[[Values, int], bool]] = [step.apply for step in self._steps]
         if self._keeps:
             apply.append(lambda _values, _now_ns: False)  # `explain` finds the members to keep, in the record
@@ -100,12 +108,10 @@ class Validator:
             reasons = [self._reason(one, at) for one in islice(wrong, MAX_REASONS + 1)]
         for step in self._steps:
             reasons += step.reasons(record, now_ns, at)
-        types = dict(self._kept)
-        extra, rejected = self._keep(record, types, at) if self._keeps else ({}, [])
+        extra, rejected = self._keep(record, at) if self._keeps else ({}, [])
         reasons += rejected
         if reasons:
             return reasons
-        self._kept = types
         values = Values(None, valid, NO_TAGS)
         for step in self._steps:
             step.apply(values, now_ns)
@@ -134,32 +140,50 @@ class Validator:
         expected = self._expected.get(pointer.tokens, "a value that the rule allows")
         return Reason(code, where, expected, "nothing" if code is Code.MISSING else shown(details["input"]))
 
-    def _keep(
-        self, record: dict[str, Any], types: dict[str, str], at: str
-    ) -> tuple[dict[str, FieldValue], list[Reason]]:
-        """Return as fields the members that no rule names, typed on first sight; add new ones to `types`."""
+    def _keep(self, record: dict[str, Any], at: str) -> tuple[dict[str, FieldValue], list[Reason]]:
+        """Return as fields the members that no rule names, of the type that each field has, if it has one yet."""
         kept: dict[str, FieldValue] = {}
-        reasons: list[Reason] = []
+        new, reasons, locks = 0, list[Reason](), self._types.locked
         for name, value in record.items():
             if name in self._members or value is None:
                 continue
+            lock = locks.get(name)
+            is_float = lock is not None and lock.type == "float" and type(value) in NUMBERS
+            if is_float and abs(value) < BEYOND and name not in self._taken:  # what nearly all are
+                kept[name] = float(value)
+                continue
             if len(reasons) > MAX_REASONS:
                 break
-            if problem := self._kept_problem(name, value, types):
+            if problem := self._kept_problem(name, value, new):
                 reasons.append(Reason(Code.UNKNOWN_FIELD, f"{at}{Pointer((name,))}", problem, shown(value)))
-            else:
+            elif lock is None:
                 kept[name] = float(value) if type(value) is int else value
+                new += name not in self._types
+            elif (known := _as(lock.type, value)) is None:
+                where = f"{at}{Pointer((name,))}"
+                reasons.append(self._types.conflict(name, where, KINDS[type(value)], shown(value)))
+            else:
+                kept[name] = known
         return kept, reasons
 
-    def _kept_problem(self, name: str, value: Any, types: dict[str, str]) -> str:
-        if name in self._taken or not re.fullmatch(NAME, name):
+    def _kept_problem(self, name: str, value: Any, new: int) -> str:
+        is_known = name in self._types.locked
+        if name in self._taken or not (is_known or re.fullmatch(NAME, name)):
             return "a name of at most 63 letters, digits and _ (the first a letter) that no field or tag has"
-        kind = _KEPT_TYPES.get(type(value))
-        if kind is None or (kind == "float" and not abs(value) < INT64 * INT64):
+        kind = KINDS.get(type(value))
+        if kind is None or (kind == "float" and not abs(value) < BEYOND):
             return "a number, a string or a boolean, to be kept as a field"
         if kind == "string" and (len(value) > MAX_TEXT or "\0" in value):
             return f"a string of at most {MAX_TEXT} characters without NUL"
-        if len(types) >= MAX_KEPT and name not in types:
+        if not is_known and name not in self._types and len(self._types) + new >= self._most:
             return f"at most {MAX_KEPT} members that no rule names; write a rule for those that matter"
-        first = types.setdefault(name, kind)
-        return "" if kind == first else f"{NOUN[first]}, as when it was first kept"
+        return ""
+
+
+def _as(locked: str, value: Any) -> FieldValue | None:
+    """Return a value as one of its field's type; None if it is of another."""
+    if locked == "int":
+        return value if type(value) is int and -INT64 <= value < INT64 else None
+    if KINDS[type(value)] != locked:
+        return None
+    return float(value) if type(value) is int else value

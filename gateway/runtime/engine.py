@@ -25,6 +25,7 @@ from gateway.health import Health, Part
 from gateway.ingest.loop import GONE, Ingest
 from gateway.ingest.pipeline import Pipeline
 from gateway.ingest.quota import QuotaMeter
+from gateway.line_protocol import device_of
 from gateway.logs import get_logger
 from gateway.metrics import Metrics
 from gateway.model import Listener, Reason
@@ -32,8 +33,10 @@ from gateway.mqtt.broker_watch import BrokerWatch
 from gateway.mqtt.session import Access
 from gateway.mqtt.session_plan import SessionPlan, startup_of
 from gateway.mqtt.sessions import Sessions
-from gateway.state import dead_letters
+from gateway.runtime.stored_types import StoredTypes
+from gateway.state import dead_letters, field_types
 from gateway.state.devices import Device
+from gateway.state.field_types import Undecided
 from gateway.state.session_file import SessionFile
 from gateway.state.worker_state import WorkerState
 from gateway.state.workers import home
@@ -85,6 +88,7 @@ class Engine:
         mqtt_password(settings.mqtt)  # a missing password is reported at the start
         self._session_file = SessionFile(directory / SESSIONS)
         self._meters: dict[str, QuotaMeter] = {}
+        self.types = StoredTypes(self.state.database, config.state_dir)
         self._stop = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -95,10 +99,11 @@ class Engine:
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.state.opened())
+            await self.types.load()
             await self.store.open()
             stack.push_async_callback(self.store.close)
             self.sessions = await self._make_sessions()
-            self._compose()
+            self._compose(await self.state.database.read(field_types.undecided))
             self._opened = stack.pop_all()
         return self
 
@@ -167,6 +172,12 @@ class Engine:
         outcome = await self.ingest.replay(dead_letter)
         return [reason for rejection in outcome.rejections for reason in rejection.reasons]
 
+    async def forget_type(self, startup: str, measurement: str, name: str) -> int:
+        """Forget the type of a field, and compile the rules anew: see `StoredTypes.forget`."""
+        forgotten = await self.types.forget(startup, measurement, name)
+        self.ingest.use(self.config, self._make_meters())
+        return forgotten
+
     def devices(self, startup: str) -> list[Device]:
         """Return the devices of a startup, sorted by name."""
         return self.state.registry.devices(startup)
@@ -190,7 +201,7 @@ class Engine:
 
     # ------------------------------------------------------------------ composition
 
-    def _compose(self) -> None:
+    def _compose(self, undecided: Sequence[Undecided]) -> None:
         settings, registry = self.config.settings, self.state.registry
 
         def measurement_of(topic: str) -> str:
@@ -207,7 +218,8 @@ class Engine:
             ],
             self.metrics,
         )
-        pipeline = Pipeline(self.config, self._make_meters())
+        pipeline = Pipeline(self.config, self._make_meters(), types=self.types.known)
+        pipeline.resume(undecided)
         self.ingest = Ingest(self.sessions, pipeline, self.state, self.metrics, self._fan_out)
         self.drain = Drain(self.state, self.store, settings.drain, self._fan_out)
         self.metrics.stopped_lanes = self.drain.stopped
@@ -243,8 +255,8 @@ class Engine:
                 known.use(self.config.quota_of(startup))
                 continue
             registry = self.state.registry
-            devices = (device.device for device in registry.devices(startup.slug) if device.accepted)
-            quota, series = self.config.quota_of(startup), registry.series(startup.slug)
+            quota, series = self.config.quota_of(startup), list(registry.series(startup.slug))
+            devices = {device_of(key.encode()) for key in series}
             self._meters[startup.slug] = QuotaMeter(quota, devices, series)
         self._meters = {startup.slug: self._meters[startup.slug] for startup in self.config.startups}
         return dict(self._meters)

@@ -45,7 +45,7 @@ class Gateway:
         self.config = config
         self.live = LiveFeeds(config.settings.feeds.kept)
         self.engine = Engine(config, [self.live, *listeners])
-        self.reloader = Reloader(loader, self.use) if loader else None
+        self.reloader = Reloader(loader, self.use, StateReader(config.state_dir)) if loader else None
         self._services = Services(
             config=config,
             tokens=tokens,
@@ -56,6 +56,7 @@ class Gateway:
             health=self.health,
             measured=self._measured,
             replay=self._replay,
+            forget_type=self._forget_type,
             release=self._release,
             limits=Limits(self.engine.store.computing),
         )
@@ -110,6 +111,12 @@ class Gateway:
 
     async def _measured(self) -> Sequence[Metric]:
         return await asyncio.to_thread(self.engine.metrics.families)
+
+    async def _forget_type(self, startup: str, measurement: str, name: str) -> int:
+        forgotten = await self.engine.forget_type(startup, measurement, name)
+        if self.reloader is not None:
+            await self.reloader.again()
+        return forgotten
 
     async def _replay(self, ident: int) -> Sequence[Reason]:
         worker, local = await asyncio.to_thread(self._services.state.place, ident)

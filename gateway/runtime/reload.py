@@ -19,8 +19,11 @@ from watchfiles import awatch
 
 from gateway.api.auth import Tokens
 from gateway.config import Config, Loader
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, ConfigInvalid, StateUnavailable
 from gateway.logs import get_logger
+from gateway.rules.declared_types import type_problems
+from gateway.state.field_types import by_field
+from gateway.state.reader import StateReader
 
 SETTLE_MS = 200  # editors write a file in several steps
 LOOK_EVERY_MS = 5000
@@ -31,23 +34,30 @@ WATCH_AGAIN_AFTER = 30
 """Looks after which it is tried again to watch them."""
 RETRY_AFTER = 30.0
 """Seconds after which a configuration that was not used is read again."""
+NOT_STORED = "readings with these fields are rejected, and kept as dead letters"
 
 log = get_logger(__name__)
 
 
 class Reloader:
-    """`use` is called with each new configuration, in the event loop."""
+    """`use` is called with each new configuration, in the event loop.
 
-    def __init__(self, loader: Loader, use: Callable[[Config, Tokens], None]) -> None:
+    A configuration that gives a field another type than the `state` has of it is not valid.
+    """
+
+    def __init__(self, loader: Loader, use: Callable[[Config, Tokens], None], state: StateReader) -> None:
         self._loader = loader
+        self._state = state
         self._use = use
         self._one_at_a_time = asyncio.Lock()
         self._read_at = 0.0
         self._is_watched = True
+        self._is_unused = False
         self.problem = ""
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        await self._check()
         while True:
             try:
                 await self._watch()
@@ -69,7 +79,7 @@ class Reloader:
             except Exception as error:  # of any kind: no change of a file may end the data plane
                 self._fail(f"it cannot be read: {error!r}")
             else:
-                self.problem = ""
+                self.problem, self._is_unused = "", False
 
     async def _watch(self) -> None:
         looks = awatch(
@@ -85,14 +95,14 @@ class Reloader:
             has_changed = await asyncio.to_thread(self._loader.has_changed)
         except Exception:  # of any kind: the next look may succeed
             return
-        if has_changed or (self.problem and time.monotonic() - self._read_at > RETRY_AFTER):
+        if has_changed or (self._is_unused and time.monotonic() - self._read_at > RETRY_AFTER):
             await self.now()
 
     def _fail(self, problem: str) -> None:
         text = f"the configuration on disk is not used: {problem}"
         if text != self.problem:
             log.warning("configuration not reloaded", problem=problem, next="the previous one stays in use")
-        self.problem = text
+        self.problem, self._is_unused = text, True
 
     def _say(self, *, is_watched: bool, problem: str = "") -> None:
         """Log once that the files can no longer be watched, or can be again."""
@@ -105,6 +115,28 @@ class Reloader:
             advice = "looking at the files every few seconds; raise fs.inotify.max_user_instances or max_user_watches"
             log.warning("configuration not watched", problem=problem, next=advice)
 
+    async def again(self) -> None:
+        """Read a configuration again that was not valid: what it was compared with has changed."""
+        if self.problem:
+            await self.now()
+
+    async def _check(self) -> None:
+        """Report what is wrong with the configuration that is in use already."""
+        try:
+            await asyncio.to_thread(self._read)
+        except ConfigError as error:
+            self.problem = f"what the configuration on disk gives another type is rejected: {error}"
+            log.warning("configuration on disk not valid", problem=str(error), next=NOT_STORED)
+        except Exception as error:  # of any kind, as in `now`
+            self._fail(f"it cannot be read: {error!r}")
+
     def _read(self) -> tuple[Config, Tokens]:
         config = self._loader.load()
+        try:
+            known = by_field(self._state.types())
+        except StateUnavailable as error:
+            log.warning("types of fields not compared with those on disk", problem=str(error))
+            known = {}
+        if problems := type_problems(self._loader.directory, config, known):
+            raise ConfigInvalid(problems)
         return config, Tokens.of(config)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 from prometheus_client.core import Metric
 
@@ -67,7 +68,7 @@ class Supervisor:
         self._problems = dict.fromkeys(range(count), "starting")
         self._numbers = itertools.count()
         self._replies: dict[int, tuple[int, asyncio.Future[Reply]]] = {}
-        self._reloader = Reloader(loader, self._use)
+        self._reloader = Reloader(loader, self._use, self._state)
         self._stop = asyncio.Event()
         self._services = Services(
             config=config,
@@ -79,6 +80,7 @@ class Supervisor:
             health=self._health,
             measured=self._measured,
             replay=self._replay,
+            forget_type=self._forget_type,
             release=self._release,
             limits=Limits(self._store.computing),
         )
@@ -274,7 +276,7 @@ class Supervisor:
         return self._reports.health(self._problems, Part("config", self._reloader.problem))
 
     async def _measured(self) -> Sequence[Metric]:
-        replies = await self._ask_all(Request)
+        replies = await self._ask_all()
         return by_worker({worker: one.families for worker, one in replies.items()})
 
     async def _replay(self, ident: int) -> Sequence[Reason]:
@@ -283,29 +285,38 @@ class Supervisor:
             raise ReplayImpossible(
                 f"dead letter {ident} is kept by worker {worker}, which does not run: run at least {worker + 1} workers"
             )
-        reply = await self._request(worker, Request(next(self._numbers), local), REPLAY_WITHIN)
+        reply = await self._request(worker, REPLAY_WITHIN, dead_letter=local)
         if reply.problem:
             raise ReplayImpossible(reply.problem)
         return reply.reasons
 
     async def _release(self, startup: str) -> bool:
-        replies = await self._ask_all(lambda number: Request(number, release=startup))
+        replies = await self._ask_all(release=startup)
         return any(reply.released for reply in replies.values())
 
-    async def _ask_all(self, request: Callable[[int], Request]) -> dict[int, Reply]:
+    async def _forget_type(self, startup: str, measurement: str, name: str) -> int:
+        if (worker := self._assigned.get(startup, -1)) not in self._channels:
+            raise StateUnavailable(f"the worker of {startup!r} does not run: try again when it does")
+        reply = await self._request(worker, REPLAY_WITHIN, forget=(startup, measurement, name))
+        if reply.problem:
+            raise StateUnavailable(reply.problem)
+        await self._reloader.again()
+        return reply.forgotten
+
+    async def _ask_all(self, **asked: Any) -> dict[int, Reply]:
         """Return what each running worker replies; one that does not is left out."""
         running = [worker for worker in self._channels if self._reports.has_reported(worker)]
-        asked = (self._request(worker, request(next(self._numbers)), MEASURED_WITHIN) for worker in running)
-        replies = await asyncio.gather(*asked, return_exceptions=True)
+        requests = (self._request(worker, **asked) for worker in running)
+        replies = await asyncio.gather(*requests, return_exceptions=True)
         return {worker: one for worker, one in zip(running, replies, strict=True) if isinstance(one, Reply)}
 
-    async def _request(self, worker: int, request: Request, within: float) -> Reply:
-        number = request.number
+    async def _request(self, worker: int, within_seconds: float = MEASURED_WITHIN, **asked: Any) -> Reply:
+        number = next(self._numbers)
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[number] = worker, reply
         try:
-            self._channels[worker].send(request)
-            async with asyncio.timeout(within):
+            self._channels[worker].send(Request(number, **asked))
+            async with asyncio.timeout(within_seconds):
                 return await reply
         except TimeoutError:
             raise ReplayImpossible(f"worker {worker} does not answer; is the machine overloaded?") from None

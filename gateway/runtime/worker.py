@@ -65,19 +65,23 @@ class Worker:
                 case Request():
                     tasks.create_task(self._reply(channel, message), name="reply")
                 case Use():
+                    await self.engine.types.load()  # a startup may have been another worker's
                     self.engine.use(message.config(self.engine.config), message.served)
         self.engine.stop()  # the supervisor has ended: nobody is left to start or stop this worker
 
     async def _reply(self, channel: WorkerChannel, request: Request) -> None:
+        number = request.number
         if request.release is not None:
-            channel.send(Reply(request.number, released=self.engine.drain.release(request.release)))
-            return
-        if request.dead_letter is None:
-            channel.send(Reply(request.number, families=await asyncio.to_thread(self.engine.metrics.families)))
+            channel.send(Reply(number, released=self.engine.drain.release(request.release)))
             return
         try:
             async with asyncio.timeout(REPLAY_WITHIN):
-                channel.send(Reply(request.number, reasons=await self.engine.replay(request.dead_letter)))
+                if request.dead_letter is not None:
+                    channel.send(Reply(number, reasons=await self.engine.replay(request.dead_letter)))
+                elif request.forget is not None:
+                    channel.send(Reply(number, forgotten=await self.engine.forget_type(*request.forget)))
+                else:
+                    channel.send(Reply(number, families=await asyncio.to_thread(self.engine.metrics.families)))
         except GatewayError as error:
             channel.send(Reply(request.number, problem=str(error)))
         except TimeoutError:

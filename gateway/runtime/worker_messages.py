@@ -65,23 +65,25 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Supervisor: replay a dead letter, let a startup's lane go on or, without either, report metrics. The reply has
-    the same `number`."""
+    """Supervisor: replay a dead letter, let a startup's lane go on, forget the type of a field (startup, measurement,
+    name), or else report metrics. The reply has the same `number`."""
 
     number: int
     dead_letter: int | None = None
     release: str | None = None
+    forget: tuple[str, str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Worker: to a `Request`. `problem` says why a dead letter could not be replayed."""
+    """Worker: to a `Request`. `problem` says why it could not do that."""
 
     number: int
     families: Sequence[Metric] = ()
     reasons: Sequence[Reason] = ()
     released: bool = False
     problem: str = ""
+    forgotten: int = 0
 
 
 Message = Use | LiveEvents | Report | Changed | Request | Reply

@@ -14,6 +14,8 @@ power cut:
     ledger        per startup, counts of records since the file was made, without those of the intake
     devices       when each device was first and last seen, and its counts
     series        the series keys that each startup has used
+    types         the type of each field, and since when: see `gateway.state.field_types`
+    undecided     messages that wait until the type of a field is certain
     sequences     the sequence numbers of each device and measurement; `kept` is JSON, see `gateway.state.sequences`
 
 All callers of `write` that called while the last commit ran share one transaction, and the cost of one fsync. A piece
@@ -61,6 +63,14 @@ CREATE TABLE series (startup TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (star
 CREATE TABLE sequences (startup TEXT NOT NULL, device TEXT NOT NULL, measurement TEXT NOT NULL, kept BLOB NOT NULL,
     PRIMARY KEY (startup, device, measurement)) WITHOUT ROWID;
 """
+_TYPES = """
+CREATE TABLE IF NOT EXISTS types (startup TEXT NOT NULL, measurement TEXT NOT NULL, field TEXT NOT NULL,
+    type TEXT NOT NULL, device TEXT NOT NULL, since_ns INTEGER NOT NULL,
+    PRIMARY KEY (startup, measurement, field)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS undecided (startup TEXT NOT NULL, stamp_ns INTEGER NOT NULL, measurement TEXT NOT NULL,
+    topic TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (startup, stamp_ns)) WITHOUT ROWID;
+"""
+"""Tables that files of an earlier build do not have."""
 
 
 class _Job(NamedTuple):
@@ -188,6 +198,7 @@ def _open_writer(path: Path) -> sqlite3.Connection:
             dead_letters.add_sizes(connection)
         if version <= FORMAT:
             refused_letters.prepare(connection)
+            connection.executescript(f"BEGIN; {_TYPES} COMMIT;")
     except sqlite3.Error as error:
         connection.close()
         raise _unavailable(path, error) from error

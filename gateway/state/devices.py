@@ -1,7 +1,8 @@
-"""Known devices and series. In memory while the gateway runs, written behind: nothing per message.
+"""Known devices and series. In memory while the gateway runs; nothing per message.
 
-A crash loses the last few seconds of a device's counts and of `last_ns` (with 10,000 busy devices, five): the ledger is
-exact, this is for people who check whether a device is alive.
+Devices are written behind: a crash loses the last few seconds of a device's counts and of `last_ns` (with 10,000 busy
+devices, five). The ledger is exact, this is for people who check whether a device is alive. Series are written with the
+first reading of each: the quotas of devices and series are counted from them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
@@ -105,7 +105,11 @@ class _Fresh:
 
 
 class DeviceRegistry:
-    """Devices by startup, and the series that are new since the last `save`. `limits` are devices a startup."""
+    """Devices by startup, and the series of an earlier run. `limits` are devices a startup.
+
+    A device whose reading was accepted is always kept: the quota has bounded these. Names without an accepted reading
+    use up no place of a device: as many again of them are kept.
+    """
 
     def __init__(self, database: Database, limits: Mapping[str, int]) -> None:
         self._database = database
@@ -115,7 +119,6 @@ class DeviceRegistry:
         self._fresh: dict[str, _Fresh] = {}
         self._unsaved_devices: dict[tuple[str, str], None] = {}
         """In the order in which they changed: those that wait longest are saved first."""
-        self._unsaved_series: list[tuple[str, str]] = []
         self._fresh_series: dict[str, list[str]] = {}
         self._changed: set[tuple[str, str]] = set()
 
@@ -166,9 +169,15 @@ class DeviceRegistry:
         fresh.seen_rejected[device] = now_ns
 
     def saw_series(self, startup: str, keys: Sequence[str]) -> None:
-        """Note series that are new, after the batch that brought them."""
-        self._unsaved_series += [(startup, key) for key in keys]
+        """Note series that are new, after `keep_series` has written them."""
         self._fresh_series.setdefault(startup, []).extend(keys)
+
+    @staticmethod
+    def keep_series(connection: sqlite3.Connection, series: Mapping[str, Sequence[str]]) -> None:
+        """Write new series by startup; runs inside `Database.write`, with the readings that brought them, so that the
+        quotas of devices and series hold across a crash."""
+        rows = [(startup, key) for startup, keys in series.items() for key in keys]
+        connection.executemany("INSERT OR IGNORE INTO series VALUES (?, ?)", rows)
 
     def saw_clock(self, startup: str, device: str, clock: Clock) -> None:
         """Note what was learned of a device's clock."""
@@ -192,11 +201,12 @@ class DeviceRegistry:
         """Update the devices of a startup with the notes since the last time; return how many there were. Invalid
         names, and names beyond the limit, are not kept: their sender must not fill the memory."""
         fresh = self._fresh.pop(startup, None) or _Fresh()
-        known, limit = self._devices.setdefault(startup, {}), self.limits.get(startup, 0)
+        known = self._devices.setdefault(startup, {})
         accepted = Counter(fresh.accepted)
+        names = [device for device in fresh.seen if device not in known and not accepted[device]]
+        left_out = self._left_out(startup, names) if names else ()
         for device, now_ns in fresh.seen.items():
-            is_new = device not in known
-            if is_new and (len(known) >= limit or not device_is_legal(device)):
+            if device in left_out:
                 continue
             old = known.get(device) or Device(startup, device, fresh.first[device], now_ns)
             known[device] = Device(
@@ -216,6 +226,13 @@ class DeviceRegistry:
         self._settle_series(startup, known)
         return len(fresh.seen)
 
+    def _left_out(self, startup: str, names: Sequence[str]) -> set[str]:
+        """Return those of the names, new and without an accepted reading, that are not kept."""
+        rejected = sum(not device.accepted for device in self._devices[startup].values())
+        room = max(0, self.limits.get(startup, 0) - rejected)
+        legal = [name for name in names if device_is_legal(name)]
+        return {*names} - {*legal[:room]}
+
     def _settle_series(self, startup: str, known: dict[str, Device]) -> None:
         """Add the measurements of the new series to their devices. Nothing is saved: the series are."""
         for key in self._fresh_series.pop(startup, ()):
@@ -224,7 +241,7 @@ class DeviceRegistry:
                 self._replace(startup, device, measurements=known[device].measurements | {measurement})
 
     async def save(self, most: int = SAVE_MOST) -> None:
-        """Write the new series and at most so many changed devices, those first that wait longest.
+        """Write at most so many changed devices, those first that wait longest.
 
         Raises:
             StateUnavailable: the rest was not written; the next call tries again.
@@ -235,7 +252,6 @@ class DeviceRegistry:
             if settled >= PIECE:
                 settled = 0
                 await asyncio.sleep(0)
-        await self._save_series()
         while most > 0 and (names := list(islice(self._unsaved_devices, min(most, PIECE)))):
             await self._save_devices(names)
             most -= len(names)
@@ -245,15 +261,6 @@ class DeviceRegistry:
         await self.save()
         while self._unsaved_devices:
             await self.save()
-
-    async def _save_series(self) -> None:
-        series, self._unsaved_series = self._unsaved_series, []
-        try:
-            for start in range(0, len(series), PIECE):
-                await self._database.write(partial(_save_series, series=series[start : start + PIECE]))
-        except StateUnavailable:
-            self._unsaved_series += series
-            raise
 
     async def _save_devices(self, names: list[tuple[str, str]]) -> None:
         for name in names:
@@ -274,7 +281,3 @@ def _load(connection: sqlite3.Connection) -> tuple[list[Device], list[tuple[str,
 def _save_devices(connection: sqlite3.Connection, devices: list[Device]) -> None:
     rows = [(d.startup, d.device, d.first_ns, d.last_ns, d.accepted, d.rejected, d.rejected_ns) for d in devices]
     connection.executemany(_SAVE_DEVICE, rows)
-
-
-def _save_series(connection: sqlite3.Connection, series: list[tuple[str, str]]) -> None:
-    connection.executemany("INSERT OR IGNORE INTO series VALUES (?, ?)", series)

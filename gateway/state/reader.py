@@ -18,10 +18,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.errors import StateUnavailable
 from gateway.model import Counts
-from gateway.state import dead_letters, ledger, sequences
+from gateway.state import dead_letters, field_types, ledger, sequences
 from gateway.state.database import FILE_NAME, read_only
 from gateway.state.dead_letters import NEWEST, DeadLetter, Page, Place, Totals
+from gateway.state.field_types import FieldType
 from gateway.state.sequences import Sequence
 from gateway.state.workers import MAX_WORKERS, home, workers
 
@@ -88,6 +90,18 @@ class StateReader:
     def startup_of(self, ident: int) -> str | None:
         """Return the startup of a dead letter, or None if it no longer exists."""
         return self._of_one(ident, dead_letters.startup_of)
+
+    def types(self, startup: str | None = None) -> list[FieldType]:
+        """Return the types of fields, of all startups or of one, as each worker knows them; none where there is no
+        state yet."""
+        found: list[FieldType] = []
+        try:
+            paths = [path for _, path in self._databases() if path.exists()]
+        except OSError as error:
+            raise StateUnavailable(f"{self._state_dir}: {error.strerror}") from error
+        for path in paths:
+            found += read_only(path, partial(field_types.types, startup=startup))
+        return found
 
     def _of_one(self, ident: int, read: Callable[[sqlite3.Connection, int], T | None]) -> T | None:
         worker, local = self.place(ident)

@@ -88,6 +88,10 @@ class Sequence:
         """Return whether a number is in a gap that is remembered."""
         return any(first <= number <= end for first, end in self.gaps)
 
+    def has(self, number: int) -> bool:
+        """Return whether a number has arrived, as far as that is remembered."""
+        return self.last is not None and number <= self.last and not self.is_missing(number)
+
     def _fill(self, number: int) -> bool:
         """Take a number out of its gap; return whether it was in one."""
         for i, (first, end) in enumerate(self.gaps):
@@ -114,11 +118,14 @@ class Sequence:
 
 
 class Arrival(NamedTuple):
-    """A number that arrived, in a reading or in a rejected record."""
+    """A number that arrived, in a reading or in a rejected record, in a message that `waits` for the types of its
+    fields, or in one that has `waited`."""
 
     key: Key
     number: int
     is_rejected: bool = False
+    waits: bool = False
+    waited: bool = False
 
 
 Row = tuple[str, str, str, bytes]
@@ -139,13 +146,14 @@ class Sequences:
         """Take the numbers of a round, in order, and how many messages were rejected unread; return the rows that
         change. A device whose messages were all rejected is not known yet."""
         changed: set[Key] = set()
-        for key, number, is_rejected in arrivals:
+        for key, number, is_rejected, waits, waited in arrivals:
             known = self._known.get(key)
             if known is None:
-                if is_rejected:
+                if is_rejected or waits:
                     continue
                 known = self._known[key] = Sequence()
-            known.observe(number)
+            if not (waited and known.has(number)):  # it was observed when it began to wait
+                known.observe(number)
             known.rejected += is_rejected
             changed.add(key)
         for key, messages in unread:
@@ -159,7 +167,7 @@ class Sequences:
         self._known = {key: known for key, known in self._known.items() if key[0] in startups}
 
 
-def save(connection: sqlite3.Connection, rows: list[Row]) -> None:
+def save(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
     """Write the rows; runs inside `Database.write`."""
     connection.executemany("INSERT OR REPLACE INTO sequences VALUES (?, ?, ?, ?)", rows)
 

@@ -34,7 +34,7 @@ EVERYTHING = "\n".join(path.read_text(encoding="utf-8") for path in documents())
 NAMED_VARIABLES = ("GATEWAY_TOKEN_", "GATEWAY_INFLUXDB_TOKEN_", "GATEWAY_PROVISION_INFLUXDB_TOKEN_")
 KINDS = {
     *("run", "not run", "prints", "background prints", "file", "wrong file"),
-    *("yaml", "try", "try retained", "try blocked", "answers", "refused by the store"),
+    *("yaml", "try", "try retained", "try blocked", "try types", "answers", "refused by the store"),
 }
 
 

@@ -57,6 +57,8 @@ def evaluate(block: Block) -> Evaluation:
     payload = block.text.encode()
     if padded := re.fullmatch(r"try padded to (\d+)", block.kind):
         payload = payload.ljust(int(padded[1]))
+    if block.kind == "try types":
+        pipeline.evaluate(Message(topic, payload.replace(b'"strong"', b"-70")), NOW_NS)
     message = Message(topic, payload, retain=block.kind == "try retained")
     if after := re.fullmatch(r"try after (\d+)", block.kind):
         outcome_of(pipeline, Batch([message] * int(after[1]), NOW_NS))

@@ -246,6 +246,32 @@ async def test_dead_letters_of_all_workers_are_one_list(site: Site) -> None:
         ]
 
 
+async def test_each_worker_keeps_the_types_of_its_startups(site: Site) -> None:
+    """The types of all startups are shown, each is forgotten by the worker that has it, and a reload is compared with
+    them."""
+    await site.start(2)
+    await site.publish(range(2))
+    await eventually(lambda: site.all_stored(2), says="both are stored")
+    async with site.client() as client:
+        for slug in STARTUPS:
+            assert await types(client, slug) == {"temperature": "float", "seq": "int"}
+            file = site.directory / "config" / "startups" / f"{slug}.yaml"
+            uncounted = re.sub(r"(?m)^ +seq: /.*\n", "", file.read_text())  # a sequence number has to be an integer
+            file.write_text(uncounted.replace("type: int", "type: string"))
+        await eventually(lambda: "fields.seq.type" in site.gateway.log, says="the reload says what conflicts")
+        for slug in STARTUPS:
+            wanted = {"startup": slug, "measurement": "climate", "field": "seq"}
+            assert (await client.post("/v1/operator/types/forget", json=wanted)).json() == {"forgotten": 1}
+            assert await types(client, slug) == {"temperature": "float"}
+        await eventually(lambda: "configuration reloaded" in site.gateway.log, says="the reload is valid now")
+
+
+async def types(client: httpx.AsyncClient, slug: str) -> dict[str, str]:
+    """Return the type of each field of a startup."""
+    found = (await client.get(f"/v1/startups/{slug}/types")).json()["types"]
+    return {one["field"]: one["type"] for one in found}
+
+
 async def dead_letters(client: httpx.AsyncClient, slug: str) -> list[dict[str, Any]]:
     """Return all of a startup, page by page."""
     url = f"/v1/startups/{slug}/rejections?limit=7"

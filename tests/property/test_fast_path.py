@@ -158,7 +158,7 @@ EXITS = [
     if isinstance(node, ast.If) and ast.unparse(node.body[0]) == "return False"
     for check in (node.test.values if isinstance(node.test, ast.BoolOp) else [node.test])
 ]
-SPARING = {"payload[:1] != rule.begins", "rule.begins"}
+SPARING = {"payload[:1] != rule.begins and rule.begins"}
 """Exits that only spare a decoding: without them a later one is taken."""
 
 

@@ -39,6 +39,7 @@ def services(state_dir: Path, store: Store | None = None, **others: Any) -> Serv
             "health": lambda: Health((), {}),
             "measured": _not_asked,
             "replay": _not_asked,
+            "forget_type": _not_asked,
             **others,
         }
     )

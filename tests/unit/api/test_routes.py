@@ -15,6 +15,7 @@ def test_operation_ids_do_not_change() -> None:
     assert sorted(found) == [
         "about_v1_startups__startup__get",
         "devices_v1_startups__startup__devices_get",
+        "forget_v1_operator_types_forget_post",
         "healthz_healthz_get",
         "latest_v1_startups__startup__latest_get",
         "live_v1_startups__startup__live_get",
@@ -29,5 +30,6 @@ def test_operation_ids_do_not_change() -> None:
         "sequences_v1_startups__startup__devices__device__sequences_get",
         "status_v1_operator_status_get",
         "telemetry_v1_startups__startup__telemetry_get",
+        "types_v1_startups__startup__types_get",
         "whereabouts_v1_startups__startup__devices__device__sequences__measurement___number__get",
     ]

@@ -35,4 +35,5 @@ def services(tmp_path: Path) -> Services:
         health=lambda: Health((), {}),
         measured=_not_asked,
         replay=_not_asked,
+        forget_type=_not_asked,
     )

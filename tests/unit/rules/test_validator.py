@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.model import Code, FieldValue, Reason
+from gateway.rules.field_types import MeasurementTypes
 from gateway.rules.finishing import Values, tag_text
 from gateway.rules.validator import MAX_KEPT, Validator
 from gateway.timestamps import NS
@@ -187,20 +188,41 @@ def test_unknown_members_kept() -> None:
 
 
 def test_kept_member_keeps_its_type() -> None:
-    """A kept member has the type of its first good record; a rejected record sets nothing."""
-    validator = Validator(rule(unknown="keep"))
-    assert reasons(validator, {"value": "bad", "rssi": "strong"})[0].where == "/value"
+    """A kept member has the type of its field; a value of another type is rejected with both types and the device."""
+    types = MeasurementTypes("acme", "climate", [])
+    validator = Validator(rule(unknown="keep"), types)
+    types.lock("rssi", "float", "th-9")
     assert fields(validator, {"value": 1, "rssi": -70}) == {"value": 1.0, "rssi": -70.0}
     (reason,) = reasons(validator, {"value": 1, "rssi": "strong"})
-    assert (reason.code, reason.where) == (Code.UNKNOWN_FIELD, "/rssi")
-    assert reason.expected == "a number, as when it was first kept"
+    assert (reason.code, reason.where) == (Code.TYPE_CONFLICT, "/rssi")
+    assert "type float" in reason.expected
+    assert "'th-9'" in reason.expected
+    assert reason.got == '"strong", of type string'
+    assert "gateway types" in reason.hint
+
+
+def test_kept_member_of_an_integer_field() -> None:
+    """Where a field has the type int, as a rule once named it, a kept integer is one, and a fraction is rejected."""
+    types = MeasurementTypes("acme", "climate", [])
+    validator = Validator(rule(unknown="keep"), types)
+    types.lock("count", "int")
+    kept = fields(validator, {"value": 1, "count": 3})["count"]
+    assert (kept, type(kept)) == (3, int)
+    (reason,) = reasons(validator, {"value": 1, "count": 3.5})
+    assert (reason.code, reason.where) == (Code.TYPE_CONFLICT, "/count")
 
 
 def test_kept_members_are_bounded() -> None:
     """A startup that sends new members for ever is stopped; those that are known go on."""
-    validator = Validator(rule(unknown="keep"))
+    types = MeasurementTypes("acme", "climate", [])
+    validator = Validator(rule(unknown="keep"), types)
+    types.lock("value", "float")
     most = {f"m{i}": 1 for i in range(MAX_KEPT)}
     assert len(fields(validator, {"value": 1, **most})) == MAX_KEPT + 1
+    (reason,) = reasons(validator, {"value": 1, **most, "another": 1})
+    assert reason.where == "/another"
+    for name in most:
+        types.lock(name, "float")
     assert len(fields(validator, {"value": 1, **most})) == MAX_KEPT + 1
     (reason,) = reasons(validator, {"value": 1, "m0": 2, "another": 1})
     assert reason.where == "/another"

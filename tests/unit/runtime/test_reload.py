@@ -19,6 +19,7 @@ from gateway.api.auth import Tokens
 from gateway.config import Config, Loader
 from gateway.runtime import reload
 from gateway.runtime.reload import Reloader
+from gateway.state.reader import StateReader
 from tests.running import write_config
 from tests.servers import eventually
 
@@ -54,7 +55,7 @@ class Used:
 async def watching(config: Path, used: Used) -> AsyncIterator[Reloader]:
     loader = Loader(config)
     await asyncio.to_thread(loader.load)
-    reloader = Reloader(loader, used)
+    reloader = Reloader(loader, used, StateReader(config.parent / "state"))
     task = asyncio.create_task(reloader.run())
     try:
         yield reloader

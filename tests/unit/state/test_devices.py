@@ -58,14 +58,15 @@ async def test_devices_are_remembered(tmp_path: Path) -> None:
         assert registry.devices("nobody") == []
 
 
+async def keep_series(state: Database, *keys: str) -> None:
+    await state.write(lambda connection: DeviceRegistry.keep_series(connection, {"acme": keys}))
+
+
 async def test_series_are_remembered(tmp_path: Path) -> None:
     """Series are handed over once after a restart; a repeated one is one."""
     async with database(tmp_path / FILE_NAME) as state:
-        registry = await reopened(state)
-        registry.saw_series("acme", ["a", "b"])
-        await registry.save()
-        registry.saw_series("acme", ["b", "c"])
-        await registry.save()
+        await keep_series(state, "a", "b")
+        await keep_series(state, "b", "c")
         again = await reopened(state)
         assert set(again.series("acme")) == {"a", "b", "c"}
         assert set(again.series("acme")) == set()
@@ -76,16 +77,14 @@ async def test_a_failed_save_is_tried_again(tmp_path: Path) -> None:
     async with database(tmp_path / FILE_NAME) as state:
         registry = await reopened(state)
         saw(registry, "acme", "th-1", NOW, 1, 0)
-        registry.saw_series("acme", ["a"])
         await state.write(partial(rename, "devices", "away"))
         with pytest.raises(StateUnavailable):
             await registry.save()
-        registry.saw_series("acme", ["b"])
+        saw(registry, "acme", "th-2", NOW, 1, 0)
         await state.write(partial(rename, "away", "devices"))
         await registry.save()
         again = await reopened(state)
-        assert [device.device for device in again.devices("acme")] == ["th-1"]
-        assert set(again.series("acme")) == {"a", "b"}
+        assert [device.device for device in again.devices("acme")] == ["th-1", "th-2"]
 
 
 async def test_devices_that_wait_longest_are_saved_first(tmp_path: Path) -> None:
@@ -118,19 +117,34 @@ async def test_save_without_changes_writes_nothing(tmp_path: Path) -> None:
 
 
 async def test_limits(tmp_path: Path) -> None:
-    """Names beyond the quota, of unknown startups, or invalid as a device's are not kept."""
+    """Of names that were only rejected, as many are kept as there may be devices, and none that is invalid."""
     async with database(tmp_path / FILE_NAME) as state:
         registry = await reopened(state)
         for name in ("th-1", "bad name", "", "x" * 65, "th-2", "th-3", "th-4"):
-            saw(registry, "acme", name, NOW, 1, 0)
+            saw(registry, "acme", name, NOW, 0, 1)
         saw(registry, "_unrouted", "th-1", NOW, 0, 1)
-        saw(registry, "acme", "th-1", NOW + 1, 1, 0)
-        assert [(device.device, device.accepted) for device in registry.devices("acme")] == [
+        saw(registry, "acme", "th-1", NOW + 1, 0, 1)
+        assert [(device.device, device.rejected) for device in registry.devices("acme")] == [
             ("th-1", 2),
             ("th-2", 1),
             ("th-3", 1),
         ]
         assert registry.devices("_unrouted") == []
+
+
+async def test_rejected_names_keep_no_device_out(tmp_path: Path) -> None:
+    """However many names were rejected, a device whose reading is accepted is in the list; then another name may be."""
+    async with database(tmp_path / FILE_NAME) as state:
+        registry = await reopened(state)
+        for name in ("typo-1", "typo-2", "typo-3", "typo-4"):
+            saw(registry, "acme", name, NOW, 0, 1)
+        registry.devices("acme")
+        for name in ("real-1", "real-2", "typo-1"):
+            saw(registry, "acme", name, NOW, 1, 0)
+        registry.devices("acme")
+        saw(registry, "acme", "typo-5", NOW, 0, 1)
+        names = [device.device for device in registry.devices("acme")]
+        assert names == ["real-1", "real-2", "typo-1", "typo-2", "typo-3", "typo-5"]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +196,7 @@ async def test_measurements_are_those_of_the_series(tmp_path: Path) -> None:
         (device,) = registry.devices("acme")
         assert device.measurements == {"climate", "door"}
         await registry.save()
+        await keep_series(state, "climate,device=th-1", "door,device=th-1,room=a")
         assert (await reopened(state)).devices("acme") == [device]
         assert (await reopened(state)).changed(10) == [device]
 
