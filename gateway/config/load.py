@@ -32,6 +32,8 @@ class Loader:
         self.directory = directory
         self._startup_files = StartupFiles(directory)
         self._seen: Look | None = None
+        self.loaded: Config | None = None
+        """The configuration that was valid last."""
 
     def has_changed(self) -> bool:
         """Return whether a file may have changed since the last load began.
@@ -65,7 +67,8 @@ class Loader:
             for startup in startups
             if startup.until and startup.until < date.today()
         )
-        return Config(settings=settings, startups=startups, warnings=warnings)
+        self.loaded = Config(settings=settings, startups=startups, warnings=warnings)
+        return self.loaded
 
 
 def load(directory: Path) -> Config:

@@ -121,22 +121,30 @@ class Reloader:
             await self.now()
 
     async def _check(self) -> None:
-        """Report what is wrong with the configuration that is in use already."""
+        """Report what is wrong with the configuration that is in use already, as it was read."""
+        if (config := self._loader.loaded) is None:
+            return
         try:
-            await asyncio.to_thread(self._read)
+            await asyncio.to_thread(self._compare, config)
         except ConfigError as error:
             self.problem = f"what the configuration on disk gives another type is rejected: {error}"
             log.warning("configuration on disk not valid", problem=str(error), next=NOT_STORED)
-        except Exception as error:  # of any kind, as in `now`
-            self._fail(f"it cannot be read: {error!r}")
 
     def _read(self) -> tuple[Config, Tokens]:
         config = self._loader.load()
+        self._compare(config)
+        return config, Tokens.of(config)
+
+    def _compare(self, config: Config) -> None:
+        """Compare the types in the rules with those on disk.
+
+        Raises:
+            ConfigInvalid: a rule gives a field another type than its readings have.
+        """
         try:
             known = by_field(self._state.types())
         except StateUnavailable as error:
             log.warning("types of fields not compared with those on disk", problem=str(error))
-            known = {}
+            return
         if problems := type_problems(self._loader.directory, config, known):
             raise ConfigInvalid(problems)
-        return config, Tokens.of(config)
