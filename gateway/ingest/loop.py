@@ -241,7 +241,9 @@ class Ingest:
         waits = pauses()
         while True:
             try:
-                await self._state.database.write(lambda connection: self._write(connection, outcome, blocks))
+                await self._state.database.write(
+                    lambda connection: self._write(connection, outcome, blocks), grows=True
+                )
             except StateUnavailable as error:
                 if str(error) != self.problem:
                     log.warning("nothing is acknowledged until the disk can be written", problem=str(error))

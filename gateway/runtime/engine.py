@@ -35,7 +35,7 @@ from gateway.state import dead_letters
 from gateway.state.devices import Device
 from gateway.state.session_file import SessionFile
 from gateway.state.worker_state import WorkerState
-from gateway.state.workers import home
+from gateway.state.workers import home, lock_of
 from gateway.stores.build import make_store
 from gateway.stores.drain import Drain
 from gateway.timestamps import NS
@@ -74,7 +74,9 @@ class Engine:
         self.slot = slot
         self.metrics = Metrics()
         self._broker_watch = BrokerWatch(settings.mqtt, self.metrics)
-        self.state = WorkerState.of(directory, settings, _device_limits(config))
+        self.state = WorkerState.of(
+            directory, settings, _device_limits(config), lock_of(config.state_dir, slot.worker)
+        )
         self.store = make_store(config)
         self.sessions: Sessions
         self.ingest: Ingest
@@ -110,7 +112,11 @@ class Engine:
         self._stop.set()
 
     async def run(self) -> None:
-        """Run until `stop`, and until all received messages are on disk and, as far as time allows, stored."""
+        """Run until `stop`, and until all received messages are on disk and, as far as time allows, stored.
+
+        Raises:
+            StateUnavailable: the state was removed or changed while the engine ran; what could be stored is.
+        """
         startups = [startup.slug for startup in self.config.startups]
         async with asyncio.TaskGroup() as tasks:
             helpers = [
@@ -123,14 +129,25 @@ class Engine:
                 helpers.append(tasks.create_task(self._broker_watch.run(), name="broker-watch"))
             ingesting = tasks.create_task(self.ingest.run(), name="ingest")
             draining = tasks.create_task(self.drain.run(startups), name="drain")
-            await self._stop.wait()
+            await self._stopped()
             log.info("gateway stopping", journaled=self.state.journal.readings)
             self.sessions.stop()
-            await within(ingesting, STOP_INGEST_WITHIN)
+            await within(ingesting, 0.0 if self.state.database.problem else STOP_INGEST_WITHIN)
             self.drain.stop()
             await within(draining, self.config.settings.drain.stop_within)
             for helper in helpers:
                 helper.cancel()
+        if self.state.database.problem:
+            raise StateUnavailable(f"{self.state.database.problem}; see the log for what became of what was in it")
+
+    async def _stopped(self) -> None:
+        """Wait until the engine is stopped, or its state is lost."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self.state.database.lost)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
 
     def use(self, config: Config, startups: frozenset[str] | None = None) -> None:
         """Take over other startups and rules, between two rounds: nothing is dropped, nothing waits.
@@ -172,7 +189,7 @@ class Engine:
         is_full = "it is full: messages wait at the broker until the store accepts readings again"
         parts = (
             Part("broker", self.sessions.problem),
-            Part("disk", self.ingest.problem),
+            Part("disk", self.ingest.problem or self.state.database.problem),
             Part("journal", is_full if self.state.journal.is_full else ""),
         )
         served = self._served
@@ -239,6 +256,7 @@ class Engine:
             await asyncio.sleep(SAVE_EVERY)
             try:
                 await self.state.registry.save()
+                await self.state.database.check()
                 await asyncio.to_thread(self._session_file.write, self.sessions.filters())
             except StateUnavailable as error:
                 log.warning("devices not saved", problem=str(error), next="trying again")

@@ -96,7 +96,7 @@ class Supervisor:
         """
         async with AsyncExitStack() as stack:
             state_dir = self._config.state_dir
-            await asyncio.to_thread(stack.enter_context, locked(state_dir / WORKERS))
+            await asyncio.to_thread(stack.enter_context, locked(state_dir))
             retired = await asyncio.to_thread(self._find_retiring)
             await asyncio.to_thread(self._assign, self._assignment_file.read())
             server = stack.enter_context(HttpServer(self._config.settings.http))

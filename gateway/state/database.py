@@ -13,6 +13,7 @@ power cut:
     ledger        per startup, counts of records since the file was made, without those of the intake
     devices       when each device was first and last seen, and its counts
     series        the series keys that each startup has used
+    damaged       rows of the others that cannot be read: see `gateway.state.damaged`
 
 All callers of `write` that called while the last commit ran share one transaction, and the cost of one fsync. A piece
 of work that fails is rolled back alone.
@@ -31,7 +32,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from gateway.errors import StateClosed, StateUnavailable
-from gateway.state import dead_letters, private_files
+from gateway.state import damaged, dead_letters, mark, private_files
+from gateway.state.guard import Guard
+from gateway.state.presence import WAL_LIMIT
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -62,6 +65,7 @@ CREATE TABLE series (startup TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (star
 class _Job(NamedTuple):
     work: Work[Any]
     future: asyncio.Future[Any]
+    grows: bool
 
 
 class Database:
@@ -74,6 +78,14 @@ class Database:
         # One thread for all reads, and for closing: a read whose caller was cancelled still uses the connection.
         self._reading = ThreadPoolExecutor(1, "state-reader")
         self._thread: threading.Thread | None = None
+        self._guard: Guard
+        self.lost = asyncio.Event()
+        """Set when the files are no longer at their path: see `gateway.state.guard`."""
+
+    @property
+    def problem(self) -> str:
+        """What has become of the files, once they are lost."""
+        return self._guard.problem
 
     async def open(self) -> None:
         """Create or open the file.
@@ -83,7 +95,8 @@ class Database:
         """
         self._loop = asyncio.get_running_loop()
         writer = await asyncio.to_thread(_open_writer, self.path)
-        self._reader = await self._loop.run_in_executor(self._reading, _connect, self.path)
+        self._guard = await asyncio.to_thread(Guard, writer, self.path, self._note_lost)
+        self._reader = await self._loop.run_in_executor(self._reading, _open_reader, self.path)
         self._thread = threading.Thread(target=self._write_groups, args=(writer,), name="state-writer")
         self._thread.start()
 
@@ -98,8 +111,9 @@ class Database:
         await self._loop.run_in_executor(self._reading, reader.close)
         self._reading.shutdown(wait=False)
 
-    async def write(self, work: Work[T]) -> T:
-        """Run `work` in a transaction that is on disk when this returns.
+    async def write(self, work: Work[T], *, grows: bool = False) -> T:
+        """Run `work` in a transaction that is on disk when this returns. Work that `grows` the state is rejected while
+        the disk has too little room, and once the files are lost.
 
         Raises:
             StateUnavailable: nothing of it was written.
@@ -108,7 +122,7 @@ class Database:
         if self._thread is None:
             raise StateClosed("the state database is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(work, future))
+        self._jobs.put(_Job(work, future, grows))
         return await future
 
     async def read(self, work: Work[T]) -> T:
@@ -122,6 +136,13 @@ class Database:
         if reader is None:
             raise StateClosed("the state database is closed")
         return await self._loop.run_in_executor(self._reading, _read, reader, work)
+
+    async def check(self) -> None:
+        """Look whether the files are still there, where nothing may have been written for a while."""
+        await self.write(_look)
+
+    def _note_lost(self) -> None:
+        self._loop.call_soon_threadsafe(self.lost.set)
 
     def _write_groups(self, writer: sqlite3.Connection) -> None:
         """Commit in the writer thread; all work submitted during one commit is the next group."""
@@ -137,8 +158,8 @@ class Database:
                     break
             running = job is not None
             if group:
-                self._loop.call_soon_threadsafe(_resolve, group, _commit(writer, group))
-        writer.close()
+                self._loop.call_soon_threadsafe(_resolve, group, _commit(writer, group, self._guard))
+        self._guard.close()
 
 
 def read_only(path: Path, work: Work[T]) -> T:
@@ -162,9 +183,23 @@ def read_only(path: Path, work: Work[T]) -> T:
 
 def _connect(path: Path) -> sqlite3.Connection:
     try:
-        return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        connection.text_factory = _text
+        return connection
     except sqlite3.Error as error:
         raise _unavailable(path, error) from error
+
+
+def _open_reader(path: Path) -> sqlite3.Connection:
+    """Connect, and open all files: they may be removed before the first read."""
+    connection = _connect(path)
+    _read(connection, lambda one: one.execute("SELECT count(*) FROM sqlite_master").fetchone())
+    return connection
+
+
+def _text(data: bytes) -> str:
+    """Decode a text; a damaged one must not keep all others from being read."""
+    return data.decode("utf-8", "replace")
 
 
 def _open_writer(path: Path) -> sqlite3.Connection:
@@ -172,16 +207,21 @@ def _open_writer(path: Path) -> sqlite3.Connection:
         private_files.make_directory(path.parent)
     except OSError as error:
         raise StateUnavailable(f"{path.parent}: expected a directory to keep state in; {error.strerror}") from error
+    mark.check(path)
     private_files.make_file(path)
     connection = _connect(path)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
+        connection.execute("PRAGMA secure_delete = OFF")  # to overwrite what is deleted takes time, and room
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
             connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
         elif version == FORMAT:
             dead_letters.add_sizes(connection)
+        if version <= FORMAT:
+            damaged.sift(connection)
     except sqlite3.Error as error:
         connection.close()
         raise _unavailable(path, error) from error
@@ -194,19 +234,33 @@ def _open_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _commit(writer: sqlite3.Connection, group: list[_Job]) -> list[Any]:
+def _commit(writer: sqlite3.Connection, group: list[_Job], guard: Guard) -> list[Any]:
     """Run the group in one transaction; where an outcome is an exception, nothing of that job was written."""
+    if all(job.work is _look for job in group):
+        guard.check()
+        return [None] * len(group)
+    refusal = guard.refusal() if any(job.grows for job in group) else None
     try:
         writer.execute("BEGIN IMMEDIATE")
-        outcomes = [_run(writer, job.work) for job in group]
+        outcomes = [refusal if refusal and job.grows else _run(writer, job.work) for job in group]
+        guard.count()
         writer.execute("COMMIT")
     except Exception as error:  # whatever it is: every caller gets it, and the writer continues
         with suppress(sqlite3.Error):
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
+        guard.failed(error)
         failure = StateUnavailable(f"the gateway's state cannot be written: {error}; is the disk full?")
         return [failure] * len(group)
+    for outcome in outcomes:
+        guard.failed(outcome)
+    if lost := guard.committed():
+        return [lost if job.grows else outcome for job, outcome in zip(group, outcomes, strict=True)]
     return outcomes
+
+
+def _look(_connection: sqlite3.Connection) -> None:
+    """Do nothing: with only this to do, the writer looks at its files and commits nothing."""
 
 
 def _run(writer: sqlite3.Connection, work: Work[Any]) -> Any:

@@ -26,13 +26,17 @@ class WorkerState:
     journal: Journal
     registry: DeviceRegistry
     bounds: DeadLetterSettings
+    held: Path
 
     @classmethod
-    def of(cls, directory: Path, settings: Settings, device_limits: Mapping[str, int]) -> WorkerState:
-        """Return the state in a directory, to be opened. `device_limits` are devices by startup."""
+    def of(
+        cls, directory: Path, settings: Settings, device_limits: Mapping[str, int], held: Path | None = None
+    ) -> WorkerState:
+        """Return the state in a directory, to be opened. `device_limits` are devices by startup, `held` is the
+        directory that is locked."""
         database = Database(directory / FILE_NAME)
         journal = Journal(database, settings.journal)
-        return cls(database, journal, DeviceRegistry(database, device_limits), settings.dead_letters)
+        return cls(database, journal, DeviceRegistry(database, device_limits), settings.dead_letters, held or directory)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -42,7 +46,7 @@ class WorkerState:
             StateUnavailable: it cannot be opened, or another gateway has it.
         """
         async with AsyncExitStack() as stack:
-            await asyncio.to_thread(stack.enter_context, locked(self.database.path.parent))
+            await asyncio.to_thread(stack.enter_context, locked(self.held))
             await self.database.open()
             stack.push_async_callback(self.database.close)
             await self.journal.open()
