@@ -74,9 +74,7 @@ class Engine:
         self.slot = slot
         self.metrics = Metrics()
         self._broker_watch = BrokerWatch(settings.mqtt, self.metrics)
-        self.state = WorkerState.of(
-            directory, settings, _device_limits(config), lock_of(config.state_dir, slot.worker)
-        )
+        self.state = WorkerState.of(directory, settings, _device_limits(config), lock_of(config.state_dir, slot.worker))
         self.store = make_store(config)
         self.sessions: Sessions
         self.ingest: Ingest

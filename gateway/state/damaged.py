@@ -56,6 +56,7 @@ def sift(connection: sqlite3.Connection) -> None:
     connection.execute(_TABLE)
     connection.execute("BEGIN IMMEDIATE")
     try:
+        _count_again(connection)
         for table, sound in _SOUND.items():
             _sift(connection, table, sound)
         for table, columns in _COUNTS.items():
@@ -73,9 +74,10 @@ def set_aside(
     problem: str,
     data: object,
     startup: str = UNROUTED,
-    counts: Counts = Counts(),  # it is immutable
+    counts: Counts | None = None,
 ) -> None:
     """Keep a damaged row, and count what was in it; its own table is the caller's to clear."""
+    counts = counts or Counts()
     blob = data if isinstance(data, bytes) else json.dumps(data, default=repr).encode()
     values = (time.time_ns(), origin, startup, counts.refused, problem, blob, MOST_BYTES)
     connection.execute(_INSERT, values)
@@ -95,6 +97,18 @@ def count(connection: sqlite3.Connection) -> int:
     """Return how many rows were set aside since the file was made."""
     found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'damaged'").fetchone()
     return int(found[0]) if found else 0
+
+
+def _count_again(connection: sqlite3.Connection) -> None:
+    """Count the lines of rows of the journal that do not say how many they are."""
+    rows = connection.execute(
+        "SELECT id, startup, readings, lines FROM journal WHERE (typeof(readings) <> 'integer' OR readings < 1) "
+        "AND typeof(lines) = 'blob' AND length(lines) > 0"
+    )
+    for ident, startup, readings, lines in rows.fetchall():
+        count = lines.count(b"\0") + 1
+        set_aside(connection, "journal", f"{readings!r:.100} readings are {count} lines", b"", startup)
+        connection.execute("UPDATE journal SET readings = ? WHERE id = ?", (count, ident))
 
 
 def _sift(connection: sqlite3.Connection, table: str, sound: str) -> None:
@@ -121,7 +135,7 @@ def _owner(connection: sqlite3.Connection, readings: int) -> tuple[str, Counts]:
 
 def _mend(connection: sqlite3.Connection, table: str, column: str) -> None:
     wrong = f"FROM {table} WHERE typeof({column}) <> 'integer'"
-    for startup, value in connection.execute(f"SELECT startup, {column} {wrong}").fetchall():  # noqa: S608  # constants
+    for startup, value in connection.execute(f"SELECT startup, {column} {wrong}").fetchall():  # constants
         set_aside(connection, table, f"{column} is no number", [startup, column, value])
         connection.execute(
             f"UPDATE {table} SET {column} = CAST({column} AS INTEGER) WHERE typeof({column}) <> 'integer'"  # noqa: S608

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -18,15 +18,6 @@ from gateway.state import damaged
 
 Part = tuple[str, int, bytes]
 """A startup's slug, number of readings, and block."""
-
-
-class _Row(Protocol):
-    @property
-    def id(self) -> int: ...
-    @property
-    def readings(self) -> int: ...
-    @property
-    def block(self) -> bytes: ...
 
 
 def blocks(directory: object, data: object) -> list[Part] | None:
@@ -60,27 +51,33 @@ def set_intake_aside(
             lost[startup] = (before[0] + readings, before[1] + size)
 
 
-def mend(connection: sqlite3.Connection, startup: str, entries: Sequence[_Row]) -> tuple[int, int]:
-    """Correct the number of readings of damaged rows of the journal, or set them aside; return how many readings and
-    bytes are there more than before."""
-    readings = size = 0
-    for entry in entries:
-        if not isinstance(entry.block, bytes) or not entry.block:
-            counted = entry.readings if isinstance(entry.readings, int) else 1
-            damaged.set_aside(
-                connection, "journal", "its lines are missing", entry.block, startup, Counts(refused=counted)
-            )
-            connection.execute("DELETE FROM journal WHERE id = ?", (entry.id,))
-            readings -= counted
-            continue
-        lines = entry.block.count(b"\0") + 1
-        said = entry.readings if isinstance(entry.readings, int) else 0
-        more = lines - said
-        counts = Counts(received=more, accepted=more) if more > 0 else Counts(refused=-more)
-        damaged.set_aside(connection, "journal", f"{said} readings are {lines} lines", b"", startup, counts)
-        connection.execute("UPDATE journal SET readings = ? WHERE id = ?", (lines, entry.id))
-        readings += more
-    return readings, size
+def is_sound(readings: object, block: object) -> bool:
+    """Return whether a row of the journal has as many lines as it says."""
+    return isinstance(block, bytes) and block.count(b"\0") + 1 == readings
+
+
+def mend(connection: sqlite3.Connection, startup: str, idents: Sequence[int]) -> int:
+    """Correct the number of readings of damaged rows of the journal, or set them aside; return how many readings are
+    there more than before."""
+    more = 0
+    for ident in idents:
+        said, lines = connection.execute("SELECT readings, lines FROM journal WHERE id = ?", (ident,)).fetchone()
+        more += _mend(connection, startup, ident, said, lines)
+    return more
+
+
+def _mend(connection: sqlite3.Connection, startup: str, ident: int, said: object, lines: object) -> int:
+    if not isinstance(lines, bytes) or not lines:
+        count = said if isinstance(said, int) else 1
+        damaged.set_aside(connection, "journal", "its lines are missing", lines, startup, Counts(refused=count))
+        connection.execute("DELETE FROM journal WHERE id = ?", (ident,))
+        return -count
+    count = lines.count(b"\0") + 1
+    more = count - said if isinstance(said, int) else 0
+    counts = Counts(received=more, accepted=more) if more > 0 else Counts(refused=-more)
+    damaged.set_aside(connection, "journal", f"{said!r:.100} readings are {count} lines", b"", startup, counts)
+    connection.execute("UPDATE journal SET readings = ? WHERE id = ?", (count, ident))
+    return more
 
 
 def _sizes(directory: object) -> dict[str, tuple[int, int]] | None:

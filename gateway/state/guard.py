@@ -107,9 +107,10 @@ class Guard:
                 target = target.replace(self._path)
             private_files.sync(target.parent)
         except (OSError, sqlite3.Error) as error:
-            log.error("state not saved", file=str(target), problem=str(error), next="its journal and ledger are gone")
+            log.error("state not saved", file=str(target), problem=str(error), meaning=GONE)  # noqa: TRY400  # said in words
             return
         log.warning("state saved", file=str(target), next="start the gateway again" if is_free else MOVE)
 
 
+GONE = "what was in its journal and is not stored is lost, and its ledger"
 MOVE = "compare it with the file that was put in its place, and move the right one there"

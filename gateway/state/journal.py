@@ -60,11 +60,6 @@ class Entry(NamedTuple):
     def lines(self) -> list[bytes]:
         return self.block.split(SEPARATOR)
 
-    @property
-    def is_sound(self) -> bool:
-        """Whether it has as many lines as it says."""
-        return isinstance(self.block, bytes) and self.block.count(SEPARATOR) + 1 == self.readings
-
 
 class Held(NamedTuple):
     """Content of the journal for one startup."""
@@ -165,10 +160,11 @@ class Journal:
         filled.clear()  # before reading, so that readings appended meanwhile are not overlooked
         while True:
             entries = await self._database.read(lambda connection: _oldest(connection, startup, limit))
-            if not (wrong := [entry for entry in entries if not entry.is_sound]):
+            wrong = [one.id for one in entries if not damaged_readings.is_sound(one.readings, one.block)]
+            if not wrong:
                 break
-            changes = await self._database.write(partial(damaged_readings.mend, startup=startup, entries=wrong))
-            self._count(startup, *changes)
+            mend = partial(damaged_readings.mend, startup=startup, idents=wrong)
+            self._count(startup, await self._database.write(mend), 0)
         if entries:
             filled.set()
         return entries

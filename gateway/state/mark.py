@@ -29,7 +29,7 @@ from gateway.state import private_files
 
 NAME = "gateway.mark"
 CHECKED_BYTES = 64 << 20
-"""Bytes of a database whose pages are checked when the last run did not end in order; a larger one takes too long."""
+"""Bytes of a database whose pages are checked; a larger one takes too long."""
 _LENGTH = 8 + 1 + 20 + 1 + 8 + 1
 
 log = get_logger(__name__)
@@ -98,9 +98,10 @@ def check(database: Path) -> None:
     if not size:
         if kept is not None or wal:
             commits = f"{kept.commits:,} commits" if kept else "further commits"
+            state = "empty" if database.exists() else "missing"
+            remedy = _REMEDY.format(mark=mark, wal=" and the -wal" if wal else "")
             raise StateUnavailable(
-                f"{database}: expected the state that an earlier run left, {commits}; the file is "
-                f"{'empty' if database.exists() else 'missing'}. {_REMEDY.format(mark=mark, wal=wal and ' and the -wal')}"
+                f"{database}: expected the state that an earlier run left, {commits}; the file is {state}. {remedy}"
             )
         return
     if kept is None:
@@ -110,21 +111,23 @@ def check(database: Path) -> None:
         uri = f"{database.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
             found = _kept(connection)
-            damage = _damage(connection) if wal and size <= CHECKED_BYTES else ""
+            damage = _damage(connection) if size <= CHECKED_BYTES else ""
     except sqlite3.OperationalError:
         return  # it is not damaged but cannot be read now, or was never finished: whoever opens it says why
     except sqlite3.DatabaseError as error:
         damage = str(error)
     if damage:
-        raise StateUnavailable(f"{database}: expected a state file of the gateway; it is damaged: {damage}. {_DAMAGED.format(mark=mark)}")
+        raise StateUnavailable(
+            f"{database}: expected a state file of the gateway; it is damaged: {damage}. {_DAMAGED.format(mark=mark)}"
+        )
     if kept is not None and found.ident != kept.ident:
         raise StateUnavailable(
             f"{database}: expected the database of the last run; it is another one. {_REMEDY.format(mark=mark, wal='')}"
         )
     if kept is not None and found.commits < kept.commits:
         raise StateUnavailable(
-            f"{database}: expected at least {kept.commits:,} commits, which were acknowledged; it has {found.commits:,}: "
-            f"the file, or its write-ahead log, was cut, damaged or replaced. {_REMEDY.format(mark=mark, wal='')}"
+            f"{database}: expected at least {kept.commits:,} commits, which were acknowledged; it has "
+            f"{found.commits:,}: the file, or its write-ahead log, was cut, damaged or replaced. {_REMEDY.format(mark=mark, wal='')}"
         )
 
 
@@ -148,7 +151,7 @@ def _kept(connection: sqlite3.Connection) -> Kept:
 
 def _damage(connection: sqlite3.Connection) -> str:
     (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    return "" if answer == "ok" else str(answer)
+    return "" if answer == "ok" else " ".join(str(answer).split())
 
 
 def _read(path: Path) -> Kept | None:

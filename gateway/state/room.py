@@ -22,6 +22,8 @@ RESERVE = 16 << 20
 PART = 8
 """On a small disk: the floor is this part of it, and the reserve half of that."""
 
+ADVICE = "the reserve is used to empty the journal; free some space"
+
 log = get_logger(__name__)
 
 
@@ -41,8 +43,7 @@ class Room:
             self._fill()
         if free >= floor + wal_bytes and self._is_reserved:
             return ""
-        (pages,), (page_size,) = (connection.execute(f"PRAGMA {of}").fetchone() for of in ("freelist_count", "page_size"))
-        if self._is_reserved and free >= floor // 4 and pages * page_size >= floor + wal_bytes:
+        if self._is_reserved and free >= floor // 4 and _freed(connection) >= floor + wal_bytes:
             return ""
         return (
             f"the disk of {self._directory} is full but for {free:,} bytes, which are kept for emptying the journal: "
@@ -54,7 +55,7 @@ class Room:
         if self._is_reserved:
             self._is_reserved = False
             self._file.unlink(missing_ok=True)
-            log.warning("disk full", file=str(self._file), next="the reserve is used to empty the journal; free some space")
+            log.warning("disk full", file=str(self._file), next=ADVICE)
 
     def _fill(self) -> None:
         size = min(RESERVE, floor_of(self._directory) // 2)
@@ -69,6 +70,13 @@ class Room:
                 os.close(descriptor)
                 if not self._is_reserved:
                     self._file.unlink(missing_ok=True)
+
+
+def _freed(connection: sqlite3.Connection) -> int:
+    """Return the bytes of a database that are in use no more."""
+    (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    return int(pages * size)
 
 
 def free_bytes(directory: Path) -> int:

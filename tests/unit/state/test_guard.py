@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,7 @@ async def test_a_journal_that_filled_the_disk_drains(small_disk: Path, other: in
             try:
                 await journal.sort()
                 while entries := await journal.take("acme", 1000):
-                    await state.write(lambda connection, entries=entries: journal.remove(connection, entries))
+                    await state.write(partial(Journal.remove, entries=entries))
                     left -= sum(entry.readings for entry in entries)
             except StateUnavailable:
                 continue
