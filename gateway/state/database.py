@@ -24,20 +24,18 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 from gateway.errors import StateClosed, StateUnavailable
 from gateway.state import damaged, dead_letters, mark, private_files
+from gateway.state.group_commit import Job, Work, commit, look, resolve
 from gateway.state.guard import Guard
 from gateway.state.presence import WAL_LIMIT
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
 
 FILE_NAME = "gateway.db"
 FORMAT = 1
@@ -62,18 +60,12 @@ CREATE TABLE series (startup TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (star
 """
 
 
-class _Job(NamedTuple):
-    work: Work[Any]
-    future: asyncio.Future[Any]
-    grows: bool
-
-
 class Database:
     """`write` and `read` run a function over a connection, off the event loop."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._reader: sqlite3.Connection | None = None
         # One thread for all reads, and for closing: a read whose caller was cancelled still uses the connection.
         self._reading = ThreadPoolExecutor(1, "state-reader")
@@ -122,7 +114,7 @@ class Database:
         if self._thread is None:
             raise StateClosed("the state database is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(work, future, grows))
+        self._jobs.put(Job(work, future, grows))
         return await future
 
     async def read(self, work: Work[T]) -> T:
@@ -139,7 +131,7 @@ class Database:
 
     async def check(self) -> None:
         """Look whether the files are still there, where nothing may have been written for a while."""
-        await self.write(_look)
+        await self.write(look)
 
     def _note_lost(self) -> None:
         self._loop.call_soon_threadsafe(self.lost.set)
@@ -148,7 +140,7 @@ class Database:
         """Commit in the writer thread; all work submitted during one commit is the next group."""
         running = True
         while running:
-            group: list[_Job] = []
+            group: list[Job] = []
             job = self._jobs.get()
             while job is not None:
                 group.append(job)
@@ -158,7 +150,7 @@ class Database:
                     break
             running = job is not None
             if group:
-                self._loop.call_soon_threadsafe(_resolve, group, _commit(writer, group, self._guard))
+                self._loop.call_soon_threadsafe(resolve, group, commit(writer, group, self._guard))
         self._guard.close()
 
 
@@ -232,60 +224,6 @@ def _open_writer(path: Path) -> sqlite3.Connection:
             "wrote it: use that version"
         )
     return connection
-
-
-def _commit(writer: sqlite3.Connection, group: list[_Job], guard: Guard) -> list[Any]:
-    """Run the group in one transaction; where an outcome is an exception, nothing of that job was written."""
-    if all(job.work is _look for job in group):
-        guard.check()
-        return [None] * len(group)
-    refusal = guard.refusal() if any(job.grows for job in group) else None
-    try:
-        writer.execute("BEGIN IMMEDIATE")
-        outcomes = [refusal if refusal and job.grows else _run(writer, job.work) for job in group]
-        guard.count()
-        writer.execute("COMMIT")
-    except Exception as error:  # whatever it is: every caller gets it, and the writer continues
-        with suppress(sqlite3.Error):
-            if writer.in_transaction:
-                writer.execute("ROLLBACK")
-        guard.failed(error)
-        failure = StateUnavailable(f"the gateway's state cannot be written: {error}; is the disk full?")
-        return [failure] * len(group)
-    for outcome in outcomes:
-        guard.failed(outcome)
-    if lost := guard.committed():
-        return [lost if job.grows else outcome for job, outcome in zip(group, outcomes, strict=True)]
-    return outcomes
-
-
-def _look(_connection: sqlite3.Connection) -> None:
-    """Do nothing: with only this to do, the writer looks at its files and commits nothing."""
-
-
-def _run(writer: sqlite3.Connection, work: Work[Any]) -> Any:
-    writer.execute("SAVEPOINT job")
-    try:
-        outcome = work(writer)
-    except Exception as error:  # its caller gets it, the rest of the group continues
-        if not writer.in_transaction:
-            raise
-        writer.execute("ROLLBACK TO job")
-        outcome = error
-    writer.execute("RELEASE job")
-    return outcome
-
-
-def _resolve(group: list[_Job], outcomes: list[Any]) -> None:
-    for job, outcome in zip(group, outcomes, strict=True):
-        if job.future.cancelled():
-            continue
-        if isinstance(outcome, sqlite3.Error):
-            job.future.set_exception(StateUnavailable(f"the gateway's state cannot be written: {outcome}"))
-        elif isinstance(outcome, BaseException):
-            job.future.set_exception(outcome)
-        else:
-            job.future.set_result(outcome)
 
 
 def _read(connection: sqlite3.Connection, work: Work[T]) -> T:

@@ -127,7 +127,8 @@ def check(database: Path) -> None:
     if kept is not None and found.commits < kept.commits:
         raise StateUnavailable(
             f"{database}: expected at least {kept.commits:,} commits, which were acknowledged; it has "
-            f"{found.commits:,}: the file, or its write-ahead log, was cut, damaged or replaced. {_REMEDY.format(mark=mark, wal='')}"
+            f"{found.commits:,}: the file, or its write-ahead log, was cut, damaged or replaced. "
+            f"{_REMEDY.format(mark=mark, wal='')}"
         )
 
 

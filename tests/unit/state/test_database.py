@@ -16,7 +16,8 @@ import pytest
 from gateway.errors import StateClosed, StateUnavailable
 from gateway.model import Counts
 from gateway.state import ledger
-from gateway.state.database import FILE_NAME, FORMAT, Database, Work, read_only
+from gateway.state.database import FILE_NAME, FORMAT, Database, read_only
+from gateway.state.group_commit import Work
 from tests.builders import database
 from tests.servers import WITHIN, eventually, keep_waiting
 
