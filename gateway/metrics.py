@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -11,7 +11,7 @@ from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 
-from gateway.model import Counts, Readings, Rejection
+from gateway.model import UNROUTED, Counts, Readings, Rejection
 
 _COUNTED = {
     "received": "Records that arrived",
@@ -60,6 +60,8 @@ class Metrics:
             registry=self._registry,
         )
         self._reasons: Counter[tuple[str, str]] = Counter()
+        self.damaged_rows = 0
+        """Rows of the state database that were set aside since the file was made."""
         self.broker: dict[str, float] = {}
         """Figures that the broker reports of itself, by the names of `_BROKER`; those that it leaves out are absent."""
 
@@ -72,12 +74,21 @@ class Metrics:
             for reason in rejection.reasons:
                 self._reasons[rejection.startup, reason.code.value] += 1
 
+    def keep_only(self, startups: Collection[str]) -> None:
+        """Forget the counts of startups that are no longer configured."""
+        kept = {UNROUTED, *startups}
+        self._reasons = Counter({key: count for key, count in self._reasons.items() if key[0] in kept})
+
     def families(self) -> list[Metric]:
         """Return all metrics of this process. Reads /proc."""
         reasons = CounterMetricFamily("gateway_rejection_reasons", "Reasons of rejections", labels=["startup", "code"])
         for labels, count in list(self._reasons.items()):  # this may be a thread, and the loop adds to them
             reasons.add_metric(labels, count)
-        return [*self._registry.collect(), reasons, *_broker_metrics(self.broker)]
+        damaged = GaugeMetricFamily(
+            "gateway_damaged_rows", "Rows of the state database that were damaged and set aside"
+        )
+        damaged.add_metric([], self.damaged_rows)
+        return [*self._registry.collect(), reasons, damaged, *_broker_metrics(self.broker)]
 
 
 def exposition(

@@ -89,14 +89,9 @@ class Mqtt5Session:
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
         connection = self._connection
-        if connection is None or not self._link.state.connected or connection.is_congested:
+        if connection is None or not self._link.state.connected or not self._outbox.fits(topic, payload):
             return False
-        if not self._outbox.fits(topic, payload):
-            return False
-        if qos == 0:
-            connection.send(PublishPacket(topic, payload).write())
-            return True
-        is_kept = self._outbox.put(topic, payload)
+        is_kept = self._outbox.put(topic, payload) if qos else self._outbox.put_once(topic, payload)
         self._send_ready(connection)
         return is_kept
 
@@ -137,6 +132,7 @@ class Mqtt5Session:
     async def _connect(self) -> Connection:
         connect = await asyncio.to_thread(self._connect_packet)  # it reads the password
         self._subscriptions.begin()
+        self._outbox.drop_once()
         connection = self._connection = await self._open()
         connection.send(connect)
         await self._link.answer("to the connection", connection.lost)
@@ -153,7 +149,7 @@ class Mqtt5Session:
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._take, broker, self._access.scratch),
+                    lambda: Connection(self._take, self._on_writable, broker, self._access.scratch),
                     broker.host,
                     broker.port,
                     ssl=broker.tls,
@@ -280,6 +276,7 @@ class Mqtt5Session:
         if self._connection is not None:
             for again in self._outbox.again(session_present=packet.session_present):
                 self._connection.send(again)
+            self._send_ready(self._connection)
         if connection > 1 and self._spec.kept and not packet.session_present:
             log.warning(
                 "the broker has lost the session",
@@ -307,8 +304,13 @@ class Mqtt5Session:
             )
 
     def _send_ready(self, connection: Connection) -> None:
-        for packet in self._outbox.ready():
-            connection.send(packet)
+        for packets in (self._outbox.ready(), self._outbox.once()):
+            while not connection.is_congested and (packet := next(packets, None)) is not None:
+                connection.send(packet)
+
+    def _on_writable(self) -> None:
+        if self._connection is not None and self._link.state.connected:
+            self._send_ready(self._connection)
 
 
 def _is_much(messages: Sequence[Publish]) -> bool:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from gateway.config import Config, Startup
+from gateway.config import Config, TopicRule
 from gateway.config.credentials import mqtt_password
-from gateway.errors import ReplayImpossible, StateUnavailable, StoreUnavailable
+from gateway.errors import ReplayImpossible, StateUnavailable
+from gateway.feeds.clock_doctor import ClockDoctor
 from gateway.feeds.fan_out import FanOut
 from gateway.feeds.mqtt_feed import MqttFeed
 from gateway.feeds.rejection_counts import RejectionCounter
@@ -31,20 +32,20 @@ from gateway.mqtt.broker_watch import BrokerWatch
 from gateway.mqtt.session import Access
 from gateway.mqtt.session_plan import SessionPlan, startup_of
 from gateway.mqtt.sessions import Sessions
-from gateway.state import dead_letters
+from gateway.runtime.expiry import expire_hourly
+from gateway.state import damaged, dead_letters
 from gateway.state.devices import Device
 from gateway.state.session_file import SessionFile
 from gateway.state.worker_state import WorkerState
 from gateway.state.workers import home, lock_of
 from gateway.stores.build import make_store
 from gateway.stores.drain import Drain
-from gateway.timestamps import NS
 
 SAVE_EVERY = 2.0
-EXPIRE_EVERY = 3600.0
 STOP_INGEST_WITHIN = 10.0
 IDLE_CHECK_EVERY = 0.3
 SESSIONS = "sessions.json"
+NO_RULES: Mapping[str, TopicRule] = {}
 
 log = get_logger(__name__)
 
@@ -123,7 +124,7 @@ class Engine:
                 tasks.create_task(self._fan_out.run(), name="listeners"),
             ]
             if self.slot.worker == 0:
-                helpers.append(tasks.create_task(self._expire(), name="expire"))
+                helpers.append(tasks.create_task(expire_hourly(lambda: self.config, self.store), name="expire"))
                 helpers.append(tasks.create_task(self._broker_watch.run(), name="broker-watch"))
             ingesting = tasks.create_task(self.ingest.run(), name="ingest")
             draining = tasks.create_task(self.drain.run(startups), name="drain")
@@ -157,6 +158,8 @@ class Engine:
         self.store.assign(config.startups)
         self.ingest.use(config, self._make_meters())
         self.state.registry.limits = _device_limits(config)
+        self._clock_doctor.forget(set(config.by_slug))
+        self.metrics.keep_only(config.by_slug)
         self.drain.add(startup.slug for startup in config.startups)
         self.sessions.use(self._plan)
 
@@ -202,21 +205,29 @@ class Engine:
     # ------------------------------------------------------------------ composition
 
     def _compose(self) -> None:
-        settings = self.config.settings
+        settings, registry = self.config.settings, self.state.registry
+
+        def measurement_of(topic: str) -> str:
+            return self.ingest.measurement_of(topic)
+
+        self._clock_doctor = ClockDoctor(registry, self._rules_of, measurement_of)
         self._fan_out = FanOut(
             [
                 self.metrics,
                 *self._listeners,
                 MqttFeed(self.sessions, self.metrics, readings=settings.feeds.mqtt),
-                RejectionCounter(
-                    self.store, self.state.registry.knows, lambda topic: self.ingest.measurement_of(topic)
-                ),
+                RejectionCounter(self.store, registry.knows, measurement_of),
+                self._clock_doctor,
             ],
             self.metrics,
         )
         pipeline = Pipeline(self.config, self._make_meters())
         self.ingest = Ingest(self.sessions, pipeline, self.state, self.metrics, self._fan_out)
         self.drain = Drain(self.state, self.store, settings.drain, self._fan_out)
+
+    def _rules_of(self, startup: str) -> Mapping[str, TopicRule]:
+        known = self.config.by_slug.get(startup)
+        return known.topics if known else NO_RULES
 
     async def _make_sessions(self) -> Sessions:
         known = await asyncio.to_thread(self._session_file.read)
@@ -238,7 +249,8 @@ class Engine:
         return SessionPlan.of(self.config, self._served, self.slot.worker)
 
     def _make_meters(self) -> dict[str, QuotaMeter]:
-        """Return a meter for each startup; a meter from before a reload keeps its counts."""
+        """Return a meter for each startup; a meter from before a reload keeps its counts, that of a startup which was
+        removed is dropped."""
         for startup in self.config.startups:
             if known := self._meters.get(startup.slug):
                 known.use(self.config.quota_of(startup))
@@ -247,7 +259,8 @@ class Engine:
             devices = (device.device for device in registry.devices(startup.slug) if device.accepted)
             quota, series = self.config.quota_of(startup), registry.series(startup.slug)
             self._meters[startup.slug] = QuotaMeter(quota, devices, series)
-        return {startup.slug: self._meters[startup.slug] for startup in self.config.startups}
+        self._meters = {startup.slug: self._meters[startup.slug] for startup in self.config.startups}
+        return dict(self._meters)
 
     async def _save_registry(self) -> None:
         while True:
@@ -255,27 +268,10 @@ class Engine:
             try:
                 await self.state.registry.save()
                 await self.state.database.check()
+                self.metrics.damaged_rows = await self.state.database.read(damaged.count)
                 await asyncio.to_thread(self._session_file.write, self.sessions.filters())
             except StateUnavailable as error:
                 log.warning("devices not saved", problem=str(error), next="trying again")
-
-    async def _expire(self) -> None:
-        """Delete readings older than the retention of their startup, every hour; none waits for another."""
-        under_way: dict[str, asyncio.Task[None]] = {}
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                under_way = {slug: task for slug, task in under_way.items() if not task.done()}
-                for startup in self.config.startups:
-                    if startup.slug not in under_way:
-                        expiring = self._expire_one(startup)
-                        under_way[startup.slug] = tasks.create_task(expiring, name=f"expire-{startup.slug}")
-                await asyncio.sleep(EXPIRE_EVERY)
-
-    async def _expire_one(self, startup: Startup) -> None:
-        try:
-            await self.store.expire(startup.slug, time.time_ns() - int(startup.retention * NS))
-        except StoreUnavailable as error:
-            log.warning("old readings not deleted", startup=startup.slug, problem=str(error))
 
 
 def _device_limits(config: Config) -> dict[str, int]:

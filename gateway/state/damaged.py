@@ -41,6 +41,10 @@ _SOUND = {
     "AND typeof(last_ns) = 'integer' AND typeof(accepted) = 'integer' AND typeof(rejected) = 'integer' "
     "AND typeof(rejected_ns) = 'integer'",
     "series": "typeof(startup) = 'text' AND typeof(key) = 'text'",
+    "sequences": "typeof(startup) = 'text' AND typeof(device) = 'text' AND typeof(measurement) = 'text' "
+    "AND typeof(kept) = 'blob' AND CASE WHEN json_valid(CAST(kept AS TEXT)) THEN "
+    "json_type(CAST(kept AS TEXT), '$.gaps') = 'array' AND json_type(CAST(kept AS TEXT), '$.received') = 'integer' "
+    "AND json_type(CAST(kept AS TEXT), '$.last') IN ('integer', 'null') END",
 }
 """Conditions that the rows of a table meet."""
 _COUNTS = {
@@ -57,8 +61,9 @@ def sift(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         _count_again(connection)
-        for table, sound in _SOUND.items():
-            _sift(connection, table, sound)
+        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        for table in sorted(_SOUND.keys() & there):
+            _sift(connection, table, _SOUND[table])
         for table, columns in _COUNTS.items():
             for column in columns:
                 _mend(connection, table, column)
@@ -112,9 +117,9 @@ def _count_again(connection: sqlite3.Connection) -> None:
 
 
 def _sift(connection: sqlite3.Connection, table: str, sound: str) -> None:
-    rows = connection.execute(f"SELECT * FROM {table} WHERE NOT ({sound})").fetchall()  # noqa: S608  # constants
+    rows = connection.execute(f"SELECT * FROM {table} WHERE ({sound}) IS NOT TRUE").fetchall()  # noqa: S608  # constants
     if rows:
-        connection.execute(f"DELETE FROM {table} WHERE NOT ({sound})")  # noqa: S608  # constants
+        connection.execute(f"DELETE FROM {table} WHERE ({sound}) IS NOT TRUE")  # noqa: S608  # constants
     for row in rows:
         problem = "a value has another type than its column, or makes no sense"
         if table == "journal":

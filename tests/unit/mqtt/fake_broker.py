@@ -23,6 +23,8 @@ class FakeBroker:
         self.suback = mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
         self.pongs = True
         self.answers = True
+        self.reading = asyncio.Event()
+        self.reading.set()
         self.packets: list[Any] = []
         self.reads: list[bytes] = []
         self._writers: dict[str, asyncio.StreamWriter] = {}
@@ -51,6 +53,7 @@ class FakeBroker:
         self._newest = writer
         decoder = Decoder()
         while data := await reader.read(65_536):
+            await self.reading.wait()
             self.reads.append(data)
             for packet in decoder.feed(data):
                 self.packets.append(packet)

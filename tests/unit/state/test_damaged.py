@@ -15,6 +15,7 @@ from gateway.state import damaged, dead_letters, ledger
 from gateway.state.database import FILE_NAME, Database
 from gateway.state.devices import DeviceRegistry
 from gateway.state.journal import Block, Journal
+from gateway.state.sequences import Sequence, Sequences
 from tests.builders import database
 
 TEXTS = [f"temperature,device=th-{number} celsius=21 1" for number in range(5)]
@@ -29,6 +30,7 @@ async def opened(path: Path) -> AsyncIterator[tuple[Database, Journal]]:
         journal = Journal(state, JournalSettings())
         await journal.open()
         await DeviceRegistry(state, {"acme": 100}).open()
+        await state.read(Sequences().load)
         yield state, journal
 
 
@@ -42,6 +44,9 @@ async def prepare(path: Path, *, is_sorted: bool) -> None:
             dead_letters.insert(connection, [rejection], DeadLetterSettings())
             ledger.add(connection, {"acme": Counts(received=1, rejected=1)})
             connection.execute("INSERT INTO devices VALUES ('acme', 'th-1', 1, 1, 1, 0, 0)")
+            sequence = Sequence()
+            sequence.observe(1)
+            connection.execute("INSERT INTO sequences VALUES ('acme', 'th-1', 'climate', ?)", (sequence.kept(),))
             connection.execute("INSERT INTO series VALUES ('acme', 'temperature,device=th-1')")
 
         await state.write(work)
@@ -172,6 +177,8 @@ OTHERS = {
     "ledger": "UPDATE ledger SET rejected = 'x' WHERE startup = 'acme'",
     "totals": "UPDATE letter_totals SET bytes = x'00'",
     "device": "UPDATE devices SET last_ns = 'x'",
+    "sequence": "UPDATE sequences SET kept = x'7b'",
+    "sequence of another form": "UPDATE sequences SET kept = CAST('[]' AS BLOB)",
     "series": "UPDATE series SET key = x'00'",
     "series not UTF-8": "UPDATE series SET key = CAST(x'ff2c' AS TEXT)",
     "device not UTF-8": "UPDATE devices SET startup = CAST(x'ff' AS TEXT)",
