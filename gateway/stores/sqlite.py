@@ -17,7 +17,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -168,6 +168,8 @@ class _Lane:
             try:
                 self._check()
                 if self._writer is None:
+                    with suppress(OSError):  # SQLite says why it cannot open a file there
+                        private_files.make_directory(self._path.parent)
                     self._writer = Writer(self._path)
                     self._presence = Presence(self._path)
                 yield self._writer
