@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import suppress
@@ -38,7 +39,7 @@ class Room:
 
     def problem(self, connection: sqlite3.Connection, wal_bytes: int) -> str:
         """Return why the state must not grow now, or an empty string."""
-        free, floor = free_bytes(self._directory), floor_of(self._directory)
+        free, floor = _disk(self._directory)
         if not self._is_reserved:
             self._fill()
         if free >= floor + wal_bytes and self._is_reserved:
@@ -58,18 +59,21 @@ class Room:
             log.warning("disk full", file=str(self._file), next=ADVICE)
 
     def _fill(self) -> None:
-        size = min(RESERVE, floor_of(self._directory) // 2)
-        with suppress(OSError):
+        size = min(RESERVE, _disk(self._directory)[1] // 2)
+        try:
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                if free_bytes(self._directory) + os.fstat(descriptor).st_blocks * 512 < 2 * size:
-                    return
-                os.posix_fallocate(descriptor, 0, size)
-                self._is_reserved = True
+                if free_bytes(self._directory) + os.fstat(descriptor).st_blocks * 512 >= 2 * size:
+                    os.posix_fallocate(descriptor, 0, size)
+                    self._is_reserved = True
             finally:
                 os.close(descriptor)
-                if not self._is_reserved:
-                    self._file.unlink(missing_ok=True)
+        except OSError as error:
+            # Not for want of room: then it is a limit on files, say, and to reject everything would not help.
+            self._is_reserved = error.errno not in {errno.ENOSPC, errno.EDQUOT}
+        if not self._is_reserved:
+            with suppress(OSError):
+                self._file.unlink(missing_ok=True)
 
 
 def _freed(connection: sqlite3.Connection) -> int:
@@ -88,7 +92,7 @@ def free_bytes(directory: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def floor_of(directory: Path) -> int:
-    """Return the bytes that stay free on the disk of a directory."""
+def _disk(directory: Path) -> tuple[int, int]:
+    """Return the bytes that the disk of a directory has free, and those that stay free."""
     found = os.statvfs(directory)
-    return min(FLOOR, found.f_blocks * found.f_frsize // PART)
+    return found.f_bavail * found.f_frsize, min(FLOOR, found.f_blocks * found.f_frsize // PART)

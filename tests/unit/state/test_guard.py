@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -173,3 +174,14 @@ def occupy(path: Path, size: int) -> None:
                 file.write(bytes(1 << 16))
         except OSError:
             return
+
+
+async def test_a_limit_on_files_is_no_full_disk(tmp_path: Path) -> None:
+    """Where the reserve may not be made although there is room, readings are accepted."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        async with database(tmp_path / FILE_NAME) as state:
+            await append(state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
