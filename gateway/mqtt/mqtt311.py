@@ -23,7 +23,7 @@ from gateway.mqtt.link import BrokerLink, retrieved
 from gateway.mqtt.mqtt311_socket import PahoSocket
 from gateway.mqtt.outgoing import Outgoing
 from gateway.mqtt.session import Access, SessionSpec, SessionState
-from gateway.mqtt.subscriptions import Subscriptions
+from gateway.mqtt.subscriptions import SUBSCRIBE_AGAIN_AFTER, Subscriptions
 
 CLOSE_WITHIN = 2.0
 READ_AT_ONCE = 500
@@ -84,8 +84,12 @@ class PahoSession:
     @property
     def is_idle(self) -> bool:
         """Whether it has nothing to do; see the contract."""
-        is_reading = self._link.state.connected and self._socket.is_reading
-        return is_reading and not self._inbox.messages and not self._inbox.unacknowledged
+        return self._link.state.connected and self._socket.is_reading and self._inbox.is_settled
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to acknowledge; see the contract."""
+        return self._inbox.is_settled
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
@@ -194,6 +198,12 @@ class PahoSession:
         self._client.unsubscribe(filters)
         if again := self._subscriptions.same_as(filters):
             self._send_subscribe(again)
+            loop, connection = asyncio.get_running_loop(), self._link.current
+            loop.call_later(SUBSCRIBE_AGAIN_AFTER, self._subscribe_again, connection, again)
+
+    def _subscribe_again(self, connection: int, filters: Sequence[str]) -> None:
+        if connection == self._link.current and (wanted := self._subscriptions.still_wanted(filters)):
+            self._send_subscribe(wanted)
 
     def _send_subscribe(self, filters: Sequence[str]) -> None:
         _, mid = self._client.subscribe([(name, self._spec.qos) for name in filters])

@@ -24,7 +24,7 @@ from gateway.mqtt.mqtt5_connection import Connection, pubacks
 from gateway.mqtt.mqtt5_decoder import Packet, Salvaged
 from gateway.mqtt.mqtt5_outbox import Outbox
 from gateway.mqtt.session import Access, SessionSpec, SessionState
-from gateway.mqtt.subscriptions import Subscriptions
+from gateway.mqtt.subscriptions import SUBSCRIBE_AGAIN_AFTER, Subscriptions
 
 CLOSE_WITHIN = 2.0
 UNANSWERED_MOST = 1 << 20
@@ -84,7 +84,12 @@ class Mqtt5Session:
     def is_idle(self) -> bool:
         """Whether it has nothing to do; see the contract."""
         is_reading = self._connection is not None and self._connection.is_reading
-        return is_reading and self._link.state.connected and not self._inbox.messages and not self._inbox.unacknowledged
+        return is_reading and self._link.state.connected and self._inbox.is_settled
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to acknowledge; see the contract."""
+        return self._inbox.is_settled
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
@@ -196,6 +201,11 @@ class Mqtt5Session:
         connection.send(mqtt5.UnsubscribePacket(self._outbox.next_id(), filters).write())
         if again := self._subscriptions.same_as(filters):
             self._send_subscribe(connection, again)
+            asyncio.get_running_loop().call_later(SUBSCRIBE_AGAIN_AFTER, self._subscribe_again, connection, again)
+
+    def _subscribe_again(self, connection: Connection, filters: Sequence[str]) -> None:
+        if connection is self._connection and (wanted := self._subscriptions.still_wanted(filters)):
+            self._send_subscribe(connection, wanted)
 
     async def _keep_alive(self, connection: Connection) -> None:
         """Send pings, and end the connection if the broker stays silent; return when it is lost.

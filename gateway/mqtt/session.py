@@ -111,6 +111,10 @@ class Session(Source, Publisher, Protocol):
     def is_idle(self) -> bool:
         """Whether it is connected and reading, and everything that it has brought is acknowledged."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that it has brought is acknowledged."""
+
     async def run(self) -> None:
         """Connect, and reconnect when necessary, until cancelled; then disconnect. `state` has the current problem."""
 

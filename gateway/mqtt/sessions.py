@@ -6,7 +6,8 @@ account only one connection, `mqtt.sessions: one` has a single session for every
 
 Invariants:
 - A session that is no longer wanted first receives what the broker still holds for it, then ends. One that another
-  worker or host has from now on is left to it: the broker keeps it.
+  worker or host has from now on is left to it, once all that it has brought is acknowledged: the broker keeps it. The
+  other one waits a moment before it takes it, so that nothing is delivered to both.
 - A source is in `ready` exactly while it has something to take and is not held back.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from gateway.errors import SessionError
@@ -31,6 +33,11 @@ IDLE_AFTER = 3.0
 """Seconds without a message after which the broker holds nothing more for a session."""
 IDLE_LOOKS = 10
 """Looks in that time. Each must find it idle: that time has passed may only mean that the event loop was busy."""
+LEAVE_WITHIN = 5.0
+"""Seconds that a session which is left may take until all that it has brought is acknowledged."""
+LEAVE_LOOK_EVERY = 0.01
+TAKE_AFTER = 1.0
+"""Seconds before a session that another worker or host had is connected here: that one is letting go of it."""
 SHOWN = 3
 ANNOUNCE_EVERY = 0.05
 
@@ -56,9 +63,11 @@ class Sessions:
         self._host = host
         self._publisher = PUBLISHER + (f"-{worker}" if worker else "") + (f".{host}" if host else "")
         self._wanted: dict[str, tuple[str, ...]] = {}
+        self._taken_over: set[str] = set()
         self._sessions: dict[str, Session] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._retiring: dict[str, asyncio.Task[None]] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
         self._arrivals: dict[str, int] = {}
         self._held: set[str] = set()
         self._look: UnroutedLook | None = None
@@ -105,7 +114,7 @@ class Sessions:
         """Want the sessions of this plan, and no others. Those that stay are not disturbed."""
         for name, filters in plan.elsewhere.items():
             self._leave(name, filters)
-        before = self._wanted
+        before, elsewhere = self._wanted, self._plan.elsewhere
         self._plan = plan
         self._want(plan.wanted)
         if self._tasks is None:
@@ -116,11 +125,12 @@ class Sessions:
         for name, filters in self._wanted.items():
             if retiring := self._retiring.pop(name, None):
                 retiring.cancel()
-            if name in self._running and _are_shared(filters) == _are_shared(before.get(name, ())):
+            is_running = name in self._running and name not in self._leaving
+            if is_running and _are_shared(filters) == _are_shared(before.get(name, ())):
                 self._sessions[name].subscribe(filters)
             else:
                 self._disconnect(name)
-                self._open(name)
+                self._open(name, after=TAKE_AFTER if name in elsewhere else 0)
 
     def _look_or_not(self) -> None:
         """Start or stop looking for messages of no startup, as the plan says."""
@@ -137,17 +147,18 @@ class Sessions:
 
     def _want(self, wanted: Mapping[str, Sequence[str]]) -> None:
         self._wanted = {name: tuple(filters) for name, filters in wanted.items()}
+        self._taken_over |= self._wanted.keys() - self._known.keys()
         for name, filters in self._wanted.items():
             known = self._known.setdefault(name, [])
             known += [one for one in filters if one not in known]
 
-    def _open(self, name: str) -> None:
-        """Open a session; the filters that it may have and no longer wants are dropped."""
+    def _open(self, name: str, after: float = 0) -> None:
+        """Open a session after some seconds; the filters that it may have and no longer wants are dropped."""
         if self._tasks is None or self._make is None:
             return
         filters = self._wanted.get(name, ())
         unwanted = [one for one in self._known.get(name, ()) if one not in filters]
-        if self._host is not None:
+        if self._host is not None and name in self._taken_over:
             unwanted += other_form(filters, self._access.settings.client_id)
         spec = SessionSpec(
             self._client_id(name),
@@ -157,7 +168,7 @@ class Sessions:
             check=partial(expect_shared_subscriptions, self._access) if _are_shared(filters) else None,
         )
         session = self._sessions[name] = self._make(self._access, spec, lambda: self._fill(name))
-        self._running[name] = self._tasks.create_task(session.run(), name=f"session-{name}")
+        self._running[name] = self._tasks.create_task(_run(session, after), name=f"session-{name}")
 
     def _retire(self, name: str) -> None:
         """End a session that is no longer wanted, once it has received what the broker holds for it."""
@@ -172,18 +183,38 @@ class Sessions:
     def _leave(self, name: str, filters: Sequence[str]) -> None:
         """Leave a session to another worker or host, if there is one here, without the filters that it does not have
         there. The broker keeps it."""
-        if session := self._sessions.get(name):
-            either = {*filters, *other_form(filters, self._access.settings.client_id)}
-            session.subscribe([one for one in self._wanted.get(name, ()) if one in either])
-            log.info("session left", client_id=self._client_id(name), next="another host or worker has it from now on")
+        wanted = self._wanted.pop(name, ())
+        self._known.pop(name, None)
+        session = self._sessions.get(name)
+        if session is None or self._tasks is None or name in self._leaving:
+            return
+        if retiring := self._retiring.pop(name, None):
+            retiring.cancel()
+        either = {*filters, *other_form(filters, self._access.settings.client_id)}
+        session.subscribe([one for one in wanted if one in either])
+        session.stop()
+        self._leaving[name] = self._tasks.create_task(self._let_go(name, session), name=f"session-{name}-leaves")
+
+    async def _let_go(self, name: str, session: Session) -> None:
+        """Disconnect a session once nothing that it has brought is under way: what is not acknowledged then, the other
+        worker or host receives again. It must not connect again, should the other one already have it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_WITHIN):
+                while session.state.connected and not session.is_settled:  # noqa: ASYNC110  # acks come from ingest
+                    await asyncio.sleep(LEAVE_LOOK_EVERY)
+        log.info(
+            "session left",
+            client_id=self._client_id(name),
+            next="another host or worker has it from now on",
+            under_way=not session.is_settled,
+        )
+        self._leaving.pop(name)
         self._disconnect(name)
-        for of_name in (self._known, self._wanted):
-            of_name.pop(name, None)
 
     def _disconnect(self, name: str) -> None:
         """Disconnect a session, if there is one. The broker keeps it."""
-        for task in (self._retiring.pop(name, None), self._running.pop(name, None)):
-            if task is not None:
+        for of_task in (self._retiring, self._leaving, self._running):
+            if task := of_task.pop(name, None):
                 task.cancel()
         for of_name in (self._sessions, self.ready, self._arrivals):
             of_name.pop(name, None)
@@ -214,8 +245,8 @@ class Sessions:
 
     @property
     def is_retiring(self) -> bool:
-        """Whether sessions of an earlier run are still to be ended."""
-        return self._tasks is None or bool(self._retiring)
+        """Whether sessions are still to be ended, or left."""
+        return self._tasks is None or bool(self._retiring or self._leaving)
 
     # ------------------------------------------------------------------ what arrives
 
@@ -294,6 +325,11 @@ class Sessions:
             "; ".join(_shown(problem, names, len(states)) for problem, names in list(problems.items())[:SHOWN]),
             sum(state.connections for state in states.values()),
         )
+
+
+async def _run(session: Session, after: float) -> None:
+    await asyncio.sleep(after)
+    await session.run()
 
 
 def _are_shared(filters: Sequence[str]) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 SHARED = "$share/"
+SUBSCRIBE_AGAIN_AFTER = 3.0
+"""Seconds after an UNSUBSCRIBE after which `same_as` are subscribed to again, besides at once: RMQTT 0.24 answers both
+before it removes the one, and may remove it after it has added the other."""
 
 
 class Subscriptions:
@@ -35,6 +38,10 @@ class Subscriptions:
         once more, since RMQTT 0.24 takes both for the same in an UNSUBSCRIBE."""
         topics = {without_group(name) for name in gone}
         return [name for name in self.wanted if without_group(name) in topics]
+
+    def still_wanted(self, filters: Iterable[str]) -> list[str]:
+        """Return those of the filters that are wanted now."""
+        return [name for name in filters if name in self.wanted]
 
     def begin(self) -> None:
         """Forget the requests of an earlier connection."""

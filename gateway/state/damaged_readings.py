@@ -1,4 +1,4 @@
-"""Damaged rows of the journal and its intake: what can be told apart in them is kept. See `gateway.state.damaged`.
+"""Damaged rows of the journal and its intake: whatever can be recognised in them is kept. See `gateway.state.damaged`.
 
 - A row of the intake whose directory does not fit its data is set aside: nothing says whose the lines are.
 - A row of the journal with another number of lines than it says has lost a separator, or gained one. Its lines go to

@@ -44,10 +44,11 @@ class FakeBroker:
         assert writer is not None
         writer.write(b"".join(one if isinstance(one, bytes) else one.write() for one in packets))
 
-    def drop(self) -> None:
-        """Close the newest connection."""
-        assert self._newest is not None
-        self._newest.close()
+    def drop(self, of: str = "") -> None:
+        """Close the newest connection, or that of a client id."""
+        writer = self._writers[of] if of else self._newest
+        assert writer is not None
+        writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._newest = writer
