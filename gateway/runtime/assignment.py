@@ -52,7 +52,6 @@ class AssignmentFile:
             StateUnavailable: the file cannot be written.
         """
         try:
-            private_files.make_directory(self._path.parent)
             private_files.write(self._path, json.dumps(assigned))
         except OSError as error:
             raise StateUnavailable(f"{self._path}: expected a file that can be written; {error.strerror}") from error

@@ -48,10 +48,3 @@ def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     """The error names the file."""
     with pytest.raises(StateUnavailable, match=r"assignment\.json"):
         AssignmentFile(tmp_path / "none" / "assignment.json").write({})
-
-
-def test_the_directory_of_the_file_is_made(tmp_path: Path) -> None:
-    """The first supervisor finds no directory of workers."""
-    file = AssignmentFile(tmp_path / "workers" / "assignment.json")
-    file.write({"acme": 1})
-    assert file.read() == {"acme": 1}
