@@ -114,8 +114,8 @@ def reading_key(reading: Reading) -> str:
 
 
 def device_of(encoded: bytes) -> str:
-    """Return the device of a line that this module wrote."""
-    match = _DEVICE_TAG.search(encoded.decode())
+    """Return the device of a line that this module wrote, even if it was damaged since."""
+    match = _DEVICE_TAG.search(encoded.decode("utf-8", "replace"))
     return _ESCAPED.sub(r"\1", match[1]) if match else ""
 
 

@@ -62,6 +62,8 @@ class Metrics:
         self.stopped_lanes: Callable[[], Mapping[str, bool]] = dict
         """Whether the lane of each startup has stopped."""
         self._reasons: Counter[tuple[str, str]] = Counter()
+        self.damaged_rows = 0
+        """Rows of the state database that were set aside since the file was made."""
         self.broker: dict[str, float] = {}
         """Figures that the broker reports of itself, by the names of `_BROKER`; those that it leaves out are absent."""
 
@@ -91,7 +93,11 @@ class Metrics:
         )
         for startup, is_stopped in self.stopped_lanes().items():
             lanes.add_metric([startup], is_stopped)
-        return [*self._registry.collect(), reasons, lanes, *_broker_metrics(self.broker)]
+        damaged = GaugeMetricFamily(
+            "gateway_damaged_rows", "Rows of the state database that were damaged and set aside"
+        )
+        damaged.add_metric([], self.damaged_rows)
+        return [*self._registry.collect(), reasons, lanes, damaged, *_broker_metrics(self.broker)]
 
 
 def exposition(

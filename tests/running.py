@@ -209,6 +209,11 @@ class GatewayProcess:
             return self.state.balance().get(startup, Counts())
         return Counts()
 
+    async def ended(self) -> int:
+        """Wait until it ends by itself; return its exit status."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), WITHIN)
+
     async def _end(self, number: signal.Signals) -> int:
         assert self._process is not None
         with suppress(ProcessLookupError):

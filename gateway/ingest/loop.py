@@ -27,7 +27,7 @@ from gateway.ingest.numbers import Numbers
 from gateway.ingest.outcome import Outcome
 from gateway.ingest.pipeline import Pipeline
 from gateway.ingest.quota import QuotaMeter
-from gateway.ingest.replay_turns import ReplayTurns
+from gateway.ingest.replay_turns import ReplayTurns, line_of
 from gateway.ingest.rounds import Round
 from gateway.ingest.turns import Turns
 from gateway.logs import get_logger
@@ -239,7 +239,7 @@ class Ingest:
                 message = Message(rejection.topic, rejection.payload)
                 outcome.add(self._pipeline.evaluate(message, rejection.arrived_ns, rejection.records))
             elif rejection.startup in self._pipeline.meters:
-                outcome.lines[rejection.startup] = [rejection.payload.decode()]
+                outcome.lines[rejection.startup] = [line_of(dead_letter)]
             else:
                 raise ReplayImpossible(f"startup {rejection.startup!r} is no longer configured")
         blocks = blocks_of(outcome)
@@ -270,7 +270,9 @@ class Ingest:
         waits = pauses()
         while True:
             try:
-                await self._state.database.write(lambda con: write(con, self._state, outcome, blocks, numbers))
+                await self._state.database.write(
+                    lambda con: write(con, self._state, outcome, blocks, numbers), grows=True
+                )
             except StateUnavailable as error:
                 if str(error) != self.problem:
                     log.warning("nothing is acknowledged until the disk can be written", problem=str(error))

@@ -11,7 +11,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gateway.errors import ReplayImpossible
 from gateway.fair_lock import FairLock
+from gateway.state.dead_letters import DeadLetter
 
 SECONDS_EACH = 0.005
 """Budget of a startup: this time for each replay, ..."""
@@ -47,3 +49,15 @@ class ReplayTurns:
             yield
         finally:
             self._lock.release(time.monotonic() - began)
+
+
+def line_of(dead_letter: DeadLetter) -> str:
+    """Return the line of a refused reading.
+
+    Raises:
+        ReplayImpossible: it was damaged on the disk.
+    """
+    try:
+        return dead_letter.rejection.payload.decode()
+    except UnicodeDecodeError as error:
+        raise ReplayImpossible(f"dead letter {dead_letter.id} cannot be replayed: it is damaged: {error}") from None

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from gateway.config import Config, Startup, TopicRule
+from gateway.config import Config, TopicRule
 from gateway.config.credentials import mqtt_password
-from gateway.errors import ReplayImpossible, StateUnavailable, StoreUnavailable
+from gateway.errors import ReplayImpossible, StateUnavailable
 from gateway.feeds.clock_doctor import ClockDoctor
 from gateway.feeds.fan_out import FanOut
 from gateway.feeds.mqtt_feed import MqttFeed
@@ -33,19 +33,18 @@ from gateway.mqtt.broker_watch import BrokerWatch
 from gateway.mqtt.session import Access
 from gateway.mqtt.session_plan import SessionPlan, startup_of
 from gateway.mqtt.sessions import Sessions
+from gateway.runtime.expiry import expire_hourly
 from gateway.runtime.stored_types import StoredTypes
-from gateway.state import dead_letters, field_types
+from gateway.state import damaged, dead_letters, field_types
 from gateway.state.devices import Device
 from gateway.state.field_types import Undecided
 from gateway.state.session_file import SessionFile
 from gateway.state.worker_state import WorkerState
-from gateway.state.workers import home
+from gateway.state.workers import home, lock_of
 from gateway.stores.build import make_store
 from gateway.stores.drain import Drain
-from gateway.timestamps import NS
 
 SAVE_EVERY = 2.0
-EXPIRE_EVERY = 3600.0
 STOP_INGEST_WITHIN = 10.0
 IDLE_CHECK_EVERY = 0.3
 SESSIONS = "sessions.json"
@@ -79,7 +78,7 @@ class Engine:
         self.slot = slot
         self.metrics = Metrics()
         self._broker_watch = BrokerWatch(settings.mqtt, self.metrics)
-        self.state = WorkerState.of(directory, settings, _device_limits(config))
+        self.state = WorkerState.of(directory, settings, _device_limits(config), lock_of(config.state_dir, slot.worker))
         self.store = make_store(config)
         self.sessions: Sessions
         self.ingest: Ingest
@@ -117,7 +116,11 @@ class Engine:
         self._stop.set()
 
     async def run(self) -> None:
-        """Run until `stop`, and until all received messages are on disk and, as far as time allows, stored."""
+        """Run until `stop`, and until all received messages are on disk and, as far as time allows, stored.
+
+        Raises:
+            StateUnavailable: the state was removed or changed while the engine ran; what could be stored is.
+        """
         startups = [startup.slug for startup in self.config.startups]
         async with asyncio.TaskGroup() as tasks:
             helpers = [
@@ -126,18 +129,29 @@ class Engine:
                 tasks.create_task(self._fan_out.run(), name="listeners"),
             ]
             if self.slot.worker == 0:
-                helpers.append(tasks.create_task(self._expire(), name="expire"))
+                helpers.append(tasks.create_task(expire_hourly(lambda: self.config, self.store), name="expire"))
                 helpers.append(tasks.create_task(self._broker_watch.run(), name="broker-watch"))
             ingesting = tasks.create_task(self.ingest.run(), name="ingest")
             draining = tasks.create_task(self.drain.run(startups), name="drain")
-            await self._stop.wait()
+            await self._stopped()
             log.info("gateway stopping", journaled=self.state.journal.readings)
             self.sessions.stop()
-            await within(ingesting, STOP_INGEST_WITHIN)
+            await within(ingesting, 0.0 if self.state.database.problem else STOP_INGEST_WITHIN)
             self.drain.stop()
             await within(draining, self.config.settings.drain.stop_within)
             for helper in helpers:
                 helper.cancel()
+        if self.state.database.problem:
+            raise StateUnavailable(f"{self.state.database.problem}; see the log for what became of what was in it")
+
+    async def _stopped(self) -> None:
+        """Wait until the engine is stopped, or its state is lost."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self.state.database.lost)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
 
     def use(self, config: Config, startups: frozenset[str] | None = None) -> None:
         """Take over other startups and rules, between two rounds: nothing is dropped, nothing waits.
@@ -187,7 +201,7 @@ class Engine:
         is_full = "it is full: messages wait at the broker until the store accepts readings again"
         parts = (
             Part("broker", self.sessions.problem),
-            Part("disk", self.ingest.problem),
+            Part("disk", self.ingest.problem or self.state.database.problem),
             Part("journal", is_full if self.state.journal.is_full else ""),
         )
         served = self._served
@@ -266,27 +280,11 @@ class Engine:
             await asyncio.sleep(SAVE_EVERY)
             try:
                 await self.state.registry.save()
+                await self.state.database.check()
+                self.metrics.damaged_rows = await self.state.database.read(damaged.count)
                 await asyncio.to_thread(self._session_file.write, self.sessions.filters())
             except StateUnavailable as error:
                 log.warning("devices not saved", problem=str(error), next="trying again")
-
-    async def _expire(self) -> None:
-        """Delete readings older than the retention of their startup, every hour; none waits for another."""
-        under_way: dict[str, asyncio.Task[None]] = {}
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                under_way = {slug: task for slug, task in under_way.items() if not task.done()}
-                for startup in self.config.startups:
-                    if startup.slug not in under_way:
-                        expiring = self._expire_one(startup)
-                        under_way[startup.slug] = tasks.create_task(expiring, name=f"expire-{startup.slug}")
-                await asyncio.sleep(EXPIRE_EVERY)
-
-    async def _expire_one(self, startup: Startup) -> None:
-        try:
-            await self.store.expire(startup.slug, time.time_ns() - int(startup.retention * NS))
-        except StoreUnavailable as error:
-            log.warning("old readings not deleted", startup=startup.slug, problem=str(error))
 
 
 def _device_limits(config: Config) -> dict[str, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from prometheus_client.core import Metric
@@ -24,6 +25,7 @@ from gateway.model import Listener, Reason
 from gateway.runtime.engine import Engine, within
 from gateway.runtime.http_application import make_application
 from gateway.runtime.reload import Reloader
+from gateway.state.lock import locked
 from gateway.state.reader import StateReader
 
 STOP_WEB_WITHIN = 5.0
@@ -84,7 +86,9 @@ class Gateway:
         Raises:
             StateUnavailable, AddressUnavailable, CertificateUnusable: at the start.
         """
-        with HttpServer(self.config.settings.http) as server:
+        async with AsyncExitStack() as stack:
+            await asyncio.to_thread(stack.enter_context, locked(self.config.state_dir))
+            server = stack.enter_context(HttpServer(self.config.settings.http))
             async with self.engine:
                 application = await asyncio.to_thread(make_application, self._services)
                 journaled = self.engine.state.journal.readings

@@ -40,6 +40,7 @@ from gateway.runtime.reload import Reloader
 from gateway.runtime.worker_channel import WorkerChannel
 from gateway.runtime.worker_messages import Changed, LiveEvents, Reply, Report, Request, Use
 from gateway.runtime.worker_reports import WorkerReports
+from gateway.state import private_files
 from gateway.state.lock import locked
 from gateway.state.reader import StateReader
 from gateway.state.workers import RETIRED, WORKERS, home, retiring
@@ -101,7 +102,8 @@ class Supervisor:
         """
         async with AsyncExitStack() as stack:
             state_dir = self._config.state_dir
-            await asyncio.to_thread(stack.enter_context, locked(state_dir / WORKERS))
+            await asyncio.to_thread(stack.enter_context, locked(state_dir))
+            await asyncio.to_thread(private_files.make_directory, state_dir / WORKERS)
             retired = await asyncio.to_thread(self._find_retiring)
             await asyncio.to_thread(self._assign, self._assignment_file.read())
             server = stack.enter_context(HttpServer(self._config.settings.http))

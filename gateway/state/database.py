@@ -16,6 +16,7 @@ power cut:
     series        the series keys that each startup has used
     types         the type of each field, and since when: see `gateway.state.field_types`
     undecided     messages that wait until the type of a field is certain
+    damaged       rows of the others that cannot be read: see `gateway.state.damaged`
     sequences     the sequence numbers of each device and measurement; `kept` is JSON, see `gateway.state.sequences`
 
 All callers of `write` that called while the last commit ran share one transaction, and the cost of one fsync. A piece
@@ -27,18 +28,18 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 from gateway.errors import StateClosed, StateUnavailable
-from gateway.state import dead_letters, private_files, refused_letters
+from gateway.state import damaged, dead_letters, mark, private_files, refused_letters
+from gateway.state.group_commit import Job, Work, commit, look, resolve
+from gateway.state.guard import Guard
+from gateway.state.presence import WAL_LIMIT
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
 
 FILE_NAME = "gateway.db"
 FORMAT = 1
@@ -73,21 +74,24 @@ CREATE TABLE IF NOT EXISTS undecided (startup TEXT NOT NULL, stamp_ns INTEGER NO
 """Tables that files of an earlier build do not have."""
 
 
-class _Job(NamedTuple):
-    work: Work[Any]
-    future: asyncio.Future[Any]
-
-
 class Database:
     """`write` and `read` run a function over a connection, off the event loop."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._reader: sqlite3.Connection | None = None
         # One thread for all reads, and for closing: a read whose caller was cancelled still uses the connection.
         self._reading = ThreadPoolExecutor(1, "state-reader")
         self._thread: threading.Thread | None = None
+        self._guard: Guard
+        self.lost = asyncio.Event()
+        """Set when the files are no longer at their path: see `gateway.state.guard`."""
+
+    @property
+    def problem(self) -> str:
+        """What has become of the files, once they are lost."""
+        return self._guard.problem
 
     async def open(self) -> None:
         """Create or open the file.
@@ -97,7 +101,8 @@ class Database:
         """
         self._loop = asyncio.get_running_loop()
         writer = await asyncio.to_thread(_open_writer, self.path)
-        self._reader = await self._loop.run_in_executor(self._reading, _connect, self.path)
+        self._guard = await asyncio.to_thread(Guard, writer, self.path, self._note_lost)
+        self._reader = await self._loop.run_in_executor(self._reading, _open_reader, self.path)
         self._thread = threading.Thread(target=self._write_groups, args=(writer,), name="state-writer")
         self._thread.start()
 
@@ -112,8 +117,9 @@ class Database:
         await self._loop.run_in_executor(self._reading, reader.close)
         self._reading.shutdown(wait=False)
 
-    async def write(self, work: Work[T]) -> T:
-        """Run `work` in a transaction that is on disk when this returns.
+    async def write(self, work: Work[T], *, grows: bool = False) -> T:
+        """Run `work` in a transaction that is on disk when this returns. Work that `grows` the state is rejected while
+        the disk has too little room, and once the files are lost.
 
         Raises:
             StateUnavailable: nothing of it was written.
@@ -122,7 +128,7 @@ class Database:
         if self._thread is None:
             raise StateClosed("the state database is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(work, future))
+        self._jobs.put(Job(work, future, grows))
         return await future
 
     async def read(self, work: Work[T]) -> T:
@@ -137,11 +143,18 @@ class Database:
             raise StateClosed("the state database is closed")
         return await self._loop.run_in_executor(self._reading, _read, reader, work)
 
+    async def check(self) -> None:
+        """Look whether the files are still there, where nothing may have been written for a while."""
+        await self.write(look)
+
+    def _note_lost(self) -> None:
+        self._loop.call_soon_threadsafe(self.lost.set)
+
     def _write_groups(self, writer: sqlite3.Connection) -> None:
         """Commit in the writer thread; all work submitted during one commit is the next group."""
         running = True
         while running:
-            group: list[_Job] = []
+            group: list[Job] = []
             job = self._jobs.get()
             while job is not None:
                 group.append(job)
@@ -151,8 +164,8 @@ class Database:
                     break
             running = job is not None
             if group:
-                self._loop.call_soon_threadsafe(_resolve, group, _commit(writer, group))
-        writer.close()
+                self._loop.call_soon_threadsafe(resolve, group, commit(writer, group, self._guard))
+        self._guard.close()
 
 
 def read_only(path: Path, work: Work[T]) -> T:
@@ -176,9 +189,23 @@ def read_only(path: Path, work: Work[T]) -> T:
 
 def _connect(path: Path) -> sqlite3.Connection:
     try:
-        return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        connection.text_factory = _text
+        return connection
     except sqlite3.Error as error:
         raise _unavailable(path, error) from error
+
+
+def _open_reader(path: Path) -> sqlite3.Connection:
+    """Connect, and open all files: they may be removed before the first read."""
+    connection = _connect(path)
+    _read(connection, lambda one: one.execute("SELECT count(*) FROM sqlite_master").fetchone())
+    return connection
+
+
+def _text(data: bytes) -> str:
+    """Decode a text; a damaged one must not keep all others from being read."""
+    return data.decode("utf-8", "replace")
 
 
 def _open_writer(path: Path) -> sqlite3.Connection:
@@ -186,11 +213,14 @@ def _open_writer(path: Path) -> sqlite3.Connection:
         private_files.make_directory(path.parent)
     except OSError as error:
         raise StateUnavailable(f"{path.parent}: expected a directory to keep state in; {error.strerror}") from error
+    mark.check(path)
     private_files.make_file(path)
     connection = _connect(path)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
+        connection.execute("PRAGMA secure_delete = OFF")  # to overwrite what is deleted takes time, and room
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
             connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
@@ -199,6 +229,7 @@ def _open_writer(path: Path) -> sqlite3.Connection:
         if version <= FORMAT:
             refused_letters.prepare(connection)
             connection.executescript(f"BEGIN; {_TYPES} COMMIT;")
+            damaged.sift(connection)
     except sqlite3.Error as error:
         connection.close()
         raise _unavailable(path, error) from error
@@ -209,46 +240,6 @@ def _open_writer(path: Path) -> sqlite3.Connection:
             "wrote it: use that version"
         )
     return connection
-
-
-def _commit(writer: sqlite3.Connection, group: list[_Job]) -> list[Any]:
-    """Run the group in one transaction; where an outcome is an exception, nothing of that job was written."""
-    try:
-        writer.execute("BEGIN IMMEDIATE")
-        outcomes = [_run(writer, job.work) for job in group]
-        writer.execute("COMMIT")
-    except Exception as error:  # whatever it is: every caller gets it, and the writer continues
-        with suppress(sqlite3.Error):
-            if writer.in_transaction:
-                writer.execute("ROLLBACK")
-        failure = StateUnavailable(f"the gateway's state cannot be written: {error}; is the disk full?")
-        return [failure] * len(group)
-    return outcomes
-
-
-def _run(writer: sqlite3.Connection, work: Work[Any]) -> Any:
-    writer.execute("SAVEPOINT job")
-    try:
-        outcome = work(writer)
-    except Exception as error:  # its caller gets it, the rest of the group continues
-        if not writer.in_transaction:
-            raise
-        writer.execute("ROLLBACK TO job")
-        outcome = error
-    writer.execute("RELEASE job")
-    return outcome
-
-
-def _resolve(group: list[_Job], outcomes: list[Any]) -> None:
-    for job, outcome in zip(group, outcomes, strict=True):
-        if job.future.cancelled():
-            continue
-        if isinstance(outcome, sqlite3.Error):
-            job.future.set_exception(StateUnavailable(f"the gateway's state cannot be written: {outcome}"))
-        elif isinstance(outcome, BaseException):
-            job.future.set_exception(outcome)
-        else:
-            job.future.set_result(outcome)
 
 
 def _read(connection: sqlite3.Connection, work: Work[T]) -> T:

@@ -277,9 +277,31 @@ def _dead_letter(
 ) -> DeadLetter:
     """Return a row as it was kept, or with at most `positions` positions of records."""
     ident, startup, device, topic, arrived_ns, records, reasons_json, payload, cut = row
-    reasons = tuple(Reason(**{**reason, "code": Code(reason["code"])}) for reason in json.loads(reasons_json))
-    runs = [range(run, run + 1) if isinstance(run, int) else range(run[0], run[1] + 1) for run in json.loads(records)]
+    reasons, runs = _read_reasons(reasons_json), _read_runs(records)
     shown = tuple(islice(chain.from_iterable(runs), positions))
     further = sum(len(run) for run in runs) - len(shown)
     cut += kept - len(payload)
     return DeadLetter(ident, Rejection(startup, device, topic, payload, arrived_ns, reasons, shown, cut, further), kept)
+
+
+def _read_reasons(text: str) -> tuple[Reason, ...]:
+    try:
+        return tuple(Reason(**{**reason, "code": Code(reason["code"])}) for reason in json.loads(text))
+    except (ValueError, TypeError, KeyError):
+        return (_DAMAGED,)
+
+
+def _read_runs(text: str) -> list[range]:
+    try:
+        return [
+            range(run, run + 1) if isinstance(run, int) else range(int(run[0]), int(run[1]) + 1)
+            for run in json.loads(text)
+        ]
+    except (ValueError, TypeError, LookupError):
+        return []  # a replay judges all records of the message again
+
+
+_DAMAGED = Reason(
+    Code.STORE_REFUSED, "payload", "a dead letter as it was written", "a damaged one", "replay it: its payload is kept"
+)
+"""Shown for reasons that cannot be read any more."""

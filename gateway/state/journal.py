@@ -14,15 +14,17 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from gateway.config.models import JournalSettings
 from gateway.errors import StateUnavailable
 from gateway.model import Counts
-from gateway.state import ledger
+from gateway.state import damaged_readings, ledger
 from gateway.state.database import Database
+from gateway.state.room import free_bytes
 
 SEPARATOR = b"\0"
 SORT_AT_ONCE = 32 << 20
@@ -81,7 +83,7 @@ class Journal:
 
     async def open(self) -> None:
         """Sort and count what an earlier run left."""
-        while await self._database.write(_sort):
+        while (await self._database.write(self._sort_some)) is not None:
             pass
         left = await self._database.read(_totals)
         for startup, readings, size in left:
@@ -140,9 +142,9 @@ class Journal:
         """
         self._arrived.clear()
         try:
-            while joints := await self._database.write(_sort):
-                for startup, added in joints.items():
-                    self._count(startup, 0, added)
+            while (moved := await self._database.write(self._sort_some)) is not None:
+                for startup, (readings, added) in moved.items():
+                    self._count(startup, readings, added)
                     self._event(startup).set()
         except StateUnavailable:
             self._arrived.set()
@@ -156,7 +158,13 @@ class Journal:
         """Return the oldest entries, up to about `limit` readings or `size` bytes; they stay until removed."""
         filled = self._event(startup)
         filled.clear()  # before reading, so that readings appended meanwhile are not overlooked
-        entries = await self._database.read(lambda connection: _oldest(connection, startup, limit, size))
+        while True:
+            entries = await self._database.read(lambda connection: _oldest(connection, startup, limit, size))
+            wrong = [one.id for one in entries if not damaged_readings.is_sound(one.readings, one.block)]
+            if not wrong:
+                break
+            mend = partial(damaged_readings.mend, startup=startup, idents=wrong)
+            self._count(startup, await self._database.write(mend), 0)
         if entries:
             filled.set()
         return entries
@@ -183,6 +191,11 @@ class Journal:
                 self._count(startup, -entry.readings, -len(entry.block))
             self._changed.notify_all()
 
+    def _sort_some(self, connection: sqlite3.Connection) -> dict[str, tuple[int, int]] | None:
+        """Sort as much as the disk has room for: what is moved is there twice, and in the write-ahead log."""
+        room = free_bytes(self._database.path.parent) // 4
+        return _sort(connection, min(SORT_AT_ONCE, room))
+
     def _count(self, startup: str, readings: int, size: int) -> None:
         self.readings += readings
         self.bytes += size
@@ -193,27 +206,39 @@ class Journal:
         return self._filled.setdefault(startup, asyncio.Event())
 
 
-def _sort(connection: sqlite3.Connection) -> dict[str, int]:
-    """Sort the oldest part of the intake; return, by startup, the number of separators that now join its blocks."""
+def _sort(connection: sqlite3.Connection, at_once: int) -> dict[str, tuple[int, int]] | None:
+    """Sort the oldest part of the intake; return, by startup, the readings and bytes that it now holds more than was
+    counted when they were appended; None where there was nothing to sort. The bytes are the separators that join
+    blocks; damaged rows take what was in them."""
     parts: dict[str, list[Block]] = {}
+    lost: dict[str, tuple[int, int]] = {}
     last_id = size = 0
     for ident, directory, data in connection.execute("SELECT id, directory, data FROM intake ORDER BY id"):
-        for startup, count, part in _parts(directory, data):
-            parts.setdefault(startup, []).append(Block(count, part))
-        last_id, size = ident, size + len(data)
-        if size >= SORT_AT_ONCE:
+        blocks = damaged_readings.blocks(directory, data)
+        if blocks is None:
+            damaged_readings.set_intake_aside(connection, directory, data, lost)
+        else:
+            for startup, count, part in blocks:
+                parts.setdefault(startup, []).append(Block(count, part))
+            size += len(data)
+        last_id = ident
+        if size >= at_once:
             break
-    if not parts:
-        return {}
-    rows = [(startup, *row) for startup, blocks in parts.items() for row in _rows(blocks)]
+    if not last_id:
+        return None
+    rows = [(startup, *row) for startup, several in parts.items() for row in _rows(several)]
     connection.executemany("INSERT INTO journal (startup, readings, lines) VALUES (?, ?, ?)", rows)
     connection.execute("DELETE FROM intake WHERE id <= ?", (last_id,))
-    readings = {startup: sum(block.readings for block in blocks) for startup, blocks in parts.items()}
+    readings = {startup: sum(block.readings for block in several) for startup, several in parts.items()}
     ledger.add(connection, {startup: Counts(received=count, accepted=count) for startup, count in readings.items()})
-    separators = {startup: len(blocks) for startup, blocks in parts.items()}
+    separators = {startup: len(several) for startup, several in parts.items()}
     for startup, *_ in rows:
         separators[startup] -= 1
-    return separators
+    gone = {startup: (-count, -taken) for startup, (count, taken) in lost.items()}
+    return {
+        startup: (gone.get(startup, (0, 0))[0], gone.get(startup, (0, 0))[1] + separators.get(startup, 0))
+        for startup in {*separators, *gone}
+    }
 
 
 def _rows(blocks: Iterable[Block]) -> Iterator[Block]:
@@ -228,14 +253,6 @@ def _rows(blocks: Iterable[Block]) -> Iterator[Block]:
         readings += block.readings
         size += len(block.data)
     yield Block(readings, SEPARATOR.join(joined))
-
-
-def _parts(directory: str, data: bytes) -> Iterator[tuple[str, int, bytes]]:
-    """Yield from a row of the intake each startup's slug, number of readings, and block."""
-    at = 0
-    for startup, (count, size) in from_json(directory).items():
-        yield startup, count, data[at : at + size]
-        at += size
 
 
 def _totals(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:

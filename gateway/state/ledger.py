@@ -26,7 +26,8 @@ SELECT startup, received, accepted, rejected, stored,
 FROM ledger WHERE ?1 IS NULL OR startup = ?1
 """
 _INTAKE = """
-SELECT key, sum(json_extract(value, '$[0]')) FROM intake, json_each(directory)
+SELECT key, CAST(coalesce(sum(CASE type WHEN 'array' THEN json_extract(value, '$[0]') END), 0) AS INTEGER)
+FROM intake, json_each(CASE WHEN typeof(directory) = 'text' AND json_valid(directory) THEN directory ELSE '{}' END)
 WHERE ?1 IS NULL OR key = ?1 GROUP BY key
 """
 

@@ -28,13 +28,18 @@ class WorkerState:
     registry: DeviceRegistry
     sequences: Sequences
     bounds: DeadLetterSettings
+    held: Path
 
     @classmethod
-    def of(cls, directory: Path, settings: Settings, device_limits: Mapping[str, int]) -> WorkerState:
-        """Return the state in a directory, to be opened. `device_limits` are devices by startup."""
+    def of(
+        cls, directory: Path, settings: Settings, device_limits: Mapping[str, int], held: Path | None = None
+    ) -> WorkerState:
+        """Return the state in a directory, to be opened. `device_limits` are devices by startup, `held` is the
+        directory that is locked."""
         database = Database(directory / FILE_NAME)
         journal = Journal(database, settings.journal)
-        return cls(database, journal, DeviceRegistry(database, device_limits), Sequences(), settings.dead_letters)
+        registry = DeviceRegistry(database, device_limits)
+        return cls(database, journal, registry, Sequences(), settings.dead_letters, held or directory)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -44,7 +49,7 @@ class WorkerState:
             StateUnavailable: it cannot be opened, or another gateway has it.
         """
         async with AsyncExitStack() as stack:
-            await asyncio.to_thread(stack.enter_context, locked(self.database.path.parent))
+            await asyncio.to_thread(stack.enter_context, locked(self.held))
             await self.database.open()
             stack.push_async_callback(self.database.close)
             await self.journal.open()

@@ -18,6 +18,11 @@ def home(state_dir: Path, worker: int) -> Path:
     return state_dir if worker == 0 else state_dir / WORKERS / str(worker)
 
 
+def lock_of(state_dir: Path, worker: int) -> Path:
+    """Return the directory that a worker holds while it runs."""
+    return state_dir / WORKERS / str(worker)
+
+
 def workers(state_dir: Path) -> list[int]:
     """Return the workers other than the first that have, or once had, state of their own."""
     found = (state_dir / WORKERS).glob(f"*/{FILE_NAME}")

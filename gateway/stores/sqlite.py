@@ -7,7 +7,8 @@ Invariants:
   wait, however long it takes.
 - The thread that reads only runs SQL, during which SQLite releases the interpreter's lock; queries of a startup take
   turns in it. What it finds is turned into rows by `gateway.computing`, with all that requests compute.
-- After a fault of the file the next write opens it again; likewise after somebody deleted the file.
+- After a fault of the file the next write opens it again; likewise after somebody deleted, replaced or cut it, or one
+  of the files beside it. A write during which that happened has failed.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.computing import Computing
 from gateway.errors import StoreRefused, StoreUnavailable
+from gateway.logs import get_logger
 from gateway.model import Reading
 from gateway.state import private_files
+from gateway.state.presence import Presence
 from gateway.stores import sqlite_reader, sqlite_schema
 from gateway.stores.contract import Columns, Query, Row
+from gateway.stores.sqlite_expiry import Expiry
 from gateway.stores.sqlite_reader import Part
 from gateway.stores.sqlite_writer import Writer
 
@@ -34,6 +38,7 @@ T = TypeVar("T")
 
 BYTES_AT_ONCE = 4 << 20
 """Bytes of lines in one write."""
+log = get_logger(__name__)
 
 
 class SqliteStore:
@@ -128,7 +133,8 @@ class _Lane:
         self._writing = ThreadPoolExecutor(1, f"sqlite-write-{startup}")
         self._reading = ThreadPoolExecutor(1, f"sqlite-read-{startup}")
         self._writer: Writer | None = None
-        self._file: tuple[int, int] | None = None
+        self._presence: Presence | None = None
+        self._expiry = Expiry(startup)
 
     async def write(self, lines: Sequence[bytes]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._writing, self._write, lines)
@@ -153,28 +159,40 @@ class _Lane:
     def _write(self, lines: Sequence[bytes]) -> None:
         with self._open_writer() as writer:
             writer.write(lines)
+            if problem := self._check():
+                raise StoreUnavailable(f"{problem} while it was written: the same readings are written again")
 
     def _expire(self, before_ns: int) -> None:
         if self._path.exists():
             with self._open_writer() as writer:
-                writer.expire(before_ns)
+                self._expiry.run(writer, before_ns)
 
     @contextmanager
     def _open_writer(self) -> Iterator[Writer]:
         """Yield the writer, opened if need be. After an error of SQLite it is closed, with what it remembers."""
         with _explained(self._path):
             try:
-                if (file := _identity(self._path)) is None or file != self._file:
-                    self._close_writer()  # it would go on writing into a file that was deleted
+                self._check()
                 if self._writer is None:
+                    with suppress(OSError):  # SQLite says why it cannot open a file there
+                        private_files.make_directory(self._path.parent)
                     self._writer = Writer(self._path)
-                    self._file = _identity(self._path)
+                    self._presence = Presence(self._path)
                 yield self._writer
             except sqlite3.Error:
                 self._close_writer()
                 raise
 
+    def _check(self) -> str:
+        """Return what has become of the open files; close them then: SQLite goes on writing into what was deleted."""
+        problem = self._presence.problem() if self._presence else ""
+        if problem:
+            log.warning("store file lost", problem=problem, next="the file is opened again, or a new one is made")
+            self._close_writer()
+        return problem
+
     def _close_writer(self) -> None:
+        self._presence = None
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -213,15 +231,6 @@ class _Session:
             if self._connection is None:
                 self._connection = sqlite_schema.open_for_reading(self._path)
             return nothing if self._connection is None else read(self._connection)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Identify the file at a path: another worker may have created it again."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 @contextmanager

@@ -57,13 +57,25 @@ class Writer:
         self._columns: dict[_Shape, tuple[str, ...]] = {}
         self._shapes_size = 0
 
-    def expire(self, before_ns: int) -> None:
-        """Delete readings older than `before_ns`, one transaction per series, so that a write never waits long."""
-        found = self._connection.execute("SELECT id, measurement FROM series").fetchall()
-        for series, measurement in found:
-            self._connection.execute(
+    def expire(self, before_ns: int) -> int:
+        """Delete readings older than `before_ns`, one transaction per series, so that a write never waits long; return
+        how many there were."""
+        deleted = 0
+        for series, measurement in self._connection.execute("SELECT id, measurement FROM series").fetchall():
+            deleted += self._connection.execute(
                 f"DELETE FROM {schema.table(measurement)} WHERE series = ? AND time < ?", (series, before_ns)
-            )
+            ).rowcount
+        return deleted
+
+    def oldest(self) -> int | None:
+        """Return the time of the oldest reading."""
+        found = self._connection.execute("SELECT id, measurement FROM series").fetchall()
+        oldest = "SELECT min(time) FROM {} WHERE series = ?"
+        rows = [
+            self._connection.execute(oldest.format(schema.table(table)), (series,)).fetchone()
+            for series, table in found
+        ]
+        return min((time_ns for (time_ns,) in rows if time_ns is not None), default=None)
 
     def close(self) -> None:
         """Close the file; what was committed stays."""

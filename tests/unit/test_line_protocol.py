@@ -72,3 +72,9 @@ def test_writable_tags(value: str) -> None:
 def test_unwritable_tags(value: str) -> None:
     """Line breaks, control characters and a backslash at the end cannot be written."""
     assert not tag_is_writable(value)
+
+
+def test_device_of_a_damaged_line() -> None:
+    """A line that a disk has damaged has a device, or none; it is no error."""
+    assert device_of(b"climate,device=th-1 t=\xff 1") == "th-1"
+    assert device_of(b"\xff\xfe") == ""

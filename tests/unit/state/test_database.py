@@ -16,7 +16,8 @@ import pytest
 from gateway.errors import StateClosed, StateUnavailable
 from gateway.model import Counts
 from gateway.state import ledger
-from gateway.state.database import FILE_NAME, FORMAT, Database, Work, read_only
+from gateway.state.database import FILE_NAME, FORMAT, Database, read_only
+from gateway.state.group_commit import Work
 from tests.builders import database
 from tests.servers import WITHIN, eventually, keep_waiting
 
@@ -77,11 +78,12 @@ def modes(directory: Path) -> dict[str, str]:
 
 
 async def test_the_state_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """The directory, and the three files that SQLite has while it is open."""
+    """The directory, the three files that SQLite has while it is open, the mark and the reserve."""
     async with database(tmp_path / "state" / FILE_NAME) as state:
         await state.write(put("a"))
         found = await asyncio.to_thread(modes, tmp_path / "state")
-    assert found == {"state": "0o700"} | dict.fromkeys((FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"), "0o600")
+    files = (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "gateway.mark", "reserve")
+    assert found == {"state": "0o700"} | dict.fromkeys(files, "0o600")
 
 
 async def test_an_existing_directory_keeps_its_mode(tmp_path: Path) -> None:
@@ -91,7 +93,9 @@ async def test_an_existing_directory_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).chmod(0o640)
     async with database(tmp_path / FILE_NAME) as state:
         await state.write(put("a"))
-        assert set((await asyncio.to_thread(modes, tmp_path)).values()) == {"0o750", "0o640"}
+        found = await asyncio.to_thread(modes, tmp_path)
+    databases = [mode for name, mode in found.items() if name.startswith(FILE_NAME)]
+    assert (found[tmp_path.name], set(databases)) == ("0o750", {"0o640"})
 
 
 def test_state_of_another_account_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

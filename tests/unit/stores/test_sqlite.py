@@ -6,7 +6,8 @@ import asyncio
 import resource
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gateway.model import FieldValue
 from gateway.stores import sqlite_reader, sqlite_schema, sqlite_writer
 from gateway.stores.contract import Query, Row
 from gateway.stores.sqlite import SqliteStore
+from gateway.stores.sqlite_writer import Writer
 from tests.builders import latest
 from tests.servers import WITHIN, keep_waiting
 
@@ -281,3 +283,58 @@ async def test_close_waits_for_writes_under_way(tmp_path: Path, monkeypatch: pyt
     again = SqliteStore(tmp_path)
     assert len(await read(again)) == 5001
     await again.close()
+
+
+HOUR = 3_600_000_000_000
+YEAR = 365 * 24 * HOUR
+
+
+async def stored(store: SqliteStore) -> int:
+    return len(await read(store))
+
+
+async def test_a_clock_that_is_ahead_deletes_no_history(
+    store: SqliteStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However often a gateway starts with a clock a year ahead, each start deletes an hour at most, and reports it."""
+    await store.write("acme", [b"climate,device=a t=1.0 %d" % (YEAR + at * HOUR) for at in range(100)])
+    for start in range(3):
+        await store.expire("acme", 3 * YEAR)
+        await store.close()
+        assert await stored(store) >= 100 - (start + 1)
+    log = capsys.readouterr().out
+    assert "old readings deleted" in log
+    assert "readings=1" in log
+    assert "clock right?" in log
+
+
+async def test_expiry_keeps_pace_with_time(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has become too old since the last time goes, also a little more; gaps in the history cost nothing."""
+    await store.write("acme", [b"climate,device=a t=1.0 5"])
+    await store.write("acme", [b"climate,device=a t=1.0 %d" % (YEAR + at * HOUR) for at in range(100)])
+    await store.expire("acme", 2 * YEAR)
+    assert await stored(store) == 100
+    began = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: began + 3600)
+    await store.expire("acme", 2 * YEAR)
+    assert await stored(store) in (75, 76)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+async def test_what_is_written_while_a_file_is_removed_is_written_again(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """A write during which a file of the startup was removed fails, so that its readings stay in the journal."""
+    await store.write("acme", [LINE])
+    write = Writer.write
+
+    def removed_meanwhile(writer: Writer, lines: Sequence[bytes]) -> None:
+        write(writer, lines)
+        (tmp_path / f"acme.db{suffix}").unlink()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "write", removed_meanwhile)
+        with pytest.raises(StoreUnavailable, match="was removed or moved while it was written"):
+            await store.write("acme", [LINE])
+    await store.write("acme", [LINE])
+    assert await stored(store) == 1
