@@ -85,7 +85,7 @@ async def test_a_gateway_whose_state_is_removed_ends_and_loses_nothing(
     the whole ledger, and stores what was published meanwhile."""
     removed = config.parent / "state" / what
     async with GatewayProcess(config) as first:
-        await eventually(lambda: first.database.exists(), says="the gateway has state")
+        await eventually(lambda: "broker connected" in first.log, says="the gateway has its sessions")
         await publish(broker, 20)
 
         async def received() -> bool:
