@@ -116,10 +116,12 @@ async def running(
 
 
 class GatewayProcess:
-    """`gateway run` in a process of its own, as an operator starts it; it may be killed."""
+    """`gateway run` in a process of its own, as an operator starts it; it may be killed. `env` is added to its
+    environment."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, env: Mapping[str, str] | None = None) -> None:
         self.config = config
+        self.env = dict(env or {})
         self.database = config.parent / "state" / FILE_NAME
         self.state = StateReader(self.database.parent)
         self._log = config.parent / "gateway.log"
@@ -138,7 +140,7 @@ class GatewayProcess:
                 stderr=log,
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
-                env=os.environ | {"GATEWAY_OPERATOR_TOKEN": OPERATOR},
+                env=os.environ | {"GATEWAY_OPERATOR_TOKEN": OPERATOR} | self.env,
             )
 
     @property
@@ -153,6 +155,11 @@ class GatewayProcess:
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    async def ended(self) -> int:
+        """Wait until it ends, by itself or not; return its exit status."""
+        assert self._process is not None
+        return await self._process.wait()
 
     async def kill(self) -> None:
         """Kill -9."""
