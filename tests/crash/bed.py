@@ -36,10 +36,10 @@ class Scale:
     rate: float = 1500.0
     after: int = 600
     share: float = 1.0
-    patience: float = 60.0
+    patience: float = 45.0
 
 
-SHORT = Scale(rate=800.0, after=150, share=0.4, patience=40.0)
+SHORT = Scale(rate=800.0, after=150, share=0.4, patience=30.0)
 
 
 class Bed:
@@ -53,7 +53,8 @@ class Bed:
         self.checks: list[Check] = []
         self.broker = Mosquitto(directory)
         self.wire = Wire.before(self.broker)
-        self.gateway = GatewayProcess(directory / "config", {"GATEWAY_INFLUXDB_TOKEN": "test-token"})
+        tokens = {f"GATEWAY_TOKEN_{slug.upper()}": token for slug, token in TOKENS.items()}
+        self.gateway = GatewayProcess(directory / "config", {**tokens, "GATEWAY_INFLUXDB_TOKEN": "test-token"})
         self.keeper = Keeper(self.gateway)
         self.reader = Reader(free_port())
         self.fleet = Fleet(self.broker, STARTUPS, scale.rate)
@@ -113,10 +114,14 @@ class Bed:
         return [self.gateway.pid, *self.gateway.workers().values()]
 
     async def limit(self, name: str, value: int) -> list[tuple[int, tuple[int, int]]]:
-        """Limit a resource of the running gateway; return the limits before, by process."""
+        """Limit a resource of the running gateway; return the limits before, by process. The hard limits stay, so that
+        it can be undone."""
         assert name in LIMITS
         kind = getattr(resource, f"RLIMIT_{name}")
-        return [(pid, resource.prlimit(pid, kind, (value, value))) for pid in await self.pids()]
+        before = [(pid, resource.prlimit(pid, kind)) for pid in await self.pids()]
+        for pid, (_, hard) in before:
+            resource.prlimit(pid, kind, (value, hard))
+        return before
 
     async def unlimit(self, name: str, before: list[tuple[int, tuple[int, int]]]) -> None:
         """Set the limits back, of those processes that still run."""

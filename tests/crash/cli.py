@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return await judged(known[name], scale, asked.seed)
         except TimeoutError:
             raise AssertionError(f"it is not over after {WITHIN:g} s") from None
+        except OSError as error:
+            raise AssertionError(f"the harness failed: {error!r}") from error
 
     taken_on = report.taken_on()
     status, lines = command.run("crash", names, lambda name: asyncio.run(bounded(name)), table, as_json=asked.json)

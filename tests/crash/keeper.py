@@ -53,7 +53,7 @@ class Keeper:
         ends = len(self.ends)
         if self.gateway.runs:
             self.gateway.send(number)
-        while len(self.ends) == ends and self.gateway.runs:  # noqa: ASYNC110  # `run` waits for it, and notes its status
+        while len(self.ends) == ends and self.gateway.runs:  # `run` waits for it, and notes its status
             await asyncio.sleep(0.02)
         return self.ends[-1] if len(self.ends) > ends else 0
 

@@ -1,4 +1,4 @@
-"""Named points at which the gateway is killed, without any code for it in the product: see `inject/sitecustomize.py`."""
+"""Points at which the gateway is killed, without code for it in the product: see `inject/sitecustomize.py`."""
 
 from __future__ import annotations
 

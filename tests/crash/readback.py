@@ -23,7 +23,8 @@ PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Content of a startup: how many rows of the store have each number, the numbers in its dead letters, its ledger."""
+    """Content of a startup: how many rows of the store have each number, the numbers in its dead letters, its
+    ledger."""
 
     stored: Counter[int]
     dead: set[int]

@@ -20,8 +20,8 @@ def table(lines: Sequence[Line]) -> Table:
     for line in lines:
         shown.add_row(*_cells(line))
     shown.caption = (
-        "wanted: of what the broker acknowledged nothing lost, nothing stored twice, the ledger balanced, no ends of the"
-        " gateway's own accord"
+        "wanted: of what the broker acknowledged nothing lost, nothing stored twice, the ledger balanced, no end of the"
+        " gateway by itself"
     )
     return shown
 

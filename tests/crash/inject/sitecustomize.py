@@ -14,7 +14,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -31,34 +32,28 @@ def arm(point: dict[str, Any]) -> None:
 
 
 def _wrapped(function: Callable[..., Any], point: dict[str, Any], calls: itertools.count[int]) -> Callable[..., Any]:
-    def is_it() -> bool:
-        return next(calls) == point["call"] and _claim(Path(point["tokens"]), point["times"])
+    @contextmanager
+    def dying() -> Iterator[None]:
+        if next(calls) != point["call"] or not _claim(Path(point["tokens"]), point["times"]):
+            yield
+            return
+        if point["when"] == "before":
+            _die()
+        if point["when"] == "within":
+            threading.Thread(target=_die, args=(point["delay"],), daemon=True).start()
+        yield
+        if point["when"] == "after":
+            _die()
 
     @wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        if not is_it():
+        with dying():
             return function(*arguments, **options)
-        if point["when"] == "within":
-            threading.Thread(target=_die, args=(point["delay"],), daemon=True).start()
-        elif point["when"] == "before":
-            _die()
-        result = function(*arguments, **options)
-        if point["when"] == "after":
-            _die()
-        return result
 
     @wraps(function)
     async def call_async(*arguments: Any, **options: Any) -> Any:
-        if not is_it():
+        with dying():
             return await function(*arguments, **options)
-        if point["when"] == "within":
-            threading.Thread(target=_die, args=(point["delay"],), daemon=True).start()
-        elif point["when"] == "before":
-            _die()
-        result = await function(*arguments, **options)
-        if point["when"] == "after":
-            _die()
-        return result
 
     return call_async if inspect.iscoroutinefunction(function) else call
 

@@ -14,7 +14,7 @@ SAVED = 2.5
 """Seconds in which Mosquitto has saved its sessions: it does so every second."""
 
 
-@crash("the broker restarts under load", shapes=EVERY, short=True)
+@crash("the broker restarts under load", shapes=(WORKERS, PLAIN, WORKERS_INFLUX), short=True)
 async def broker_restarted(bed: Bed) -> None:
     for _ in range(bed.some(2)):
         await bed.fleet.more(500)

@@ -11,46 +11,40 @@ from tests.crash.scenario import crash
 from tests.crash.shape import INFLUX, PLAIN, WORKERS
 from tests.running import GatewayProcess
 
-LATEST = 5.0
+LATEST = 12.0
 """Seconds for a gateway that should not run to give up."""
 
 
 @crash("a clean-up job removes gateway.db while the gateway runs", shapes=(PLAIN, WORKERS, INFLUX), exits=3, short=True)
 async def state_removed(bed: Bed) -> None:
-    await _without_letters(bed)
+    since = await _without_letters(bed)
     for one in bed.state.glob("gateway.db*"):
         one.unlink()
-    await _gone(bed)
+    await _gone(bed, since)
 
 
 @crash("a clean-up job moves the state directory of a gateway that stores in InfluxDB", shapes=(INFLUX,), exits=3)
 async def state_directory_moved(bed: Bed) -> None:
-    await _without_letters(bed)
+    since = await _without_letters(bed)
     bed.state.rename(bed.state.with_name("old"))
-    await _gone(bed)
+    await _gone(bed, since)
 
 
-async def _without_letters(bed: Bed) -> None:
-    """Publish no poison: the dead letters go with the file, and nobody can keep them."""
+async def _without_letters(bed: Bed) -> int:
+    """Publish no poison: the dead letters go with the file, and nobody can keep them. Return the length of the log."""
     await bed.fleet.pause()
     await bed.taken()
     bed.fleet.forget()
     bed.fleet.send_poison(whether=False)
     bed.fleet.publish()
     await bed.fleet.more(200)
+    return len(bed.gateway.log)
 
 
-async def _gone(bed: Bed) -> None:
+async def _gone(bed: Bed, since: int) -> None:
     await bed.fleet.more(2000)
     await bed.lasts(8)
-    bed.check("the gateway says that its state is gone", bed.complains(0))
-    bed.check(
-        "/readyz says that it is gone, or it has started anew", bool(bed.keeper.ends) or not await _disk_is_ok(bed)
-    )
-
-
-async def _disk_is_ok(bed: Bed) -> bool:
-    return bool((await bed.reader.ready()).get("parts", {}).get("disk", {}).get("ok", False))
+    bed.check("the gateway says that its state is gone", bed.complains(since))
 
 
 @crash("a row of the intake is damaged while the gateway is down", exits=1)
@@ -118,11 +112,12 @@ async def second_gateway_without_lock(bed: Bed) -> None:
 
 
 async def _second(bed: Bed) -> None:
-    """Start a second gateway with other workers, and let it try for a while."""
-    config = bed.directory / "second"
+    """Start a second gateway on the same state, with workers and without; the operator ends it after a while."""
+    config = bed.directory / "second" / "config"
     shutil.copytree(bed.gateway.config, config)
     settings = config / "gateway.yaml"
-    settings.write_text(settings.read_text().replace(f":{bed.reader.port}", ":0"))
+    text = settings.read_text().replace(f":{bed.reader.port}", ":0").replace("../state", str(bed.state))
+    settings.write_text(text)
     for options in (["--workers", "2"], []):
         second = GatewayProcess(config, bed.gateway.env)
         await second.start(*options)
@@ -132,5 +127,4 @@ async def _second(bed: Bed) -> None:
         except TimeoutError:
             status = 0
         await second.end()
-        what = f"a second gateway {' '.join(options)} does not run"
-        bed.check(what, status != 0 or not bed.gateway.runs)
+        bed.check(f"a second gateway {' '.join(options)} ends with an error", status != 0)
