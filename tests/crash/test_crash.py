@@ -21,7 +21,7 @@ WITHIN = 120.0
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", [pytest.param(one, id=name) for name, one in ALL.items() if one.short])
 async def test_nothing_is_lost_by_a_fault(scenario: Scenario, tmp_path: Path) -> None:
-    """Of what the broker acknowledged nothing is lost or stored twice, the ledger balances, and the gateway recovers."""
+    """Of what the broker acknowledged nothing is lost or stored twice, the ledger balances, the gateway recovers."""
     async with asyncio.timeout(WITHIN):
         line = await judged(scenario, SHORT, SEED, tmp_path)
     assert line.good, line.as_json()
