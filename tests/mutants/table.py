@@ -40,5 +40,5 @@ def markdown() -> str:
 def with_table(text: str) -> str:
     """Return the text of the document with the table between its markers."""
     before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    after = rest.partition(END)[2]
     return f"{before}{BEGIN}\n{markdown()}\n{END}{after}"
