@@ -230,15 +230,15 @@ class Bed:
         self.keeper.start()
 
     async def watch(self) -> None:
-        """Note the longest time for which nothing was stored or rejected, while something waited for it."""
+        """Note the longest time for which nothing was stored, while readings waited for it."""
         clock = asyncio.get_running_loop().time
         since, before = clock(), 0
         while True:
             await asyncio.sleep(0.2)
             with suppress(*FAILED):
                 ledgers = [await self.reader.ledger(slug) for slug in STARTUPS]
-                done = sum(one.stored + one.rejected + one.refused for one in ledgers)
-                if done != before or done >= self.fleet.count:
+                done = sum(one.stored + one.refused for one in ledgers)
+                if done != before or done >= self.fleet.good:
                     since, before = clock(), done
             self.stalls = max(self.stalls, clock() - since)
 

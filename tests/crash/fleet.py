@@ -49,6 +49,8 @@ class Device:
 
     def __init__(self, broker: Broker, name: str, topic: str, first: int, base_ms: int) -> None:
         self.acknowledged: set[int] = set()
+        self.good = 0
+        """How many readings, without the poison, were acknowledged; `forget` does not change it."""
         self.sent = 0
         self.is_good = False
         """Whether it sends no poison."""
@@ -90,7 +92,9 @@ class Device:
                 try:
                     while True:
                         answer = await reader.readexactly(packets.PUBACK_LENGTH)
-                        self.acknowledged.add(self._waiting.pop(int.from_bytes(answer[2:], "big")))
+                        number = self._waiting.pop(int.from_bytes(answer[2:], "big"))
+                        self.good += not is_poison(number)
+                        self.acknowledged.add(number)
                 finally:
                     sending.cancel()
         except ExceptionGroup as group:
@@ -172,6 +176,11 @@ class Fleet:
     def count(self) -> int:
         """How many messages the broker has acknowledged."""
         return sum(len(one.acknowledged) for one in self._all)
+
+    @property
+    def good(self) -> int:
+        """How many readings, without the poison, the broker has acknowledged."""
+        return sum(one.good for one in self._all)
 
     def acknowledged(self, startup: str) -> set[int]:
         """Return the numbers of a startup that the broker has acknowledged."""

@@ -24,8 +24,8 @@ NOTHING = Found(Counter(), set(), Counts())
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A scenario and its effect. `stall` is the longest time, in seconds, for which nothing was stored or rejected
-    while messages waited; `recovered` is how long it took after the fault until everything was accounted for."""
+    """A scenario and its effect. `stall` is the longest time, in seconds, for which nothing was stored while
+    readings waited; `recovered` is how long it took after the fault until everything was accounted for."""
 
     scenario: Scenario
     seed: int
