@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from tests.attack.bed import Scale
@@ -30,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.messages:
         load = Load(messages=asked.messages)
 
-    def run_one(name: str) -> Line:
-        return asyncio.run(measured(known[name], load, scale))
+    async def run_one(name: str) -> Line:
+        return await measured(known[name], load, scale)
 
     status, _ = command.run("attack", asked.only or list(known), run_one, table, as_json=asked.json)
     return status

@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--short", action="store_true", help="the faults that matter most, with few messages")
     parser.add_argument("--seed", type=int, default=1, help="where all chance comes from (1)")
+    parser.add_argument("--jobs", type=int, default=2, help="how many run at a time, mostly waiting (2)")
     parser.add_argument("--list", action="store_true", help="print the names, and run nothing")
     asked = parser.parse_args(arguments)
     if asked.list:
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise AssertionError(f"the harness failed: {error!r}") from error
 
     taken_on = report.taken_on()
-    status, lines = command.run("crash", names, lambda name: asyncio.run(bounded(name)), table, as_json=asked.json)
+    status, lines = command.run("crash", names, bounded, table, as_json=asked.json, jobs=asked.jobs)
     if len(names) == len(known):
         found = taken_on | {"seed": asked.seed, "scenarios": [line.as_json() for line in lines]}
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from tests.harness import command
@@ -27,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     passed: dict[str, bool] = {}
     with copied() as tree:
 
-        def run_one(name: str) -> Line:
-            return judged(known[name], tree, passed)
+        async def run_one(name: str) -> Line:
+            return await asyncio.to_thread(judged, known[name], tree, passed)
 
         status, _ = command.run("mutants", asked.only or list(known), run_one, table, as_json=asked.json)
     return status

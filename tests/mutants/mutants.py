@@ -12,7 +12,8 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`promise` is the number of the promise in docs/guarantees.md that it breaks."""
+    """`promise` is the number of the promise in docs/guarantees.md that it breaks, `within` how many seconds its test
+    may take: a mutant may make it hang."""
 
     name: str
     promise: int
@@ -20,6 +21,7 @@ class Mutant:
     old: str
     new: str
     test: str
+    within: float = 25.0
 
 
 LOOP = "tests/unit/ingest/test_loop.py"
@@ -32,17 +34,36 @@ MQTT5 = "tests/unit/mqtt/test_mqtt5.py"
 SESSIONS = "tests/contract/test_sessions.py"
 STORES = "tests/contract/test_stores.py"
 
+CRASH = "tests/crash/test_crash.py::test_nothing_is_lost_by_a_fault"
+COMMIT = """\
+        await self._commit(one.outcome, blocks)
+        for source, batch in one.batches:
+            source.ack(batch)
+"""
+ACK_FIRST = """\
+        for source, batch in one.batches:
+            source.ack(batch)
+        await self._commit(one.outcome, blocks)
+"""
+
 MUTANTS: Final = (
     # ------------------------------------------------------------------ 1: acknowledged means on disk
     Mutant(
         "acknowledge before the commit",
         1,
         "ingest/loop.py",
-        "        await self._commit(one.outcome, blocks)\n        for source, batch in one.batches:\n"
-        "            source.ack(batch)\n",
-        "        for source, batch in one.batches:\n            source.ack(batch)\n"
-        "        await self._commit(one.outcome, blocks)\n",
+        COMMIT,
+        ACK_FIRST,
         f"{LOOP}::test_a_batch_is_acknowledged_when_it_is_on_disk",
+    ),
+    Mutant(
+        "acknowledge before the commit, seen from outside",
+        1,
+        "ingest/loop.py",
+        COMMIT,
+        ACK_FIRST,
+        f"{CRASH}[kill-before-commit]",
+        within=90.0,
     ),
     Mutant(
         "acknowledge what the disk did not take",

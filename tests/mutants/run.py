@@ -16,8 +16,6 @@ from typing import Any
 from tests.builders import ROOT
 from tests.mutants.mutants import Mutant
 
-WITHIN = 25.0
-"""Seconds of a test: a mutant may make it hang."""
 COPIED = ("gateway", "devices", "tests", "bench", "config", "scripts", "pyproject.toml")
 FAILED = 1
 """Exit status of pytest where a test has failed; any other says that it could not run."""
@@ -65,12 +63,12 @@ def copied() -> Iterator[Path]:
 def judged(mutant: Mutant, tree: Path, passed: dict[str, bool]) -> Line:
     """Run a mutant's test without and with it; `passed` remembers the tests that ran without."""
     if mutant.test not in passed:
-        passed[mutant.test] = _status(tree, mutant.test)[0] == 0
+        passed[mutant.test] = _status(tree, mutant)[0] == 0
     path = tree / "gateway" / mutant.file
     text = path.read_text(encoding="utf-8")
     path.write_text(mutated(mutant, text), encoding="utf-8")
     try:
-        status, said = _status(tree, mutant.test)
+        status, said = _status(tree, mutant)
     finally:
         path.write_text(text, encoding="utf-8")
     return Line(mutant, passed[mutant.test], status == FAILED, said)
@@ -83,9 +81,9 @@ def mutated(mutant: Mutant, text: str) -> str:
     return text.replace(mutant.old, mutant.new)
 
 
-def _status(tree: Path, test: str) -> tuple[int, str]:
-    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
+def _status(tree: Path, mutant: Mutant) -> tuple[int, str]:
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.test]
     env = os.environ | {"PYTHONPATH": str(tree), "CI": "true"}
-    command += [f"--timeout={WITHIN}", "-o", "faulthandler_timeout=0"]
+    command += [f"--timeout={mutant.within}", "-o", "faulthandler_timeout=0"]
     done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout[-2000:]

@@ -28,7 +28,7 @@ SETTLE = "gateway.stores.drain:Drain._settle"
 EVICT = "gateway.state.dead_letters:_make_room"
 FEW_LETTERS = {"dead_letters": {"max_count": 4000}}
 
-at("kill -9 before a commit of the journal", "before-commit", Point(COMMIT, "before"))
+at("kill -9 before a commit of the journal", "before-commit", Point(COMMIT, "before"), short=True)
 at("kill -9 within a commit of the journal", "within-commit", Point(COMMIT, "within"), shapes=BOTH)
 at(
     "kill -9 between a commit and its acknowledgements",

@@ -32,7 +32,7 @@ async def store_hangs(bed: Bed) -> None:
         await bed.lasts(8)
 
 
-@crash("InfluxDB has written, and its answer is lost", shapes=(INFLUX,), short=True)
+@crash("InfluxDB has written, and its answer is lost", shapes=(INFLUX,))
 async def store_answers_lost(bed: Bed) -> None:
     bed.front.lose_next_answers(bed.some(15))
     await bed.fleet.more(1500)
