@@ -40,7 +40,7 @@ async def clock_set_forward(bed: Bed) -> None:
         await bed.lasts(5)
 
 
-@crash("the clock jumps to and fro by some seconds under load, and the gateway is killed meanwhile", preload=True)
+@crash("the clock jumps back and forth by up to 90 s under load, and the gateway is killed meanwhile", preload=True)
 async def clock_jumps(bed: Bed) -> None:
     for number in range(bed.some(12)):
         bed.faults.set(clock_s=bed.chance.randint(-90, 90))

@@ -58,7 +58,7 @@ async def _reloads(bed: Bed, kills: int) -> None:
 
 @crash("a file whose name is not UTF-8 lies in the directory of the startups", shapes=BOTH, short=True)
 async def file_name_not_utf8(bed: Bed) -> None:
-    strange = os.fsencode(bed.gateway.config / "startups") + b"/caf\xe9.yaml"
+    strange = os.fsencode(bed.gateway.config / "startups") + b"/\xff\xfe.yaml"
     with open(strange, "wb") as file:  # noqa: PTH123  # pathlib has no paths of bytes
         file.write(b"name: strange\n")
     await bed.lasts(4)
