@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 
-from tests.crash.bed import Bed
+from tests.crash.bed import STARTUPS, Bed
+from tests.crash.readback import FAILED
 from tests.crash.scenario import crash
 from tests.crash.shape import BOTH, INFLUX, PLAIN, WORKERS
 from tests.servers import eventually
@@ -35,9 +37,24 @@ async def disk_full_and_kill(bed: Bed) -> None:
 )
 async def disk_filled_by_the_journal(bed: Bed) -> None:
     await bed.influxd.kill()
-    bed.ballast(leave=2 * MIB)
-    await eventually(lambda: _acknowledges_nothing(bed), every=1.0, says="the disk is full")
+    bed.ballast(leave=12 * MIB)
+    bed.fleet.publish(6000)
+    await eventually(lambda: _acknowledges_nothing(bed), every=1.0, within=60, says="the disk is full")
+    bed.fleet.publish(0)
     await bed.influxd.start()
+    drains = True
+    try:
+        await eventually(lambda: _waits_for_nothing(bed), every=0.5, within=40)
+    except AssertionError:
+        drains = False
+    bed.check("the journal empties without further room", drains)
+    bed.relieve()
+
+
+async def _waits_for_nothing(bed: Bed) -> bool:
+    with suppress(*FAILED):
+        return not sum([(await bed.reader.ledger(slug)).journaled for slug in STARTUPS])
+    return False
 
 
 async def _acknowledges_nothing(bed: Bed) -> bool:
