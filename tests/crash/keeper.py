@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from contextlib import suppress
 
 from tests.running import GatewayProcess
 
 PAUSE = 0.3
 """Seconds between an end and the next start."""
+STOP_WITHIN = 45.0
+"""Seconds of an orderly stop: the gateway's own bounds are below."""
 
 
 class Keeper:
@@ -48,13 +51,16 @@ class Keeper:
             os.kill(self.gateway.pid, signal.SIGKILL)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it with a signal, and leave it down; return its exit status."""
+        """End it with a signal, by force if that takes too long, and leave it down; return its exit status."""
         self._wanted.clear()
         ends = len(self.ends)
         if self.gateway.runs:
             self.gateway.send(number)
+        give_up = time.monotonic() + STOP_WITHIN
         while len(self.ends) == ends and self.gateway.runs:  # `run` waits for it, and notes its status
             await asyncio.sleep(0.02)
+            if time.monotonic() > give_up:
+                self.kill()
         return self.ends[-1] if len(self.ends) > ends else 0
 
     async def end(self) -> None:
