@@ -53,15 +53,15 @@ class Keeper:
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it with a signal, by force if that takes too long, and leave it down; return its exit status."""
         self._wanted.clear()
-        ends = len(self.ends)
-        if self.gateway.runs:
-            self.gateway.send(number)
-        give_up = time.monotonic() + STOP_WITHIN
-        while len(self.ends) == ends and self.gateway.runs:  # `run` waits for it, and notes its status
+        if not self.gateway.runs:
+            return self.ends[-1] if self.ends else 0
+        ends, give_up = len(self.ends), time.monotonic() + STOP_WITHIN
+        self.gateway.send(number)
+        while len(self.ends) == ends:  # `run` waits for it, and notes its status
             await asyncio.sleep(0.02)
             if time.monotonic() > give_up:
                 self.kill()
-        return self.ends[-1] if len(self.ends) > ends else 0
+        return self.ends[-1]
 
     async def end(self) -> None:
         """End everything."""
