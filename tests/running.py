@@ -35,6 +35,7 @@ TOKENS = {"acme": "acme-token", "voltwise": "voltwise-token"}
 CLIMATE: Mapping[str, Any] = {
     "topic": "testbed/{slug}/{device}/climate",
     "time": {"from": "/ts", "unit": "ms"},
+    "seq": "/seq",
     "fields": {
         "temperature": {"from": "/t", "type": "float", "unit": "celsius", "min": -40, "max": 125},
         "seq": {"type": "int", "required": False},

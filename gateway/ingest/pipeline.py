@@ -57,6 +57,7 @@ class Pipeline:
     """Rules of all startups, ready to use. It takes over from a `previous` one in the midst of its messages."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter], previous: Pipeline | None = None) -> None:
+        self.config = config
         self.meters = meters
         self.samples: Samples = previous.samples if previous else Samples()
         self._routes: Routes = Routes(config, meters, previous._routes if previous else None)
