@@ -36,14 +36,14 @@ STORES = "tests/contract/test_stores.py"
 
 CRASH = "tests/crash/test_crash.py::test_nothing_is_lost_by_a_fault"
 COMMIT = """\
-        await self._commit(one.outcome, blocks)
+        await self._commit(one.outcome, blocks, numbers)
         for source, batch in one.batches:
             source.ack(batch)
 """
 ACK_FIRST = """\
         for source, batch in one.batches:
             source.ack(batch)
-        await self._commit(one.outcome, blocks)
+        await self._commit(one.outcome, blocks, numbers)
 """
 
 MUTANTS: Final = (
