@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from gateway.runtime.descriptors import raise_descriptor_limit
 from tests.crash.fleet import Fleet
 from tests.crash.keeper import Keeper
 from tests.crash.points import Point, reached
@@ -256,6 +257,7 @@ def _mount(directory: Path, mib: int, stack: AsyncExitStack) -> None:
 @asynccontextmanager
 async def opened(directory: Path, shape: Shape, scale: Scale, seed: str, needs: Any) -> AsyncIterator[Bed]:
     """Start everything, wait until the gateway is connected, and let the devices publish."""
+    raise_descriptor_limit()  # for connections by the thousand
     bed = Bed(directory, shape, scale, seed)
     async with AsyncExitStack() as stack:
         await bed.start(stack, needs)
