@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench import report
 from tests.crash.bed import SHORT, Scale
 from tests.crash.scenario import scenarios
 from tests.crash.table import table
-from tests.crash.verdict import Line, judged
+from tests.crash.verdict import Line, judged_apart
 from tests.harness import command
 
 RESULTS = report.RESULTS / "crash.json"
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--short", action="store_true", help="the faults that matter most, with few messages")
     parser.add_argument("--seed", type=int, default=1, help="where all chance comes from (1)")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="keep the gateway's log of each that fails in DIR")
     parser.add_argument("--jobs", type=int, default=2, help="how many run at a time, mostly waiting (2)")
     parser.add_argument("--list", action="store_true", help="print the names, and run nothing")
     asked = parser.parse_args(arguments)
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     async def bounded(name: str) -> Line:
         try:
             async with asyncio.timeout(WITHIN):
-                return await judged(known[name], scale, asked.seed)
+                return await judged_apart(known[name], scale, asked.seed, asked.logs)
         except TimeoutError:
             raise AssertionError(f"it is not over after {WITHIN:g} s") from None
         except OSError as error:

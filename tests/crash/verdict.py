@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -87,11 +88,23 @@ class Line:
         }
 
 
-async def judged(scenario: Scenario, scale: Scale, seed: int, directory: Path | None = None) -> Line:
+async def judged_apart(scenario: Scenario, scale: Scale, seed: int, logs: Path | None = None) -> Line:
+    """Run a scenario in a directory that is removed afterwards. If it fails, `logs` gets the gateway's log."""
+    with tempfile.TemporaryDirectory(prefix="gateway-crash-") as made:
+        is_good = False
+        try:
+            line = await judged(scenario, scale, seed, Path(made))
+            is_good = line.good
+            return line
+        finally:
+            log = Path(made) / "gateway.log"
+            if logs is not None and not is_good and log.exists():
+                logs.mkdir(parents=True, exist_ok=True)
+                shutil.copy(log, logs / f"{scenario.name}.log")
+
+
+async def judged(scenario: Scenario, scale: Scale, seed: int, directory: Path) -> Line:
     """Run a scenario on a bed of its own."""
-    if directory is None:
-        with tempfile.TemporaryDirectory(prefix="gateway-crash-") as made:
-            return await judged(scenario, scale, seed, Path(made))
     chance = f"{seed} {scenario.name}"
     async with beds.opened(directory, scenario.shape, scale, chance, scenario.needs) as bed:
         await scenario.run(bed)
