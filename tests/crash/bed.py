@@ -137,7 +137,7 @@ class Bed:
             parts = (await self.reader.ready()).get("parts", {})
             return bool(parts) and parts["broker"]["ok"] and parts.get("sessions", {"ok": True})["ok"]
 
-        await eventually(is_ready, every=0.1, says="the gateway is connected")
+        await eventually(is_ready, within=60, every=0.1, says="the gateway is connected")
 
     async def taken(self) -> None:
         """Wait until the gateway has received all that the broker acknowledged, and stored it."""
@@ -162,8 +162,10 @@ class Bed:
         return lines
 
     def complains(self, since: int) -> bool:
-        """Return whether the gateway has logged a warning or an error from a position on."""
-        return any(one.get("level") in ("warning", "error", "critical") for one in self.logged(since))
+        """Return whether the gateway has logged a warning or an error from a position on, or said why it ends."""
+        return "\nerror: " in self.gateway.log[since:] or any(
+            one.get("level") in ("warning", "error", "critical") for one in self.logged(since)
+        )
 
     def ballast(self, leave: int) -> None:
         """Fill the state's own file system until so many bytes are free; `relieve` ends it."""

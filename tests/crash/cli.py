@@ -30,7 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--short", action="store_true", help="the faults that matter most, with few messages")
     parser.add_argument("--seed", type=int, default=1, help="where all chance comes from (1)")
-    parser.add_argument("--logs", type=Path, metavar="DIR", help="keep the gateway's log of each that fails in DIR")
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        metavar="DIR",
+        help="keep the gateway's log of each that fails in DIR",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="how many run at a time, mostly waiting (2)")
     parser.add_argument("--list", action="store_true", help="print the names, and run nothing")
     asked = parser.parse_args(arguments)

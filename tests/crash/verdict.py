@@ -20,6 +20,8 @@ from tests.crash.scenario import Scenario
 from tests.harness.check import Check
 
 LOOK = 0.5
+SHOWN = 120
+"""Characters of a problem that stand in the table."""
 NOTHING = Found(Counter(), set(), Counts())
 
 
@@ -107,7 +109,10 @@ async def judged(scenario: Scenario, scale: Scale, seed: int, directory: Path) -
     """Run a scenario on a bed of its own."""
     chance = f"{seed} {scenario.name}"
     async with beds.opened(directory, scenario.shape, scale, chance, scenario.needs) as bed:
-        await scenario.run(bed)
+        try:
+            await scenario.run(bed)
+        except AssertionError as error:  # what it waited for did not happen; what is lost by that?
+            bed.check(str(error)[:SHOWN], good=False)
         await bed.heal()
         bed.fleet.publish()
         await bed.fleet.more(scale.after)
@@ -138,7 +143,7 @@ async def _recovered(bed: Bed) -> Mapping[str, Found]:
                 found = {slug: await bed.reader.everything(slug, bed.fleet.start_ms) for slug in STARTUPS}
             except FAILED as error:
                 if is_late:
-                    bed.check(f"everything can be read back: {error!r}"[:120], good=False)
+                    bed.check(f"everything can be read back: {error!r}"[:SHOWN], good=False)
                     return dict.fromkeys(STARTUPS, NOTHING)
             else:
                 if is_late or not any(one.lost(bed.fleet.acknowledged(slug)) for slug, one in found.items()):
