@@ -6,7 +6,7 @@ ARGS ?=
 # The tests of one file share servers.
 AT_ONCE := -n auto --dist loadfile
 
-.PHONY: help demo test test-lowest test-stack test-cluster bench attack lint format lock servers clean
+.PHONY: help demo test test-lowest test-stack test-cluster bench attack crash mutants lint format lock servers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -33,6 +33,12 @@ bench: $(VENV)/test servers  ## measure, against real servers: a short form, or 
 
 attack: $(VENV)/test servers  ## attack as one startup, or without an account, and measure what another one notices
 	@$(BIN)/python -m tests.attack $(ARGS)
+
+crash: $(VENV)/test servers  ## break everything under load, and count what is lost, stored twice or counted wrongly
+	@$(BIN)/python -m tests.crash $(ARGS)
+
+mutants: $(VENV)/test servers  ## make small wrong changes to a copy of the gateway: a named test notices each
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(VENV)/test  ## run the checks of .pre-commit-config.yaml on all files
 	@$(BIN)/pre-commit run --all-files $(ARGS)

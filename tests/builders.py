@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.config import Config, Settings, Startup, TopicRule, load
 from gateway.ingest.outcome import Outcome
@@ -15,6 +17,8 @@ from gateway.mqtt.session_plan import SessionPlan
 from gateway.state.database import Database
 from gateway.stores.contract import Store
 from gateway.timestamps import NS
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "config"
@@ -115,6 +119,17 @@ async def database(path: Path) -> AsyncIterator[Database]:
         yield opened
     finally:
         await opened.close()
+
+
+def on_disk(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Run `work` over what another process would find in a state database now. The event loop waits for it."""
+
+    def read() -> T:
+        with closing(sqlite3.connect(path)) as connection:
+            return work(connection)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(read).result()
 
 
 async def latest(store: Store, slug: str) -> list[Reading]:

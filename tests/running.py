@@ -128,10 +128,12 @@ def workers_of(supervisor: int) -> dict[int, int]:
 
 
 class GatewayProcess:
-    """`gateway run` in a process of its own, as an operator starts it; it may be killed."""
+    """`gateway run` in a process of its own, as an operator starts it; it may be killed. `env` is added to its
+    environment."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, env: Mapping[str, str] | None = None) -> None:
         self.config = config
+        self.env = dict(env or {})
         self.database = config.parent / "state" / FILE_NAME
         self.state = StateReader(self.database.parent)
         self._log = config.parent / "gateway.log"
@@ -150,7 +152,7 @@ class GatewayProcess:
                 stderr=log,
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
-                env=os.environ | {"GATEWAY_OPERATOR_TOKEN": OPERATOR},
+                env=os.environ | {"GATEWAY_OPERATOR_TOKEN": OPERATOR} | self.env,
             )
 
     @property
@@ -165,6 +167,11 @@ class GatewayProcess:
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    async def ended(self) -> int:
+        """Wait until it ends, by itself or not; return its exit status."""
+        assert self._process is not None
+        return await self._process.wait()
 
     async def kill(self) -> None:
         """Kill -9."""
@@ -208,11 +215,6 @@ class GatewayProcess:
         with suppress(StateUnavailable):
             return self.state.balance().get(startup, Counts())
         return Counts()
-
-    async def ended(self) -> int:
-        """Wait until it ends by itself; return its exit status."""
-        assert self._process is not None
-        return await asyncio.wait_for(self._process.wait(), WITHIN)
 
     async def _end(self, number: signal.Signals) -> int:
         assert self._process is not None

@@ -20,6 +20,7 @@ from bench import procfs
 from bench.children import BenchError, Helper
 from tests.attack import messages
 from tests.attack.layout import ATTACKER, DEVICES, VICTIM, Layout, token
+from tests.harness.check import Check
 from tests.running import GatewayProcess
 from tests.servers import WITHIN, Influxd, InfluxV2Front, ServerFailed, commands, eventually, free_port
 from tests.servers.dynsec import ADMIN, control
@@ -49,14 +50,6 @@ class Scale:
 
     def of(self, count: int) -> int:
         return max(1, round(count * self.share))
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Something that a scenario found beside the victim; `good` is the verdict."""
-
-    what: str
-    good: bool
 
 
 class Bed:

@@ -13,8 +13,9 @@ from typing import Any
 from bench.children import Helper
 from bench.stats import quantile
 from tests.attack import bed
-from tests.attack.bed import Bed, Check, Scale
+from tests.attack.bed import Bed, Scale
 from tests.attack.scenario import Measure, Scenario
+from tests.harness.check import Check
 
 MOST_RATIO = 1.2
 FLOOR_MS = 20.0

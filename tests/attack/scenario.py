@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from typing import Literal
 
 from tests.attack.bed import Bed
 from tests.attack.layout import PLAIN, Layout
+from tests.harness.registry import Registry
 
 Measure = Literal["live", "stored", "query"]
 Attack = Callable[[Bed], AsyncIterator[None]]
@@ -28,7 +27,7 @@ class Scenario:
     restarts: bool
 
 
-_found: dict[str, Scenario] = {}
+_registry: Registry[Scenario] = Registry("tests.attack.scenarios")
 
 
 def attack(
@@ -38,9 +37,7 @@ def attack(
 
     def register(function: Attack) -> Attack:
         name = function.__name__.replace("_", "-")
-        if name in _found:
-            raise ValueError(f"two attacks are called {name}")
-        _found[name] = Scenario(name, about, asynccontextmanager(function), layout, measure, restarts)
+        _registry.add(name, Scenario(name, about, asynccontextmanager(function), layout, measure, restarts))
         return function
 
     return register
@@ -48,8 +45,4 @@ def attack(
 
 def scenarios() -> dict[str, Scenario]:
     """Return all scenarios by name, in the order of their files."""
-    from tests.attack import scenarios as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    return _found
+    return _registry.all()

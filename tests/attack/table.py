@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tests.attack.measure import BROKER_MIB, FLOOR_MS, GATEWAY_MIB, MOST_RATIO, Line
+from tests.harness.command import coloured
 
 
 def table(lines: Sequence[Line]) -> Table:
@@ -39,14 +40,14 @@ def _cells(line: Line) -> list[str]:
     failed = "".join(f"\n[red]failed: {escape(check.what)}[/]" for check in line.checks if not check.good)
     return [
         f"[bold]{line.scenario.name}[/]{kind}\n{escape(line.scenario.about)}{failed}",
-        _coloured(f"{seen.messages - seen.lost} of {seen.messages}", good=not seen.lost),
+        coloured(f"{seen.messages - seen.lost} of {seen.messages}", good=not seen.lost),
         _ms(seen.ms(measure, 0.5)),
-        _coloured(_ms(seen.ms(measure, 0.99)), good=line.p99_good),
+        coloured(_ms(seen.ms(measure, 0.99)), good=line.p99_good),
         _ms(line.control.ms(measure, 0.99)),
-        _coloured("∞" if math.isinf(line.ratio) else f"{line.ratio:.3g} ×", good=line.p99_good),
+        coloured("∞" if math.isinf(line.ratio) else f"{line.ratio:.3g} ×", good=line.p99_good),
         _ms(seen.ms("query", 0.99)),
-        _coloured(f"{line.peak['gateway']:,.0f} MiB", good=line.peak["gateway"] <= GATEWAY_MIB),
-        _coloured(f"{line.peak['broker']:,.0f} MiB", good=line.peak["broker"] <= BROKER_MIB),
+        coloured(f"{line.peak['gateway']:,.0f} MiB", good=line.peak["gateway"] <= GATEWAY_MIB),
+        coloured(f"{line.peak['broker']:,.0f} MiB", good=line.peak["broker"] <= BROKER_MIB),
         escape("; ".join(line.reached)),
     ]
 
@@ -55,7 +56,3 @@ def _ms(value: float) -> str:
     if math.isinf(value):
         return "never"
     return f"{value / 1000:,.1f} s" if value >= 10_000 else f"{value:,.1f} ms"
-
-
-def _coloured(text: str, *, good: bool) -> str:
-    return f"[{'green' if good else 'red'}]{text}[/]"

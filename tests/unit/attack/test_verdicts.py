@@ -12,11 +12,12 @@ from rich.console import Console
 
 from bench import packets
 from tests.attack import messages
-from tests.attack.bed import Check, Scale
+from tests.attack.bed import Scale
 from tests.attack.measure import Line, Seen
 from tests.attack.scenario import Attack, attack, scenarios
 from tests.attack.table import table
 from tests.builders import ROOT
+from tests.harness.check import Check
 
 
 def seen(p99: float, lost: int = 0) -> Seen:
@@ -65,7 +66,7 @@ def test_every_attack_says_what_it_does() -> None:
         assert name == scenario.name
         assert name.islower()
         assert scenario.about
-    with pytest.raises(ValueError, match="two attacks"):
+    with pytest.raises(ValueError, match="two scenarios"):
         attack("again")(next(iter(_functions())))
 
 

@@ -230,6 +230,16 @@ async def test_unwanted_filters_are_dropped() -> None:
         assert [one.pattern for one in subscribe.topic_filters] == ["testbed/#"]
 
 
+async def test_filters_are_dropped_after_the_new_ones_are_there() -> None:
+    """The session subscribes to what it wants before it unsubscribes from the rest: between the two it would miss what
+    matches both."""
+    async with FakeBroker() as broker:
+        async with running(broker, filters=("testbed/#",), unwanted=("old/#",)) as session:
+            await eventually(lambda: session.state.connected)
+        kinds = [type(one) for one in broker.packets]
+        assert kinds.index(mqtt5.SubscribePacket) < kinds.index(mqtt5.UnsubscribePacket)
+
+
 async def test_stop_yields_the_waiting_messages_and_ends() -> None:
     """Messages that have arrived before `stop` are one last batch; then the batches end, without waiting for more."""
     async with FakeBroker() as broker:

@@ -18,6 +18,7 @@ from gateway.model import Counts
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME, FORMAT, Database, read_only
 from gateway.state.group_commit import Work
+from gateway.state.lock import locked
 from tests.builders import database
 from tests.servers import WITHIN, eventually, keep_waiting
 
@@ -351,3 +352,11 @@ async def test_a_cancelled_read_keeps_the_connection_until_it_ends(tmp_path: Pat
     may_end.set()
     await asyncio.gather(second, closing)
     assert order == ["slow", "second"]
+
+
+def test_a_state_directory_has_one_gateway(tmp_path: Path) -> None:
+    """A second one is turned away while the first runs, and let in afterwards."""
+    with locked(tmp_path), pytest.raises(StateUnavailable, match="another gateway"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass

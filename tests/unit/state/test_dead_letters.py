@@ -262,7 +262,8 @@ def test_bounds_are_of_each_startup(connection: sqlite3.Connection) -> None:
     """A startup that sends garbage pushes out only its own dead letters."""
     bounds = DeadLetterSettings(max_count=2)
     insert(connection, [rejection(b"mine", "beta"), rejection(b"nobody's", UNROUTED)], bounds)
-    insert(connection, [rejection(str(i).encode()) for i in range(9)], bounds)
+    for i in range(9):  # one after the other, so that each has to make room
+        insert(connection, [rejection(str(i).encode())], bounds)
     assert payloads(page(connection, "beta")) == [b"mine"]
     assert payloads(page(connection, UNROUTED)) == [b"nobody's"]
     assert payloads(page(connection, "acme")) == [b"8", b"7"]

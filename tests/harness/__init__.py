@@ -1,0 +1,1 @@
+"""Shared by the harnesses that run scenarios by name: `make attack`, `make crash`."""
