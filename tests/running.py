@@ -171,7 +171,7 @@ class GatewayProcess:
     async def ended(self) -> int:
         """Wait until it ends, by itself or not; return its exit status."""
         assert self._process is not None
-        return await self._process.wait()
+        return await asyncio.wait_for(self._process.wait(), WITHIN)
 
     async def kill(self) -> None:
         """Kill -9."""

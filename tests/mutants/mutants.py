@@ -36,14 +36,14 @@ STORES = "tests/contract/test_stores.py"
 
 CRASH = "tests/crash/test_crash.py::test_nothing_is_lost_by_a_fault"
 COMMIT = """\
-        await self._commit(one.outcome, blocks, numbers)
+        await self._commit(one.outcome, blocks, self._numbers.observed(one.outcome, self._state.sequences))
         for source, batch in one.batches:
             source.ack(batch)
 """
 ACK_FIRST = """\
         for source, batch in one.batches:
             source.ack(batch)
-        await self._commit(one.outcome, blocks, numbers)
+        await self._commit(one.outcome, blocks, self._numbers.observed(one.outcome, self._state.sequences))
 """
 
 MUTANTS: Final = (
@@ -92,7 +92,7 @@ MUTANTS: Final = (
     Mutant(
         "report a failed commit as done",
         1,
-        "state/database.py",
+        "state/group_commit.py",
         "        return [failure] * len(group)",
         "        return [None] * len(group)",
         f"{DATABASE}::test_disk_that_cannot_be_written",
@@ -100,7 +100,7 @@ MUTANTS: Final = (
     Mutant(
         "keep what failed half-way",
         1,
-        "state/database.py",
+        "state/group_commit.py",
         '        writer.execute("ROLLBACK TO job")\n',
         "",
         f"{DATABASE}::test_failing_work_is_rolled_back_alone",
@@ -256,9 +256,9 @@ MUTANTS: Final = (
     Mutant(
         "no dead letter of a rejected message",
         4,
-        "ingest/loop.py",
-        "            self._state.keep(connection, outcome.rejections)\n",
-        "            pass\n",
+        "ingest/commit.py",
+        "        state.keep(connection, outcome.rejections)\n",
+        "        pass\n",
         f"{LOOP}::test_a_rejected_message_is_kept_before_it_is_acknowledged",
     ),
     Mutant(
@@ -297,7 +297,7 @@ MUTANTS: Final = (
     Mutant(
         "give a startup the block of another",
         5,
-        "state/journal.py",
+        "state/damaged_readings.py",
         "        at += size\n",
         "        at += 0\n",
         f"{LANES}::test_each_startup_gets_its_own_readings",
@@ -361,8 +361,8 @@ MUTANTS: Final = (
     Mutant(
         "charge an array as one message",
         5,
-        "ingest/pipeline.py",
-        "                    meter.left -= max(0, evaluation.records - 1)\n",
+        "ingest/charging.py",
+        "    route.meter.left -= max(0, records - 1)\n",
         "",
         f"{BATCHES}::test_arrays_use_up_the_quota",
     ),
@@ -370,9 +370,9 @@ MUTANTS: Final = (
     Mutant(
         "count the rejected outside of the transaction",
         6,
-        "ingest/loop.py",
-        "            ledger.add(connection, rejected)\n",
-        "            self._owed = rejected\n",
+        "ingest/commit.py",
+        "        ledger.add(connection, rejected)\n",
+        "        pass\n",
         f"{LOOP}::test_a_batch_is_acknowledged_when_it_is_on_disk",
     ),
     Mutant(
@@ -414,8 +414,8 @@ MUTANTS: Final = (
         "forget which series a startup has used",
         6,
         "state/devices.py",
-        '    connection.executemany("INSERT OR IGNORE INTO series VALUES (?, ?)", series)',
-        "    pass",
+        'connection.executemany("INSERT OR IGNORE INTO series VALUES (?, ?)", rows)',
+        "rows.clear()",
         "tests/unit/state/test_devices.py::test_series_are_remembered",
     ),
 )
