@@ -4,7 +4,7 @@ LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test test-lowest test-stack test-cluster bench attack lint format lock servers clean
+.PHONY: help demo test test-lowest test-stack test-cluster bench attack powercut lint format lock servers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -31,6 +31,9 @@ bench: $(VENV)/test servers  ## measure, against real servers: a short form, or 
 
 attack: $(VENV)/test servers  ## attack as one startup, or without an account, and measure what another one notices
 	@$(BIN)/python -m tests.attack $(ARGS)
+
+powercut: $(VENV)/test servers  ## cut the power of a gateway 1,000 times, and look for what it had acknowledged
+	@$(BIN)/python -m tests.powercut $(ARGS)
 
 lint: $(VENV)/test  ## run the checks of .pre-commit-config.yaml on all files
 	@$(BIN)/pre-commit run --all-files $(ARGS)

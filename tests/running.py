@@ -116,10 +116,13 @@ async def running(
 
 
 class GatewayProcess:
-    """`gateway run` in a process of its own, as an operator starts it; it may be killed."""
+    """`gateway run` in a process of its own, as an operator starts it; it may be killed. `program` is how Python runs
+    it, and `environment` what it has in its environment besides."""
 
     def __init__(self, config: Path) -> None:
         self.config = config
+        self.program: Sequence[str] = ("-m", "gateway")
+        self.environment: Mapping[str, str] = {}
         self.database = config.parent / "state" / FILE_NAME
         self.state = StateReader(self.database.parent)
         self._log = config.parent / "gateway.log"
@@ -129,8 +132,7 @@ class GatewayProcess:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "gateway",
+                *self.program,
                 "run",
                 "--config",
                 str(self.config),
@@ -138,7 +140,7 @@ class GatewayProcess:
                 stderr=log,
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
-                env=os.environ | {"GATEWAY_OPERATOR_TOKEN": OPERATOR},
+                env=os.environ | {"GATEWAY_OPERATOR_TOKEN": OPERATOR, **self.environment},
             )
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -88,9 +87,7 @@ def _hand_out(
     page = handout(startup, own, endpoints, time.time_ns(), token)
     try:
         private_files.make_directory(path.parent)
-        path.unlink(missing_ok=True)  # an old one may be readable by others
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(page)
+        private_files.write(path, page)
     except OSError as error:
         raise ProvisionError(
             f"{path}: the hand-out cannot be written; {error.strerror}. All its contents are shown above"

@@ -1,11 +1,21 @@
-"""Files and directories for their owner alone: they hold the telemetry of every startup."""
+"""Files and directories for their owner alone: they hold the telemetry of every startup.
+
+What these functions have made survives a power cut once they return, the names included: POSIX promises a name only
+when its directory is fsynced, and what is in a file that has no name is lost. SQLite does this for its own files: with
+the first fsync of a write-ahead log it fsyncs the directory, and with it the name of the database.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
+
+_HAS_NONE = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
+"""Answers of file systems that have no fsync of a directory: their names need none, or there is no remedy."""
 
 
 def make_directory(path: Path) -> None:
@@ -14,10 +24,12 @@ def make_directory(path: Path) -> None:
     Raises:
         OSError: it cannot be made, or is not a directory.
     """
-    for parent in reversed(path.parents):
-        if not parent.exists():
-            parent.mkdir(mode=0o700, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True)
+    missing = list(takewhile(lambda one: not one.exists(), (path, *path.parents)))
+    # The nearest one that exists may have been made by a run that was killed before its name was on disk.
+    sync(missing[-1].parent.parent if missing else path.parent)
+    for one in reversed(missing or [path]):
+        one.mkdir(mode=0o700, exist_ok=True)
+        sync(one.parent)
 
 
 def make_file(path: Path) -> None:
@@ -40,5 +52,27 @@ def write(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
+        sync(path.parent)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Put a file's content on disk, or the names in a directory: those that were added, changed or removed.
+
+    A directory that may be entered but not read is left out: somebody else has made it.
+
+    Raises:
+        OSError: it may not be on disk.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _HAS_NONE:
+            raise
+    finally:
+        os.close(descriptor)
