@@ -178,8 +178,9 @@ async def test_file_whose_creation_was_cut_short_is_empty(store: SqliteStore, tm
     """A power cut while the file was created leaves a rollback journal: it has no readings, and can be written."""
     with closing(sqlite3.connect(tmp_path / "creating.db", isolation_level=None)) as creating:
         creating.execute("CREATE TABLE anything (x)")
+        creating.execute("PRAGMA cache_size = 1")  # so that the journal is used before the commit
         creating.execute("BEGIN IMMEDIATE")
-        creating.execute("INSERT INTO anything VALUES (1)")
+        creating.executemany("INSERT INTO anything VALUES (zeroblob(4000))", [()] * 50)
         for suffix in ("", "-journal"):
             shutil.copy(tmp_path / f"creating.db{suffix}", tmp_path / f"acme.db{suffix}")
     assert await read(store) == []
