@@ -18,7 +18,7 @@ from typing import Any
 
 from gateway import logs
 from tests.powercut import points
-from tests.powercut.disk import MAPPED, Disk, Remains, temper
+from tests.powercut.disk import MAPPED, Disk, Ignores, Remains, temper
 from tests.powercut.inspection import Findings, inspect
 from tests.powercut.recording import CannotRecord, Kind, Recording
 from tests.powercut.wire import exchanges
@@ -35,7 +35,7 @@ class Spec:
     seed: str
     cuts: int
     workers: int
-    syncs_names: bool = True
+    ignores: Ignores = ""
     part: int = 0
     of: int = 1
 
@@ -62,11 +62,11 @@ class Cut:
 class Replay:
     """A recording, moment by moment: the disk, and the messages that were delivered and acknowledged until then."""
 
-    def __init__(self, recording: Recording, *, syncs_names: bool = True) -> None:
+    def __init__(self, recording: Recording, ignores: Ignores = "") -> None:
         before = recording.before
         self.events = list(recording.events())
         self.exchanges = exchanges(self.events)
-        self.disk = Disk(syncs_names=syncs_names)
+        self.disk = Disk(ignores)
         for path in sorted(before.initial):
             file = recording.initial / path
             self.disk.place(path, before.initial[path], file.read_bytes() if file.is_file() else None)
@@ -122,7 +122,7 @@ def lay(remains: Remains, directory: Path) -> None:
 
 async def cuts(spec: Spec) -> None:
     """Make the cuts of a spec, and print each."""
-    replay = Replay(Recording(Path(spec.recording)), syncs_names=spec.syncs_names)
+    replay = Replay(Recording(Path(spec.recording)), spec.ignores)
     chosen = sorted(points.chosen(replay.events, replay.exchanges, spec.cuts, spec.seed))
     for number, at in list(enumerate(chosen))[spec.part :: spec.of]:
         replay.run(at)

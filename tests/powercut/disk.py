@@ -14,13 +14,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from tests.powercut.recording import Event, Kind
 
 SECTOR, PAGE = 512, 4096
 MAPPED = "-shm"
 """SQLite's index of a write-ahead log: mapped memory, made anew at the start. Nobody can know what a disk has of it."""
+
+
+FileKind = Literal["database", "file"]
+Ignores = Literal["", "database", "directory"]
 
 
 class Write(NamedTuple):
@@ -42,6 +46,7 @@ class Naming(NamedTuple):
 
 @dataclass(eq=False)
 class File:
+    kind: FileKind = "file"
     durable: bytearray = field(default_factory=bytearray)
     pending: list[Write] = field(default_factory=list)
     size: int = 0
@@ -65,6 +70,7 @@ class File:
 
 @dataclass(eq=False)
 class Directory:
+    kind: ClassVar[Literal["directory"]] = "directory"
     durable: dict[str, Node] = field(default_factory=dict)
     now: dict[str, Node] = field(default_factory=dict)
     pending: list[Naming] = field(default_factory=list)
@@ -82,20 +88,19 @@ Node = File | Directory
 
 
 class Disk:
-    """Everything that was written, and what of it is durable. `syncs_names=False` is a disk, or a program, that never
-    fsyncs a directory."""
+    """Everything that was written, and what of it is durable. What it `ignores` it never syncs, as a control."""
 
-    def __init__(self, *, syncs_names: bool = True) -> None:
+    def __init__(self, ignores: Ignores = "") -> None:
         self.root = Directory()
         self.moment = 0
-        self._syncs_names = syncs_names
+        self._ignores = ignores
         self._nodes: dict[int, Node] = {}
         self._began: dict[int, int] = {}
 
     def place(self, path: str, inode: int, content: bytes | None) -> None:
         """Put a durable file there, or a directory (None), before anything happens."""
         parent, name = self._parent(path)
-        made: Node = Directory() if content is None else File(bytearray(content), size=len(content))
+        made: Node = Directory() if content is None else File(_kind(name), bytearray(content), size=len(content))
         parent.durable[name] = parent.now[name] = self._nodes[inode] = made
 
     def apply(self, event: Event) -> None:
@@ -112,7 +117,7 @@ class Disk:
             case Kind.SYNC_END:
                 node = self._nodes.get(event.inode, self.root)
                 began = self._began.pop(event.number)
-                if self._syncs_names or isinstance(node, File):
+                if self._ignores != node.kind:
                     node.sync(began)
             case Kind.RENAME:
                 self._rename(*event.path.split("\0"))
@@ -126,7 +131,7 @@ class Disk:
         parent, name = self._parent(event.path)
         if name in parent.now and parent.now[name] is self._nodes.get(event.inode):
             return  # it was there
-        made: Node = Directory() if event.kind == Kind.MKDIR else File()
+        made: Node = Directory() if event.kind == Kind.MKDIR else File(_kind(name))
         self._nodes[event.inode] = made
         parent.change(self.moment, {name: made})
 
@@ -278,6 +283,10 @@ def _nodes(directory: Directory) -> Iterator[Node]:
             yield from _nodes(node)
         else:
             yield node
+
+
+def _kind(name: str) -> FileKind:
+    return "database" if name.endswith(".db") else "file"
 
 
 def _units(write: Write, unit: int) -> Iterator[tuple[int, int, int]]:

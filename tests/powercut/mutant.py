@@ -18,19 +18,26 @@ from gateway.state.database import FILE_NAME
 
 
 class _Careless(sqlite3.Connection):
-    """A connection that never fsyncs."""
+    """A connection that fsyncs less than it is asked to."""
+
+    level = "OFF"
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        return super().execute("PRAGMA synchronous = OFF" if sql == "PRAGMA synchronous = FULL" else sql, parameters)
+        asked = sql == "PRAGMA synchronous = FULL"
+        return super().execute(f"PRAGMA synchronous = {self.level}" if asked else sql, parameters)
 
 
-def _careless(concerns: Callable[[str], bool]) -> None:
-    """Never fsync the databases whose file name says so."""
+class _LessCareless(_Careless):
+    level = "NORMAL"
+
+
+def _careless(factory: type[_Careless], concerns: Callable[[str], bool]) -> None:
+    """Fsync less in the databases whose file name says so."""
     real = sqlite3.connect
 
     def connect(database: Any, **options: Any) -> sqlite3.Connection:
         if concerns(Path(database).name):
-            options["factory"] = _Careless
+            options["factory"] = factory
         connection: sqlite3.Connection = real(database, **options)
         return connection
 
@@ -38,8 +45,9 @@ def _careless(concerns: Callable[[str], bool]) -> None:
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
-    "state-synchronous-off": partial(_careless, lambda name: name == FILE_NAME),
-    "store-synchronous-off": partial(_careless, lambda name: name != FILE_NAME),
+    "state-synchronous-off": partial(_careless, _Careless, lambda name: name == FILE_NAME),
+    "state-synchronous-normal": partial(_careless, _LessCareless, lambda name: name == FILE_NAME),
+    "store-synchronous-off": partial(_careless, _Careless, lambda name: name != FILE_NAME),
     "no-fsync-of-directories": lambda: setattr(private_files, "sync", lambda _: None),
 }
 

@@ -106,7 +106,7 @@ async def cut(scenario: Scenario, recording: Recording, cuts: int, seed: int, ad
     line.fsyncs = sum(event.kind.name == "SYNC_END" for event in replay.events)
     line.acknowledged = sum(one.acknowledged for one in replay.exchanges)
     spec = Spec(
-        str(recording.directory), f"{seed}/{scenario.name}", cuts, scenario.workers, scenario.syncs_names, of=PROCESSES
+        str(recording.directory), f"{seed}/{scenario.name}", cuts, scenario.workers, scenario.ignores, of=PROCESSES
     )
     parts = [replace(spec, part=part) for part in range(PROCESSES)]
     tasks = [asyncio.create_task(_process(part, line, advance)) for part in parts]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tests.powercut.disk import Ignores
 from tests.powercut.load import publishing
 from tests.powercut.recording import Before, Recording
 from tests.running import GatewayProcess, write_config
@@ -23,8 +24,8 @@ End = Literal["kill", "stop"]
 class Scenario:
     """One gateway, run as often as `ends` says: each time it is stopped (SIGTERM) or killed (SIGKILL).
 
-    `mutant` is one of tests.powercut.mutant: then messages must be lost, or the cuts prove nothing. So is it where
-    `syncs_names` is False, for a disk that ignores the fsync of a directory.
+    A control has a `mutant`, one of tests.powercut.mutant, or a disk that `ignores` some fsyncs: then something must be
+    lost, or the cuts prove nothing.
     """
 
     name: str
@@ -36,11 +37,11 @@ class Scenario:
     after: str = ""
     """The scenario whose remains after a cut this one begins with."""
     mutant: str = ""
-    syncs_names: bool = True
+    ignores: Ignores = ""
 
     @property
     def is_control(self) -> bool:
-        return bool(self.mutant) or not self.syncs_names
+        return bool(self.mutant or self.ignores)
 
 
 SCENARIOS = (
@@ -51,25 +52,14 @@ SCENARIOS = (
 )
 KILLED: Sequence[End] = ("kill",)
 CONTROLS = (
+    Scenario("state OFF", "state database: PRAGMA synchronous = OFF", mutant="state-synchronous-off", ends=KILLED),
     Scenario(
-        "state not synced",
-        "PRAGMA synchronous = OFF in the state database",
-        mutant="state-synchronous-off",
-        ends=KILLED,
+        "state NORMAL", "state database: PRAGMA synchronous = NORMAL", mutant="state-synchronous-normal", ends=KILLED
     ),
-    Scenario(
-        "store not synced",
-        "PRAGMA synchronous = OFF in the SQLite store",
-        mutant="store-synchronous-off",
-        ends=KILLED,
-    ),
-    Scenario(
-        "names not synced",
-        "the gateway never fsyncs a directory; SQLite does",
-        mutant="no-fsync-of-directories",
-        ends=KILLED,
-    ),
-    Scenario("no names on disk", "the disk ignores every fsync of a directory", syncs_names=False, ends=KILLED),
+    Scenario("store OFF", "SQLite store: PRAGMA synchronous = OFF", mutant="store-synchronous-off", ends=KILLED),
+    Scenario("names", "the gateway fsyncs no directory, SQLite does", mutant="no-fsync-of-directories", ends=KILLED),
+    Scenario("no names", "the disk ignores every fsync of a directory", ignores="directory", ends=KILLED),
+    Scenario("checkpoints", "the disk ignores every fsync of a .db file", ignores="database", ends=("stop", "kill")),
 )
 
 

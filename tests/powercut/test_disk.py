@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from tests.powercut.disk import PAGE, SECTOR, Disk, Remains, Temper
+from tests.powercut.disk import PAGE, SECTOR, Disk, Ignores, Remains, Temper
 from tests.powercut.recording import Event, Kind
 
 NOTHING = Temper("nothing", SECTOR, 0.0)
@@ -14,8 +14,8 @@ HALF = Temper("half", SECTOR, 0.5)
 ROOT = 1
 
 
-def disk(*events: tuple[Kind, int, int, bytes], **options: bool) -> Disk:
-    made = Disk(**options)
+def disk(*events: tuple[Kind, int, int, bytes], ignores: Ignores = "") -> Disk:
+    made = Disk(ignores)
     for event in events:
         made.apply(Event(*event))
     return made
@@ -64,7 +64,7 @@ def test_write_during_an_fsync_is_not_durable() -> None:
 
 def test_disk_may_ignore_directories() -> None:
     """The control: a disk that never syncs a name."""
-    assert left(disk(created(), *synced(2), *synced(ROOT), syncs_names=False)) == {}
+    assert left(disk(created(), *synced(2), *synced(ROOT), ignores="directory")) == {}
 
 
 def test_rename_is_kept_as_a_whole() -> None:

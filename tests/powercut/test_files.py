@@ -22,6 +22,13 @@ private_files.make_directory(root / "a" / "b")
 private_files.write(root / "a" / "b" / "file", "old")
 private_files.write(root / "a" / "b" / "file", "new")
 """
+LEFT_BY_A_KILLED_RUN = """
+(root / "a" / "b").mkdir(parents=True)
+private_files.sync(root)
+private_files.make_directory(root / "a" / "b" / "c")
+(root / "d").mkdir()
+private_files.make_directory(root / "d")
+"""
 SECRET = """
 from gateway.provision.secret_files import SecretFiles
 SecretFiles(root / "secrets").write("acme", "shown once")
@@ -72,6 +79,7 @@ async def recorded(steps: str, directory: Path) -> Recording:
     "steps",
     [
         pytest.param(PRIVATE, id="a private file"),
+        pytest.param(LEFT_BY_A_KILLED_RUN, id="what a killed run left"),
         pytest.param(SECRET, id="a secret"),
         pytest.param(STARTUP, id="a startup's file"),
         pytest.param(EXPORT, id="an export"),

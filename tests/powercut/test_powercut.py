@@ -15,6 +15,8 @@ MESSAGES = 120
 CUTS = 50
 CUTS_OF_CONTROL = 12
 
+CONTROL = named(CONTROLS)
+
 pytestmark = pytest.mark.slow
 
 
@@ -36,7 +38,9 @@ async def test_power_cut_loses_nothing_that_was_acknowledged(name: str, tmp_path
     assert any(one.torn for one in line.cuts)
 
 
-@pytest.mark.parametrize("control", [one for one in CONTROLS if one.mutant], ids=lambda one: one.mutant)
+@pytest.mark.parametrize(
+    "control", [CONTROL["state OFF"], CONTROL["store OFF"], CONTROL["names"]], ids=lambda one: one.name
+)
 async def test_power_cut_tells_who_does_not_sync(control: Scenario, tmp_path: Path) -> None:
     """Without an fsync, of the state database, the store or a directory, acknowledged messages are lost."""
     line = await lines_of(control, CUTS_OF_CONTROL, tmp_path)
