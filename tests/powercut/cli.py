@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             errors.print(f"[red]it cannot run:[/] {escape(str(error))}")
             return 2
     if asked.json:
-        print(json.dumps({"seed": seed, "lines": [line.as_json() for line in lines]}))
+        found = {"seed": seed, "lines": [line.as_json() for line in lines]}
+        print(json.dumps(report.taken_on() | found, indent=1))
     out = Console(stderr=asked.json)
     (out if out.is_terminal else Console(stderr=asked.json, width=WIDTH)).print(table(lines, seed))
     for line in lines:

@@ -64,7 +64,7 @@ class Line:
             "unbalanced": sum(bool(cut.findings.unbalanced) for cut in self.cuts),
             "damaged": sum(bool(cut.findings.damaged) for cut in self.cuts),
             "crashed": sum(bool(cut.findings.crash) for cut in self.cuts),
-            "examples": [asdict(cut) for cut in self.bad[:SHOWN]],
+            "examples": [] if self.scenario.is_control else [asdict(cut) for cut in self.bad[:SHOWN]],
         }
 
 
