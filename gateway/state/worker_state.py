@@ -47,7 +47,7 @@ class WorkerState:
             stack.push_async_callback(self.database.close)
             await self.journal.open()
             await self.registry.open()
-            stack.push_async_callback(self.registry.save)
+            stack.push_async_callback(self.registry.save_all)
             yield
 
     def keep(self, connection: sqlite3.Connection, rejections: Sequence[Rejection]) -> None:

@@ -86,6 +86,20 @@ async def test_a_failed_save_is_tried_again(tmp_path: Path) -> None:
         assert set(again.series("acme")) == {"a", "b"}
 
 
+async def test_devices_that_wait_longest_are_saved_first(tmp_path: Path) -> None:
+    """A save of so many devices leaves the others for the next: each has its turn, however busy the rest are."""
+    async with database(tmp_path / FILE_NAME) as state:
+        registry = await reopened(state)
+        for now in range(3):
+            for name in ("th-3", "th-1", "th-2"):
+                saw(registry, "acme", name, NOW + now, 1, 0)
+            await registry.save(most=1)
+            saved = (await reopened(state)).devices("acme")
+            assert [device.device for device in saved] == [["th-3"], ["th-1", "th-3"], ["th-1", "th-2", "th-3"]][now]
+        await registry.save_all()
+        assert {device.accepted for device in (await reopened(state)).devices("acme")} == {3}
+
+
 async def test_save_without_changes_writes_nothing(tmp_path: Path) -> None:
     """Saving without a change does not touch the disk."""
     async with database(tmp_path / FILE_NAME) as state:
