@@ -39,7 +39,7 @@ def add_startup_file(directory: Path, new: NewStartup) -> str:
     try:
         check_names(load(directory), load_provision(directory))
     except GatewayError:
-        path.unlink()
+        startup_files.remove(directory, new.slug)
         raise
     console(to_stderr=True).print(f"wrote {path}")
     return token

@@ -42,7 +42,7 @@ class SecretFiles:
 
     def forget(self, name: str) -> None:
         try:
-            self.path(name).unlink(missing_ok=True)
+            private_files.remove(self.path(name))
         except OSError as error:
             raise ProvisionError(f"{self.path(name)}: cannot be removed; {error.strerror}") from error
 

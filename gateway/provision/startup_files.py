@@ -106,6 +106,11 @@ def add(directory: Path, new: NewStartup, token_sha256: str) -> Path:
     return path
 
 
+def remove(directory: Path, slug: str) -> None:
+    """Remove startups/SLUG.yaml."""
+    private_files.remove(directory / "startups" / f"{slug}.yaml")
+
+
 def add_device(path: Path, device: str) -> None:
     """Add a device to `devices`.
 

@@ -57,6 +57,17 @@ def write(path: Path, text: str) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, unless it is gone; a power cut does not bring it back.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    with suppress(FileNotFoundError):
+        path.unlink()
+        sync(path.parent)
+
+
 def sync(path: Path) -> None:
     """Put a file's content on disk, or the names in a directory: those that were added, changed or removed.
 

@@ -96,6 +96,7 @@ def _finish(unfinished: Path, directory: Path) -> tuple[Path, ...]:
         private_files.write(directory / NOTHING, "There were no readings.\n")
     private_files.sync(directory)  # before there is no sign left that it was not complete
     unfinished.rmdir()
+    private_files.sync(directory)
     return files
 
 

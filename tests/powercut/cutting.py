@@ -18,9 +18,10 @@ from typing import Any
 
 from gateway import logs
 from tests.powercut import points
-from tests.powercut.disk import MAPPED, Disk, Ignores, Remains, temper
+from tests.powercut.disk import Disk, Ignores
 from tests.powercut.inspection import Findings, inspect
 from tests.powercut.recording import CannotRecord, Kind, Recording
+from tests.powercut.remains import MAPPED, Remains, present, temper
 from tests.powercut.wire import exchanges
 
 MEMORY = Path("/dev/shm")
@@ -103,7 +104,7 @@ def checked(recording: Recording) -> Replay:
         str(path.relative_to(recording.root)): path.read_bytes() if path.is_file() else None
         for path in recording.root.rglob("*")
     }
-    recorded = replay.disk.now()
+    recorded = present(replay.disk)
     wrong = {path for path in there.keys() | recorded.keys() if not path.endswith(MAPPED)}
     wrong = {path for path in wrong if path not in there or path not in recorded or there[path] != recorded[path]}
     if wrong:

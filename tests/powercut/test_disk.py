@@ -6,8 +6,9 @@ from random import Random
 
 import pytest
 
-from tests.powercut.disk import PAGE, SECTOR, Disk, Ignores, Remains, Temper
+from tests.powercut.disk import Disk, Ignores
 from tests.powercut.recording import Event, Kind
+from tests.powercut.remains import PAGE, SECTOR, Remains, Temper, present
 
 NOTHING = Temper("nothing", SECTOR, 0.0)
 HALF = Temper("half", SECTOR, 0.5)
@@ -82,7 +83,7 @@ def test_removed_name_may_come_back() -> None:
     """A name that was removed is there until its directory is synced."""
     made = disk(created(), written(b"x"), *synced(2), *synced(ROOT), (Kind.UNLINK, 0, 0, b"a"))
     assert left(made) == {"a": b"x"}
-    assert made.now() == {}
+    assert present(made) == {}
 
 
 def test_sector_is_torn_from_others_and_whole_in_itself() -> None:
@@ -129,5 +130,5 @@ def test_truncation_is_durable_after_an_fsync(size: int) -> None:
 def test_inode_is_used_again() -> None:
     """A file that takes the inode of a removed one is another file."""
     made = disk(created(), written(b"x"), *synced(2), *synced(ROOT), (Kind.UNLINK, 0, 0, b"a"), created(b"b"))
-    assert made.now() == {"b": b""}
+    assert present(made) == {"b": b""}
     assert left(made) == {"a": b"x"}
