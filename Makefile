@@ -3,6 +3,8 @@ VENV := .venv
 LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 ARGS ?=
+# The tests of one file share servers.
+AT_ONCE := -n auto --dist loadfile
 
 .PHONY: help demo test test-lowest test-stack test-cluster bench attack powercut lint format lock servers clean
 
@@ -13,12 +15,12 @@ demo: $(VENV)/demo  ## run everything on embedded defaults: broker, gateway, sto
 	@$(BIN)/gateway demo $(ARGS)
 
 # The lower limit of the coverage (pyproject.toml) is for all tests, with all servers.
-test: $(VENV)/test servers  ## run all tests, against real servers where they are
-	$(BIN)/python -m pytest $(or $(ARGS),--cov --cov-report=term:skip-covered \
+test: $(VENV)/test servers  ## run all tests, against real servers where they are, as many at once as there are cores
+	$(BIN)/python -m pytest $(or $(ARGS),$(AT_ONCE) --cov --cov-report=term:skip-covered \
 		$$(scripts/install-servers --complete || echo --cov-fail-under=0))
 
 test-lowest: $(LOWEST)/test servers  ## run the tests with the lowest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest -p no:anyio -p no:schemathesis $(or $(ARGS),tests/unit tests/contract tests/property tests/integration)
+	$(LOWEST)/bin/python -m pytest -p no:anyio -p no:schemathesis $(or $(ARGS),$(AT_ONCE) tests/unit tests/contract tests/property tests/integration)
 
 test-stack: $(VENV)/test  ## run the stack tests against servers named by STACK_… (docs/provisioning.md)
 	$(BIN)/python -m pytest tests/stack -ra $(ARGS)

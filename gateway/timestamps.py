@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 NS = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_NS_PER = {"s": NS, "ms": 1_000_000, "us": 1_000, "ns": 1}
+NS_PER = {"s": NS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 MAX_NS = (1 << 63) - 1
 
@@ -19,9 +19,9 @@ MAX_NS = (1 << 63) - 1
 def from_number(value: float, unit: str) -> int | None:
     """Return the ns since 1970 of a count of `s`, `ms`, `us` or `ns`; None where it cannot be a time at all."""
     if isinstance(value, int):
-        time_ns = value * _NS_PER[unit]
+        time_ns = value * NS_PER[unit]
     elif abs(value) < 1e20:
-        time_ns = round(value * (_NS_PER[unit] / 1000)) * 1000
+        time_ns = round(value * (NS_PER[unit] / 1000)) * 1000
     else:
         return None
     return time_ns if -MAX_NS <= time_ns <= MAX_NS else None
@@ -54,7 +54,7 @@ def to_rfc3339(time_ns: int) -> str:
 
 def looks_like(value: float, earliest_ns: int, latest_ns: int) -> str | None:
     """Return the unit in which `value` would be a time between the two: the one that a device probably sent."""
-    for unit in _NS_PER:
+    for unit in NS_PER:
         time_ns = from_number(value, unit)
         if time_ns is not None and earliest_ns <= time_ns <= latest_ns:
             return unit

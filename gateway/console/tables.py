@@ -26,6 +26,7 @@ DEVICE_COLUMNS = (
     {"name": "seen", "label": "Last seen", "kind": "text"},
     {"name": "accepted", "label": "Accepted", "kind": "number"},
     {"name": "rejected", "label": "Rejected", "kind": "number"},
+    {"name": "clock", "label": "Clock", "kind": "state", "wide": True, "title": "Its times against their arrival"},
 )
 STARTUP_COLUMNS = (
     {"name": "startup", "label": "Startup", "kind": "link"},
@@ -66,8 +67,18 @@ def _device_row(startup: Startup, device: Device, now_ns: int) -> Row:
             "seen": (formatting.ago(device.last_ns, now_ns), -device.last_ns // 1_000_000_000),
             "accepted": (formatting.count(device.accepted), device.accepted),
             "rejected": (formatting.count(device.rejected), device.rejected),
+            "clock": _clock_cell(device),
         },
     }
+
+
+def _clock_cell(device: Device) -> tuple[str, ...]:
+    if device.clock and device.clock.fault:
+        return device.clock.fault.replace("_", " "), "bad", device.clock.says
+    if device.overwritten:
+        remark = "readings had the time of another one of their series, and replaced it"
+        return "same times", "bad", f"{formatting.count(device.overwritten)} {remark}"
+    return ("ok", "good", f"{device.clock.offset:+.1f} s") if device.clock else ("–", "none")
 
 
 async def states_of(startup: Startup, devices: Sequence[Device], now_ns: int, computing: Computing) -> Counter[str]:

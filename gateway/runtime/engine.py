@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from gateway.config import Config, Startup
+from gateway.config import Config, Startup, TopicRule
 from gateway.config.credentials import mqtt_password
 from gateway.errors import ReplayImpossible, StateUnavailable, StoreUnavailable
+from gateway.feeds.clock_doctor import ClockDoctor
 from gateway.feeds.fan_out import FanOut
 from gateway.feeds.mqtt_feed import MqttFeed
 from gateway.feeds.rejection_counts import RejectionCounter
@@ -45,6 +46,7 @@ EXPIRE_EVERY = 3600.0
 STOP_INGEST_WITHIN = 10.0
 IDLE_CHECK_EVERY = 0.3
 SESSIONS = "sessions.json"
+NO_RULES: Mapping[str, TopicRule] = {}
 
 log = get_logger(__name__)
 
@@ -142,6 +144,7 @@ class Engine:
         self.store.assign(config.startups)
         self.ingest.use(config, self._make_meters())
         self.state.registry.limits = _device_limits(config)
+        self._clock_doctor.forget(set(config.by_slug))
         self.drain.add(startup.slug for startup in config.startups)
         self.sessions.use(self._plan)
 
@@ -187,21 +190,29 @@ class Engine:
     # ------------------------------------------------------------------ composition
 
     def _compose(self) -> None:
-        settings = self.config.settings
+        settings, registry = self.config.settings, self.state.registry
+
+        def measurement_of(topic: str) -> str:
+            return self.ingest.measurement_of(topic)
+
+        self._clock_doctor = ClockDoctor(registry, self._rules_of, measurement_of)
         self._fan_out = FanOut(
             [
                 self.metrics,
                 *self._listeners,
                 MqttFeed(self.sessions, self.metrics, readings=settings.feeds.mqtt),
-                RejectionCounter(
-                    self.store, self.state.registry.knows, lambda topic: self.ingest.measurement_of(topic)
-                ),
+                RejectionCounter(self.store, registry.knows, measurement_of),
+                self._clock_doctor,
             ],
             self.metrics,
         )
         pipeline = Pipeline(self.config, self._make_meters())
         self.ingest = Ingest(self.sessions, pipeline, self.state, self.metrics, self._fan_out)
         self.drain = Drain(self.state, self.store, settings.drain, self._fan_out)
+
+    def _rules_of(self, startup: str) -> Mapping[str, TopicRule]:
+        known = self.config.by_slug.get(startup)
+        return known.topics if known else NO_RULES
 
     async def _make_sessions(self) -> Sessions:
         known = await asyncio.to_thread(self._session_file.read)

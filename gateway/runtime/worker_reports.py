@@ -100,4 +100,6 @@ def _combined(parts: list[Device]) -> Device:
         sum(device.rejected for device in parts),
         max(device.rejected_ns for device in parts),
         frozenset().union(*(device.measurements for device in parts)),
+        newest.clock,
+        sum(device.overwritten for device in parts),
     )

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gateway import timestamps
 from gateway.config import TopicRule
 from gateway.errors import StateUnavailable
 from gateway.line_protocol import device_of
+from gateway.state.clocks import Clock
 from gateway.state.database import Database
 from gateway.topics import device_is_legal
 
@@ -40,7 +41,8 @@ INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (startup, device) D
 class Device(NamedTuple):
     """One device as last seen. Times are ns since 1970; counts are records; `rejected_ns` is 0 for never.
 
-    `measurements` are those that readings of it were accepted under.
+    `measurements` are those that readings of it were accepted under. `clock` and `overwritten`, the readings that had
+    the time of another one of their series, are learned anew after a restart.
     """
 
     startup: str
@@ -51,6 +53,8 @@ class Device(NamedTuple):
     rejected: int = 0
     rejected_ns: int = 0
     measurements: frozenset[str] = frozenset()
+    clock: Clock | None = None
+    overwritten: int = 0
 
     def silent_after_ns(self, rules: Mapping[str, TopicRule]) -> int:
         """Return the shortest `silent_after` of the rules that it sends under, or of any while it has none.
@@ -76,6 +80,8 @@ class Device(NamedTuple):
             "accepted": self.accepted,
             "rejected": self.rejected,
             "last_rejected": timestamps.to_rfc3339(self.rejected_ns) if self.rejected_ns else None,
+            "clock": self.clock.as_json() if self.clock else None,
+            "overwritten": self.overwritten,
         }
 
 
@@ -164,6 +170,24 @@ class DeviceRegistry:
         self._unsaved_series += [(startup, key) for key in keys]
         self._fresh_series.setdefault(startup, []).extend(keys)
 
+    def saw_clock(self, startup: str, device: str, clock: Clock) -> None:
+        """Note what was learned of a device's clock."""
+        self._settle(startup)
+        self._replace(startup, device, clock=clock)
+
+    def saw_overwritten(self, startup: str, counts: Mapping[str, int]) -> None:
+        """Note, by device, how many readings have overwritten another one."""
+        self._settle(startup)
+        for device, count in counts.items():
+            if known := self._devices[startup].get(device):
+                self._replace(startup, device, overwritten=known.overwritten + count)
+
+    def _replace(self, startup: str, device: str, **changes: Any) -> None:
+        known = self._devices[startup]
+        if device in known:
+            known[device] = known[device]._replace(**changes)
+            self._changed.add((startup, device))
+
     def _settle(self, startup: str) -> int:
         """Update the devices of a startup with the notes since the last time; return how many there were. Invalid
         names, and names beyond the limit, are not kept: their sender must not fill the memory."""
@@ -184,6 +208,8 @@ class DeviceRegistry:
                 old.rejected + fresh.rejected[device],
                 fresh.seen_rejected.get(device, old.rejected_ns),
                 old.measurements,
+                old.clock,
+                old.overwritten,
             )
             self._unsaved_devices[startup, device] = None
             self._changed.add((startup, device))
@@ -195,8 +221,7 @@ class DeviceRegistry:
         for key in self._fresh_series.pop(startup, ()):
             measurement, device = key.partition(",")[0], device_of(key.encode())
             if device in known and measurement not in known[device].measurements:
-                known[device] = known[device]._replace(measurements=known[device].measurements | {measurement})
-                self._changed.add((startup, device))
+                self._replace(startup, device, measurements=known[device].measurements | {measurement})
 
     async def save(self, most: int = SAVE_MOST) -> None:
         """Write the new series and at most so many changed devices, those first that wait longest.

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StateUnavailable
+from gateway.state.clock_faults import ClockFault
+from gateway.state.clocks import Clock
 from gateway.state.database import FILE_NAME, Database
 from gateway.state.devices import Device, DeviceRegistry
 from gateway.timestamps import NS
@@ -195,6 +197,10 @@ def test_as_json() -> None:
         "accepted": 5,
         "rejected": 0,
         "last_rejected": None,
+        "clock": None,
+        "overwritten": 0,
     }
-    rejected = Device("acme", "th-1", NOW, NOW, 5, 1, NOW).as_json(NOW, RULES)
+    clock = Clock(7200.0, None, ClockFault.ZONE, "send UTC")
+    rejected = Device("acme", "th-1", NOW, NOW, 5, 1, NOW, clock=clock).as_json(NOW, RULES)
+    assert rejected["clock"] == {"offset": 7200.0, "drift_ppm": None, "fault": "zone", "says": "send UTC"}
     assert rejected["last_rejected"] == "2026-11-18T11:06:40Z"
