@@ -6,7 +6,7 @@ ARGS ?=
 # The tests of one file share servers.
 AT_ONCE := -n auto --dist loadfile
 
-.PHONY: help demo test test-lowest test-stack test-cluster bench attack crash mutants lint format lock servers clean
+.PHONY: help demo test test-lowest test-stack test-cluster bench attack crash powercut mutants lint format lock servers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -39,6 +39,8 @@ crash: $(VENV)/test servers  ## break everything under load, and count what is l
 
 mutants: $(VENV)/test servers  ## make small wrong changes to a copy of the gateway: a named test notices each
 	@$(BIN)/python -m tests.mutants $(ARGS)
+powercut: $(VENV)/test servers  ## cut the power of a gateway 1,000 times, and look for what it had acknowledged
+	@$(BIN)/python -m tests.powercut $(ARGS)
 
 lint: $(VENV)/test  ## run the checks of .pre-commit-config.yaml on all files
 	@$(BIN)/pre-commit run --all-files $(ARGS)

@@ -129,11 +129,12 @@ def workers_of(supervisor: int) -> dict[int, int]:
 
 class GatewayProcess:
     """`gateway run` in a process of its own, as an operator starts it; it may be killed. `env` is added to its
-    environment."""
+    environment, and `program` is how Python runs it."""
 
     def __init__(self, config: Path, env: Mapping[str, str] | None = None) -> None:
         self.config = config
         self.env = dict(env or {})
+        self.program: Sequence[str] = ("-m", "gateway")
         self.database = config.parent / "state" / FILE_NAME
         self.state = StateReader(self.database.parent)
         self._log = config.parent / "gateway.log"
@@ -143,8 +144,7 @@ class GatewayProcess:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "gateway",
+                *self.program,
                 "run",
                 "--config",
                 str(self.config),

@@ -14,7 +14,7 @@ from gateway.cli.options import DEFAULT_DIR, ConfigDir, Json
 from gateway.cli.provision import report
 from gateway.config import load
 from gateway.errors import GatewayError
-from gateway.provision import cohorts
+from gateway.provision import cohorts, startup_files
 from gateway.provision.startup_files import NewStartup
 from gateway.stores.export import expect_room, is_exported
 
@@ -41,7 +41,7 @@ def open_cohort(
             tokens[new.slug] = add_startup_file(config, new)
     except GatewayError:  # all of them, or none
         for slug in tokens:
-            (config / "startups" / f"{slug}.yaml").unlink()
+            startup_files.remove(config, slug)
         raise
     cohorts.extend(config, cohorts.of_cohort(load(config), cohort), last or date.max)
     provisioned(config, tokens, handouts, json=json)

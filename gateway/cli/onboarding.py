@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -40,7 +39,7 @@ def add_startup_file(directory: Path, new: NewStartup) -> str:
     try:
         check_names(load(directory), load_provision(directory))
     except GatewayError:
-        path.unlink()
+        startup_files.remove(directory, new.slug)
         raise
     console(to_stderr=True).print(f"wrote {path}")
     return token
@@ -88,9 +87,7 @@ def _hand_out(
     page = handout(startup, own, endpoints, time.time_ns(), token)
     try:
         private_files.make_directory(path.parent)
-        path.unlink(missing_ok=True)  # an old one may be readable by others
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(page)
+        private_files.write(path, page)
     except OSError as error:
         raise ProvisionError(
             f"{path}: the hand-out cannot be written; {error.strerror}. All its contents are shown above"

@@ -105,7 +105,7 @@ def remove_startup(
     without = Config(settings=loaded.settings, startups=others).active(time.time_ns())
     plan, applied = revoke(config, loaded, without, [slug], delete_data=delete_data, quiet=json)
     if not applied.problem:
-        (config / "startups" / f"{slug}.yaml").unlink()
+        startup_files.remove(config, slug)
         if delete_data:
             forget(loaded, slug)
     report(plan, applied, json=json)

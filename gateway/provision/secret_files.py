@@ -35,14 +35,14 @@ class SecretFiles:
     def write(self, name: str, secret: str) -> None:
         """Keep a secret, in place of an older one."""
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_files.make_directory(self.directory)
             private_files.write(self.path(name), secret + "\n")
         except OSError as error:
             raise ProvisionError(f"{self.directory}: cannot keep a secret there; {error.strerror}") from error
 
     def forget(self, name: str) -> None:
         try:
-            self.path(name).unlink(missing_ok=True)
+            private_files.remove(self.path(name))
         except OSError as error:
             raise ProvisionError(f"{self.path(name)}: cannot be removed; {error.strerror}") from error
 

@@ -16,6 +16,7 @@ from ruamel.yaml.tokens import CommentToken
 
 from gateway.config.notations import SLUG
 from gateway.errors import ProvisionError
+from gateway.state import private_files
 from gateway.topics import DEVICE_RULE, device_is_legal
 
 _TEMPLATE = """\
@@ -98,9 +99,16 @@ def add(directory: Path, new: NewStartup, token_sha256: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+        private_files.sync(path)
+        private_files.sync(folder)
     except OSError as error:
         raise ProvisionError(f"{path}: cannot be written; {error.strerror}") from error
     return path
+
+
+def remove(directory: Path, slug: str) -> None:
+    """Remove startups/SLUG.yaml."""
+    private_files.remove(directory / "startups" / f"{slug}.yaml")
 
 
 def add_device(path: Path, device: str) -> None:
@@ -187,7 +195,9 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
         new = path.with_suffix(".yaml.new")
         new.write_text(text.getvalue(), encoding="utf-8")
         new.chmod(path.stat().st_mode & 0o777)  # whoever may read it may still read it after the change
+        private_files.sync(new)  # or a power cut may leave an empty file
         new.replace(path)
+        private_files.sync(path.parent)
     except FileNotFoundError:
         raise ProvisionError(f"{path} does not exist: see `gateway startups list`") from None
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.computing import Computing
 from gateway.config import Config, Settings
 from gateway.config.credentials import influxdb_token
+from gateway.state import private_files
 from gateway.stores.by_startup import StoreByStartup
 from gateway.stores.contract import Store
 from gateway.stores.sqlite import SqliteStore
@@ -42,4 +43,4 @@ def forget_embedded(config: Config, slug: str) -> None:
     if config.settings.store_named(config.by_slug[slug].store).kind != "sqlite":
         return
     for path in (config.state_dir / STORE).glob(f"{slug}.db*"):
-        path.unlink()
+        private_files.remove(path)

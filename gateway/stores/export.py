@@ -34,8 +34,8 @@ class Exported:
 async def export(startup: Startup, store: Store, directory: Path) -> Exported:
     """Write `MEASUREMENT.csv.gz` and `MEASUREMENT.lp.gz` for everything of a startup; a chunk in memory at a time.
 
-    The files appear when all are complete. Until then they are in `.unfinished`, which the next try deletes. Where
-    there are no readings, `no-readings.txt` says so.
+    The files appear when all are complete and on disk. Until then they are in `.unfinished`, which the next try
+    deletes. Where there are no readings, `no-readings.txt` says so.
 
     Raises:
         ExportFailed: the directory is not empty, or cannot be written.
@@ -87,11 +87,16 @@ def _make_empty(directory: Path) -> Path:
 
 
 def _finish(unfinished: Path, directory: Path) -> tuple[Path, ...]:
-    files = tuple(file.rename(directory / file.name) for file in sorted(unfinished.iterdir()))
+    """Put the files in place, and on disk: what was exported may be deleted from the store next."""
+    complete = sorted(unfinished.iterdir())
+    for file in complete:
+        private_files.sync(file)
+    files = tuple(file.rename(directory / file.name) for file in complete)
     if not files:
-        private_files.make_file(directory / NOTHING)
-        (directory / NOTHING).write_text("There were no readings.\n")
+        private_files.write(directory / NOTHING, "There were no readings.\n")
+    private_files.sync(directory)  # before there is no sign left that it was not complete
     unfinished.rmdir()
+    private_files.sync(directory)
     return files
 
 

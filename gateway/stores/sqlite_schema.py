@@ -111,6 +111,12 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
     try:
         connection.execute("PRAGMA temp_store = MEMORY")
         written = _version(connection) > 0
+    except sqlite3.OperationalError as error:
+        connection.close()
+        # A crash while the file was created, before it had a write-ahead log: the next write rolls that back.
+        if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return None
+        raise
     except BaseException:
         connection.close()
         raise

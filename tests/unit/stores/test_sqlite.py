@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import shutil
 import sqlite3
 import stat
 import time
@@ -173,6 +174,20 @@ async def test_file_without_tables_is_empty(store: SqliteStore, tmp_path: Path) 
     assert await store.measurements("acme") == []
     await store.write("acme", [LINE])
     assert await store.measurements("acme") == ["climate"]
+
+
+async def test_file_whose_creation_was_cut_short_is_empty(store: SqliteStore, tmp_path: Path) -> None:
+    """A power cut while the file was created leaves a rollback journal: it has no readings, and can be written."""
+    with closing(sqlite3.connect(tmp_path / "creating.db", isolation_level=None)) as creating:
+        creating.execute("CREATE TABLE anything (x)")
+        creating.execute("PRAGMA cache_size = 1")  # so that the journal is used before the commit
+        creating.execute("BEGIN IMMEDIATE")
+        creating.executemany("INSERT INTO anything VALUES (zeroblob(4000))", [()] * 50)
+        for suffix in ("", "-journal"):
+            shutil.copy(tmp_path / f"creating.db{suffix}", tmp_path / f"acme.db{suffix}")
+    assert await read(store) == []
+    await store.write("acme", [b"climate,device=d1 value=1 1"])
+    assert len(await read(store)) == 1
 
 
 async def test_deleted_file_is_created_again(store: SqliteStore, tmp_path: Path) -> None:
