@@ -134,8 +134,8 @@ class Bed:
         """Wait until the gateway answers, and its sessions work."""
 
         async def is_ready() -> bool:
-            parts = (await self.reader.ready()).get("parts", {})
-            return bool(parts) and parts["broker"]["ok"] and parts.get("sessions", {"ok": True})["ok"]
+            found = await self.reader.ready()
+            return bool(found.get("ready")) and bool(found["parts"]["sessions"]["ok"])
 
         await eventually(is_ready, within=60, every=0.1, says="the gateway is connected")
 
