@@ -11,7 +11,6 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +139,7 @@ def _readings(count: int) -> list[Reading]:
 def _devices() -> list[Device]:
     now_ns = time.time_ns()
     one = Device(SLUG, "", now_ns, now_ns, 12, 3, now_ns, frozenset({"climate"}))
-    return [replace(one, device=f"dev-{number:05}") for number in range(DEVICES)]
+    return [one._replace(device=f"dev-{number:05}") for number in range(DEVICES)]
 
 
 async def _fill(database: Database) -> None:

@@ -34,6 +34,11 @@ class Computing:
         self._own: dict[Hashable, FairLock] = {}
         self._thread = ThreadPoolExecutor(1, "computing")
 
+    @property
+    def owners(self) -> int:
+        """Number of owners that compute, wait or rest."""
+        return len(self._own)
+
     async def run(self, owner: Hashable, work: Callable[[], T]) -> T:
         """Run a piece of work for a startup, and return what it returns."""
         own = self._own.setdefault(owner, FairLock())
@@ -48,4 +53,12 @@ class Computing:
                 took = time.monotonic() - began
                 self._lock.release(min(LONGEST_REST, REST_OF_ALL * took))
         finally:
-            own.release(min(LONGEST_REST, REST * took))
+            rest = min(LONGEST_REST, REST * took)
+            own.release(rest)
+            asyncio.get_running_loop().call_later(rest, self._forget, owner)
+
+    def _forget(self, owner: Hashable) -> None:
+        """Forget an owner that neither computes, waits nor rests: so removed startups leave nothing behind."""
+        own = self._own.get(owner)
+        if own is not None and not own.is_held:
+            del self._own[owner]

@@ -61,6 +61,12 @@ class Problem:
     expected: str
     got: str
 
+    def __post_init__(self) -> None:
+        """Escape lone surrogates, which names of files and YAML may have: JSON and terminals do not take them."""
+        for name in ("file", "where", "expected", "got"):
+            plain = getattr(self, name).encode(errors="backslashreplace").decode()
+            object.__setattr__(self, name, plain)
+
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         at = f"{self.where}: " if self.where else ""

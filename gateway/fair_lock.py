@@ -23,6 +23,11 @@ class FairLock:
         self._is_held = False
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
 
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody holds it; one that was released and not yet passed on counts as held."""
+        return self._is_held
+
     @asynccontextmanager
     async def held(self, owner: Hashable) -> AsyncIterator[None]:
         """Hold the lock inside the block."""

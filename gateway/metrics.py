@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -11,7 +11,7 @@ from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 
-from gateway.model import Counts, Readings, Rejection
+from gateway.model import UNROUTED, Counts, Readings, Rejection
 
 _COUNTED = {
     "received": "Records that arrived",
@@ -71,6 +71,11 @@ class Metrics:
         for rejection in rejections:
             for reason in rejection.reasons:
                 self._reasons[rejection.startup, reason.code.value] += 1
+
+    def keep_only(self, startups: Collection[str]) -> None:
+        """Forget the counts of startups that are no longer configured."""
+        kept = {UNROUTED, *startups}
+        self._reasons = Counter({key: count for key, count in self._reasons.items() if key[0] in kept})
 
     def families(self) -> list[Metric]:
         """Return all metrics of this process. Reads /proc."""

@@ -34,13 +34,21 @@ class Publish(Protocol):
 
 
 class Message(NamedTuple):
-    """A PUBLISH that the gateway itself makes. `packet_id` is None with QoS 0."""
+    """A PUBLISH that the gateway itself makes. `packet_id` is None with QoS 0. `cut` bytes are missing at the end of
+    the payload: the packet was larger than a session takes."""
 
     topic: str
     payload: bytes
     qos: int = 0
     retain: bool = False
     packet_id: int | None = None
+    cut: int = 0
+
+
+def cut_of(message: Publish) -> int:
+    """Return how many bytes are missing at the end of a payload. The codec's own packets are always whole."""
+    cut: int = getattr(message, "cut", 0)
+    return cut
 
 
 @dataclass(frozen=True, slots=True)

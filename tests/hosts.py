@@ -22,6 +22,8 @@ from tests.servers import WITHIN, Influxd, InfluxV2Front, eventually, free_port
 from tests.servers.mqtt_clients import Broker, connect
 
 STARTUPS = tuple(TOKENS)
+RESEND_AFTER = 10.0
+"""Seconds without an answer after which a device sends again; aiomqtt does not notice a lost connection meanwhile."""
 
 
 class Host:
@@ -89,8 +91,8 @@ class Site:
         return {int(row[1]) for row in await self._influxd.rows(startup, "SELECT seq FROM climate")}
 
     async def has_stored(self, acknowledged: Mapping[str, set[int]]) -> bool:
-        """Return whether all that was acknowledged is in the buckets; AssertionError says how much is missing."""
-        missing = {slug: len(numbers - await self.stored(slug)) for slug, numbers in acknowledged.items()}
+        """Return whether all that was acknowledged is in the buckets; AssertionError says what is missing."""
+        missing = {slug: sorted(numbers - await self.stored(slug)) for slug, numbers in acknowledged.items()}
         assert not any(missing.values()), f"missing: {missing}"
         return True
 
@@ -137,8 +139,9 @@ async def site(
 
 
 class Load:
-    """Publishes numbered readings of every startup with QoS 1, to the first of the brokers that takes them.
-    `acknowledged` are the numbers that a broker has acknowledged, by startup."""
+    """Publishes numbered readings of every startup with QoS 1, to the first of the brokers that takes them; what is not
+    acknowledged is sent again to the next one. `acknowledged` are the numbers that a broker has acknowledged, by
+    startup."""
 
     def __init__(self, brokers: Sequence[Broker], rate: float) -> None:
         self.acknowledged: dict[str, set[int]] = {slug: set() for slug in STARTUPS}
@@ -156,6 +159,15 @@ class Load:
         enough = self.count + count
         await eventually(lambda: self.count >= enough, says=f"{count} more messages are acknowledged")
 
+    def snapshot(self) -> dict[str, set[int]]:
+        """Return what is acknowledged so far."""
+        return {slug: set(numbers) for slug, numbers in self.acknowledged.items()}
+
+    def excuse_since(self, snapshot: Mapping[str, set[int]]) -> None:
+        """Expect nothing of what was acknowledged since a snapshot: the broker's fault."""
+        for slug, numbers in self.acknowledged.items():
+            numbers &= snapshot[slug]
+
     async def run(self) -> None:
         number = 0
         while not self.is_stopped:  # a flag: on Python 3.11 aiomqtt can swallow a cancellation
@@ -171,7 +183,7 @@ class Load:
     async def _publish(self, client: aiomqtt.Client, number: int) -> None:
         for slug in STARTUPS:
             payload = climate(20 + number % 5, self._base_ms + number, number)
-            await client.publish(f"testbed/{slug}/d{number % 5}/climate", payload, qos=1)
+            await client.publish(f"testbed/{slug}/d{number % 5}/climate", payload, qos=1, timeout=RESEND_AFTER)
             self.acknowledged[slug].add(number)
 
 

@@ -35,6 +35,7 @@ TOKENS = {"acme": "acme-token", "voltwise": "voltwise-token"}
 CLIMATE: Mapping[str, Any] = {
     "topic": "testbed/{slug}/{device}/climate",
     "time": {"from": "/ts", "unit": "ms"},
+    "seq": "/seq",
     "fields": {
         "temperature": {"from": "/t", "type": "float", "unit": "celsius", "min": -40, "max": 125},
         "seq": {"type": "int", "required": False},
@@ -115,6 +116,17 @@ async def running(
         await task
 
 
+def workers_of(supervisor: int) -> dict[int, int]:
+    """Return the process ids of the workers of a supervisor that run, by their number."""
+    found = {}
+    for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
+        with suppress(OSError):  # it has just ended
+            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            if b"gateway.runtime.worker" in words and lives(int(child)):
+                found[int(words[4])] = int(child)
+    return found
+
+
 class GatewayProcess:
     """`gateway run` in a process of its own, as an operator starts it; it may be killed. `program` is how Python runs
     it, and `environment` what it has in its environment besides."""
@@ -167,14 +179,7 @@ class GatewayProcess:
     def workers(self) -> dict[int, int]:
         """Return the process ids of the workers that run, by their number."""
         assert self._process is not None
-        supervisor = self._process.pid
-        found = {}
-        for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
-            with suppress(OSError):  # it has just ended
-                words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-                if b"gateway.runtime.worker" in words and lives(int(child)):
-                    found[int(words[4])] = int(child)
-        return found
+        return workers_of(self._process.pid)
 
     async def worker(self, number: int, *, other_than: Collection[int] = ()) -> int:
         """Wait until a worker runs; return its process id. One that has ended is started again after a pause."""

@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Header, Request, WebSocket, status
 from pydantic_core import to_json
@@ -30,6 +30,7 @@ MAX_DIGITS = 20
 SENT_AT_ONCE = 16
 """Messages to a WebSocket after which others have their turns."""
 
+T = TypeVar("T")
 After = Annotated[str | None, Header(alias="Last-Event-ID")]
 router = APIRouter()
 
@@ -40,6 +41,7 @@ class Wanted:
     def __init__(self, measurement: str | None = None, device: str | None = None) -> None:
         self._measurement = measurement
         self._device = device
+        self.is_all = measurement is None and device is None
 
     def __call__(self, event: Event) -> bool:
         of = event.of
@@ -54,16 +56,23 @@ async def sse(feed: LiveRing, wanted: Wanted, after: int | None, may: Callable[[
     While nothing else is sent, comments are, so that proxies keep the connection open.
     """
     yield b"retry: %d\n\n" % RETRY_MS
-    async with aclosing(_chunks_or_silence(feed, after)) as chunks:
+    async with aclosing(feed.follow(after, KEEP_ALIVE)) as chunks:
         async for chunk in chunks:
             if not may():
                 return
-            if chunk is None:
-                yield b": still here\n\n"
-                continue
-            async with feed.turn():
-                body = _sse_chunk(chunk, wanted)
-            yield body
+            yield b": still here\n\n" if chunk.is_silence else await _form(feed, chunk, wanted, _sse_chunk)
+
+
+async def _form(feed: LiveRing, chunk: Chunk, wanted: Wanted, make: Callable[[Chunk, Wanted], T]) -> T:
+    """Return what `make` makes of a chunk, in this listener's turn. Those who want all of it share it: with hundreds of
+    listeners, only the first has to have a turn."""
+    made: T | None = chunk.forms.get(make) if wanted.is_all else None
+    if made is None:
+        async with feed.turn():
+            made = make(chunk, wanted)
+        if wanted.is_all:
+            chunk.forms[make] = made
+    return made
 
 
 async def websocket(
@@ -85,8 +94,7 @@ async def _send(socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | 
         async for chunk in chunks:
             if not may():
                 break
-            async with feed.turn():
-                texts = list(_websocket_chunk(chunk, wanted))
+            texts = await _form(feed, chunk, wanted, _websocket_chunk)
             for number, text in enumerate(texts):
                 try:
                     async with patience.sending(len(text)):
@@ -99,36 +107,12 @@ async def _send(socket: WebSocket, feed: LiveRing, wanted: Wanted, after: int | 
     await socket.close(status.WS_1008_POLICY_VIOLATION, "this token may no longer listen")
 
 
-def _websocket_chunk(chunk: Chunk, wanted: Wanted) -> Iterator[str]:
-    if chunk.missed != 0:
-        yield to_json({"event": "missed", "data": _missed(chunk)}).decode()
-    for event in filter(wanted, chunk.events):
-        yield f'{{"id":{event.id},"event":"{event.kind}","data":{event.json.decode()}}}'
-
-
-async def _chunks_or_silence(feed: LiveRing, after: int | None) -> AsyncGenerator[Chunk | None]:
-    """Yield chunks, and None after each `KEEP_ALIVE` seconds without one."""
-    async with aclosing(feed.follow(after)) as chunks:
-        waiting: asyncio.Task[Chunk | None] | None = None
-        try:
-            while True:
-                waiting = waiting or asyncio.ensure_future(_next(chunks))
-                await asyncio.wait((waiting,), timeout=KEEP_ALIVE)
-                if not waiting.done():
-                    yield None
-                    continue
-                chunk, waiting = waiting.result(), None
-                if chunk is None:
-                    return
-                yield chunk
-        finally:
-            if waiting is not None:
-                waiting.cancel()
-                await asyncio.wait((waiting,))
-
-
-async def _next(chunks: AsyncGenerator[Chunk]) -> Chunk | None:
-    return await anext(chunks, None)
+def _websocket_chunk(chunk: Chunk, wanted: Wanted) -> list[str]:
+    texts = [
+        f'{{"id":{event.id},"event":"{event.kind}","data":{event.json.decode()}}}'
+        for event in filter(wanted, chunk.events)
+    ]
+    return texts if chunk.missed == 0 else [to_json({"event": "missed", "data": _missed(chunk)}).decode(), *texts]
 
 
 def _sse_chunk(chunk: Chunk, wanted: Wanted) -> bytes:

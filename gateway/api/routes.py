@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic_core import to_json
 
 import gateway
-from gateway.api import docs_page, history, live, monitoring, problems, rejections, startups
+from gateway.api import docs_page, history, live, monitoring, problems, rejections, sequences, startups
 from gateway.api.services import Services
 
 ALWAYS = (400, 408, 413, 414, 429, 431, 500, 503)
@@ -38,7 +38,7 @@ def create_api(services: Services) -> FastAPI:
     api = _Api(title="Testbed Gateway", version=gateway.__version__, docs_url=None, redoc_url=None, openapi_url=None)
     api.state.services = services
     versioned = APIRouter(prefix="/v1")
-    for subject in (startups, history, live, rejections, monitoring):
+    for subject in (startups, sequences, history, live, rejections, monitoring):
         versioned.include_router(subject.router)
     api.include_router(versioned, responses=problems.documented(401, 403, 404, 421, 422, *ALWAYS))
     api.include_router(monitoring.probes, responses=problems.documented(401, 403, *ALWAYS))

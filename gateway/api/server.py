@@ -23,6 +23,9 @@ from gateway.errors import AddressUnavailable, CertificateUnusable
 UNREAD_MS = 60_000
 """Milliseconds after which a connection ends whose client takes nothing of what was sent to it."""
 
+UNSENT = 32 << 10
+"""Bytes that the kernel keeps for a connection beyond those on their way. Without a bound these are megabytes, and a
+listener that reads nothing is served for minutes, like one that does."""
 RECEIVED = 64 << 10
 """Bytes that the kernel keeps for a connection until they are read: without a bound of its own, megabytes."""
 
@@ -80,7 +83,9 @@ class HttpServer:
         # asyncio sets this on sockets that name their protocol, which accepted ones do not. Without it the body of an
         # answer waits for the client's delayed acknowledgement of the head: 40 ms.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Linux and macOS; connections inherit it, and the next
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         self._settings = settings
         self.host = settings.host

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from gateway.config.hosts import wrong_hosts, wrong_settings
+from gateway.config.look import Look, look
 from gateway.config.models import Config, Settings
 from gateway.config.parsed_files import ParsedFile, StartupFiles, conflicts, unknown_stores
 from gateway.config.positions import parse, read
@@ -29,6 +31,15 @@ class Loader:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._startup_files = StartupFiles(directory)
+        self._seen: Look | None = None
+
+    def has_changed(self) -> bool:
+        """Return whether a file may have changed since the last load began.
+
+        Raises:
+            OSError: the directory cannot be read now.
+        """
+        return look(self.directory) != self._seen
 
     def load(self) -> Config:
         """Return the configuration as the files are now.
@@ -36,6 +47,9 @@ class Loader:
         Raises:
             ConfigInvalid: with every problem of every file, in reading order.
         """
+        self._seen = None  # until it is known
+        with suppress(OSError):
+            self._seen = look(self.directory)
         problems: list[Problem] = []
         settings = _read_settings(self.directory, problems)
         files = self._startup_files.read(problems)

@@ -25,6 +25,7 @@ _EXPECTED = {
     "extra_forbidden": "a known setting",
     "literal_error": "{expected}",
     "string_type": "a string",
+    "string_unicode": "text in Unicode",
     "string_pattern_mismatch": "a string that matches {pattern}",
     "string_too_short": "at least {min_length} character(s)",
     "string_too_long": "at most {max_length} characters",
@@ -70,14 +71,15 @@ def context(directory: Path) -> dict[str, Path]:
 def _problem(document: Document, details: ErrorDetails) -> Problem:
     context = details.get("ctx", {})
     loc = [part for part in details["loc"] if part != "[key]"] + list(context.get("loc", []))
+    last = str(loc[-1]) if loc else ""  # empty for the file as a whole, such as one with a key that is not Unicode
     template = _EXPECTED.get(details["type"])
     expected = template.format(**context) if template else details["msg"]
     if details["type"] == "missing":
         got = "nothing"
     elif details["type"] == "extra_forbidden":
-        expected += _nearby(str(loc[-1]))
-        got = repr(loc[-1])
-    elif str(loc[-1]) in _NEAR_SECRETS:
+        expected += _nearby(last)
+        got = repr(last)
+    elif last in _NEAR_SECRETS:
         got = "something else"  # it may be the secret itself, and errors appear in logs and at /readyz
     else:
         got = context.get("got") or _shown(details["input"])

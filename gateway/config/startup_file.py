@@ -6,7 +6,7 @@ Once read, durations are seconds, sizes are bytes, and rates are messages per se
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
@@ -40,6 +40,8 @@ MIN_RETENTION = 3600.0
 BYTES_A_MESSAGE = 4096
 REJECTIONS = "gateway_rejections"
 """Measurement in which the gateway counts a startup's rejections, for Grafana."""
+SEQ = "seq"
+"""Field of a sequence number that no field of the rule takes."""
 
 
 class FieldRule(Model):
@@ -76,10 +78,35 @@ class TopicRule(Model):
     topic: TemplateField
     payload: PayloadFormat = "json"
     time: TimeRule | None = None
+    seq: PointerField | None = None
     fields: Annotated[dict[Name, FieldRule], Field(min_length=1)]
     tags: dict[Name, PointerField] = {}
     unknown: Literal["reject", "drop", "keep"] = "reject"
     silent_after: Duration = 900.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_field_for_its_sequence(cls, raw: Any) -> Any:
+        """Add the field `seq`, unless a field of the rule takes the sequence number already."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("seq"), str) or not isinstance(raw.get("fields"), dict):
+            return raw
+        places = [field.get("from", f"/{name}") for name, field in raw["fields"].items() if isinstance(field, dict)]
+        if raw["seq"] in places or SEQ in raw["fields"]:
+            return raw
+        return {**raw, "fields": {**raw["fields"], SEQ: {"from": raw["seq"], "type": "int", "required": False}}}
+
+    @model_validator(mode="after")
+    def _sequence_is_an_integer(self) -> TopicRule:
+        if self.seq:
+            name = self.sequence_field
+            if name is None:
+                raise expected(
+                    f"no other field of the name {SEQ!r} beside seq: {self.seq}", f"{SEQ!r}", ["fields", SEQ]
+                )
+            if self.fields[name].type != "int":
+                got = f"field {name!r} of type {self.fields[name].type}"
+                raise expected("an integer at the place of the sequence number", got, ["seq"])
+        return self
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> TopicRule:
@@ -115,6 +142,11 @@ class TopicRule(Model):
         if self.time:
             members.append(Member(("time", "from"), self.time.from_.tokens, "time"))
         return Context(tuple(members))
+
+    @property
+    def sequence_field(self) -> str | None:
+        """Field that holds the sequence number, if the rule has one."""
+        return next((name for name in self.fields if self.pointer(name) == self.seq), None) if self.seq else None
 
     def pointer(self, field: str) -> Pointer:
         """Return the place of a field: its `from`, or the member of its own name."""

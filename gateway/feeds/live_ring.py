@@ -15,8 +15,9 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic_core import to_json
 
@@ -62,11 +63,21 @@ class Event:
         return self._json
 
 
-class Chunk(NamedTuple):
-    """Events that a follower gets at once. It lost `missed` events before these; None: unknown how many."""
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Events that a follower gets at once. It lost `missed` events before these; None: unknown how many.
+
+    Followers that keep up share a chunk, and what they have made of it: `forms`, by whoever makes one.
+    """
 
     missed: int | None
     events: Sequence[Event]
+    forms: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether it says that nothing has come."""
+        return self.missed == 0 and not self.events
 
 
 class LiveRing:
@@ -112,8 +123,9 @@ class LiveRing:
         self._ring.clear()
         self._next_id += events
 
-    async def follow(self, after: int | None = None) -> AsyncGenerator[Chunk]:
-        """Yield events as they arrive, until the ring ends; with `after`, first those since that id."""
+    async def follow(self, after: int | None = None, silence: float | None = None) -> AsyncGenerator[Chunk]:
+        """Yield events as they arrive, until the ring ends; with `after`, first those since that id. A chunk without
+        events comes after each `silence` seconds in which nothing does."""
         self.followers += 1
         try:
             place = self._next_id if after is None else after + 1
@@ -122,13 +134,22 @@ class LiveRing:
                 yield Chunk(None, ())
             while not self._has_ended:
                 if place == self._next_id:
-                    await self._news.wait()
+                    if not await self._arrives(silence):
+                        yield Chunk(0, ())
                     continue
                 chunk = self._since(place)
                 place += (chunk.missed or 0) + len(chunk.events)
                 yield chunk
         finally:
             self.followers -= 1
+
+    async def _arrives(self, within: float | None) -> bool:
+        """Wait for news; return False where there are none in so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                return await self._news.wait()
+        except TimeoutError:
+            return False
 
     def end(self) -> None:
         """Release all followers: the startup is no longer configured."""

@@ -41,6 +41,8 @@ class MqttFeed:
             topic = f"feedback/{startup}/{device}"
             if not device or startup == UNROUTED or _NOT_IN_A_TOPIC & set(device):
                 continue
+            if not device.isprintable():  # a broker may end the connection of everybody's feedback for a control
+                continue  # character (MQTT 5.0, section 1.5.4), although another let the device use one
             if len(topic.encode()) <= MAX_TOPIC_BYTES:  # the device's own topic may be as long as MQTT allows
                 self._publish(topic, to_json(rejection_json(rejection)), qos=1)
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from gateway.backoff import pauses
 from gateway.config import Config
 from gateway.errors import ReplayImpossible, StateUnavailable
+from gateway.ingest.numbers import Numbers
 from gateway.ingest.outcome import Outcome
 from gateway.ingest.pipeline import Pipeline
 from gateway.ingest.quota import QuotaMeter
@@ -34,9 +35,10 @@ from gateway.model import Listener, Message
 from gateway.mqtt.session import Source
 from gateway.mqtt.session_plan import startup_of
 from gateway.mqtt.sessions import Sessions
-from gateway.state import dead_letters, ledger
+from gateway.state import dead_letters, ledger, sequences
 from gateway.state.dead_letters import DeadLetter
 from gateway.state.journal import Block, Journal
+from gateway.state.sequences import Row
 from gateway.state.worker_state import WorkerState
 from gateway.timestamps import NS
 
@@ -73,6 +75,7 @@ class Ingest:
     ) -> None:
         self._sessions = sessions
         self._pipeline = pipeline
+        self._numbers = Numbers(pipeline.config, pipeline.route)
         self._state = state
         self._metrics = metrics
         self._listener = listener
@@ -178,7 +181,8 @@ class Ingest:
             return
         self._under_way += 1
         blocks = _blocks(one.outcome)
-        await self._commit(one.outcome, blocks)
+        numbers = self._state.sequences.observe(self._numbers.arrivals(one.outcome), self._numbers.unread(one.outcome))
+        await self._commit(one.outcome, blocks, numbers)
         for source, batch in one.batches:
             source.ack(batch)
         self.batches += 1
@@ -192,6 +196,8 @@ class Ingest:
     def use(self, config: Config, meters: Mapping[str, QuotaMeter]) -> None:
         """Use new rules from the next round on."""
         self._pipeline = Pipeline(config, meters, self._pipeline)
+        self._numbers = Numbers(config, self._pipeline.route)
+        self._state.sequences.forget(config.by_slug)
 
     def measurement_of(self, topic: str) -> str:
         """Return the measurement of the rule that matches a topic, or an empty string."""
@@ -236,12 +242,12 @@ class Ingest:
         await asyncio.shield(asyncio.ensure_future(write()))
         return outcome
 
-    async def _commit(self, outcome: Outcome, blocks: Blocks) -> None:
+    async def _commit(self, outcome: Outcome, blocks: Blocks, numbers: list[Row]) -> None:
         """Write the outcome, however long that takes: what is not on disk must not be acknowledged."""
         waits = pauses()
         while True:
             try:
-                await self._state.database.write(lambda connection: self._write(connection, outcome, blocks))
+                await self._state.database.write(lambda connection: self._write(connection, outcome, blocks, numbers))
             except StateUnavailable as error:
                 if str(error) != self.problem:
                     log.warning("nothing is acknowledged until the disk can be written", problem=str(error))
@@ -251,9 +257,13 @@ class Ingest:
                 self.problem = ""
                 return
 
-    def _write(self, connection: sqlite3.Connection, outcome: Outcome, blocks: Blocks) -> None:
+    def _write(
+        self, connection: sqlite3.Connection, outcome: Outcome, blocks: Blocks, numbers: list[Row] | None = None
+    ) -> None:
         if blocks:
             Journal.append(connection, blocks)
+        if numbers:
+            sequences.save(connection, numbers)
         if outcome.rejections:
             self._state.keep(connection, outcome.rejections)
         if rejected := outcome.rejected():

@@ -17,7 +17,7 @@ from gateway.ingest.quota import QuotaMeter
 from gateway.ingest.samples import Explain, Samples
 from gateway.ingest.topic_routes import Route, Routes, Rule
 from gateway.line_protocol import reading_key
-from gateway.model import Batch, Code, FieldValue, Publish, Reading, Reason, Rejection
+from gateway.model import Batch, Code, FieldValue, Publish, Reading, Reason, Rejection, cut_of
 from gateway.rules.finishing import Values
 from gateway.rules.reader import Read
 from gateway.rules.validator import MAX_REASONS
@@ -57,6 +57,7 @@ class Pipeline:
     """Rules of all startups, ready to use. It takes over from a `previous` one in the midst of its messages."""
 
     def __init__(self, config: Config, meters: Mapping[str, QuotaMeter], previous: Pipeline | None = None) -> None:
+        self.config = config
         self.meters = meters
         self.samples: Samples = previous.samples if previous else Samples()
         self._routes: Routes = Routes(config, meters, previous._routes if previous else None)
@@ -101,6 +102,7 @@ class Pipeline:
                     evaluation = self.evaluate(message, stamp_ns)
                     stamp_ns += evaluation.records
                     meter.left -= max(0, evaluation.records - 1)
+                    meter.bytes_left -= cut_of(message)
                     outcome.add(evaluation)
             done += 1
         if startup:
@@ -192,8 +194,10 @@ def _rejected_whole(rule: Rule, message: Publish, now_ns: int) -> Reason | None:
             "a message after that day",
             "ask the operators of the test bed",
         )
-    if len(message.payload) > rule.limit:
-        return Reason(Code.TOO_LARGE, "payload", f"at most {rule.limit:,} bytes", f"{len(message.payload):,} bytes")
+    cut = cut_of(message)
+    if cut or len(message.payload) > rule.limit:
+        got = f"{len(message.payload) + cut:,} bytes" + (", in a packet that is too large to be read" if cut else "")
+        return Reason(Code.TOO_LARGE, "payload", f"at most {rule.limit:,} bytes", got)
     if message.retain and rule.reader.rule.time is None:
         return Reason(
             Code.BAD_TIME,
@@ -263,7 +267,8 @@ def _rejection(
     if len(reasons) > MAX_REASONS:
         last = replace(reasons[MAX_REASONS - 1], hint=f"and more: the first {MAX_REASONS} reasons are listed")
         reasons = (*reasons[: MAX_REASONS - 1], last)
-    return Rejection(route.startup, route.device, message.topic, message.payload, stamp_ns, reasons, records)
+    cut = cut_of(message)
+    return Rejection(route.startup, route.device, message.topic, message.payload, stamp_ns, reasons, records, cut)
 
 
 def unused(startups: Iterable[Startup]) -> dict[str, QuotaMeter]:

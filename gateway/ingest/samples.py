@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.ingest.topic_routes import Route
-from gateway.model import Publish, Reason, Rejection
+from gateway.model import Publish, Reason, Rejection, cut_of
 from gateway.timestamps import NS
 
 Explain = Callable[[int], Reason]
@@ -99,4 +99,5 @@ class Samples:
 
 def _sample(route: Route, message: Publish, reason: Reason, messages: int, now_ns: int) -> Rejection:
     device, topic, payload = route.device, message.topic, message.payload
-    return Rejection(route.startup, device, topic, payload, now_ns, (reason,), stands_for=messages)
+    cut = cut_of(message)
+    return Rejection(route.startup, device, topic, payload, now_ns, (reason,), cut=cut, stands_for=messages)

@@ -72,6 +72,8 @@ class BrokerWatch:
                     return
             except SessionError as error:
                 self._say(error)
+            except Exception as error:  # of any kind: whoever only watches must not end the gateway
+                self._say(SessionRejected(f"the watch failed: {error!r}"))
             self._figures.clear()
             if time.monotonic() - began > LASTING:
                 waits = pauses()

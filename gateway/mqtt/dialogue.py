@@ -15,6 +15,8 @@ from gateway.mqtt.link import ANSWER_WITHIN
 from gateway.mqtt.mqtt5_decoder import Decoder, Packet
 
 READ = 1 << 16
+MAX_PACKET = 1 << 16
+"""Bytes that are kept of a packet."""
 VERSION = "5"
 
 P = TypeVar("P")
@@ -27,7 +29,7 @@ class Dialogue:
         self._broker = broker
         self._reader = reader
         self._writer = writer
-        self._decoder = Decoder()
+        self._decoder = Decoder(max_packet=MAX_PACKET)
         self._arrived: deque[Packet] = deque()
 
     def send(self, packet: Packet) -> None:

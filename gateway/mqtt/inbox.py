@@ -30,6 +30,11 @@ class Inbox:
         if self.messages:
             self._filled()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that has arrived is taken and acknowledged."""
+        return not self.messages and not self.unacknowledged
+
     def begin(self, connection: int) -> None:
         """Expect the messages of another connection from now on."""
         self._connection = connection

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
 from gateway.backoff import LASTING, pauses
-from gateway.errors import SessionError, SessionRejected
+from gateway.errors import PacketMalformed, SessionError, SessionRejected
 from gateway.logs import get_logger
 from gateway.mqtt.broker import Broker, rejected_subscription
 from gateway.mqtt.session import NOT_YET, SessionState
@@ -57,6 +57,8 @@ class BrokerLink:
                 await serve()
             except SessionError as error:
                 self.failed(error)
+            except Exception as error:  # of any kind: it is this session's, and must not end the others
+                self.failed(SessionError(f"the session failed: {error!r}"))
             await detach()
             await self.pause()
 
@@ -68,6 +70,15 @@ class BrokerLink:
         await asyncio.sleep(next(self._waits))
 
     # ------------------------------------------------------------------ the state
+
+    def expect_greeting(self) -> None:
+        """Raise unless a CONNACK may come now: a second one would make the ids of the messages so far invalid.
+
+        Raises:
+            PacketMalformed: it has come already.
+        """
+        if self.current:
+            raise PacketMalformed("the broker sent a second CONNACK on one connection")
 
     def greeted(self) -> int:
         """Count a connection that the broker has answered; return its number."""

@@ -1,8 +1,8 @@
 """Session for brokers that speak MQTT 3.1.1, on paho-mqtt driven by the event loop.
 
-paho's client is a state machine with a socket: the loop says when to read and to write, and `manual_ack` leaves the
-acknowledgement to us. It subscribes with QoS 1 at most: paho acknowledges the first half of a QoS 2 message by
-itself, so that a crash could lose it; the broker delivers such a message with QoS 1 instead (MQTT 3.1.1, 3.8.4).
+paho's client is a state machine with a socket: the loop says when to write, and the socket is read here, since messages
+do not pass through paho (see `mqtt311_frames`). The session subscribes with QoS 1 at most, as that of MQTT 5 does: the
+broker delivers a message of QoS 2 with QoS 1 instead (MQTT 3.1.1, 3.8.4).
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from gateway.model import Batch, Message
+from gateway.errors import PacketMalformed, SessionError
+from gateway.model import Batch
 from gateway.mqtt.broker import read_password
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import BrokerLink, retrieved
-from gateway.mqtt.mqtt311_socket import PahoSocket
+from gateway.mqtt.mqtt311_socket import PahoClient, PahoSocket
 from gateway.mqtt.outgoing import Outgoing
 from gateway.mqtt.session import Access, SessionSpec, SessionState
-from gateway.mqtt.subscriptions import Subscriptions
+from gateway.mqtt.subscriptions import SUBSCRIBE_AGAIN_AFTER, Subscriptions
 
 CLOSE_WITHIN = 2.0
 READ_AT_ONCE = 500
 """Messages of one read."""
 READ_MOST = 256 << 10
-"""Bytes after which the socket waits until they are taken: a broker may send 256 MB in one message."""
+"""Bytes after which the socket waits until they are taken."""
+UNANSWERED_MOST = 1 << 20
+"""Bytes of messages after which even a connection that waits for the answer to its SUBSCRIBE is not read."""
 
 
 class PahoSession:
@@ -43,7 +46,7 @@ class PahoSession:
         self._inbox = Inbox(filled)
         self._inbox_bytes = 0
         self._client = self._make_client()
-        self._socket = PahoSocket(self._client, self._read)
+        self._socket = PahoSocket(self._client, self._read, spec.max_packet)
         self._lost: asyncio.Future[None] | None = None
         self._outgoing = Outgoing()
         self._under_way: dict[int, tuple[str, int, int]] = {}
@@ -84,8 +87,12 @@ class PahoSession:
     @property
     def is_idle(self) -> bool:
         """Whether it has nothing to do; see the contract."""
-        is_reading = self._link.state.connected and self._socket.is_reading
-        return is_reading and not self._inbox.messages and not self._inbox.unacknowledged
+        return self._link.state.connected and self._socket.is_reading and self._inbox.is_settled
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to acknowledge; see the contract."""
+        return self._inbox.is_settled
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
@@ -119,8 +126,8 @@ class PahoSession:
 
     # ------------------------------------------------------------------ the connection
 
-    def _make_client(self) -> Client:
-        client = Client(
+    def _make_client(self) -> PahoClient:
+        client = PahoClient(
             CallbackAPIVersion.VERSION2,
             self._spec.client_id,
             manual_ack=True,
@@ -134,7 +141,6 @@ class PahoSession:
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
         client.on_publish = self._on_publish
         return client
 
@@ -148,9 +154,12 @@ class PahoSession:
             if self._spec.check is not None:
                 await self._spec.check()
             lost = await self._open_session()
-        while not (await asyncio.wait((lost,), timeout=1))[0]:
-            if self._socket.is_reading and self._client.loop_misc() is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._lose()
+        interval = self._settings.keep_alive
+        while not (await asyncio.wait((lost,), timeout=interval / 2))[0]:
+            if (silent := self._socket.silent_for) > 1.5 * interval:
+                self._end(SessionError(f"the broker at {self._link.broker} has sent nothing for {silent:.0f} s"))
+            elif self._socket.is_open:
+                self._client.ping()
         lost.result()
 
     async def _open_session(self) -> asyncio.Future[None]:
@@ -162,7 +171,7 @@ class PahoSession:
         await self._link.answer("to the connection", lost)
         if wanted := self._subscriptions.wanted:
             self._send_subscribe(wanted)
-            await self._link.answer("to the subscription", lost)
+            await self._link.answer("to the subscription", lost, lambda: not self._socket.is_reading)
         if unwanted := self._subscriptions.stale:  # afterwards, so that between the two nothing is missed
             self._send_unsubscribe(unwanted)
         self._link.connected()
@@ -194,6 +203,12 @@ class PahoSession:
         self._client.unsubscribe(filters)
         if again := self._subscriptions.same_as(filters):
             self._send_subscribe(again)
+            loop, connection = asyncio.get_running_loop(), self._link.current
+            loop.call_later(SUBSCRIBE_AGAIN_AFTER, self._subscribe_again, connection, again)
+
+    def _subscribe_again(self, connection: int, filters: Sequence[str]) -> None:
+        if connection == self._link.current and (wanted := self._subscriptions.still_wanted(filters)):
+            self._send_subscribe(wanted)
 
     def _send_subscribe(self, filters: Sequence[str]) -> None:
         _, mid = self._client.subscribe([(name, self._spec.qos) for name in filters])
@@ -201,8 +216,13 @@ class PahoSession:
             self._subscriptions.asked(mid, filters)
 
     def _lose(self, why: object = "") -> None:
+        self._end(self._link.broker.lost(why))
+
+    def _end(self, error: SessionError) -> None:
+        """Give the connection up; of several reasons the first counts."""
+        self._socket.pause()
         if self._lost is not None and not self._lost.done():
-            self._lost.set_exception(self._link.broker.lost(why))
+            self._lost.set_exception(error)
 
     async def _detach(self) -> None:
         """Let go of a lost connection."""
@@ -223,36 +243,56 @@ class PahoSession:
     def _read(self) -> None:
         """Take what the readable socket holds, up to a bound, as one batch."""
         now_ns = time.time_ns()
-        inbox = self._inbox
-        before = len(inbox.messages)
-        seen = -1
-        while seen != len(inbox.messages) and len(inbox.messages) - before < READ_AT_ONCE and not self._is_heavy():
-            seen = len(inbox.messages)
-            if self._client.loop_read() is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._lose()
-                break
+        try:
+            is_all = self._take_packets()
+        except SessionError as error:
+            self._end(error)
+        except OSError as error:
+            self._lose(str(error))
+        except Exception as error:  # of any kind: paho's, at a packet that no broker should send
+            self._end(PacketMalformed(f"the broker sent a packet that is not MQTT 3.1.1: {error!r}"))
         else:
-            if seen != len(inbox.messages):  # TLS may hold more that no selector reports
-                asyncio.get_running_loop().call_soon(self._read_on)
-        inbox.arrived(now_ns)
-        is_much = len(inbox.messages) >= READ_AT_ONCE or self._is_heavy()
-        if is_much and self._link.state.connected:  # before, an answer to the session may come behind them
+            if not self._pause_if_much() and not is_all:
+                asyncio.get_running_loop().call_soon(self._socket.read_on)
+        self._inbox.arrived(now_ns)
+
+    def _take_packets(self) -> bool:
+        """Take packets until nothing more has arrived, and return True; or until there is much to take.
+
+        Raises:
+            PacketMalformed: a packet is not MQTT 3.1.1.
+            OSError: the connection is lost.
+        """
+        messages, left = len(self._inbox.messages) + READ_AT_ONCE, READ_MOST
+        while len(self._inbox.messages) < messages and left > 0:
+            if (data := self._socket.receive()) is None:
+                return True
+            left -= len(data)
+            for message in self._socket.messages_in(data):
+                self._inbox.messages.append(message)
+                self._inbox_bytes += len(message.topic) + len(message.payload)
+        return False
+
+    def _pause_if_much(self) -> bool:
+        """Pause where there is much to take; return whether it is paused. Before it is connected, an answer may
+        come behind the messages."""
+        size = self._inbox_bytes
+        if self._link.state.connected:
+            is_much = len(self._inbox.messages) >= READ_AT_ONCE or size >= READ_MOST
+        else:
+            is_much = size > UNANSWERED_MOST
+        if is_much:
             self._socket.pause()
-
-    def _is_heavy(self) -> bool:
-        return self._inbox_bytes >= READ_MOST
-
-    def _read_on(self) -> None:
-        if self._socket.is_reading:
-            self._read()
+        return is_much
 
     # ------------------------------------------------------------------ what paho calls
 
     def _on_connect(self, _client: Client, _data: Any, flags: ConnectFlags, code: ReasonCode, _properties: Any) -> None:
         # In this very callback, because redelivered messages may stand in the same read as the CONNACK.
+        self._link.expect_greeting()
         self._inbox.begin(self._link.greeted())
         self._subscriptions.is_known = flags.session_present
-        self._inbox_bytes = sum(len(message.payload) for message in self._inbox.messages)
+        self._inbox_bytes = sum(len(one.topic) + len(one.payload) for one in self._inbox.messages)
         if code.is_failure:
             self._link.reject(self._link.broker.rejected(str(code)))
         else:
@@ -263,15 +303,6 @@ class PahoSession:
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
         self._lose(code)
-
-    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        packet_id = message.mid if message.qos else None
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:  # a broker let it through: it must be acknowledged, or would come for ever
-            topic = message._topic.decode(errors="replace")
-        self._inbox.messages.append(Message(topic, bytes(message.payload), message.qos, message.retain, packet_id))
-        self._inbox_bytes += len(message.payload)
 
     def _on_publish(self, _client: Client, _userdata: Any, mid: int, *_args: Any) -> None:
         self._left(mid)

@@ -2,6 +2,9 @@
 
 Receive Maximum bounds what is delivered and not acknowledged; a batch is acknowledged in one write; while messages wait
 to be taken, nothing is read. It subscribes with QoS 1 at most (docs/decisions/0003-qos-1-at-most.md).
+
+CONNECT has no Maximum Packet Size: a broker would drop what is larger without a sign, and Mosquitto 2.0 never gives
+back the place in flight of such a message, so that Receive Maximum of them stop the session until it connects again.
 """
 
 from __future__ import annotations
@@ -21,10 +24,10 @@ from gateway.mqtt.broker import read_account
 from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import ANSWER_WITHIN, BrokerLink
 from gateway.mqtt.mqtt5_connection import Connection, pubacks
-from gateway.mqtt.mqtt5_decoder import Packet, Salvaged
+from gateway.mqtt.mqtt5_decoder import Decoder, Packet, Salvaged
 from gateway.mqtt.mqtt5_outbox import Outbox
 from gateway.mqtt.session import Access, SessionSpec, SessionState
-from gateway.mqtt.subscriptions import Subscriptions
+from gateway.mqtt.subscriptions import SUBSCRIBE_AGAIN_AFTER, Subscriptions
 
 CLOSE_WITHIN = 2.0
 UNANSWERED_MOST = 1 << 20
@@ -84,19 +87,19 @@ class Mqtt5Session:
     def is_idle(self) -> bool:
         """Whether it has nothing to do; see the contract."""
         is_reading = self._connection is not None and self._connection.is_reading
-        return is_reading and self._link.state.connected and not self._inbox.messages and not self._inbox.unacknowledged
+        return is_reading and self._link.state.connected and self._inbox.is_settled
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to acknowledge; see the contract."""
+        return self._inbox.is_settled
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> bool:
         """Send a message, without waiting; see the contract."""
         connection = self._connection
-        if connection is None or not self._link.state.connected or connection.is_congested:
+        if connection is None or not self._link.state.connected or not self._outbox.fits(topic, payload):
             return False
-        if not self._outbox.fits(topic, payload):
-            return False
-        if qos == 0:
-            connection.send(PublishPacket(topic, payload).write())
-            return True
-        is_kept = self._outbox.put(topic, payload)
+        is_kept = self._outbox.put(topic, payload) if qos else self._outbox.put_once(topic, payload)
         self._send_ready(connection)
         return is_kept
 
@@ -137,6 +140,7 @@ class Mqtt5Session:
     async def _connect(self) -> Connection:
         connect = await asyncio.to_thread(self._connect_packet)  # it reads the password
         self._subscriptions.begin()
+        self._outbox.drop_once()
         connection = self._connection = await self._open()
         connection.send(connect)
         await self._link.answer("to the connection", connection.lost)
@@ -153,7 +157,9 @@ class Mqtt5Session:
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._take, broker, self._access.scratch),
+                    lambda: Connection(
+                        self._take, self._on_writable, broker, Decoder(self._access.scratch, self._spec.max_packet)
+                    ),
                     broker.host,
                     broker.port,
                     ssl=broker.tls,
@@ -200,6 +206,11 @@ class Mqtt5Session:
         connection.send(mqtt5.UnsubscribePacket(self._outbox.next_id(), filters).write())
         if again := self._subscriptions.same_as(filters):
             self._send_subscribe(connection, again)
+            asyncio.get_running_loop().call_later(SUBSCRIBE_AGAIN_AFTER, self._subscribe_again, connection, again)
+
+    def _subscribe_again(self, connection: Connection, filters: Sequence[str]) -> None:
+        if connection is self._connection and (wanted := self._subscriptions.still_wanted(filters)):
+            self._send_subscribe(connection, wanted)
 
     async def _keep_alive(self, connection: Connection) -> None:
         """Send pings, and end the connection if the broker stays silent; return when it is lost.
@@ -268,6 +279,7 @@ class Mqtt5Session:
 
     def _on_connack(self, packet: mqtt5.ConnAckPacket) -> None:
         # At once, because redelivered messages may stand in the same read.
+        self._link.expect_greeting()
         connection = self._link.greeted()
         self._subscriptions.is_known = packet.session_present
         self._inbox.begin(connection)
@@ -280,6 +292,7 @@ class Mqtt5Session:
         if self._connection is not None:
             for again in self._outbox.again(session_present=packet.session_present):
                 self._connection.send(again)
+            self._send_ready(self._connection)
         if connection > 1 and self._spec.kept and not packet.session_present:
             log.warning(
                 "the broker has lost the session",
@@ -307,8 +320,13 @@ class Mqtt5Session:
             )
 
     def _send_ready(self, connection: Connection) -> None:
-        for packet in self._outbox.ready():
-            connection.send(packet)
+        for packets in (self._outbox.ready(), self._outbox.once()):
+            while not connection.is_congested and (packet := next(packets, None)) is not None:
+                connection.send(packet)
+
+    def _on_writable(self) -> None:
+        if self._connection is not None and self._link.state.connected:
+            self._send_ready(self._connection)
 
 
 def _is_much(messages: Sequence[Publish]) -> bool:

@@ -28,25 +28,38 @@ def pubacks(packet_ids: Iterable[int]) -> bytes:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Calls `take` with what each read brought. `lost` is done, with the reason, when nothing more can arrive."""
+    """Calls `take` with what each read brought, and `writable` when more may be sent.
 
-    def __init__(self, take: Callable[[list[Packet]], None], broker: Broker, scratch: bytearray) -> None:
+    `lost` is done, with the reason, when nothing more can arrive.
+    """
+
+    def __init__(
+        self, take: Callable[[list[Packet]], None], writable: Callable[[], None], broker: Broker, decoder: Decoder
+    ) -> None:
         self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._take = take
-        self._decoder = Decoder(scratch)
+        self._writable = writable
+        self._decoder = decoder
         self._transport: asyncio.Transport
         self._out: list[bytes] = []
+        self._out_bytes = 0
         self._is_flushing = False
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self.lost.add_done_callback(retrieved)
         self.closed = asyncio.Event()
         self.heard = self._loop.time()
-        self.is_congested = False
+        self._is_paused = False
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether enough waits for the socket."""
+        return self._is_paused or self._out_bytes >= WRITE_HIGH
 
     def send(self, data: bytes) -> None:
         """Send with whatever else is sent in this turn of the loop."""
         self._out.append(data)
+        self._out_bytes += len(data)
         if not self._is_flushing:
             self._is_flushing = True
             self._loop.call_soon(self._flush)
@@ -83,8 +96,11 @@ class Connection(asyncio.BufferedProtocol):
     def _flush(self) -> None:
         self._is_flushing = False
         out, self._out = self._out, []
+        was_full, self._out_bytes = self.is_congested, 0
         if out and not self._transport.is_closing():
             self._transport.write(b"".join(out))
+            if was_full and not self._is_paused:
+                self._writable()
 
     # ------------------------------------------------------------------ what asyncio calls
 
@@ -98,20 +114,19 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self.heard = self._loop.time()
         try:
-            packets = self._decoder.wrote(nbytes)
+            if packets := self._decoder.wrote(nbytes):
+                self._take(packets)
         except PacketMalformed as error:
             self.end(error)
             self._transport.abort()
-            return
-        if packets:
-            self._take(packets)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.end(self._broker.lost(error or ""))
         self.closed.set()
 
     def pause_writing(self) -> None:
-        self.is_congested = True
+        self._is_paused = True
 
     def resume_writing(self) -> None:
-        self.is_congested = False
+        self._is_paused = False
+        self._writable()

@@ -1,17 +1,19 @@
-"""Messages of QoS 1 on their way to the broker (MQTT 5.0, sections 4.4 and 4.9). Pure.
+"""Messages on their way to the broker (MQTT 5.0, sections 4.4 and 4.9). Pure.
 
-The broker's Receive Maximum bounds how many are under way; the others wait. All together are bounded in bytes, which
-the startups share. On a new connection those that were under way are sent again.
+Of those of QoS 1 the broker's Receive Maximum bounds how many are under way; the others wait. On a new connection those
+that were under way are sent again. Those of QoS 0 wait while the socket is full, and startups send them in turns. All
+together are bounded in bytes, which the startups share.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 
 from mqtt5 import PublishPacket, QoS
 
-from gateway.mqtt.outgoing import Outgoing
+from gateway.mqtt.outgoing import Outgoing, startup_of
 
 _MAX_ID = 65_535
 _AROUND = 16
@@ -26,6 +28,7 @@ class Outbox:
         self.max_packet: int | None = None
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._under_way: dict[int, tuple[str, bytes]] = {}
+        self._once: dict[str, deque[tuple[str, bytes]]] = {}
         self._room = Outgoing()
         self._last_id = 0
 
@@ -39,6 +42,30 @@ class Outbox:
             return False
         self._waiting.append((topic, payload))
         return True
+
+    def put_once(self, topic: str, payload: bytes) -> bool:
+        """Keep a message of QoS 0 to be sent. False where too many wait, of all or of its startup."""
+        if not self._room.take(topic, len(payload)):
+            return False
+        self._once.setdefault(startup_of(topic), deque()).append((topic, payload))
+        return True
+
+    def once(self) -> Iterator[bytes]:
+        """Yield the packets of QoS 0, one of each startup in turn."""
+        while self._once:
+            startup = next(iter(self._once))
+            several = self._once.pop(startup)
+            topic, payload = several.popleft()
+            self._room.give_back(topic, len(payload))
+            if several:
+                self._once[startup] = several  # behind the others
+            yield PublishPacket(topic, payload).write()
+
+    def drop_once(self) -> None:
+        """Drop the messages of QoS 0: their connection is lost."""
+        for topic, payload in chain.from_iterable(self._once.values()):
+            self._room.give_back(topic, len(payload))
+        self._once.clear()
 
     def ready(self) -> Iterator[bytes]:
         """Yield the packets that may be sent now."""

@@ -20,13 +20,13 @@ class Outgoing:
 
     def take(self, topic: str, payload: int) -> bool:
         """Return whether there is room for a message with a payload of so many bytes."""
-        return self._bytes.take(_startup(topic), AROUND + len(topic) + payload)
+        return self._bytes.take(startup_of(topic), AROUND + len(topic) + payload)
 
     def give_back(self, topic: str, payload: int) -> None:
         """Give back the room of a message."""
-        self._bytes.give_back(_startup(topic), AROUND + len(topic) + payload)
+        self._bytes.give_back(startup_of(topic), AROUND + len(topic) + payload)
 
 
-def _startup(topic: str) -> str:
+def startup_of(topic: str) -> str:
     """Return the startup in `feeds/SLUG/…` or `feedback/SLUG/…`."""
     return topic.partition("/")[2].partition("/")[0]

@@ -8,13 +8,16 @@ tests/contract/test_sessions.py holds each implementation to it:
   connection.
 - What is delivered and not acknowledged is bounded. While messages wait to be taken the socket is not read, so that
   the broker, and not the gateway, holds what is too much.
+- What is read of one packet is bounded. A message that is larger arrives cut, so that it can be rejected and
+  acknowledged.
+- No bytes that a broker sends end anything but their connection, and none make a message that cannot be acknowledged.
 - The session restores a lost connection by itself, with growing, jittered pauses, for as long as it takes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,7 +29,9 @@ CONNECTING_AT_ONCE = 20
 """Sessions of one gateway that connect at the same time: a thousand at once would storm the broker."""
 READ_BYTES = 1 << 16
 """Bytes of one read of a socket, so that a session with much to read keeps the others waiting only for a moment."""
-
+MAX_PACKET = 1 << 20
+"""Bytes that a session keeps of one packet, unless the largest payload quota needs more. A message that is larger is
+cut, acknowledged and rejected, so that its device learns of it."""
 
 NOT_YET = "not connected yet"
 
@@ -41,13 +46,38 @@ class SessionState:
     connections: int = 0
 
 
+SHOWN = 3
+
+
+def combined(states: Mapping[str, SessionState]) -> SessionState:
+    """Return the state of several sessions together. Its problem names the first of those that are not connected."""
+    problems: dict[str, list[str]] = {}
+    for name, state in states.items():
+        if state.problem:
+            problems.setdefault(state.problem, []).append(name)
+    return SessionState(
+        all(state.connected for state in states.values()),
+        "; ".join(_shown(problem, names, len(states)) for problem, names in list(problems.items())[:SHOWN]),
+        sum(state.connections for state in states.values()),
+    )
+
+
+def _shown(problem: str, names: Sequence[str], of: int) -> str:
+    """Return a problem, with the sessions that have it unless all do."""
+    if len(names) == of:
+        return problem
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"session {', '.join(names[:SHOWN])}{more}: {problem}"
+
+
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
     """Name of a session at the broker, and what it subscribes to.
 
     It drops `unwanted` filters, which an earlier run may have subscribed to. `qos` is the highest that it asks for: 0
     is for a session that only looks. One that is not `kept` ends with its connection. `check` is awaited before each
-    connection; it raises SessionError where the broker cannot hold this session.
+    connection; it raises SessionError where the broker cannot hold this session. `max_packet` bounds, in bytes, what is
+    read of one packet.
     """
 
     client_id: str
@@ -56,6 +86,7 @@ class SessionSpec:
     qos: int = 1
     kept: bool = True
     check: Callable[[], Awaitable[None]] | None = None
+    max_packet: int = MAX_PACKET
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +141,10 @@ class Session(Source, Publisher, Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether it is connected and reading, and everything that it has brought is acknowledged."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that it has brought is acknowledged."""
 
     async def run(self) -> None:
         """Connect, and reconnect when necessary, until cancelled; then disconnect. `state` has the current problem."""

@@ -13,23 +13,28 @@ from dataclasses import dataclass
 
 from gateway.config import Config, Startup
 from gateway.config.hosts import looks
+from gateway.mqtt.session import MAX_PACKET
 from gateway.mqtt.subscriptions import SHARED, without_group
 from gateway.topics import subscriptions
 
 ALL = "_all"
 """Name of the session of all startups, with `mqtt.sessions: one`."""
+BESIDE_PAYLOAD = 70 << 10
+"""Bytes of a packet for the longest topic, 4 KiB of properties, and what is fixed."""
 Filters = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionPlan:
     """`wanted` are the filters of each session by its name; `elsewhere` those of the sessions that another worker or
-    host has. `slugs` are those of all startups; the worker `looks` for messages that belong to none."""
+    host has. `slugs` are those of all startups; the worker `looks` for messages that belong to none. `max_packet` are
+    the bytes that a session reads of one packet, at most: more than any payload quota permits."""
 
     wanted: Filters
     elsewhere: Filters
     slugs: frozenset[str]
     looks: bool
+    max_packet: int = MAX_PACKET
 
     @classmethod
     def of(cls, config: Config, served: Collection[str], worker: int = 0) -> SessionPlan:
@@ -47,7 +52,14 @@ class SessionPlan:
             for startup in config.startups
             for name in _of_others(startup, name_on(config, startup), is_own=startup.slug in served)
         }
-        return cls(wanted, elsewhere, slugs, looks=worker == 0 and not is_one and looks(config))
+        is_looking = worker == 0 and not is_one and looks(config)
+        return cls(wanted, elsewhere, slugs, is_looking, max_packet(config))
+
+
+def max_packet(config: Config) -> int:
+    """Return the bytes of the largest packet that a session takes."""
+    largest = max((startup.quota.payload for startup in config.startups), default=0)
+    return max(MAX_PACKET, largest + BESIDE_PAYLOAD)
 
 
 def name_on(config: Config, startup: Startup) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
 
 SHARED = "$share/"
+SUBSCRIBE_AGAIN_AFTER = 3.0
+"""Seconds after an UNSUBSCRIBE after which `same_as` are subscribed to again, besides at once: RMQTT 0.24 answers both
+before it removes the one, and may remove it after it has added the other."""
 
 
 class Subscriptions:
@@ -36,6 +40,10 @@ class Subscriptions:
         topics = {without_group(name) for name in gone}
         return [name for name in self.wanted if without_group(name) in topics]
 
+    def still_wanted(self, filters: Iterable[str]) -> list[str]:
+        """Return those of the filters that are wanted now."""
+        return [name for name in filters if name in self.wanted]
+
     def begin(self) -> None:
         """Forget the requests of an earlier connection."""
         self._asked.clear()
@@ -45,9 +53,10 @@ class Subscriptions:
         self._asked[packet_id] = tuple(filters)
 
     def rejected(self, packet_id: int, failures: Iterable[bool]) -> list[str]:
-        """Return the filters that a SUBACK rejects; `failures` has one value for each filter of the SUBSCRIBE."""
+        """Return the filters that a SUBACK rejects; `failures` should have one value for each filter of the SUBSCRIBE.
+        What it says nothing about is not granted."""
         asked = self._asked.pop(packet_id, ())
-        return [name for name, is_failure in zip(asked, failures, strict=False) if is_failure]
+        return [name for name, is_failure in zip(asked, chain(failures, repeat(True)), strict=False) if is_failure]
 
 
 def without_group(name: str) -> str:

@@ -27,7 +27,7 @@ class UnroutedLook:
 
     def __init__(self, client_id: str, slugs: Collection[str], filled: Callable[[], None]) -> None:
         self.slugs = slugs
-        self._spec = SessionSpec(client_id, (f"{ROOT}/#",), qos=0, kept=False)
+        self._spec = SessionSpec(client_id, (f"{ROOT}/#",), qos=0, kept=False, max_packet=MAX_BYTES)
         self._filled = filled
         self._session: Session | None = None
         self._messages = 0

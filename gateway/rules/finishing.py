@@ -74,7 +74,7 @@ class _TakeTime(Step):
     def reasons(self, record: Record, now_ns: int, at: str) -> list[Reason]:
         """Report a time of the right type that is not a time, or too far from now. The schema reports the rest."""
         pointer = self._clock.rule.from_
-        value = _pick(record, pointer)
+        value = pick(record, pointer)
         if not self._clock.takes(value) or self._clock.read(value, now_ns) is not None:
             return []
         expected, hint = self._clock.describe(), self._clock.hint(value, now_ns)
@@ -96,7 +96,7 @@ class _TakeTags(Step):
 
     @override
     def reasons(self, record: Record, now_ns: int, at: str) -> list[Reason]:
-        picked = ((pointer, _pick(record, pointer)) for pointer in self._pointers)
+        picked = ((pointer, pick(record, pointer)) for pointer in self._pointers)
         return [
             Reason(Code.BAD_TAG, f"{at}{pointer}", TAG_EXPECTED, shown(value))
             for pointer, value in picked
@@ -153,7 +153,8 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
-def _pick(record: Any, pointer: Pointer) -> Any:
+def pick(record: Any, pointer: Pointer) -> Any:
+    """Return the member of a record at a place; None where there is none."""
     value = record
     for token in pointer.tokens:
         try:

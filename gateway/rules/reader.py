@@ -49,9 +49,13 @@ class Reader:
         finished = [self.finish(record, now_ns) for record in decoded]
         return None if None in finished else finished  # type: ignore[return-value]  # no None is left
 
+    def records(self, payload: bytes) -> Records | Reason:
+        """Return the records of a payload as plain values, whatever the rule says of them."""
+        return self._format.records(payload, self._context)
+
     def explain(self, payload: bytes, now_ns: int, most: int = MOST_RECORDS) -> Read | Reason:
         """Return the same from plain values: slower, but with every reason."""
-        records = self._format.records(payload, self._context)
+        records = self.records(payload)
         if isinstance(records, Reason):
             return records
         if len(records.values) > most:

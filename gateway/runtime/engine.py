@@ -145,6 +145,7 @@ class Engine:
         self.ingest.use(config, self._make_meters())
         self.state.registry.limits = _device_limits(config)
         self._clock_doctor.forget(set(config.by_slug))
+        self.metrics.keep_only(config.by_slug)
         self.drain.add(startup.slug for startup in config.startups)
         self.sessions.use(self._plan)
 
@@ -234,7 +235,8 @@ class Engine:
         return SessionPlan.of(self.config, self._served, self.slot.worker)
 
     def _make_meters(self) -> dict[str, QuotaMeter]:
-        """Return a meter for each startup; a meter from before a reload keeps its counts."""
+        """Return a meter for each startup; a meter from before a reload keeps its counts, that of a startup which was
+        removed is dropped."""
         for startup in self.config.startups:
             if known := self._meters.get(startup.slug):
                 known.use(self.config.quota_of(startup))
@@ -243,7 +245,8 @@ class Engine:
             devices = (device.device for device in registry.devices(startup.slug) if device.accepted)
             quota, series = self.config.quota_of(startup), registry.series(startup.slug)
             self._meters[startup.slug] = QuotaMeter(quota, devices, series)
-        return {startup.slug: self._meters[startup.slug] for startup in self.config.startups}
+        self._meters = {startup.slug: self._meters[startup.slug] for startup in self.config.startups}
+        return dict(self._meters)
 
     async def _save_registry(self) -> None:
         while True:

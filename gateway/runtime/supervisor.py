@@ -1,4 +1,5 @@
-"""Supervisor of a gateway with several workers: starts and restarts them, and serves HTTP for all.
+"""Supervisor of a gateway with several workers: starts and restarts them, and serves HTTP for all. A worker that
+hangs is killed first: it holds its state, and whoever took that over would be a second owner.
 
 It takes no messages itself. A worker that only an earlier run had is started once more, to retire: it takes the
 messages that the broker still holds for it, stores what is in its journal, and ends its session.
@@ -33,6 +34,7 @@ from gateway.runtime.assignment import AssignmentFile, assign
 from gateway.runtime.engine import STOP_INGEST_WITHIN, within
 from gateway.runtime.gateway import STOP_WEB_WITHIN, keep_settings
 from gateway.runtime.http_application import make_application
+from gateway.runtime.pulse import Pulse, kill_if_hung
 from gateway.runtime.reload import Reloader
 from gateway.runtime.worker_channel import WorkerChannel
 from gateway.runtime.worker_messages import Changed, LiveEvents, Reply, Report, Request, Use
@@ -159,8 +161,17 @@ class Supervisor:
             await self._stopped_within(next(waits))
         if not self._stop.is_set():
             self._problems.pop(worker, None)
-            await asyncio.to_thread((home(self._config.state_dir, worker) / RETIRED).touch)
-            log.info("worker has retired", worker=worker)
+            try:
+                await asyncio.to_thread((home(self._config.state_dir, worker) / RETIRED).touch)
+            except OSError as error:
+                log.warning(
+                    "not noted that a worker has retired",
+                    worker=worker,
+                    problem=str(error),
+                    next="it retires again at the next start",
+                )
+            else:
+                log.info("worker has retired", worker=worker)
 
     async def _stopped_within(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -188,12 +199,15 @@ class Supervisor:
         channel.send(self._use_of(worker, None))
         if self._stop.is_set():
             self._signal(signal.SIGTERM)
+        pulse = Pulse()
+        watching = asyncio.create_task(kill_if_hung(worker, process, pulse), name=f"worker-{worker}-pulse")
         try:
-            await self._serve(worker, channel)
+            await self._serve(worker, channel, pulse)
             with suppress(ProcessLookupError):
                 process.terminate()  # it still runs where it sent a message that this version does not know
             return await process.wait()
         finally:
+            watching.cancel()
             await self._forget(worker)
             if process.returncode is None:
                 process.kill()
@@ -207,9 +221,10 @@ class Supervisor:
                 reply.set_exception(ReplayImpossible(f"worker {worker} has ended"))
         await self._channels.pop(worker).close()
 
-    async def _serve(self, worker: int, channel: WorkerChannel) -> None:
+    async def _serve(self, worker: int, channel: WorkerChannel, pulse: Pulse) -> None:
         """Handle the messages of a worker, until it ends."""
         async for message in channel.messages():
+            pulse.beat()
             match message:
                 case LiveEvents():
                     for startup, missed in message.missed.items():

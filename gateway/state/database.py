@@ -13,6 +13,7 @@ power cut:
     ledger        per startup, counts of records since the file was made, without those of the intake
     devices       when each device was first and last seen, and its counts
     series        the series keys that each startup has used
+    sequences     the sequence numbers of each device and measurement; `kept` is JSON, see `gateway.state.sequences`
 
 All callers of `write` that called while the last commit ran share one transaction, and the cost of one fsync. A piece
 of work that fails is rolled back alone.
@@ -56,6 +57,8 @@ CREATE TABLE devices (startup TEXT NOT NULL, device TEXT NOT NULL, first_ns INTE
     last_ns INTEGER NOT NULL, accepted INTEGER NOT NULL, rejected INTEGER NOT NULL, rejected_ns INTEGER NOT NULL,
     PRIMARY KEY (startup, device)) WITHOUT ROWID;
 CREATE TABLE series (startup TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (startup, key)) WITHOUT ROWID;
+CREATE TABLE sequences (startup TEXT NOT NULL, device TEXT NOT NULL, measurement TEXT NOT NULL, kept BLOB NOT NULL,
+    PRIMARY KEY (startup, device, measurement)) WITHOUT ROWID;
 """
 
 

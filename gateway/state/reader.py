@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.model import Counts
-from gateway.state import dead_letters, ledger
+from gateway.state import dead_letters, ledger, sequences
 from gateway.state.database import FILE_NAME, read_only
 from gateway.state.dead_letters import NEWEST, DeadLetter, Page, Place, Totals
+from gateway.state.sequences import Sequence
 from gateway.state.workers import MAX_WORKERS, home, workers
 
 T = TypeVar("T")
@@ -70,6 +71,19 @@ class StateReader:
         """Return one dead letter, or None if it no longer exists."""
         found = self._of_one(ident, dead_letters.get)
         return replace(found, id=ident) if found else None
+
+    def sequences(self, startup: str, device: str) -> dict[str, Sequence]:
+        """Return the sequences of a device by measurement."""
+        parts: dict[str, list[Sequence]] = {}
+        for _, path in self._databases():
+            for name, one in read_only(path, partial(sequences.of_device, startup=startup, device=device)).items():
+                parts.setdefault(name, []).append(one)
+        return {name: sequences.combined(several) for name, several in sorted(parts.items())}
+
+    def is_waiting(self, startup: str, device: str, measurement: str, field: str) -> bool:
+        """Return whether a journal holds a reading with a field such as `seq=7i`."""
+        look = partial(sequences.is_waiting, startup=startup, device=device, measurement=measurement, field=field)
+        return any(read_only(path, look) for _, path in self._databases())
 
     def startup_of(self, ident: int) -> str | None:
         """Return the startup of a dead letter, or None if it no longer exists."""

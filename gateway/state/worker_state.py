@@ -16,6 +16,7 @@ from gateway.state.database import FILE_NAME, Database
 from gateway.state.devices import DeviceRegistry
 from gateway.state.journal import Journal
 from gateway.state.lock import locked
+from gateway.state.sequences import Sequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class WorkerState:
     database: Database
     journal: Journal
     registry: DeviceRegistry
+    sequences: Sequences
     bounds: DeadLetterSettings
 
     @classmethod
@@ -32,7 +34,7 @@ class WorkerState:
         """Return the state in a directory, to be opened. `device_limits` are devices by startup."""
         database = Database(directory / FILE_NAME)
         journal = Journal(database, settings.journal)
-        return cls(database, journal, DeviceRegistry(database, device_limits), settings.dead_letters)
+        return cls(database, journal, DeviceRegistry(database, device_limits), Sequences(), settings.dead_letters)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -47,6 +49,7 @@ class WorkerState:
             stack.push_async_callback(self.database.close)
             await self.journal.open()
             await self.registry.open()
+            await self.database.read(self.sequences.load)
             stack.push_async_callback(self.registry.save_all)
             yield
 

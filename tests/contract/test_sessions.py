@@ -18,11 +18,11 @@ import aiomqtt
 import pytest
 
 from gateway.config import Mqtt
-from gateway.model import Batch, Publish
+from gateway.model import Batch, Publish, cut_of
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.mqtt.mqtt5 import Mqtt5Session
 from gateway.mqtt.mqtt311 import PahoSession
-from gateway.mqtt.session import MakeSession
+from gateway.mqtt.session import MAX_PACKET, MakeSession
 from tests.servers import WITHIN, FlakyProxy, Mosquitto, eventually, need
 from tests.servers.mqtt_clients import connect
 from tests.sessions import WaitingSession
@@ -250,6 +250,20 @@ async def test_nothing_is_read_while_messages_wait(broker: Broker, make: Make) -
         assert max(sum(len(one.payload) for one in batch.messages) for batch in reader.batches) < 1_000_000
         reads.cancel()
         await asyncio.gather(reads, return_exceptions=True)
+
+
+async def test_messages_that_are_too_large_hold_up_nothing(broker: Broker, make: Make) -> None:
+    """More of them than may be in flight: each arrives cut, none comes again, and what follows arrives."""
+    large = bytes(MAX_PACKET + 5000)
+    async with reading(make(broker.url, in_flight=3)) as reader:
+        await send(broker, *[large] * 6, b"small")
+        await eventually(lambda: b"small" in reader.payloads)
+        cut = [message for message in reader.messages if cut_of(message)]
+        assert len(cut) == 6
+        assert all(len(one.payload) + cut_of(one) == len(large) and len(one.payload) <= MAX_PACKET for one in cut)
+    async with reading(make(broker.url)) as again:
+        await send(broker, b"new")
+        await eventually(lambda: again.payloads == [b"new"])
 
 
 async def test_published_messages_reach_subscribers(broker: Broker, make: Make) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +18,20 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.api.auth import Tokens
+from gateway.config import Loader
+from gateway.errors import StateUnavailable
 from gateway.model import Counts
+from gateway.runtime.supervisor import Supervisor
 from gateway.state import ledger
 from gateway.state.database import FILE_NAME, read_only
+from gateway.state.lock import locked
 from gateway.state.workers import RETIRED, home
 from gateway.stores.contract import Query
 from gateway.stores.sqlite import SqliteStore
 from gateway.timestamps import from_rfc3339
-from tests.running import OPERATOR, GatewayProcess, climate, write_config
+from tests.hosts import Load, loaded
+from tests.running import OPERATOR, TOKENS, GatewayProcess, climate, workers_of, write_config
 from tests.servers import WITHIN, Mosquitto, eventually, free_port
 from tests.servers.children import lives
 from tests.servers.mqtt_clients import connect
@@ -73,12 +82,22 @@ class Site:
 
     async def stored(self) -> set[int]:
         """Return the numbers in the store."""
+        return {number for slug in STARTUPS for number in await self.stored_of(slug)}
+
+    async def stored_of(self, slug: str) -> set[int]:
+        """Return the numbers of one startup in the store."""
         store = SqliteStore(self.directory / "state" / "store")
         await store.open()
         query = Query("climate", 0, 1 << 62)
-        rows = [row for slug in STARTUPS async for chunk in store.history(slug, query) for row in chunk]
+        rows = [row async for chunk in store.history(slug, query) for row in chunk]
         await store.close()
         return {int(row.fields["seq"]) for row in rows}
+
+    async def has_stored(self, load: Load) -> bool:
+        """Return whether all that the broker has acknowledged is stored; AssertionError says how much is missing."""
+        missing = {slug: len(numbers - await self.stored_of(slug)) for slug, numbers in load.acknowledged.items()}
+        assert not any(missing.values()), f"missing: {missing}"
+        return (await self.counts()).journaled == 0
 
     async def counts(self) -> Counts:
         """Return the ledger of both startups together."""
@@ -96,6 +115,21 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         one = Site(tmp_path, broker)
         yield one
         await one.gateway.end()
+
+
+@asynccontextmanager
+async def supervising(site: Site, workers: int) -> AsyncIterator[None]:
+    """Run the supervisor in this process."""
+    loader = Loader(site.gateway.config)
+    loaded = await asyncio.to_thread(loader.load)
+    supervisor = await asyncio.to_thread(Supervisor, loaded, Tokens(dict(TOKENS), OPERATOR), loader, workers)
+    running = asyncio.create_task(supervisor.run())
+    try:
+        await eventually(site.ready, says="all workers are ready")
+        yield
+    finally:
+        supervisor.stop()
+        await running
 
 
 async def listen(site: Site, slug: str, kinds: list[str], connected: asyncio.Event) -> None:
@@ -125,6 +159,26 @@ async def test_a_worker_that_is_killed_under_load_loses_nothing(site: Site) -> N
     assert counts.received >= 3000
     assert "worker ended" in site.gateway.log
     assert await site.gateway.terminate() == 0
+
+
+async def test_a_worker_that_hangs_is_replaced(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is stopped under load is killed after a while, and another takes its place. Every message that was
+    acknowledged to its publisher is stored."""
+    monkeypatch.setattr("gateway.runtime.pulse.HUNG_AFTER", 3)
+    async with supervising(site, 2):
+        publishing = asyncio.create_task(site.publish(range(2000)))
+        await eventually(partial(more, site, 200))
+        stopped = workers_of(os.getpid())[1]
+        os.kill(stopped, signal.SIGSTOP)
+        with pytest.raises(StateUnavailable, match="another gateway"):
+            await asyncio.to_thread(locked(home(site.gateway.database.parent, 1)).__enter__)
+        await publishing
+        await eventually(lambda: workers_of(os.getpid()).get(1, stopped) != stopped, says="another has taken its place")
+        assert not lives(stopped)
+        await eventually(lambda: site.all_stored(2000), says="everything is stored")
+        assert await site.stored() == set(range(2000))
+        assert (await site.counts()).balanced
+        await eventually(site.ready)
 
 
 async def more(site: Site, than: int) -> bool:
@@ -238,6 +292,34 @@ async def test_fewer_workers_take_over_from_more(site: Site) -> None:
     counts = await site.counts()
     assert counts.balanced
     assert counts.received == 200  # nothing came twice
+
+
+async def test_changes_of_the_number_under_load_lose_nothing(site: Site) -> None:
+    """Two workers, then one, then three, while messages are published all the time: each startup's session goes from
+    worker to worker, and every message that was acknowledged is stored."""
+    await site.start(2)
+    async with loaded(site.broker) as load:
+        for workers in (1, 3):
+            await load.more(100)
+            assert await site.gateway.terminate() == 0
+            await load.more(50)
+            await site.start(workers)
+    await eventually(partial(site.has_stored, load), every=0.2, says="all that was acknowledged is stored")
+    assert (await site.counts()).balanced
+
+
+async def test_a_restarted_broker_loses_nothing(site: Site) -> None:
+    """Several workers have plain subscriptions, which Mosquitto keeps over a restart, unlike shared ones: what is
+    published before a worker has connected again is stored as well."""
+    await site.start(2)
+    await site.publish(range(100))
+    for first in (100, 300):
+        await site.broker.stop()
+        await site.broker.start()
+        await site.publish(range(first, first + 200))  # at once: the workers have to connect first
+    await eventually(lambda: site.all_stored(500), says="everything is stored")
+    assert await site.stored() == set(range(500))
+    assert (await site.counts()).balanced
 
 
 async def test_the_workers_end_with_their_supervisor(site: Site) -> None:

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from gateway.computing import Computing
+from tests.servers import eventually
 
 
 async def test_one_piece_of_work_at_a_time() -> None:
@@ -36,3 +37,12 @@ async def test_a_failure_is_its_own() -> None:
     with pytest.raises(ZeroDivisionError):
         await computing.run("acme", lambda: 1 // 0)
     assert await computing.run("acme", lambda: 1) == 1
+
+
+async def test_nothing_is_kept_of_those_that_are_done() -> None:
+    """However many startups have computed, one that neither computes, waits nor rests is forgotten."""
+    computing = Computing()
+    await asyncio.gather(*(computing.run(f"s{number % 50}", lambda: 1) for number in range(100)))
+    assert computing.owners
+    await eventually(lambda: not computing.owners)
+    assert await computing.run("s1", lambda: 2) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import Metrics, exposition
-from gateway.model import Code, Counts, Reason, Rejection
+from gateway.model import UNROUTED, Code, Counts, Reason, Rejection
 from tests.builders import NOW, rejection
 
 
@@ -47,3 +47,13 @@ def test_two_gateways_do_not_mix() -> None:
     assert ("gateway_rejection_reasons_total", "not_json", "acme") not in exposed(other, {})
     assert exposed(one, {})["gateway_batch_messages_count",] == 1
     assert exposed(other, {})["gateway_batch_messages_count",] == 0
+
+
+def test_a_removed_startup_leaves_no_series() -> None:
+    """Series of a removed startup end; those of the others and of messages without a startup keep their counts."""
+    metrics = Metrics()
+    reasons = (Reason(Code.BAD_TIME, "/", "a", "b"),)
+    metrics.rejected([Rejection(slug, "d", "t", b"", NOW, reasons) for slug in ("acme", "beta", UNROUTED)])
+    metrics.keep_only(["acme"])
+    counted = {key[2] for key in exposed(metrics, {}) if key[0] == "gateway_rejection_reasons_total"}
+    assert counted == {"acme", UNROUTED}

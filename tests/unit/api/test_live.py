@@ -38,3 +38,19 @@ async def test_what_was_missed_is_sent_in_pieces() -> None:
                 break
     assert max(sizes) < 2 * PIECE
     assert b"missed" not in text
+
+
+async def test_listeners_that_want_everything_share_what_is_sent() -> None:
+    """Once a piece is encoded, further listeners get it without a turn; one that wants less has a turn of its own."""
+    ring = LiveRing(10, 1)
+    ring.publish([rejection(b"x"), rejection(b"y")])
+    first, second, picky = (sse(ring, wanted, 0, lambda: True) for wanted in (Wanted(), Wanted(), Wanted(device="?")))
+    for listener in (first, second, picky):
+        assert (await anext(listener)).startswith(b"retry")
+    async with asyncio.timeout(WITHIN):
+        piece = await anext(first)
+        assert await anext(picky) == b""
+        async with ring.turn():
+            assert await anext(second) == piece
+    for listener in (first, second, picky):
+        await listener.aclose()

@@ -25,6 +25,8 @@ def test_operation_ids_do_not_change() -> None:
         "rejections_v1_startups__startup__rejections_get",
         "replay_any_v1_operator_rejections_replay_post",
         "replay_v1_startups__startup__rejections_replay_post",
+        "sequences_v1_startups__startup__devices__device__sequences_get",
         "status_v1_operator_status_get",
         "telemetry_v1_startups__startup__telemetry_get",
+        "whereabouts_v1_startups__startup__devices__device__sequences__measurement___number__get",
     ]

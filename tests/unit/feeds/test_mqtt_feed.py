@@ -46,7 +46,9 @@ def test_feedback_goes_to_the_device(device: str) -> None:
     assert feedback(rejection(device)) == [f"feedback/acme/{device}"]
 
 
-@pytest.mark.parametrize("device", ["", "a+b", "a#", "a/b", "a\0b", "d" * (LONGEST + 1), "é" * (LONGEST // 2 + 1)])
+@pytest.mark.parametrize(
+    "device", ["", "a+b", "a#", "a/b", "a\0b", "a\x1bb", "a\ufffe", "d" * (LONGEST + 1), "é" * (LONGEST // 2 + 1)]
+)
 def test_devices_without_a_topic_get_no_feedback(device: str) -> None:
     """A name that makes no topic, or one that is longer than MQTT allows, is skipped; the feed goes on."""
     assert feedback(rejection(device), rejection("th-1")) == ["feedback/acme/th-1"]

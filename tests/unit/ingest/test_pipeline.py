@@ -47,6 +47,17 @@ def test_good_message() -> None:
     )
 
 
+def test_message_that_was_cut() -> None:
+    """It is rejected as too large, with its whole size, even where what is left of it would be valid."""
+    rejection = reject(pipeline().evaluate(message('{"value": 1}', cut=5_000_000), NOW))
+    (reason,) = rejection.reasons
+    assert (reason.code, rejection.size, rejection.cut) == (Code.TOO_LARGE, 5_000_012, 5_000_000)
+    assert "5,000,012 bytes" in reason.got
+    outcome = outcome_of(pipeline(), batch(message('{"value": 1}'), message(b"", cut=1), message('{"value": 1}')))
+    assert len(outcome.readings["acme"]) == 2
+    assert [one.reasons[0].code for one in outcome.rejections] == [Code.TOO_LARGE]
+
+
 def test_array_of_good_and_bad() -> None:
     """Of an array the good records are accepted, and the bad ones listed with their places."""
     result = pipeline().evaluate(message(json.dumps([GOOD, BAD, GOOD, 5])), NOW)

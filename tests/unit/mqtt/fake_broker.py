@@ -23,6 +23,8 @@ class FakeBroker:
         self.suback = mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
         self.pongs = True
         self.answers = True
+        self.reading = asyncio.Event()
+        self.reading.set()
         self.packets: list[Any] = []
         self.reads: list[bytes] = []
         self._writers: dict[str, asyncio.StreamWriter] = {}
@@ -42,15 +44,17 @@ class FakeBroker:
         assert writer is not None
         writer.write(b"".join(one if isinstance(one, bytes) else one.write() for one in packets))
 
-    def drop(self) -> None:
-        """Close the newest connection."""
-        assert self._newest is not None
-        self._newest.close()
+    def drop(self, of: str = "") -> None:
+        """Close the newest connection, or that of a client id."""
+        writer = self._writers[of] if of else self._newest
+        assert writer is not None
+        writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._newest = writer
         decoder = Decoder()
         while data := await reader.read(65_536):
+            await self.reading.wait()
             self.reads.append(data)
             for packet in decoder.feed(data):
                 self.packets.append(packet)

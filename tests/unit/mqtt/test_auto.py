@@ -36,6 +36,22 @@ def close_5(level: int, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
 
+def accept(level: int, writer: asyncio.StreamWriter) -> None:
+    """Accept either version, as a broker of MQTT 5 does."""
+    writer.write(b"\x20\x03\x00\x00\x00" if level == 5 else b"\x20\x02\x00\x00")
+
+
+def slow_at_first(times: int) -> Answer:
+    """Leave the first few CONNECTs of MQTT 5 unanswered, as a broker does that is busy at its start."""
+    silent = iter(range(times))
+
+    def answer(level: int, writer: asyncio.StreamWriter) -> None:
+        if level == 4 or next(silent, None) is None:
+            accept(level, writer)
+
+    return answer
+
+
 def close_all(_level: int, writer: asyncio.StreamWriter) -> None:
     """Close at once, as a proxy does whose broker is not up yet."""
     writer.close()
@@ -80,6 +96,37 @@ async def test_broker_of_3_1_1_gets_a_session_of_3_1_1(answer: Answer) -> None:
     """It may reject MQTT 5, or just close the connection."""
     async with serving(answer) as (url, connects), running(url):
         await eventually(lambda: levels_of_session(connects) == [4])
+
+
+async def test_slow_broker_of_5_gets_sessions_of_5(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that does not answer the first CONNECT of MQTT 5 in time, but does answer 3.1.1, is asked once more."""
+    monkeypatch.setattr("gateway.mqtt.auto.PROBE_WITHIN", 0.2)
+    async with serving(slow_at_first(1)) as (url, connects), running(url):
+        await eventually(lambda: levels_of_session(connects) == [5])
+
+
+async def test_uncertain_choice_is_reconsidered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that was slower than that gets sessions of 3.1.1, and those of MQTT 5 as soon as it answers."""
+    monkeypatch.setattr("gateway.mqtt.auto.PROBE_WITHIN", 0.2)
+    monkeypatch.setattr("gateway.mqtt.sessions.RECONSIDER_EVERY", 0.1)
+    async with serving(slow_at_first(3)) as (url, connects), running(url):
+        await eventually(lambda: levels_of_session(connects) == [4, 5])
+
+
+async def test_broker_that_is_replaced_gets_other_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker of 3.1.1 in the place of one of 5 rejects its sessions; they go over to 3.1.1. One that only hangs up
+    on MQTT 5 decides nothing."""
+    monkeypatch.setattr("gateway.mqtt.sessions.RECONSIDER_EVERY", 0.1)
+    behaviour: list[Answer] = [accept]
+    async with serving(lambda level, writer: behaviour[0](level, writer)) as (url, connects), running(url) as sessions:
+        await eventually(lambda: levels_of_session(connects) == [5])
+        behaviour[0] = close_5
+        sessions.use(session_plan({}))
+        sessions.use(session_plan({"acme": ["testbed/acme/+"]}))
+        await eventually(lambda: len(connects) > 12)
+        assert set(levels_of_session(connects)) == {5}
+        behaviour[0] = reject_5
+        await eventually(lambda: levels_of_session(connects)[-1] == 4)
 
 
 async def test_server_that_is_not_a_broker_is_probed_again() -> None:

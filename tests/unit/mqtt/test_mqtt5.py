@@ -283,3 +283,22 @@ async def test_message_with_a_topic_that_is_not_utf_8_is_acknowledged() -> None:
         await eventually(lambda: len(broker.of(mqtt5.PubAckPacket)) == 1)
         assert [one.topic for one in batch.messages] == ["a\ufffd"]
         assert broker.of(mqtt5.PubAckPacket)[0].packet_id == 7
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_a_flooded_feed_leaves_room_for_the_others(qos: int) -> None:
+    """While the broker does not read, a startup whose feed has filled its share leaves room for others, whose messages
+    all arrive once the broker reads; those of QoS 0 are sent in turns."""
+    async with FakeBroker() as broker, connected(broker) as session:
+        broker.reading.clear()
+        flooded = 0
+        while session.publish("feeds/acme/a/x", bytes(65_536), qos=qos):
+            flooded += 1
+            await asyncio.sleep(0)
+        assert 0 < flooded * 65_536 < 64 << 20
+        taken = [session.publish("feeds/beta/a/x", b"%d" % number, qos=qos) for number in range(100)]
+        assert all(taken)
+        broker.reading.set()
+        await eventually(lambda: sum(one.topic == "feeds/beta/a/x" for one in broker.of(mqtt5.PublishPacket)) == 100)
+        arrived = [one.topic for one in broker.of(mqtt5.PublishPacket)]
+        assert qos or arrived.index("feeds/beta/a/x") < flooded - 50, "beta waits for a turn, not behind all of acme"

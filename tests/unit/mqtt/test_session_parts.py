@@ -14,6 +14,7 @@ from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.link import BrokerLink
 from gateway.mqtt.mqtt5_outbox import Outbox
 from gateway.mqtt.subscriptions import Subscriptions
+from tests.servers import eventually
 
 BROKER = Broker("broker.example", 1883)
 
@@ -87,6 +88,25 @@ def test_problem_is_logged_once() -> None:
             link.failed(SessionError(problem))
     assert [line["problem"] for line in lines] == ["nobody answers", "rejected"]
     assert link.state.problem == "rejected"
+
+
+async def test_unexpected_error_is_the_connections_alone() -> None:
+    """Whatever a connection raises, the session reports it and connects again: it must not end the gateway."""
+    link = BrokerLink(BROKER, "5", asyncio.Semaphore(), "gateway.acme")
+    tries: list[str] = []
+
+    async def serve() -> None:
+        tries.append(link.state.problem)
+        raise RuntimeError("can't start new thread")
+
+    async def detach() -> None:
+        pass
+
+    task = asyncio.create_task(link.keep_up(serve, detach))
+    await eventually(lambda: len(tries) > 1)
+    assert "can't start new thread" in tries[1]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_pauses_grow_until_a_connection_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import pytest
 
 from gateway.config import Config, Settings, Startup
+from gateway.mqtt.session import MAX_PACKET
 from gateway.mqtt.session_plan import ALL, SessionPlan, other_form, startup_of
 from tests.builders import startup
 
@@ -29,6 +30,13 @@ def test_each_startup_has_a_session() -> None:
     assert found == SessionPlan(
         {"acme": OF["acme"], "birch": OF["birch"]}, {}, frozenset({"acme", "birch"}), looks=True
     )
+
+
+def test_packets_are_bounded_by_the_largest_quota() -> None:
+    """A session takes a mebibyte, or the largest payload that any startup may send, with its topic and properties."""
+    large = startup("birch", quota={"payload": "3MiB"})
+    assert plan(startup("acme")).max_packet == MAX_PACKET
+    assert (3 << 20) + 65_535 + 4096 < plan(startup("acme"), large).max_packet < 4 << 20
 
 
 def test_those_of_other_workers_are_elsewhere() -> None:

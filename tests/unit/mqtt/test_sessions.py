@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import mqtt5
 import pytest
 
 from gateway.config import Mqtt
+from gateway.model import Batch, cut_of
+from gateway.mqtt import mqtt5 as mqtt5_module
 from gateway.mqtt import sessions as sessions_module
 from gateway.mqtt import unrouted
-from gateway.mqtt.session import Access
+from gateway.mqtt.session import Access, Source
 from gateway.mqtt.session_plan import ALL
 from gateway.mqtt.sessions import Sessions
 from tests.builders import session_plan
@@ -85,6 +88,19 @@ async def test_reload_opens_changes_and_ends_sessions(monkeypatch: pytest.Monkey
         assert len([one for one in broker.of(mqtt5.ConnectPacket) if one.client_id == "gw.acme"]) == 1
 
 
+async def test_larger_quota_lets_larger_messages_in() -> None:
+    """A reload that permits a startup more than a session takes opens the sessions anew, and they take it."""
+    async with FakeBroker() as broker, running(broker) as sessions:
+        before = len(broker.of(mqtt5.ConnectPacket))
+        sessions.use(replace(session_plan(WANTED), max_packet=3 << 20))
+        await eventually(lambda: len(broker.of(mqtt5.ConnectPacket)) == before + 2 and sessions.state.connected)
+        broker.send(mqtt5.PublishPacket("testbed/acme/a/x", bytes(2 << 20)), to="gw.acme")
+        await eventually(lambda: "acme" in sessions.ready)
+        batch = sessions.ready["acme"].take(10)
+        assert batch is not None
+        assert [(len(message.payload), cut_of(message)) for message in batch.messages] == [(2 << 20, 0)]
+
+
 async def test_startup_that_comes_back_keeps_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """A startup that is removed and added again at once is subscribed to again, and its session does not end."""
     monkeypatch.setattr(sessions_module, "IDLE_AFTER", 0.5)
@@ -105,6 +121,80 @@ async def test_session_that_another_worker_takes_over_is_kept() -> None:
         assert broker.of(mqtt5.DisconnectPacket)[0].session_expiry_interval is None
         assert broker.of(mqtt5.UnsubscribePacket) == []
         assert list(sessions.filters()) == ["acme"]
+
+
+WITHOUT_BOLT = session_plan({"acme": WANTED["acme"]}, {"bolt": WANTED["bolt"]})
+
+
+async def taken(broker: FakeBroker, sessions: Sessions) -> tuple[Source, Batch]:
+    """Send a message to bolt's session, and take it as ingest does."""
+    broker.send(mqtt5.PublishPacket("testbed/bolt/a/x", b"1", qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=1), to="gw.bolt")
+    await sessions.arrived()
+    source = sessions.ready.pop("bolt")
+    batch = source.take(10)
+    assert batch is not None
+    return source, batch
+
+
+async def test_a_session_is_left_once_all_that_it_brought_is_acknowledged() -> None:
+    """Nothing is delivered again to whoever has the session next, and nothing more is received here."""
+    async with FakeBroker() as broker, running(broker) as sessions:
+        source, batch = await taken(broker, sessions)
+        sessions.use(WITHOUT_BOLT)
+        broker.send(mqtt5.PublishPacket("testbed/bolt/a/x", b"2"), to="gw.bolt")
+        source.resume()
+        await keep_waiting(*(task for task in asyncio.all_tasks() if task.get_name() == "session-bolt-leaves"))
+        assert sessions.states["bolt"].connected
+        assert not sessions.ready
+        source.ack(batch)
+        await eventually(lambda: broker.of(mqtt5.DisconnectPacket), says="the session is left")
+        assert [one.packet_id for one in broker.of(mqtt5.PubAckPacket)] == [1]
+        assert not sessions.is_retiring
+
+
+async def test_a_session_is_left_after_a_while_whatever_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full must not keep a startup here: what is not acknowledged is delivered to the other host."""
+    monkeypatch.setattr(sessions_module, "LEAVE_WITHIN", 0.1)
+    async with FakeBroker() as broker, running(broker) as sessions:
+        await taken(broker, sessions)
+        sessions.use(WITHOUT_BOLT)
+        await eventually(lambda: broker.of(mqtt5.DisconnectPacket), says="the session is left")
+        assert broker.of(mqtt5.PubAckPacket) == []
+
+
+async def test_a_session_that_is_left_does_not_connect_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other host may have it already: a connection that is lost meanwhile is the end of it here."""
+    monkeypatch.setattr(sessions_module, "LEAVE_WITHIN", 0.5)
+    async with FakeBroker() as broker, running(broker) as sessions:
+        await taken(broker, sessions)
+        sessions.use(WITHOUT_BOLT)
+        broker.drop(of="gw.bolt")
+        await eventually(lambda: "bolt" not in sessions.states)
+        assert [one.client_id for one in broker.of(mqtt5.ConnectPacket)].count("gw.bolt") == 1
+
+
+async def test_a_startup_that_comes_back_while_it_is_left_connects_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A move that is taken back at once does not wait for what was under way: the broker delivers that again."""
+    monkeypatch.setattr(sessions_module, "TAKE_AFTER", 0.05)
+    async with FakeBroker() as broker, running(broker) as sessions:
+        await taken(broker, sessions)
+        sessions.use(WITHOUT_BOLT)
+        sessions.use(WITHOUT_BOLT)
+        sessions.use(session_plan(WANTED))
+        await eventually(lambda: [one.client_id for one in broker.of(mqtt5.ConnectPacket)].count("gw.bolt") == 2)
+        await eventually(lambda: sessions.states["bolt"].connected)
+        assert broker.of(mqtt5.UnsubscribePacket) == []
+
+
+async def test_a_session_of_another_host_is_taken_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other host, which has read the change at the same time, first lets go of it; a new startup is not delayed."""
+    monkeypatch.setattr(sessions_module, "TAKE_AFTER", 3600.0)
+    async with FakeBroker() as broker, running(broker, {}) as sessions:
+        sessions.use(WITHOUT_BOLT)
+        sessions.use(session_plan({**WANTED, "cord": ["testbed/cord/#"]}))
+        await eventually(lambda: {"gw.acme", "gw.cord"} <= connects(broker).keys())
+        assert "gw.bolt" not in connects(broker)
+        assert sessions.problems["bolt"] == "not connected yet"
 
 
 async def test_session_with_unacknowledged_messages_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,13 +343,26 @@ async def test_a_session_that_is_left_keeps_what_the_other_host_wants(monkeypatc
         assert not sessions.is_retiring
 
 
-async def test_a_session_that_is_taken_over_loses_its_other_form() -> None:
+async def test_a_session_that_is_taken_over_loses_its_other_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that gets a startup from several hosts cannot know that they had a shared subscription: it drops that,
-    once its own is there, so that nothing is missed in between, and then makes sure of its own: RMQTT drops both."""
-    expected = ["SubscribePacket", "UnsubscribePacket", "SubscribePacket"]
+    once its own is there, so that nothing is missed in between, and then makes sure of its own, at once and a little
+    later: RMQTT drops both, and may do so after it has answered everything."""
+    monkeypatch.setattr(mqtt5_module, "SUBSCRIBE_AGAIN_AFTER", 0.05)
+    expected = ["SubscribePacket", "UnsubscribePacket", "SubscribePacket", "SubscribePacket"]
     async with FakeBroker() as broker, running(broker, {"acme": ["testbed/acme/#"]}, host="north"):
-        await eventually(lambda: order(broker, "gw.acme")[-3:] == expected)
+        await eventually(lambda: order(broker, "gw.acme")[-4:] == expected)
         assert [SHARED] in [one.patterns for one in broker.of(mqtt5.UnsubscribePacket)]
+
+
+async def test_a_session_that_a_host_had_before_is_not_disturbed() -> None:
+    """A host that starts again knows which filters its session has: at RMQTT, dropping one that is not there would drop
+    the one that is, for as long as it takes to subscribe again."""
+    known = {"acme": ["testbed/acme/#"]}
+    async with FakeBroker() as broker, running(broker, {"acme": ["testbed/acme/#"]}, known, host="north") as sessions:
+        await eventually(lambda: ["testbed/acme/#"] in patterns(broker))
+        sessions.use(session_plan({"acme": ["testbed/acme/#", "lora/+"]}))
+        await eventually(lambda: ["lora/+"] in patterns(broker))
+        assert broker.of(mqtt5.UnsubscribePacket) == []
 
 
 async def test_a_startup_becomes_shared() -> None:

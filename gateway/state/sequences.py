@@ -1,0 +1,195 @@
+"""Sequence numbers of devices: which messages never reached the gateway, came again, or came late.
+
+A device counts its messages, and its rule says where (`seq`). What is known of each series of numbers changes in the
+transaction that holds its readings and dead letters, so that a crash neither hides a gap nor makes one. The table
+`sequences` is described in `gateway.state.database`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Container, Iterable
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from gateway.line_protocol import device_of
+
+RANGES = 32
+"""Gaps that are remembered with their numbers; of older ones only the count is."""
+MAX_GAP = 1_000_000
+"""A number further ahead than that is a new count, not a gap."""
+
+_SUMMED = ("forgotten", "received", "rejected", "unread", "repeated", "late", "restarts")
+
+Key = tuple[str, str, str]
+"""Startup, device and measurement."""
+
+
+class Sequence:
+    """Numbers of one device and measurement. `gaps` are pairs of the first and last number that is missing."""
+
+    __slots__ = ("forgotten", "gaps", "last", "late", "received", "rejected", "repeated", "restarts", "unread")
+
+    def __init__(self, **known: Any) -> None:
+        self.last: int | None = known.get("last")
+        self.gaps: list[list[int]] = known.get("gaps", [])
+        self.forgotten: int = known.get("forgotten", 0)
+        """Missing numbers whose gaps are no longer remembered."""
+        self.received: int = known.get("received", 0)
+        self.rejected: int = known.get("rejected", 0)
+        self.unread: int = known.get("unread", 0)
+        """Messages that were rejected unread, over quota: their numbers look like gaps."""
+        self.repeated: int = known.get("repeated", 0)
+        self.late: int = known.get("late", 0)
+        self.restarts: int = known.get("restarts", 0)
+
+    def observe(self, number: int) -> None:
+        """Take the next number that arrived."""
+        last = self.last
+        if last is not None and number <= last and not (number <= 1 < last and not self.is_missing(number)):
+            if self._fill(number):
+                self.late += 1
+                self.received += 1
+            else:
+                self.repeated += 1
+            return
+        if last is not None:
+            if number <= last or number - last > MAX_GAP:
+                self._restart()
+            elif number > last + 1:
+                self._open_gap(last + 1, number - 1)
+        self.last = number
+        self.received += 1
+
+    @property
+    def missing(self) -> int:
+        """Messages that never reached the gateway."""
+        return max(0, self.forgotten + sum(end - first + 1 for first, end in self.gaps) - self.unread)
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as the HTTP API does."""
+        return {
+            "last": self.last,
+            "received": self.received,
+            "rejected": self.rejected + self.unread,
+            "missing": self.missing,
+            "gaps": self.gaps,
+            "repeated": self.repeated,
+            "late": self.late,
+            "restarts": self.restarts,
+        }
+
+    def kept(self) -> bytes:
+        """Return what is kept on disk."""
+        return to_json({name: getattr(self, name) for name in self.__slots__})
+
+    def is_missing(self, number: int) -> bool:
+        """Return whether a number is in a gap that is remembered."""
+        return any(first <= number <= end for first, end in self.gaps)
+
+    def _fill(self, number: int) -> bool:
+        """Take a number out of its gap; return whether it was in one."""
+        for i, (first, end) in enumerate(self.gaps):
+            if first <= number <= end:
+                self.gaps[i : i + 1] = [gap for gap in ([first, number - 1], [number + 1, end]) if gap[0] <= gap[1]]
+                self._forget()
+                return True
+        return False
+
+    def _open_gap(self, first: int, end: int) -> None:
+        self.gaps.append([first, end])
+        self._forget()
+
+    def _restart(self) -> None:
+        """Begin to count anew: numbers from before are not expected any more."""
+        self.restarts += 1
+        self.forgotten = self.forgotten + sum(end - first + 1 for first, end in self.gaps)
+        self.gaps = []
+
+    def _forget(self) -> None:
+        while len(self.gaps) > RANGES:
+            first, end = self.gaps.pop(0)
+            self.forgotten += end - first + 1
+
+
+class Arrival(NamedTuple):
+    """A number that arrived, in a reading or in a rejected record."""
+
+    key: Key
+    number: int
+    is_rejected: bool = False
+
+
+Row = tuple[str, str, str, bytes]
+
+
+class Sequences:
+    """All sequences of a worker. The rows that `observe` returns belong into the transaction of what they come from."""
+
+    def __init__(self) -> None:
+        self._known: dict[Key, Sequence] = {}
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Load what an earlier run knew; runs inside `Database.read`."""
+        for startup, device, measurement, kept in connection.execute("SELECT * FROM sequences"):
+            self._known[startup, device, measurement] = Sequence(**from_json(kept))
+
+    def observe(self, arrivals: Iterable[Arrival], unread: Iterable[tuple[Key, int]]) -> list[Row]:
+        """Take the numbers of a round, in order, and how many messages were rejected unread; return the rows that
+        change. A device whose messages were all rejected is not known yet."""
+        changed: set[Key] = set()
+        for key, number, is_rejected in arrivals:
+            known = self._known.get(key)
+            if known is None:
+                if is_rejected:
+                    continue
+                known = self._known[key] = Sequence()
+            known.observe(number)
+            known.rejected += is_rejected
+            changed.add(key)
+        for key, messages in unread:
+            if known := self._known.get(key):
+                known.unread += messages
+                changed.add(key)
+        return [(*key, self._known[key].kept()) for key in changed]
+
+    def forget(self, startups: Container[str]) -> None:
+        """Forget all startups but these; what is on disk stays there."""
+        self._known = {key: known for key, known in self._known.items() if key[0] in startups}
+
+
+def save(connection: sqlite3.Connection, rows: list[Row]) -> None:
+    """Write the rows; runs inside `Database.write`."""
+    connection.executemany("INSERT OR REPLACE INTO sequences VALUES (?, ?, ?, ?)", rows)
+
+
+def of_device(connection: sqlite3.Connection, startup: str, device: str) -> dict[str, Sequence]:
+    """Return the sequences of a device by measurement; runs inside `read_only`."""
+    query = "SELECT measurement, kept FROM sequences WHERE startup = ? AND device = ?"
+    return {name: Sequence(**from_json(kept)) for name, kept in connection.execute(query, (startup, device))}
+
+
+def combined(parts: list[Sequence]) -> Sequence:
+    """Combine what several workers know of one sequence: a startup may have moved from one to another."""
+    newest = max(parts, key=lambda one: one.last or 0)
+    sums = {name: sum(getattr(one, name) for one in parts) for name in _SUMMED}
+    gaps = sorted(gap for one in parts for gap in one.gaps)
+    return Sequence(last=newest.last, gaps=gaps, **sums)
+
+
+def is_waiting(connection: sqlite3.Connection, startup: str, device: str, measurement: str, field: str) -> bool:
+    """Return whether the journal holds a reading of this device and measurement with a field such as `seq=7i`; runs
+    inside `read_only`."""
+    wanted, begins = field.encode(), measurement.encode() + b","
+    query = """
+        SELECT lines FROM journal WHERE startup = ?1 AND instr(lines, ?2)
+        UNION ALL SELECT data FROM intake WHERE instr(data, ?2)
+    """
+    for (block,) in connection.execute(query, (startup, wanted)):
+        for line in block.split(b"\0"):
+            if wanted in line and line.startswith(begins) and device_of(line) == device:
+                fields = line.rpartition(b" ")[0].rpartition(b" ")[2]
+                if wanted in fields.split(b","):
+                    return True
+    return False
