@@ -77,7 +77,7 @@ async def test_flood_is_rejected_at_next_to_no_cost(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("gateway.ingest.quota.PATIENCE", 0.1)
     async with Mosquitto(tmp_path / "mosquitto", conf="max_queued_messages 0\n") as broker:
         config = write_config(tmp_path / "config", broker.url)
-        set_quota(config, "acme", messages="1/m", burst=100)
+        set_quota(config, "acme", messages="1/m", burst=100, backlog="0s")
         async with connect(broker) as device, running(config) as gateway:
             await device.subscribe("feedback/acme/d1", qos=1)
             await publish(broker, "acme", 2000)

@@ -398,8 +398,10 @@ class Watched(FlakyProxy):
         self._left, self._word, self._act = count, word, act
 
     async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        rest = b""  # the word may be in two reads
         while data := await source.read(65_536):
-            before, self._left = self._left, self._left - data.count(self._word)
+            before, self._left = self._left, self._left - (rest + data).count(self._word)
+            rest = (rest + data)[1 - len(self._word) :]
             if self._left <= 0 < before:
                 self._act()
             sink.write(data)

@@ -292,13 +292,9 @@ async def rejected(site: Site, count: int) -> bool:
 async def test_operator_releases_the_lane_of_a_worker(site: Site) -> None:
     """A lane whose store refuses everything stops, `/readyz` and `/metrics` say so, and it goes on when an operator
     releases it, whichever worker has it; only then the readings are dead letters."""
+    await hold_texts(site)
     await site.start(2)
-    await site.publish(range(2))
-    await eventually(lambda: stored(site, 2), says="the type of seq is known")
-    rules = site.directory / "config" / "startups" / "voltwise.yaml"
-    rules.write_text(rules.read_text().replace("type: int", "type: float"))
-    await eventually(lambda: site.gateway.log.count("configuration reloaded") == 1)
-    await site.publish(range(2, 402))
+    await site.publish(range(400))
     async with site.client() as client:
 
         async def stopped() -> bool:
@@ -308,12 +304,24 @@ async def test_operator_releases_the_lane_of_a_worker(site: Site) -> None:
         assert 'gateway_lane_stopped{startup="voltwise",worker=' in (await client.get("/metrics")).text
         release = "/v1/operator/lanes/release"
         assert not (await client.post(release, json={"startup": "acme"})).json()["released"]
-        await eventually(lambda: stored(site, 202), says="the other startup is stored")
+        await eventually(lambda: stored(site, 200), says="the other startup is stored")
         assert (await site.counts()).refused < 100
         assert (await client.post(release, json={"startup": "voltwise"})).json()["released"]
         await eventually(lambda: refused(site, 200))
         assert (await site.counts()).balanced
-        assert not await stopped()
+
+        async def goes_on() -> bool:
+            return not await stopped()
+
+        await eventually(goes_on, says="the lane goes on")
+
+
+async def hold_texts(site: Site) -> None:
+    """Let voltwise's store hold texts where its rule has numbers, from before the gateway kept the types of fields."""
+    store = SqliteStore(site.directory / "state" / "store")
+    await store.open()
+    await store.write("voltwise", [b'climate,device=old temperature="warm" 1795000000000000000'])
+    await store.close()
 
 
 async def stored(site: Site, count: int) -> bool:

@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.config.models import DeadLetterSettings, JournalSettings
 from gateway.ingest.outcome import Outcome
 from gateway.model import Counts, Rejection
-from gateway.state import dead_letters, ledger
+from gateway.state import dead_letters, ledger, refused_letters
 from gateway.state.database import FILE_NAME, Database
 from gateway.state.dead_letters import Totals
 from gateway.state.journal import SEPARATOR, Block, Entry, Journal
@@ -47,6 +47,14 @@ Arrived = tuple[Outcome, Mapping[str, Block]]
 Batch = tuple[Mapping[str, list[bytes]], list[tuple[str, bytes, int]]]
 
 
+@dataclass(eq=False)
+class Letter:
+    """The model of a dead letter."""
+
+    payload: bytes
+    is_refused: bool = False
+
+
 @dataclass
 class Lane:
     """The model of one startup: unsorted batches, entries in order, counts, and dead letters, the oldest first."""
@@ -54,13 +62,15 @@ class Lane:
     intake: list[bytes] = field(default_factory=list)
     entries: list[list[bytes]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
-    dead_letters: list[bytes] = field(default_factory=list)
+    dead_letters: list[Letter] = field(default_factory=list)
     dropped: int = 0
 
     def prune(self) -> None:
-        over = max(0, len(self.dead_letters) - BOUNDS.max_count)
-        self.dead_letters = self.dead_letters[over:]
-        self.dropped += over
+        """Drop the oldest rejections beyond the bound; what the store refused stays."""
+        rejected = [letter for letter in self.dead_letters if not letter.is_refused]
+        for letter in rejected[: max(0, len(rejected) - BOUNDS.max_count)]:
+            self.dead_letters.remove(letter)
+            self.dropped += 1
 
     @property
     def balance(self) -> Counts:
@@ -94,7 +104,8 @@ def settle(startup: str, entries: list[Entry], refused: list[Rejection], connect
     """Write what the drain writes in its transaction."""
     readings = sum(entry.readings for entry in entries)
     Journal.remove(connection, entries)
-    dead_letters.insert(connection, refused, BOUNDS)
+    if refused:
+        refused_letters.insert(connection, startup, refused, BOUNDS)
     ledger.add(connection, {startup: Counts(stored=readings - len(refused), refused=len(refused))})
 
 
@@ -153,7 +164,7 @@ class StateOnDisk(RuleBasedStateMachine):
         for startup, payload, records in rejected:
             lane = self.lane(startup)
             lane.counts += Counts(received=records or 1, rejected=records or 1)
-            lane.dead_letters.append(payload)
+            lane.dead_letters.append(Letter(payload))
         for lane in self.lanes.values():
             lane.prune()
 
@@ -214,7 +225,7 @@ class StateOnDisk(RuleBasedStateMachine):
         self.do(self.journal.removed(startup, entries))
         del lane.entries[: len(entries)]
         lane.counts += Counts(stored=len(lines) - len(refused), refused=len(refused))
-        lane.dead_letters += refused
+        lane.dead_letters += [Letter(line, is_refused=True) for line in refused]
         lane.prune()
 
     @precondition(lambda self: any(lane.dead_letters for lane in self.lanes.values()))
@@ -304,13 +315,15 @@ class StateOnDisk(RuleBasedStateMachine):
 
     @invariant()
     def dead_letters_are_kept(self) -> None:
-        """The newest dead letters of each startup are there, byte for byte, and the dropped ones are counted."""
+        """The newest rejections of each startup and all that its store refused are there, byte for byte; the dropped
+        ones are counted."""
         for startup, lane in self.lanes.items():
             kept = self.do(self.database.read(partial(dead_letters.page, startup=startup)))
-            assert [one.rejection.payload for one in kept.letters[::-1]] == lane.dead_letters
+            payloads = [letter.payload for letter in lane.dead_letters]
+            assert [one.rejection.payload for one in kept.letters[::-1]] == payloads
             totals = self.do(self.database.read(dead_letters.totals)).get(startup, Totals())
             assert (totals.kept, totals.dropped) == (len(lane.dead_letters), lane.dropped)
-            assert totals.bytes >= sum(map(len, lane.dead_letters))
+            assert totals.bytes >= sum(map(len, payloads))
 
     def teardown(self) -> None:
         if hasattr(self, "database"):

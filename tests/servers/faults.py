@@ -42,6 +42,7 @@ class FlakyProxy:
         self._listener: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._to_server: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
         self._rate = 0.0
         self._free_at = 0.0
@@ -126,8 +127,10 @@ class FlakyProxy:
         reader, writer = self._own(await asyncio.open_connection(sock=client), opened)
         await self._flowing.wait()
         far_reader, far_writer = self._own(await asyncio.open_connection(*self._target), opened)
+        self._to_server.add(far_writer)
+        opened.callback(self._to_server.discard, far_writer)
         async with asyncio.TaskGroup() as pumps:
-            pumps.create_task(self._pump_slowly(reader, far_writer))
+            pumps.create_task(self.pump(reader, far_writer))
             pumps.create_task(self.pump(far_reader, writer))
         for each in (writer, far_writer):
             each.close()
@@ -141,23 +144,14 @@ class FlakyProxy:
         opened.callback(writer.transport.abort)
         return stream
 
-    async def _pump_slowly(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        """Forward like `pump`, at the rate of the link."""
+    async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        """Forward until the source ends, then end the sink: what was in flight still arrives."""
         while data := await source.read(SLOW_CHUNK if self._rate else CHUNK):
             await self._flowing.wait()
-            if self._rate:
+            if self._rate and sink in self._to_server:
                 now = time.monotonic()
                 self._free_at = max(now, self._free_at) + len(data) / self._rate
                 await asyncio.sleep(self._free_at - now)
-            sink.write(data)
-            await sink.drain()
-        await self._flowing.wait()
-        sink.write_eof()
-
-    async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        """Forward until the source ends, then end the sink: what was in flight still arrives."""
-        while data := await source.read(CHUNK):
-            await self._flowing.wait()
             sink.write(data)
             await sink.drain()
         await self._flowing.wait()

@@ -109,7 +109,7 @@ async def test_nothing_is_acknowledged_while_the_disk_cannot_be_written(
             raise StateUnavailable("the disk is full")
         return await write(work)
 
-    monkeypatch.setattr(type(state.database), "write", lambda _self, work: written(work))
+    monkeypatch.setattr(type(state.database), "write", lambda _self, work, **_options: written(work))
     loop, source, _ = ingest(state, message())
     running = asyncio.create_task(loop.run())
     await asyncio.wait_for(fails.wait(), 10)
