@@ -63,6 +63,7 @@ class Gateway:
             limits=Limits(self.engine.store.computing),
         )
         self._stop = asyncio.Event()
+        self._failure: Exception | None = None
 
     def stop(self) -> None:
         """Begin to stop; `run` returns when all is done."""
@@ -85,6 +86,7 @@ class Gateway:
 
         Raises:
             StateUnavailable, AddressUnavailable, CertificateUnusable: at the start.
+            StateUnavailable: the state was removed or changed meanwhile.
         """
         async with AsyncExitStack() as stack:
             await asyncio.to_thread(stack.enter_context, locked(self.config.state_dir))
@@ -96,7 +98,7 @@ class Gateway:
                 started(server)
                 async with asyncio.TaskGroup() as tasks:
                     serving = tasks.create_task(server.run(application), name="web")
-                    working = tasks.create_task(self.engine.run(), name="engine")
+                    working = tasks.create_task(self._work(), name="engine")
                     reloading = tasks.create_task(self.reloader.run(), name="reload") if self.reloader else None
                     await self._stop.wait()
                     if reloading is not None:
@@ -105,7 +107,18 @@ class Gateway:
                     await asyncio.wait((working,))
                     server.stop()
                     await within(serving, STOP_WEB_WITHIN)
+                if self._failure is not None:
+                    raise self._failure
         log.info("gateway stopped", journaled=self.engine.state.journal.readings)
+
+    async def _work(self) -> None:
+        """Run the engine. Where it fails, everything else is stopped in good order first."""
+        try:
+            await self.engine.run()
+        except Exception as error:  # of any kind: `run` raises it
+            self._failure = error
+        finally:
+            self._stop.set()
 
     def health(self) -> Health:
         """Return the state of each part, with its problem in words."""

@@ -1,7 +1,7 @@
 """Deletes readings older than their retention from the embedded store, at a pace.
 
 A clock that is a year ahead would make all readings too old. So time that passes decides, not the clock alone: a call
-deletes at most the oldest `STEP_NS`, or `SPEED` times what has passed since the call before by the monotonic clock.
+deletes at most `SPEED` times what has passed since the call before by the monotonic clock, and the first one nothing.
 In order, that is all that became too old; with a wrong clock, or a shorter retention, it goes slowly, and is logged.
 Gaps between readings cost no time.
 """
@@ -14,7 +14,6 @@ from gateway.logs import get_logger
 from gateway.stores.sqlite_writer import Writer
 from gateway.timestamps import NS, to_rfc3339
 
-STEP_NS = 3600 * NS
 SPEED = 24
 BEHIND_NS = 86_400 * NS
 """Readings that are too old by more than this are reported."""
@@ -40,9 +39,10 @@ class Expiry:
         oldest_ns = writer.oldest()
         if oldest_ns is None or oldest_ns >= before_ns:
             return
-        until_ns = min(before_ns, oldest_ns + max(STEP_NS, int(SPEED * passed * NS)))
-        deleted = writer.expire(until_ns)
-        log.info("old readings deleted", startup=self._startup, readings=deleted, older_than=to_rfc3339(until_ns))
+        if passed:
+            until_ns = min(before_ns, oldest_ns + int(SPEED * passed * NS))
+            deleted = writer.expire(until_ns)
+            log.info("old readings deleted", startup=self._startup, readings=deleted, older_than=to_rfc3339(until_ns))
         rest_ns = writer.oldest()
         if rest_ns is not None and rest_ns < before_ns - BEHIND_NS:
             log.warning(

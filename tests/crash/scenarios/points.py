@@ -22,9 +22,9 @@ def at(about: str, name: str, point: Point, **options: object) -> None:
     crash(about, name=f"kill-{name}", point=point, kills=KILLS, **options)(killed)  # type: ignore[arg-type]
 
 
-COMMIT = "gateway.state.database:_commit"
+COMMIT = "gateway.state.group_commit:commit"
 SORT = "gateway.state.journal:_sort"
-SETTLE = "gateway.stores.drain:Drain._settle"
+SETTLE = "gateway.stores.lane:Lane._settle"
 EVICT = "gateway.state.dead_letters:_make_room"
 FEW_LETTERS = {"dead_letters": {"max_count": 4000}}
 

@@ -257,8 +257,9 @@ async def test_expired_readings_are_deleted(store: SqliteStore) -> None:
         b"%b,device=%b t=1.0 %d" % (m, d, at) for m in (b"m", b"climate") for d in (b"a", b"b") for at in (1, 5, 9)
     ]
     await store.write("acme", lines)
-    await store.expire("acme", 5)
-    await store.expire("never-wrote", 5)
+    for _ in range(2):  # the first call only notes the time
+        await store.expire("acme", 5)
+        await store.expire("never-wrote", 5)
     assert sorted((row.tags["device"], row.time_ns) for row in await read(store)) == [
         ("a", 5),
         ("a", 9),
@@ -311,28 +312,24 @@ async def stored(store: SqliteStore) -> int:
 async def test_a_clock_that_is_ahead_deletes_no_history(
     store: SqliteStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """However often a gateway starts with a clock a year ahead, each start deletes an hour at most, and reports it."""
+    """However often a gateway starts with a clock a year ahead, it deletes nothing, and reports what it would."""
     await store.write("acme", [b"climate,device=a t=1.0 %d" % (YEAR + at * HOUR) for at in range(100)])
-    for start in range(3):
+    for _ in range(3):
         await store.expire("acme", 3 * YEAR)
         await store.close()
-        assert await stored(store) >= 100 - (start + 1)
-    log = capsys.readouterr().out
-    assert "old readings deleted" in log
-    assert "readings=1" in log
-    assert "clock right?" in log
+    assert await stored(store) == 100
+    assert "clock right?" in capsys.readouterr().out
 
 
 async def test_expiry_keeps_pace_with_time(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has become too old since the last time goes, also a little more; gaps in the history cost nothing."""
     await store.write("acme", [b"climate,device=a t=1.0 5"])
     await store.write("acme", [b"climate,device=a t=1.0 %d" % (YEAR + at * HOUR) for at in range(100)])
-    await store.expire("acme", 2 * YEAR)
-    assert await stored(store) == 100
     began = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: began + 3600)
-    await store.expire("acme", 2 * YEAR)
-    assert await stored(store) in (75, 76)
+    for hours, left in ((0, 101), (1, 100), (2, 76)):
+        monkeypatch.setattr(time, "monotonic", lambda hours=hours: began + 3600 * hours)
+        await store.expire("acme", 2 * YEAR)
+        assert await stored(store) == left
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
