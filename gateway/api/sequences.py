@@ -16,7 +16,7 @@ from gateway.rules.reader import Reader
 from gateway.state.dead_letters import NEWEST, DeadLetter
 from gateway.state.reader import StateReader
 
-LETTERS = 1000
+LETTERS = 200
 """Newest dead letters of the startup among which a number is looked for."""
 MAX_NUMBER = (1 << 63) - 1
 
@@ -46,7 +46,7 @@ async def whereabouts(
         known = ", ".join(sorted(name for name, one in startup.topics.items() if one.seq)) or "none"
         raise RequestRejected(404, f"there is no measurement {measurement!r} whose rule has a seq; there are: {known}")
     search = _Search(services.state, startup.slug, device, measurement, rule)
-    where, letter = await services.limits.compute(startup.slug, lambda: search.find(number))
+    where, letter = await services.limits.read(startup.slug, lambda: search.find(number))
     return {
         "startup": startup.slug,
         "device": device,
@@ -75,28 +75,34 @@ class _Search:
             return "not yet", None
         if known.is_missing(number):
             return "unknown" if known.unread else "missing", None
-        field = f"{self._rule.sequence_field}={number}i"
-        if self._state.is_waiting(self._startup, self._device, self._measurement, field):
+        name = self._rule.sequence_field
+        fields = f"{name}={number}i", f"{name}={float(number)!r}"  # as an integer, or in a field of floats
+        waits = self._state.is_waiting(self._startup, self._device, self._measurement, fields)
+        if waits:
             return "waiting", None
-        if letter := self._dead_letter(number, field):
+        if letter := self._dead_letter(number, fields):
             return "refused" if letter.is_line else "rejected", letter.id
+        if waits is None:
+            return "unknown", None
         is_certain = not (known.rejected or known.unread or known.forgotten)
         return "stored" if is_certain or self._keeps_all_letters() else "unknown", None
 
-    def _dead_letter(self, number: int, field: str) -> DeadLetter | None:
+    def _dead_letter(self, number: int, fields: tuple[str, str]) -> DeadLetter | None:
         page = self._state.dead_letters(self._startup, before=NEWEST, limit=LETTERS)
         for listed in page.letters:
             if listed.rejection.device != self._device:
                 continue
             letter = self._state.dead_letter(listed.id)
-            if letter and self._is_of(letter, number, field):
+            if letter and self._is_of(letter, number, fields):
                 return letter
         return None
 
-    def _is_of(self, letter: DeadLetter, number: int, field: str) -> bool:
+    def _is_of(self, letter: DeadLetter, number: int, fields: tuple[str, str]) -> bool:
         payload = letter.rejection.payload
         if letter.is_line:
-            return payload.startswith(f"{self._measurement},".encode()) and field.encode() in payload
+            return payload.startswith(f"{self._measurement},".encode()) and any(
+                one.encode() in payload for one in fields
+            )
         records = self._reader.records(payload)
         if isinstance(records, Reason):
             return False

@@ -14,6 +14,10 @@ from gateway.console.operator_page import OperatorPage
 from gateway.console.sampler import Sampler
 from gateway.console.sign_ins import SignIn, SignIns
 from gateway.console.startup_page import StartupPage
+from gateway.fair_lock import FairLock
+
+BUILT_WITHIN = 30.0
+"""Seconds in which a page is built, where many are wanted at once."""
 
 
 class Visit:
@@ -50,20 +54,28 @@ class Visit:
 
 
 def register(services: Services, sampler: Sampler, sign_ins: SignIns, open_pages: OpenPages) -> None:
-    """Register the pages."""
+    """Register the pages. One is built in a turn of the event loop, those of each visitor in turns with the others'."""
+    building = FairLock()
 
-    @ui.page("/startups/{slug}")
-    def startup_of(client: Client, slug: str) -> None:
-        _show_startup(services, sampler, Visit(services, sign_ins, open_pages, client), slug, client)
-
-    @ui.page("/operator")
-    def operator(client: Client) -> None:
+    @ui.page("/startups/{slug}", response_timeout=BUILT_WITHIN)
+    async def startup_of(client: Client, slug: str) -> None:
         visit = Visit(services, sign_ins, open_pages, client)
-        if not visit.principal.is_operator:
-            _turn_away(services, visit, "The page of all startups requires an operator’s token.", client)
-            return
-        with theme.frame("All startups", "operators’ view", visit.sign_out) as frame:
-            OperatorPage(services, sampler, frame, visit.page, visit.is_operator)
+        async with building.held(visit.principal.startup):
+            _show_startup(services, sampler, visit, slug, client)
+
+    @ui.page("/operator", response_timeout=BUILT_WITHIN)
+    async def operator(client: Client) -> None:
+        visit = Visit(services, sign_ins, open_pages, client)
+        async with building.held(visit.principal.startup):
+            _show_operator(services, sampler, visit, client)
+
+
+def _show_operator(services: Services, sampler: Sampler, visit: Visit, client: Client) -> None:
+    if not visit.principal.is_operator:
+        _turn_away(services, visit, "The page of all startups requires an operator’s token.", client)
+        return
+    with theme.frame("All startups", "operators’ view", visit.sign_out) as frame:
+        OperatorPage(services, sampler, frame, visit.page, visit.is_operator)
 
 
 def _show_startup(services: Services, sampler: Sampler, visit: Visit, slug: str, client: Client) -> None:

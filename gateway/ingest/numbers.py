@@ -60,6 +60,8 @@ class Numbers:
                 continue
             for reading in readings:
                 number = reading.fields.get(fields.get(reading.measurement, ""))
+                if isinstance(number, float) and number.is_integer():  # its field holds floats from before
+                    number = int(number)
                 if isinstance(number, int):
                     yield Arrival((startup, reading.device, reading.measurement), number)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from gateway.config import Config, Startup
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreError
 from gateway.logs import get_logger
 from gateway.stores.contract import Store
 from gateway.timestamps import NS
@@ -33,5 +33,5 @@ async def expire_hourly(config: Callable[[], Config], store: Store) -> None:
 async def _expire(startup: Startup, store: Store) -> None:
     try:
         await store.expire(startup.slug, time.time_ns() - int(startup.retention * NS))
-    except StoreUnavailable as error:
+    except StoreError as error:
         log.warning("old readings not deleted", startup=startup.slug, problem=str(error))

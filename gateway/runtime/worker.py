@@ -45,11 +45,22 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.engine.stop)
-        async with self.engine, asyncio.TaskGroup() as tasks:
+        reporting: asyncio.Task[None] | None = None
+        try:
+            async with self.engine:
+                # Until the state is closed, which may take long: a worker that gives no sign of life is killed.
+                reporting = asyncio.create_task(self._report(channel), name="report")
+                await self._work(channel)
+        finally:
+            if reporting is not None:
+                reporting.cancel()
+        await channel.close()
+
+    async def _work(self, channel: WorkerChannel) -> None:
+        async with asyncio.TaskGroup() as tasks:
             helpers = [
                 tasks.create_task(self._listen(channel, tasks), name="channel"),
                 tasks.create_task(self._send_events(channel), name="live-events"),
-                tasks.create_task(self._report(channel), name="report"),
             ]
             if self.engine.slot.retiring:
                 helpers.append(tasks.create_task(self._retire(), name="retire"))
@@ -57,7 +68,6 @@ class Worker:
             await self.engine.run()
             for helper in helpers:
                 helper.cancel()
-        await channel.close()
 
     async def _listen(self, channel: WorkerChannel, tasks: asyncio.TaskGroup) -> None:
         async for message in channel.messages():

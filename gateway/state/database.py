@@ -31,7 +31,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.errors import StateClosed, StateUnavailable
 from gateway.state import damaged, dead_letters, mark, private_files, refused_letters
@@ -164,8 +164,15 @@ class Database:
                     break
             running = job is not None
             if group:
-                self._loop.call_soon_threadsafe(resolve, group, commit(writer, group, self._guard))
+                self._loop.call_soon_threadsafe(resolve, group, self._committed(writer, group))
         self._guard.close()
+
+    def _committed(self, writer: sqlite3.Connection, group: list[Job]) -> list[Any]:
+        """Commit a group; return an outcome for each job, whatever fails: the thread must live on."""
+        try:
+            return commit(writer, group, self._guard)
+        except Exception as error:  # of any kind: of the files around the database, say
+            return [StateUnavailable(f"the gateway's state cannot be written: {error!r}")] * len(group)
 
 
 def read_only(path: Path, work: Work[T]) -> T:

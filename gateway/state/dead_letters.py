@@ -29,6 +29,8 @@ from gateway.model import MAX_POSITIONS, Code, Reason, Rejection
 MAX_ID = (1 << 63) - 1
 LARGEST = 128 << 10
 """Bytes that one dead letter may take, unless `max_size` is so large or small that `_largest` says otherwise."""
+NO_TOPIC = "(empty)"
+"""Topic of a message without one: an empty one marks what a store refused."""
 OVERHEAD = 256
 """Bytes that a row takes with its entries in the indexes, beside what is in it."""
 LISTED_PAYLOAD = 1024
@@ -242,6 +244,8 @@ def _make_room(
     while kept and (kept + letters > bounds.max_count or used + size > bounds.max_size):
         oldest = max(kept + letters - bounds.max_count, kept // 10, 1)
         sizes = [one for (one,) in connection.execute(_PRUNE, (startup, oldest))]
+        if not sizes:  # fewer are there than are counted
+            return
         connection.execute(_ADD_TOTALS, (startup, -len(sizes), -sum(sizes), len(sizes)))
         kept, used = kept - len(sizes), used - sum(sizes)
 
@@ -255,12 +259,13 @@ def _row(rejection: Rejection, largest: int) -> _Row | None:
     """Return a row of at most `largest` bytes; None where even without its payload it would be larger."""
     records = json.dumps(list(_runs(rejection.records)))
     reasons = json.dumps([reason.as_json() for reason in rejection.reasons], ensure_ascii=False)
-    texts = (rejection.device, rejection.topic, records, reasons)
+    topic = rejection.topic or NO_TOPIC
+    texts = (rejection.device, topic, records, reasons)
     size = OVERHEAD + sum(len(text.encode()) for text in texts)
     if size > largest:
         return None
     kept = rejection.shortened(largest - size, len(rejection.records))
-    values = (kept.startup, kept.device, kept.topic, kept.arrived_ns, records, reasons, kept.payload, kept.cut)
+    values = (kept.startup, kept.device, topic, kept.arrived_ns, records, reasons, kept.payload, kept.cut)
     return _Row(values, size + len(kept.payload))
 
 

@@ -8,8 +8,9 @@ is in it; at the end the rest is saved: see `rescue`. Blocking; used in the writ
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 from gateway.errors import StateUnavailable
@@ -90,13 +91,18 @@ class Guard:
         self._writer.close()
         self._mark.close()
 
+    def _rescue_names(self) -> Iterator[Path]:
+        """Yield names for what is rescued: an earlier one may be all that is left of something else."""
+        name = f"{self._path.name}{RESCUED}"
+        yield self._path.with_name(name)
+        yield from (self._path.with_name(f"{name}-{number}") for number in count(2))
+
     def _rescue(self) -> None:
         """Write all that the lost files hold to their path, or beside the file that is there now."""
         is_free = not self._path.exists()
-        target = self._path.with_name(f"{self._path.name}{RESCUED}")
+        target = next(path for path in self._rescue_names() if not path.exists())
         try:
             private_files.make_directory(target.parent)
-            target.unlink(missing_ok=True)
             private_files.make_file(target)
             with closing(sqlite3.connect(target)) as copy:
                 self._writer.backup(copy)

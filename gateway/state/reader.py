@@ -82,10 +82,11 @@ class StateReader:
                 parts.setdefault(name, []).append(one)
         return {name: sequences.combined(several) for name, several in sorted(parts.items())}
 
-    def is_waiting(self, startup: str, device: str, measurement: str, field: str) -> bool:
-        """Return whether a journal holds a reading with a field such as `seq=7i`."""
-        look = partial(sequences.is_waiting, startup=startup, device=device, measurement=measurement, field=field)
-        return any(read_only(path, look) for _, path in self._databases())
+    def is_waiting(self, startup: str, device: str, measurement: str, fields: tuple[str, str]) -> bool | None:
+        """Return whether a journal holds a reading with one of these fields; None where it is too long to be read."""
+        look = partial(sequences.is_waiting, startup=startup, device=device, measurement=measurement, fields=fields)
+        found = [read_only(path, look) for _, path in self._databases()]
+        return True if True in found else None if None in found else False
 
     def startup_of(self, ident: int) -> str | None:
         """Return the startup of a dead letter, or None if it no longer exists."""

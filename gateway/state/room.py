@@ -55,7 +55,8 @@ class Room:
         """Free the reserve, because something could not be written."""
         if self._is_reserved:
             self._is_reserved = False
-            self._file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._file.unlink(missing_ok=True)
             log.warning("disk full", file=str(self._file), next=ADVICE)
 
     def _fill(self) -> None:

@@ -9,18 +9,41 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Container, Iterable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic_core import from_json, to_json
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
 from gateway.line_protocol import device_of
+from gateway.logs import get_logger
 
 RANGES = 32
 """Gaps that are remembered with their numbers; of older ones only the count is."""
+SEARCHED = 64 << 20
+"""Bytes of a journal that are searched for one number."""
 MAX_GAP = 1_000_000
 """A number further ahead than that is a new count, not a gap."""
 
 _SUMMED = ("forgotten", "received", "rejected", "unread", "repeated", "late", "restarts")
+
+
+class _Kept(BaseModel):
+    """What is kept of a sequence."""
+
+    model_config = ConfigDict(strict=True)
+
+    last: int | None = None
+    gaps: list[Annotated[list[int], Field(min_length=2, max_length=2)]] = []
+    forgotten: int = 0
+    received: int = 0
+    rejected: int = 0
+    unread: int = 0
+    repeated: int = 0
+    late: int = 0
+    restarts: int = 0
+
+
+log = get_logger(__name__)
 
 Key = tuple[str, str, str]
 """Startup, device and measurement."""
@@ -47,7 +70,7 @@ class Sequence:
     def observe(self, number: int) -> None:
         """Take the next number that arrived."""
         last = self.last
-        if last is not None and number <= last and not (number <= 1 < last and not self.is_missing(number)):
+        if last is not None and number <= last and not self._begins_anew(number, last):
             if self._fill(number):
                 self.late += 1
                 self.received += 1
@@ -61,6 +84,14 @@ class Sequence:
                 self._open_gap(last + 1, number - 1)
         self.last = number
         self.received += 1
+
+    def _begins_anew(self, number: int, last: int) -> bool:
+        """Return whether a number that is not higher than the last one is the first of a new count."""
+        return last - number > MAX_GAP or (number <= 1 < last and not self.is_missing(number))
+
+    def is_plausible(self, number: int) -> bool:
+        """Return whether a number that no schema has checked may be the device's."""
+        return number >= 0 and self.last is not None and abs(number - self.last) <= MAX_GAP
 
     @property
     def missing(self) -> int:
@@ -140,7 +171,10 @@ class Sequences:
     def load(self, connection: sqlite3.Connection) -> None:
         """Load what an earlier run knew; runs inside `Database.read`."""
         for startup, device, measurement, kept in connection.execute("SELECT * FROM sequences"):
-            self._known[startup, device, measurement] = Sequence(**from_json(kept))
+            if known := _read(kept):
+                self._known[startup, device, measurement] = known
+            else:
+                log.error("sequence numbers not readable", startup=startup, device=device, next="they begin anew")
 
     def observe(self, arrivals: Iterable[Arrival], unread: Iterable[tuple[Key, int]]) -> list[Row]:
         """Take the numbers of a round, in order, and how many messages were rejected unread; return the rows that
@@ -152,6 +186,8 @@ class Sequences:
                 if is_rejected or waits:
                     continue
                 known = self._known[key] = Sequence()
+            elif (is_rejected or waits) and not known.is_plausible(number):
+                continue
             if not (waited and known.has(number)):  # it was observed when it began to wait
                 known.observe(number)
             known.rejected += is_rejected
@@ -175,7 +211,16 @@ def save(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
 def of_device(connection: sqlite3.Connection, startup: str, device: str) -> dict[str, Sequence]:
     """Return the sequences of a device by measurement; runs inside `read_only`."""
     query = "SELECT measurement, kept FROM sequences WHERE startup = ? AND device = ?"
-    return {name: Sequence(**from_json(kept)) for name, kept in connection.execute(query, (startup, device))}
+    found = {name: _read(kept) for name, kept in connection.execute(query, (startup, device))}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _read(kept: bytes) -> Sequence | None:
+    """Return what a row holds; None where it makes no sense."""
+    try:
+        return Sequence(**_Kept.model_validate_json(kept).model_dump())
+    except ValidationError:
+        return None
 
 
 def combined(parts: list[Sequence]) -> Sequence:
@@ -186,18 +231,25 @@ def combined(parts: list[Sequence]) -> Sequence:
     return Sequence(last=newest.last, gaps=gaps, **sums)
 
 
-def is_waiting(connection: sqlite3.Connection, startup: str, device: str, measurement: str, field: str) -> bool:
-    """Return whether the journal holds a reading of this device and measurement with a field such as `seq=7i`; runs
-    inside `read_only`."""
-    wanted, begins = field.encode(), measurement.encode() + b","
-    query = """
-        SELECT lines FROM journal WHERE startup = ?1 AND instr(lines, ?2)
-        UNION ALL SELECT data FROM intake WHERE instr(data, ?2)
-    """
-    for (block,) in connection.execute(query, (startup, wanted)):
-        for line in block.split(b"\0"):
-            if wanted in line and line.startswith(begins) and device_of(line) == device:
-                fields = line.rpartition(b" ")[0].rpartition(b" ")[2]
-                if wanted in fields.split(b","):
+def is_waiting(
+    connection: sqlite3.Connection, startup: str, device: str, measurement: str, fields: tuple[str, str]
+) -> bool | None:
+    """Return whether the journal holds a reading of this device and measurement with one of two fields, such as
+    `seq=7i`; None where it is too long to be read for that. Runs inside `read_only`."""
+    wanted, begins = {field.encode() for field in fields}, measurement.encode() + b","
+    query = "SELECT data FROM intake UNION ALL SELECT lines FROM journal WHERE startup = ?"
+    size = 0
+    for (block,) in connection.execute(query, (startup,)):
+        if any(one in block for one in wanted):
+            for line in block.split(b"\0"):
+                if line.startswith(begins) and device_of(line) == device and wanted & _fields(line):
                     return True
+        size += len(block)
+        if size > SEARCHED:
+            return None
     return False
+
+
+def _fields(line: bytes) -> set[bytes]:
+    """Return the fields of a line of plain numbers, as they are written."""
+    return set(line.rpartition(b" ")[0].rpartition(b" ")[2].split(b","))

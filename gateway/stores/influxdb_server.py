@@ -183,7 +183,7 @@ class InfluxDBServer:
             raise
         except Exception as error:  # the libraries below raise many kinds, and no answer may end a lane or a query
             if not isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
-                log.warning("an answer of InfluxDB could not be read", url=self._url, exception=folded(error))
+                log.warning("an answer of InfluxDB could not be read", url=self._url, problem=folded(error))
             problem = str(error) or type(error).__name__
             if isinstance(error, TimeoutError) and not str(error):
                 problem = f"no answer within {timeout:g} s ({store_setting(self._name)}.influxdb.timeout)"

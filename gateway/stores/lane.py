@@ -168,7 +168,7 @@ class Lane:
             raise
         except Exception as error:  # a defect: it must not end the lanes of others
             if not self.state.problem:
-                log.warning("a write failed as nobody foresaw", startup=self._startup, exception=folded(error))
+                log.warning("a write failed as nobody foresaw", startup=self._startup, problem=folded(error))
             raise StoreUnavailable(f"the write failed as nobody foresaw: {type(error).__name__}: {error}") from error
 
     def _is_suspicious(self) -> bool:

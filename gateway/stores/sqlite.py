@@ -163,9 +163,11 @@ class _Lane:
                 raise StoreUnavailable(f"{problem} while it was written: the same readings are written again")
 
     def _expire(self, before_ns: int) -> None:
-        if self._path.exists():
-            with self._open_writer() as writer:
-                self._expiry.run(writer, before_ns)
+        with _explained(self._path):
+            if not self._path.exists():
+                return
+        with self._open_writer() as writer:
+            self._expiry.run(writer, before_ns)
 
     @contextmanager
     def _open_writer(self) -> Iterator[Writer]:
@@ -244,6 +246,8 @@ def _explained(path: Path) -> Iterator[None]:
             raise StoreRefused(f"{path.name}: {error}") from error
         advice = f" ({_ADVICE[code]})" if code in _ADVICE else ""
         raise StoreUnavailable(f"{path}: {error}{advice}") from error
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error.strerror or error}") from error
 
 
 _ADVICE = {

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.config.models import DeadLetterSettings
 from gateway.model import UNROUTED, Counts
-from gateway.state import dead_letters, ledger
+from gateway.state import dead_letters, ledger, refused_letters
 from gateway.state.database import FILE_NAME
 from gateway.state.journal import Block, Journal
 from tests.builders import database, rejection, write_config
@@ -26,7 +26,11 @@ def prepare(connection: sqlite3.Connection) -> None:
         rejection(b"line v=1 1", "beta", topic=""),
         rejection(b"4", UNROUTED, topic="nowhere"),
     ]
-    dead_letters.insert(connection, rejections, DeadLetterSettings())
+    for one in rejections:
+        if one.topic:
+            dead_letters.insert(connection, [one], DeadLetterSettings())
+        else:
+            refused_letters.insert(connection, one.startup, [one], DeadLetterSettings())
     Journal.append(connection, {"beta": Block.of(["a", "b"])})
     counts = {
         "acme": Counts(received=1, rejected=1),

@@ -208,3 +208,32 @@ async def test_what_is_set_aside_is_bounded(tmp_path: Path, monkeypatch: pytest.
         assert sizes == [(4,), (4,), (0,), (0,), (0,)]
         assert await state.read(damaged.count) == 5
         assert UNROUTED not in await state.read(ledger.balance)
+
+
+async def test_a_dead_letter_set_aside_is_counted_no_more(tmp_path: Path) -> None:
+    """Room is made for new dead letters after a damaged one was set aside: what is not there is not counted."""
+    path = tmp_path / FILE_NAME
+    await prepare(path, is_sorted=False)
+    change(path, "UPDATE dead_letters SET device = x'00'")
+    bounds = DeadLetterSettings(max_count=3)
+    rejections = [
+        Rejection("acme", "th-1", "testbed/acme/th-1", b"%d" % number, number, (REASON,)) for number in range(5)
+    ]
+    async with opened(path) as (state, _):
+        await state.write(lambda connection: dead_letters.insert(connection, rejections, bounds))
+        found = await state.read(dead_letters.totals)
+        assert found["acme"].kept == 3
+
+
+async def test_totals_that_are_too_high_end(tmp_path: Path) -> None:
+    """A count of dead letters that are not there stops nothing: room is made as far as there are any."""
+    path = tmp_path / FILE_NAME
+    await prepare(path, is_sorted=False)
+    change(path, "UPDATE letter_totals SET letters = 1000")
+    rejection = Rejection("acme", "th-1", "", b"x", 1, (REASON,))
+    async with opened(path) as (state, _):
+        await state.write(
+            lambda connection: dead_letters.insert(connection, [rejection], DeadLetterSettings(max_count=5))
+        )
+        page = await state.read(lambda connection: dead_letters.page(connection, "acme"))
+        assert [letter.rejection.topic for letter in page.letters] == ["(empty)"]

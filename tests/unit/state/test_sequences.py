@@ -97,3 +97,32 @@ async def test_rows_are_read_back(tmp_path: Path) -> None:
         }
         again.forget({"beta"})
         assert again.observe([Arrival(KEY, 5, is_rejected=True)], []) == []
+
+
+async def test_a_wild_number_of_a_rejected_message_changes_nothing(tmp_path: Path) -> None:
+    """A number that no rule has checked is not believed, if it is far from the device's; the next ones count on."""
+    async with database(tmp_path / FILE_NAME):
+        known = Sequences()
+        known.observe([Arrival(KEY, 7)], [])
+        assert known.observe([Arrival(KEY, 10**15, is_rejected=True), Arrival(KEY, -1, is_rejected=True)], []) == []
+        ((*_, kept),) = known.observe([Arrival(KEY, 9)], [])
+        assert from_json(kept)["gaps"] == [[8, 8]]
+
+
+def test_a_device_that_begins_far_below_begins_anew() -> None:
+    """Numbers far below the last one are a new count, not repeats."""
+    one = observed(10**15, 8, 9, 12)
+    assert (one.received, one.missing, one.repeated, one.restarts) == (4, 2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "kept", [b"", b"{", b"[]", b'{"gaps":[[3]]}', b'{"unread":""}', b'{"l\xe1st":1}', b'{"last":"x"}']
+)
+async def test_damaged_rows_begin_anew(tmp_path: Path, kept: bytes) -> None:
+    """A row that makes no sense is left out, at the start and for readers."""
+    async with database(tmp_path / FILE_NAME) as state:
+        await state.write(lambda connection: sequences.save(connection, [(*KEY, kept)]))
+        known = Sequences()
+        await state.read(known.load)
+        assert known.observe([Arrival(KEY, 5, is_rejected=True)], []) == []
+        assert await state.read(lambda connection: sequences.of_device(connection, "acme", "th-1")) == {}

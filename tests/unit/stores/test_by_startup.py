@@ -88,7 +88,8 @@ async def test_readings_expire_in_every_store(store: StoreByStartup, default: Sq
     await store.write("acme", [OLD])
     store.assign([IN_DEFAULT])
     await store.write("acme", [OLD])
-    await store.expire("acme", 2)
+    for _ in range(2):  # the first call only notes the time
+        await store.expire("acme", 2)
     assert (await times(default), await times(east)) == ([], [])
 
 
@@ -171,7 +172,8 @@ async def test_slow_expiry_of_some_startups_does_not_delay_others(
     expiring = [asyncio.create_task(store.expire(slug, 2)) for slug in slugs]
     await eventually(lambda: sum(hanging.hangs.values()) == len(slugs))
     async with asyncio.timeout(WITHIN):
-        await store.expire("acme", 2)
+        for _ in range(2):  # the first call only notes the time
+            await store.expire("acme", 2)
     assert await times(store) == []
     await cancel(expiring)
     await store.close()
