@@ -60,11 +60,16 @@ class Mark:
         if not kept.ident:
             kept = kept._replace(ident=secrets.randbelow(1 << 31) or 1)
             connection.execute(f"PRAGMA application_id = {kept.ident}")
+        # A commit of its own: the last ones of a process that was killed may be in the system's memory alone, and
+        # what the mark says must be on the disk. This one brings them there.
+        connection.execute("BEGIN IMMEDIATE")
         connection.execute(
             "INSERT INTO sqlite_sequence SELECT 'commits', 0 "
             "WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'commits')"
         )
-        return cls(database.with_name(NAME), kept)
+        cls.count(connection)
+        connection.execute("COMMIT")
+        return cls(database.with_name(NAME), kept._replace(commits=_kept(connection).commits))
 
     @staticmethod
     def count(connection: sqlite3.Connection) -> None:

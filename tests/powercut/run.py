@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.powercut.cutting import Cut, Spec, checked, lay
+from tests.powercut.cutting import Cut, Replay, Spec, checked, lay
 from tests.powercut.recording import Before, CannotRecord, Recording
 from tests.powercut.scenarios import SCENARIOS, Scenario, named, record
 
 PROCESSES = 2
 SHOWN = 5
+ATTEMPTS = 3
 
 Advance = Callable[[str], None]
 
@@ -77,16 +79,30 @@ async def recorded(scenario: Scenario, directory: Path, seed: int, messages: int
     recording = Recording(directory / scenario.name.replace(" ", "-"))
     if recording.directory.exists():
         return recording
-    if not scenario.after:
-        await record(scenario, recording, messages, None)
-    else:
+    prior: tuple[Before, Path] | None = None
+    if scenario.after:
         earlier = await recorded(named(SCENARIOS)[scenario.after], directory, seed, messages)
-        before, tree = await asyncio.to_thread(_left, earlier, f"{seed}/{scenario.name}", directory)
-        await record(scenario, recording, messages, (before, tree))
-    replay = await asyncio.to_thread(checked, recording)
+        prior = await asyncio.to_thread(_left, earlier, f"{seed}/{scenario.name}", directory)
+    replay = await _complete(scenario, recording, messages, prior)
     if not any(one.acknowledged for one in replay.exchanges):
         raise CannotRecord(f"{scenario.name}: no acknowledgement was recorded")
     return recording
+
+
+async def _complete(
+    scenario: Scenario, recording: Recording, messages: int, prior: tuple[Before, Path] | None
+) -> Replay:
+    """Record a scenario until the recording is complete. A process that is killed between the note of a write and the
+    write leaves one that is not."""
+    for attempt in range(ATTEMPTS):
+        await record(scenario, recording, messages, prior)
+        try:
+            return await asyncio.to_thread(checked, recording)
+        except AssertionError:
+            if attempt == ATTEMPTS - 1:
+                raise
+            await asyncio.to_thread(shutil.rmtree, recording.directory)
+    raise AssertionError
 
 
 def _left(earlier: Recording, seed: str, directory: Path) -> tuple[Before, Path]:
