@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.config import Quota
+from gateway.ingest.refilling import elapsed
 from gateway.model import Reading
 from gateway.timestamps import NS
 
 OLD_NS = 60 * NS
-DAY_NS = 86_400 * NS
+DAY = 86_400.0
 
 
 class Backlog:
@@ -40,10 +41,11 @@ class Backlog:
     def pays(self, messages: int, size: float, now_ns: int) -> bool:
         """Take messages of so many bytes, if they are left."""
         quota = self._quota
-        part = max(0, now_ns - self._refilled_ns) / DAY_NS
-        self._refilled_ns = now_ns
-        self._left = min(quota.backlog_messages, self._left + part * quota.backlog_messages)
-        self._bytes_left = min(quota.backlog_bytes, self._bytes_left + part * quota.backlog_bytes)
+        if (seconds := elapsed(self._refilled_ns, now_ns)) is not None:
+            part = seconds / DAY
+            self._left = min(quota.backlog_messages, self._left + part * quota.backlog_messages)
+            self._bytes_left = min(quota.backlog_bytes, self._bytes_left + part * quota.backlog_bytes)
+            self._refilled_ns = now_ns
         if self._left < messages or self._bytes_left < size:
             return False
         self._left -= messages

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gateway.config import Quota
 from gateway.ingest.backlog import Backlog
+from gateway.ingest.refilling import elapsed
 from gateway.model import Code, Reason
 from gateway.topics import device_is_legal
 
@@ -20,8 +21,6 @@ TENS = 10
 SERIES_BYTES = 256
 """Bytes of the names of all series, for each series of the quota: they are kept in memory and on disk."""
 SERIES_BYTES_LEAST = 64 << 10
-SET_BACK = 60.0
-"""Seconds by which a time must be behind the last refill to be that of a clock that was set back."""
 
 
 class DeviceMeter:
@@ -37,8 +36,8 @@ class DeviceMeter:
 
     def admits(self, now_ns: int) -> bool:
         """Return whether a message is left in the bucket."""
-        if (elapsed := _elapsed(self._refilled_ns, now_ns)) is not None:
-            self._left = min(self._burst, self._left + elapsed * self._rate)
+        if (seconds := elapsed(self._refilled_ns, now_ns)) is not None:
+            self._left = min(self._burst, self._left + seconds * self._rate)
             self._refilled_ns = now_ns
         return self._left >= 1
 
@@ -146,10 +145,10 @@ class QuotaMeter:
 
     def refill(self, now_ns: int) -> None:
         """Add what the time since the last refill allows; once per batch is enough."""
-        if (elapsed := _elapsed(self._refilled_ns, now_ns)) is not None:
+        if (seconds := elapsed(self._refilled_ns, now_ns)) is not None:
             quota = self.quota
-            self.left = min(quota.burst, self.left + elapsed * quota.messages)
-            self.bytes_left = min(quota.burst_bytes, self.bytes_left + elapsed * quota.bytes_a_second)
+            self.left = min(quota.burst, self.left + seconds * quota.messages)
+            self.bytes_left = min(quota.burst_bytes, self.bytes_left + seconds * quota.bytes_a_second)
             self._refilled_ns = now_ns
 
     @property
@@ -223,17 +222,6 @@ class QuotaMeter:
 
 def _beginning(key: str) -> str:
     return key if len(key) <= SHOWN else f"{key[:SHOWN]}…"
-
-
-def _elapsed(refilled_ns: int, now_ns: int) -> float | None:
-    """Return the seconds since a bucket was refilled; None where there is nothing to add.
-
-    A batch may have arrived before the last refill, since its messages had to wait: it adds nothing, and that time must
-    not count again. A time far before that is a clock that was set back, and is followed.
-    """
-    if 0 <= refilled_ns - now_ns < SET_BACK * 1e9:
-        return None
-    return max(0, now_ns - refilled_ns) / 1e9
 
 
 class Use(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from gateway.config import Startup
+from gateway.ingest.backlog import Backlog
 from gateway.ingest.pipeline import Pipeline
 from gateway.model import Message
 from gateway.timestamps import NS
@@ -54,6 +55,18 @@ def test_a_backlog_is_bounded() -> None:
     assert accepted(made, at(*range(-3600, -3500))) == 50 + 5
     assert accepted(made, at(*range(-3500, -3400)), after=1) == 1
     assert accepted(made, at(*range(0, 100)), after=86_400) == 50 + 5
+
+
+def test_a_batch_that_has_waited_refills_nothing_twice() -> None:
+    """Time counts once for the budget, in whatever order batches come that arrived at different times."""
+    budget = Backlog(tight(backlog="1d").quota)  # a message a second
+
+    def paid(seconds: int) -> int:
+        return sum(budget.pays(1, 0, NOW + seconds * NS) for _ in range(100))
+
+    while budget.pays(1, 0, NOW):
+        pass
+    assert sum(paid(50) + paid(1) for _ in range(10)) <= 51
 
 
 def test_a_backlog_is_bounded_in_bytes() -> None:
