@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from gateway import timestamps
 from gateway.config import TimeRule, TopicRule
-from gateway.model import Code, FieldValue, Reading, Readings, Rejection
+from gateway.model import Code, Reading, Readings, Rejection
 from gateway.state.clocks import ClockHistory
 from gateway.state.devices import DeviceRegistry
 
-_Series = tuple[str, ...]
-"""Device, measurement and the values of the tags."""
+_Series = tuple[Hashable, ...]
+"""Device, measurement and the tags."""
 _Rules = Mapping[str, TopicRule]
 
 
@@ -28,8 +28,9 @@ class _Patients:
     def __init__(self, rules: _Rules) -> None:
         self.use(rules)
         self.histories: dict[str, ClockHistory] = {}
-        self.newest: dict[_Series, tuple[int, Mapping[str, FieldValue]]] = {}
-        """Time and fields of the newest reading of each series, as many as the startup's quota allows."""
+        self.newest: dict[_Series, tuple[int, int]] = {}
+        """Time of the newest reading of each series, and the hash of its fields; as many as the startup's quota allows.
+        The fields themselves may be large."""
 
     def use(self, rules: _Rules) -> None:
         self.rules = rules
@@ -91,11 +92,12 @@ class ClockDoctor:
             device, time_ns = reading.device, reading.time_ns
             if device not in newest or time_ns > newest[device][0]:
                 newest[device] = time_ns, measurement
-            series = (device, measurement, *reading.tags.values())
+            series = (device, measurement, *reading.tags.items())
+            fields = hash(frozenset(reading.fields.items()))
             known = before.get(series)
-            if known and known[0] == time_ns and known[1] != reading.fields:
+            if known and known[0] == time_ns and known[1] != fields:
                 overwritten[device] += 1
-            before[series] = time_ns, reading.fields
+            before[series] = time_ns, fields
         now_ns = self._now_ns()
         for device, (time_ns, measurement) in newest.items():
             self._judge(startup, patients, device, timed[measurement], now_ns, time_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -114,6 +115,26 @@ async def test_readings_with_one_time(ward: Ward) -> None:
     assert ward.device.overwritten == 0
     ward.accept(NOW, 5.0, room="a")
     assert ward.device.overwritten == 1
+
+
+async def test_optional_tags_make_series_of_their_own(ward: Ward) -> None:
+    """Readings whose tags have the same values under other names overwrite nothing."""
+    ward.accept(NOW, 1.0, room="a")
+    ward.accept(NOW, 2.0, floor="a")
+    assert ward.device.overwritten == 0
+
+
+async def test_nothing_large_is_kept_of_a_reading(ward: Ward) -> None:
+    """The values of the newest reading of each series are compared with the next, and not held until then."""
+
+    class Fields(dict[str, FieldValue]):
+        """A dictionary that can be watched."""
+
+    fields = Fields(text="x" * 60_000)
+    watched = weakref.ref(fields)
+    ward.doctor.accepted({"acme": [Reading("acme", "th-1", "climate", {}, fields, NOW)]})
+    del fields
+    assert watched() is None
 
 
 async def test_unknown_devices_take_no_memory(ward: Ward) -> None:
