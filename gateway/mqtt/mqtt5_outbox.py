@@ -77,9 +77,11 @@ class Outbox:
 
     def again(self, *, session_present: bool) -> Iterator[bytes]:
         """Yield the packets that the last connection left unacknowledged, marked as duplicates where the broker may
-        know them. A message that no longer fits is dropped."""
+        know them. A message that no longer fits is dropped; those beyond this connection's Receive Maximum wait."""
         for ident in [ident for ident, message in self._under_way.items() if not self.fits(*message)]:
             self.acknowledged(ident)
+        beyond = list(self._under_way)[self.receive_maximum :]
+        self._waiting.extendleft([self._under_way.pop(ident) for ident in reversed(beyond)])
         for ident, message in self._under_way.items():
             yield _packet(ident, message, again=session_present)
 

@@ -159,6 +159,20 @@ def test_messages_that_no_longer_fit_leave_their_room() -> None:
     assert outbox.put("feedback/acme/th-1", payload)
 
 
+def test_a_lower_receive_maximum_holds_for_what_is_sent_again() -> None:
+    """A broker that permits fewer messages under way than before gets no more of them at once; the rest follows."""
+    outbox = Outbox()
+    for number in range(5):
+        assert outbox.put(f"feedback/acme/d{number}", b"x")
+    assert len(list(outbox.ready())) == 5
+    outbox.receive_maximum = 2
+    assert len(list(outbox.again(session_present=True))) == 2
+    assert list(outbox.ready()) == []
+    left = [outbox.acknowledged(ident) for ident in (1, 2)]
+    assert [topic for topic, _ in filter(None, left)] == ["feedback/acme/d0", "feedback/acme/d1"]
+    assert [packet[4:20] for packet in outbox.ready()] == [b"feedback/acme/d2", b"feedback/acme/d3"]
+
+
 def test_filters_that_differ_in_the_group_only_are_found() -> None:
     """A session that goes from `$share/g/x` to `x` has to subscribe to `x` once more: RMQTT drops both."""
     filters = Subscriptions(["testbed/acme/#", "lora/+/up"], [])
