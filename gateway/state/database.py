@@ -61,10 +61,10 @@ CREATE TABLE devices (startup TEXT NOT NULL, device TEXT NOT NULL, first_ns INTE
     last_ns INTEGER NOT NULL, accepted INTEGER NOT NULL, rejected INTEGER NOT NULL, rejected_ns INTEGER NOT NULL,
     PRIMARY KEY (startup, device)) WITHOUT ROWID;
 CREATE TABLE series (startup TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (startup, key)) WITHOUT ROWID;
-CREATE TABLE sequences (startup TEXT NOT NULL, device TEXT NOT NULL, measurement TEXT NOT NULL, kept BLOB NOT NULL,
-    PRIMARY KEY (startup, device, measurement)) WITHOUT ROWID;
 """
-_TYPES = """
+_ADDED = """
+CREATE TABLE IF NOT EXISTS sequences (startup TEXT NOT NULL, device TEXT NOT NULL, measurement TEXT NOT NULL,
+    kept BLOB NOT NULL, PRIMARY KEY (startup, device, measurement)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS types (startup TEXT NOT NULL, measurement TEXT NOT NULL, field TEXT NOT NULL,
     type TEXT NOT NULL, device TEXT NOT NULL, since_ns INTEGER NOT NULL,
     PRIMARY KEY (startup, measurement, field)) WITHOUT ROWID;
@@ -235,7 +235,7 @@ def _open_writer(path: Path) -> sqlite3.Connection:
             dead_letters.add_sizes(connection)
         if version <= FORMAT:
             refused_letters.prepare(connection)
-            connection.executescript(f"BEGIN; {_TYPES} COMMIT;")
+            connection.executescript(f"BEGIN; {_ADDED} COMMIT;")
             damaged.sift(connection)
     except sqlite3.Error as error:
         connection.close()

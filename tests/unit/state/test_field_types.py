@@ -11,6 +11,7 @@ from gateway.state import field_types
 from gateway.state.database import FILE_NAME
 from gateway.state.field_types import FieldType, Undecided, by_field
 from gateway.state.reader import StateReader
+from gateway.state.sequences import Sequences
 from gateway.state.workers import home
 from tests.builders import NOW, database
 
@@ -82,6 +83,9 @@ async def test_a_file_of_an_earlier_build_gets_the_tables(tmp_path: Path) -> Non
     async with database(tmp_path / FILE_NAME) as state:
         await state.write(lambda connection: connection.execute("DROP TABLE types"))
         await state.write(lambda connection: connection.execute("DROP TABLE undecided"))
+        await state.write(lambda connection: connection.execute("DROP TABLE sequences"))
     assert await read(tmp_path) == []
     await keep(tmp_path, LOCK)
     assert await read(tmp_path) == [LOCK]
+    async with database(tmp_path / FILE_NAME) as state:
+        await state.read(Sequences().load)
