@@ -21,7 +21,7 @@ def blocks_of(outcome: Outcome) -> Blocks:
 
 
 def write(
-    connection: sqlite3.Connection, state: WorkerState, outcome: Outcome, blocks: Blocks, numbers: Sequence[Row] = ()
+    state: WorkerState, outcome: Outcome, blocks: Blocks, numbers: Sequence[Row], connection: sqlite3.Connection
 ) -> None:
     """Write everything; runs inside `Database.write`. `numbers` are the sequences that have changed."""
     if blocks:

@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 from gateway.backoff import pauses
 from gateway.config import Config
@@ -38,7 +39,7 @@ from gateway.mqtt.session_plan import startup_of
 from gateway.mqtt.sessions import Sessions
 from gateway.state import dead_letters
 from gateway.state.dead_letters import DeadLetter
-from gateway.state.sequences import Row
+from gateway.state.sequences import Key
 from gateway.state.worker_state import WorkerState
 from gateway.timestamps import NS
 
@@ -251,7 +252,7 @@ class Ingest:
         def work(connection: sqlite3.Connection) -> None:
             if not dead_letters.delete(connection, dead_letter):
                 raise ReplayImpossible(GONE.format(dead_letter.id))
-            write(connection, self._state, outcome, blocks)
+            write(self._state, outcome, blocks, (), connection)
 
         async def commit() -> None:
             try:
@@ -265,14 +266,13 @@ class Ingest:
         await asyncio.shield(asyncio.ensure_future(commit()))
         return outcome
 
-    async def _commit(self, outcome: Outcome, blocks: Blocks, numbers: list[Row]) -> None:
+    async def _commit(self, outcome: Outcome, blocks: Blocks, numbers: Iterable[Key]) -> None:
         """Write the outcome, however long that takes: what is not on disk must not be acknowledged."""
         waits = pauses()
         while True:
+            rows = self._state.sequences.rows(numbers)  # each time: other rounds may have gone on counting
             try:
-                await self._state.database.write(
-                    lambda con: write(con, self._state, outcome, blocks, numbers), grows=True
-                )
+                await self._state.database.write(partial(write, self._state, outcome, blocks, rows), grows=True)
             except StateUnavailable as error:
                 if str(error) != self.problem:
                     log.warning("nothing is acknowledged until the disk can be written", problem=str(error))

@@ -10,7 +10,7 @@ from gateway.ingest.topic_routes import Route
 from gateway.model import Reason, Rejection
 from gateway.rules.finishing import pick
 from gateway.state.field_types import Undecided
-from gateway.state.sequences import Arrival, Key, Row, Sequences
+from gateway.state.sequences import Arrival, Key, Sequences
 
 
 class Numbers:
@@ -43,8 +43,8 @@ class Numbers:
         plain = [arrival for arrival in accepted if arrival.key not in mixed]
         return plain + sorted(rejected + [arrival for arrival in accepted if arrival.key in mixed])
 
-    def observed(self, outcome: Outcome, sequences: Sequences) -> list[Row]:
-        """Add the numbers of an outcome to the sequences; return the rows to be written down with it."""
+    def observed(self, outcome: Outcome, sequences: Sequences) -> set[Key]:
+        """Add the numbers of an outcome to the sequences; return those to be written down with it."""
         return sequences.observe(self.arrivals(outcome), self.unread(outcome))
 
     def unread(self, outcome: Outcome) -> Iterator[tuple[Key, int]]:

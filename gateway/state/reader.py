@@ -82,9 +82,9 @@ class StateReader:
                 parts.setdefault(name, []).append(one)
         return {name: sequences.combined(several) for name, several in sorted(parts.items())}
 
-    def is_waiting(self, startup: str, device: str, measurement: str, fields: tuple[str, str]) -> bool | None:
+    def is_waiting(self, startup: str, device: str, measurement: str, wanted: tuple[str, str]) -> bool | None:
         """Return whether a journal holds a reading with one of these fields; None where it is too long to be read."""
-        look = partial(sequences.is_waiting, startup=startup, device=device, measurement=measurement, fields=fields)
+        look = partial(sequences.is_waiting, startup=startup, device=device, measurement=measurement, wanted=wanted)
         found = [read_only(path, look) for _, path in self._databases()]
         return True if True in found else None if None in found else False
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Container, Iterable
-from typing import Annotated, Any, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import to_json
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from gateway.line_protocol import device_of
 from gateway.logs import get_logger
@@ -24,16 +24,25 @@ SEARCHED = 64 << 20
 MAX_GAP = 1_000_000
 """A number further ahead than that is a new count, not a gap."""
 
-_SUMMED = ("forgotten", "received", "rejected", "unread", "repeated", "late", "restarts")
+log = get_logger(__name__)
+
+Key = tuple[str, str, str]
+"""Startup, device and measurement."""
 
 
-class _Kept(BaseModel):
-    """What is kept of a sequence."""
+Gap = Annotated[list[int], Field(min_length=2, max_length=2)]
 
-    model_config = ConfigDict(strict=True)
+
+@dataclass(slots=True)
+class Sequence:
+    """Numbers of one device and measurement, as they are kept on disk. `gaps` are pairs of the first and last number
+    that is missing; of older gaps `forgotten` counts the numbers. `unread` messages were rejected over quota: their
+    numbers look like gaps."""
+
+    __pydantic_config__ = ConfigDict(strict=True)
 
     last: int | None = None
-    gaps: list[Annotated[list[int], Field(min_length=2, max_length=2)]] = []
+    gaps: list[Gap] = field(default_factory=list)
     forgotten: int = 0
     received: int = 0
     rejected: int = 0
@@ -41,31 +50,6 @@ class _Kept(BaseModel):
     repeated: int = 0
     late: int = 0
     restarts: int = 0
-
-
-log = get_logger(__name__)
-
-Key = tuple[str, str, str]
-"""Startup, device and measurement."""
-
-
-class Sequence:
-    """Numbers of one device and measurement. `gaps` are pairs of the first and last number that is missing."""
-
-    __slots__ = ("forgotten", "gaps", "last", "late", "received", "rejected", "repeated", "restarts", "unread")
-
-    def __init__(self, **known: Any) -> None:
-        self.last: int | None = known.get("last")
-        self.gaps: list[list[int]] = known.get("gaps", [])
-        self.forgotten: int = known.get("forgotten", 0)
-        """Missing numbers whose gaps are no longer remembered."""
-        self.received: int = known.get("received", 0)
-        self.rejected: int = known.get("rejected", 0)
-        self.unread: int = known.get("unread", 0)
-        """Messages that were rejected unread, over quota: their numbers look like gaps."""
-        self.repeated: int = known.get("repeated", 0)
-        self.late: int = known.get("late", 0)
-        self.restarts: int = known.get("restarts", 0)
 
     def observe(self, number: int) -> None:
         """Take the next number that arrived."""
@@ -113,7 +97,7 @@ class Sequence:
 
     def kept(self) -> bytes:
         """Return what is kept on disk."""
-        return to_json({name: getattr(self, name) for name in self.__slots__})
+        return _KEPT.dump_json(self)
 
     def is_missing(self, number: int) -> bool:
         """Return whether a number is in a gap that is remembered."""
@@ -148,6 +132,10 @@ class Sequence:
             self.forgotten += end - first + 1
 
 
+_KEPT = TypeAdapter(Sequence)
+_COUNTS = [one.name for one in fields(Sequence) if one.name not in {"last", "gaps"}]
+
+
 class Arrival(NamedTuple):
     """A number that arrived, in a reading or in a rejected record, in a message that `waits` for the types of its
     fields, or in one that has `waited`."""
@@ -163,7 +151,7 @@ Row = tuple[str, str, str, bytes]
 
 
 class Sequences:
-    """All sequences of a worker. The rows that `observe` returns belong into the transaction of what they come from."""
+    """All sequences of a worker. The rows of what `observe` returns belong into the transaction of what it is from."""
 
     def __init__(self) -> None:
         self._known: dict[Key, Sequence] = {}
@@ -176,9 +164,9 @@ class Sequences:
             else:
                 log.error("sequence numbers not readable", startup=startup, device=device, next="they begin anew")
 
-    def observe(self, arrivals: Iterable[Arrival], unread: Iterable[tuple[Key, int]]) -> list[Row]:
-        """Take the numbers of a round, in order, and how many messages were rejected unread; return the rows that
-        change. A device whose messages were all rejected is not known yet."""
+    def observe(self, arrivals: Iterable[Arrival], unread: Iterable[tuple[Key, int]]) -> set[Key]:
+        """Take the numbers of a round, in order, and how many messages were rejected unread; return what changes. A
+        device whose messages were all rejected is not known yet."""
         changed: set[Key] = set()
         for key, number, is_rejected, waits, waited in arrivals:
             known = self._known.get(key)
@@ -196,7 +184,11 @@ class Sequences:
             if known := self._known.get(key):
                 known.unread += messages
                 changed.add(key)
-        return [(*key, self._known[key].kept()) for key in changed]
+        return changed
+
+    def rows(self, keys: Iterable[Key]) -> list[Row]:
+        """Return the rows of these sequences, as they are now."""
+        return [(*key, self._known[key].kept()) for key in keys if key in self._known]
 
     def forget(self, startups: Container[str]) -> None:
         """Forget all startups but these; what is on disk stays there."""
@@ -218,7 +210,7 @@ def of_device(connection: sqlite3.Connection, startup: str, device: str) -> dict
 def _read(kept: bytes) -> Sequence | None:
     """Return what a row holds; None where it makes no sense."""
     try:
-        return Sequence(**_Kept.model_validate_json(kept).model_dump())
+        return _KEPT.validate_json(kept)
     except ValidationError:
         return None
 
@@ -226,23 +218,23 @@ def _read(kept: bytes) -> Sequence | None:
 def combined(parts: list[Sequence]) -> Sequence:
     """Combine what several workers know of one sequence: a startup may have moved from one to another."""
     newest = max(parts, key=lambda one: one.last or 0)
-    sums = {name: sum(getattr(one, name) for one in parts) for name in _SUMMED}
+    sums = {name: sum(getattr(one, name) for one in parts) for name in _COUNTS}
     gaps = sorted(gap for one in parts for gap in one.gaps)
     return Sequence(last=newest.last, gaps=gaps, **sums)
 
 
 def is_waiting(
-    connection: sqlite3.Connection, startup: str, device: str, measurement: str, fields: tuple[str, str]
+    connection: sqlite3.Connection, startup: str, device: str, measurement: str, wanted: tuple[str, str]
 ) -> bool | None:
     """Return whether the journal holds a reading of this device and measurement with one of two fields, such as
     `seq=7i`; None where it is too long to be read for that. Runs inside `read_only`."""
-    wanted, begins = {field.encode() for field in fields}, measurement.encode() + b","
+    found, begins = {one.encode() for one in wanted}, measurement.encode() + b","
     query = "SELECT data FROM intake UNION ALL SELECT lines FROM journal WHERE startup = ?"
     size = 0
     for (block,) in connection.execute(query, (startup,)):
-        if any(one in block for one in wanted):
+        if any(one in block for one in found):
             for line in block.split(b"\0"):
-                if line.startswith(begins) and device_of(line) == device and wanted & _fields(line):
+                if line.startswith(begins) and device_of(line) == device and found & _fields(line):
                     return True
         size += len(block)
         if size > SEARCHED:

@@ -262,11 +262,11 @@ def test_a_message_that_waits_is_not_missing() -> None:
     for payload in ('{"n": 1}', '{"n": 2, "x": 1}', '{"n": 3}', '{"n": 4, "x": "odd"}'):
         outcome = outcome_of(one, batch(message(payload)))
         one.waiting.written(outcome.waiting)
-        kept += numbers.observed(outcome, sequences)
+        kept += sequences.rows(numbers.observed(outcome, sequences))
     outcome = Outcome()
     one.decide(NOW + OTHER_WAITS_NS + NS, outcome)
     assert len(outcome.decided) == 2
-    kept += numbers.observed(outcome, sequences)
+    kept += sequences.rows(numbers.observed(outcome, sequences))
     found = Sequence(**json.loads(kept[-1][3])).as_json()
     assert {name: found[name] for name in ("last", "received", "missing", "late", "repeated", "rejected")} == {
         "last": 4,
