@@ -19,20 +19,20 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count, groupby, islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from gateway import timestamps
 from gateway.config.models import DeadLetterSettings
 from gateway.model import MAX_POSITIONS, Code, Reason, Rejection
+from gateway.state import letter_rows
+from gateway.state.letter_rows import OVERHEAD, Row
 
 MAX_ID = (1 << 63) - 1
 LARGEST = 128 << 10
 """Bytes that one dead letter may take, unless `max_size` is so large or small that `_largest` says otherwise."""
 NO_TOPIC = "(empty)"
 """Topic of a message without one: an empty one marks what a store refused."""
-OVERHEAD = 256
-"""Bytes that a row takes with its entries in the indexes, beside what is in it."""
 LISTED_PAYLOAD = 1024
 """Bytes of a payload in a list."""
 PAGE = 256 << 10
@@ -42,10 +42,6 @@ _LISTED = (
     "id, startup, device, topic, arrived_ns, records, reasons, "
     f"coalesce(substr(payload, 1, {LISTED_PAYLOAD}), x''), cut, length(payload)"  # SQLite's of an empty one is NULL
 )
-_INSERT = """
-INSERT INTO dead_letters (startup, device, topic, arrived_ns, records, reasons, payload, cut, size)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
 _PRUNE = """
 DELETE FROM dead_letters WHERE id IN (
     SELECT id FROM dead_letters WHERE startup = ? AND topic <> '' ORDER BY id LIMIT ?) RETURNING size
@@ -54,7 +50,6 @@ _ADD_TOTALS = """
 INSERT INTO letter_totals VALUES (?, ?, ?, ?) ON CONFLICT (startup) DO UPDATE SET
     letters = letters + excluded.letters, bytes = bytes + excluded.bytes, dropped = dropped + excluded.dropped
 """
-_FORGET_REFUSED = "UPDATE refused_totals SET letters = letters - 1, bytes = bytes - ? WHERE startup = ?"
 _FORGET_REFUSED = "UPDATE refused_totals SET letters = letters - 1, bytes = bytes - ? WHERE startup = ?"
 _TOTALS = """
 SELECT startup, sum(letters), sum(bytes), sum(dropped)
@@ -137,24 +132,19 @@ class Totals:
         return Totals(self.kept + other.kept, self.bytes + other.bytes, self.dropped + other.dropped)
 
 
-class _Row(NamedTuple):
-    values: tuple[object, ...]
-    size: int
-
-
 def insert(connection: sqlite3.Connection, rejections: Sequence[Rejection], bounds: DeadLetterSettings) -> None:
     """Keep rejections; runs inside `Database.write`."""
     by_startup: dict[str, list[tuple[int, Rejection]]] = {}
     for number, rejection in enumerate(rejections):
         by_startup.setdefault(rejection.startup, []).append((number, rejection))
-    rows: list[tuple[int, _Row]] = []
+    rows: list[tuple[int, Row]] = []
     for startup, several in by_startup.items():
         kept = list(_newest(several, bounds))
         size = sum(row.size for _, row in kept)
         _make_room(connection, startup, len(kept), size, bounds)
         connection.execute(_ADD_TOTALS, (startup, len(kept), size, len(several) - len(kept)))
         rows += kept
-    connection.executemany(_INSERT, [(*row.values, row.size) for _, row in sorted(rows)])
+    letter_rows.write(connection, [row for _, row in sorted(rows)])
 
 
 def page(
@@ -222,11 +212,11 @@ def add_sizes(connection: sqlite3.Connection) -> None:
     """)  # noqa: S608  # a constant
 
 
-def _newest(rejections: Sequence[tuple[int, Rejection]], bounds: DeadLetterSettings) -> Iterator[tuple[int, _Row]]:
+def _newest(rejections: Sequence[tuple[int, Rejection]], bounds: DeadLetterSettings) -> Iterator[tuple[int, Row]]:
     """Yield the rows of those that fit into the bounds, the newest first, each with its number."""
     kept = size = 0
     for number, rejection in reversed(rejections):
-        row = _row(rejection, _largest(bounds))
+        row = letter_rows.within(rejection, rejection.topic or NO_TOPIC, _largest(bounds))
         if row is None:
             continue
         kept, size = kept + 1, size + row.size
@@ -253,28 +243,6 @@ def _make_room(
 def _largest(bounds: DeadLetterSettings) -> int:
     """Return the bytes that one dead letter may take: a small part of `max_size`."""
     return max(bounds.max_size // 64, min(bounds.max_size // 4, LARGEST))
-
-
-def _row(rejection: Rejection, largest: int) -> _Row | None:
-    """Return a row of at most `largest` bytes; None where even without its payload it would be larger."""
-    records = json.dumps(list(_runs(rejection.records)))
-    reasons = json.dumps([reason.as_json() for reason in rejection.reasons], ensure_ascii=False)
-    topic = rejection.topic or NO_TOPIC
-    texts = (rejection.device, topic, records, reasons)
-    size = OVERHEAD + sum(len(text.encode()) for text in texts)
-    if size > largest:
-        return None
-    kept = rejection.shortened(largest - size, len(rejection.records))
-    values = (kept.startup, kept.device, topic, kept.arrived_ns, records, reasons, kept.payload, kept.cut)
-    return _Row(values, size + len(kept.payload))
-
-
-def _runs(records: Sequence[int]) -> Iterator[int | tuple[int, int]]:
-    """Yield the positions of records; several that follow one another as the first and the last."""
-    offset = count()
-    for _, several in groupby(records, key=lambda position: position - next(offset)):
-        run = list(several)
-        yield run[0] if len(run) == 1 else (run[0], run[-1])
 
 
 def _dead_letter(

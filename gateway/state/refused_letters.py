@@ -6,14 +6,16 @@ letters, `dead_letters.max_size`, and once those are full its lane waits: the re
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Sequence
 
 from gateway.config.models import DeadLetterSettings
 from gateway.errors import DeadLettersFull
 from gateway.model import Rejection
-from gateway.state.dead_letters import OVERHEAD
+from gateway.state import letter_rows
+
+REFUSED_TOPIC = ""
+"""Topic of what a store refused."""
 
 _TABLE = """
 CREATE TABLE refused_totals (startup TEXT PRIMARY KEY, letters INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID
@@ -25,10 +27,6 @@ _NOT_TWICE = """
 UPDATE letter_totals
 SET letters = letter_totals.letters - refused.letters, bytes = letter_totals.bytes - refused.bytes
 FROM refused_totals AS refused WHERE refused.startup = letter_totals.startup
-"""
-_INSERT = """
-INSERT INTO dead_letters (startup, device, topic, arrived_ns, records, reasons, payload, cut, size)
-VALUES (?, ?, '', ?, '[]', ?, ?, 0, ?)
 """
 _ADD_TOTALS = """
 INSERT INTO refused_totals VALUES (?, ?, ?) ON CONFLICT (startup) DO UPDATE SET
@@ -51,8 +49,8 @@ def insert(
     Raises:
         DeadLettersFull: there is no room for all of them. Where none is kept yet, there always is.
     """
-    rows = [_row(rejection) for rejection in rejections]
-    size = sum(row[-1] for row in rows)
+    rows = [letter_rows.whole(rejection, REFUSED_TOPIC) for rejection in rejections]
+    size = sum(row.size for row in rows)
     held = connection.execute("SELECT bytes FROM refused_totals WHERE startup = ?", (startup,)).fetchone()
     if held and held[0] and held[0] + size > bounds.max_size:
         raise DeadLettersFull(
@@ -61,10 +59,4 @@ def insert(
             "journal; replay the dead letters once the store accepts them, or raise that setting"
         )
     connection.execute(_ADD_TOTALS, (startup, len(rows), size))
-    connection.executemany(_INSERT, rows)
-
-
-def _row(rejection: Rejection) -> tuple[str, str, int, str, bytes, int]:
-    reasons = json.dumps([reason.as_json() for reason in rejection.reasons], ensure_ascii=False)
-    size = OVERHEAD + len(rejection.device.encode()) + len(reasons.encode()) + len(rejection.payload)
-    return rejection.startup, rejection.device, rejection.arrived_ns, reasons, rejection.payload, size
+    letter_rows.write(connection, rows)

@@ -17,7 +17,6 @@ from gateway.state.database import FILE_NAME, read_only
 from gateway.state.dead_letters import (
     LISTED_PAYLOAD,
     NEWEST,
-    OVERHEAD,
     PAGE,
     DeadLetter,
     Place,
@@ -27,6 +26,7 @@ from gateway.state.dead_letters import (
     insert,
     totals,
 )
+from gateway.state.letter_rows import OVERHEAD
 from tests.builders import NOW, database, rejection
 
 PLENTY = DeadLetterSettings()

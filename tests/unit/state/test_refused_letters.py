@@ -12,7 +12,8 @@ from gateway.config.models import DeadLetterSettings
 from gateway.errors import DeadLettersFull
 from gateway.state import dead_letters, refused_letters
 from gateway.state.database import FILE_NAME
-from gateway.state.dead_letters import OVERHEAD, Totals
+from gateway.state.dead_letters import Totals
+from gateway.state.letter_rows import OVERHEAD
 from tests.builders import database, rejection
 
 SMALL = DeadLetterSettings.model_validate({"max_size": "4KiB", "max_count": 2})
