@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +15,10 @@ import pytest
 from gateway.errors import GatewayError, StateUnavailable
 from tests.running import Running, climate, running, write_config
 from tests.servers import WITHIN, Mosquitto, eventually
-from tests.servers.mqtt_clients import connect
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
-    async with Mosquitto(tmp_path / "mosquitto") as server:
-        yield server
-
-
-@pytest.fixture
-async def config(tmp_path: Path, broker: Mosquitto) -> Path:
-    return write_config(tmp_path / "config", broker.url)
-
-
-@pytest.fixture
-async def gateway(config: Path) -> AsyncIterator[Running]:
-    async with running(config) as one:
-        yield one
-
-
-@pytest.fixture
-async def device(broker: Mosquitto) -> AsyncIterator[aiomqtt.Client]:
-    async with connect(broker) as client:
-        yield client
 
 
 async def next_json(client: aiomqtt.Client) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from gateway.feeds.live_ring import reading_json, rejection_json
 from gateway.model import Readings, Rejection
 from tests.running import Running, running, write_config
 from tests.servers import Mosquitto, eventually
-from tests.servers.mqtt_clients import connect
 
 TOPIC = "testbed/acme/th-1/climate"
 
@@ -63,12 +62,6 @@ class Failing:
 
 
 @pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
-    async with Mosquitto(tmp_path / "mosquitto") as server:
-        yield server
-
-
-@pytest.fixture
 def sink(tmp_path: Path) -> Path:
     return tmp_path / "outcomes.ndjson"
 
@@ -78,12 +71,6 @@ async def gateway(tmp_path: Path, broker: Mosquitto, sink: Path) -> AsyncIterato
     """A gateway with both listeners, the one that fails before the sink."""
     async with running(write_config(tmp_path / "config", broker.url), listeners=[Failing(), FileSink(sink)]) as one:
         yield one
-
-
-@pytest.fixture
-async def device(broker: Mosquitto) -> AsyncIterator[aiomqtt.Client]:
-    async with connect(broker) as client:
-        yield client
 
 
 async def outcomes(sink: Path, count: int) -> list[dict[str, Any]]:

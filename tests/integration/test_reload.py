@@ -26,12 +26,6 @@ AIR = """
 
 
 @pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
-    async with Mosquitto(tmp_path / "mosquitto") as server:
-        yield server
-
-
-@pytest.fixture
 def config(tmp_path: Path, broker: Mosquitto) -> Path:
     return write_config(tmp_path / "config", broker.url)
 

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiomqtt
-import pytest
 
-from tests.running import Running, climate, running, write_config
-from tests.servers import Mosquitto, eventually
-from tests.servers.mqtt_clients import connect
+from tests.running import Running, climate, running
+from tests.servers import eventually
 
 NOW_MS = 1_795_000_000_000
 TOPIC = "testbed/acme/th-1/climate"
 BASE = "/v1/startups/acme/devices/th-1/sequences"
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
-    async with Mosquitto(tmp_path / "mosquitto") as server:
-        yield server
-
-
-@pytest.fixture
-async def config(tmp_path: Path, broker: Mosquitto) -> Path:
-    return write_config(tmp_path / "config", broker.url)
-
-
-@pytest.fixture
-async def device(broker: Mosquitto) -> AsyncIterator[aiomqtt.Client]:
-    async with connect(broker) as client:
-        yield client
 
 
 async def get(gateway: Running, path: str) -> dict[str, Any]:

@@ -14,12 +14,6 @@ from tests.servers.mqtt_clients import connect
 
 
 @pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
-    async with Mosquitto(tmp_path / "mosquitto") as server:
-        yield server
-
-
-@pytest.fixture
 async def influxd(tmp_path: Path) -> AsyncIterator[Influxd]:
     async with Influxd(tmp_path / "influxd") as server:
         yield server

@@ -5,32 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from gateway.errors import StateUnavailable
-from tests.running import GatewayProcess, Running, climate, running, write_config
+from tests.running import GatewayProcess, Running, climate, running
 from tests.servers import Mosquitto, eventually
 from tests.servers.mqtt_clients import connect
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
-    async with Mosquitto(tmp_path / "mosquitto") as server:
-        yield server
-
-
-@pytest.fixture
-async def config(tmp_path: Path, broker: Mosquitto) -> Path:
-    return write_config(tmp_path / "config", broker.url)
-
-
-@pytest.fixture
-async def gateway(config: Path) -> AsyncIterator[Running]:
-    async with running(config) as one:
-        yield one
 
 
 async def publish(broker: Mosquitto, count: int) -> None:

@@ -15,19 +15,6 @@ from ruamel.yaml import YAML
 from gateway.state.database import FILE_NAME
 from tests.running import OPERATOR, Running, running, write_config
 from tests.servers import Influxd, InfluxV2Front, Mosquitto, eventually
-from tests.servers.mqtt_clients import connect
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
-    async with Mosquitto(tmp_path / "mosquitto") as server:
-        yield server
-
-
-@pytest.fixture
-async def device(broker: Mosquitto) -> AsyncIterator[aiomqtt.Client]:
-    async with connect(broker) as client:
-        yield client
 
 
 @pytest.fixture(params=["sqlite", "influxdb"])
