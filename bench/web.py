@@ -69,7 +69,7 @@ async def _serve(directory: Path, asked: dict[str, Any]) -> None:
     async def measured() -> Sequence[Metric]:
         return await asyncio.to_thread(metrics.families)
 
-    async def forget_type(_startup: str, _measurement: str, _name: str) -> int:
+    async def not_asked(*_arguments: str) -> Any:
         raise NotImplementedError
 
     async def replay(_ident: int) -> Sequence[Reason]:
@@ -85,7 +85,8 @@ async def _serve(directory: Path, asked: dict[str, Any]) -> None:
         health=lambda: health,
         measured=measured,
         replay=replay,
-        forget_type=forget_type,
+        forget_type=not_asked,
+        release=not_asked,
     )
     application = await asyncio.to_thread(make_application, services)
     tune_interpreter()

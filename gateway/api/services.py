@@ -22,11 +22,6 @@ from gateway.state.reader import StateReader
 from gateway.stores.contract import Store
 
 
-async def no_lane(_startup: str) -> bool:
-    """Release nothing: the services have no lanes."""
-    return False
-
-
 @dataclass(slots=True, kw_only=True)
 class Services:
     """Services, by name. A reload replaces `config` and `tokens`, and calls `reloaded`.
@@ -48,7 +43,7 @@ class Services:
     measured: Callable[[], Awaitable[Sequence[Metric]]]
     replay: Callable[[int], Awaitable[Sequence[Reason]]]
     forget_type: Callable[[str, str, str], Awaitable[int]]
-    release: Callable[[str], Awaitable[bool]] = no_lane
+    release: Callable[[str], Awaitable[bool]]
     limits: Limits = field(default_factory=Limits)
     guesses: Guesses = field(default_factory=Guesses)
     reloaded: list[Callable[[], None]] = field(default_factory=list)

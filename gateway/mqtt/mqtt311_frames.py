@@ -27,7 +27,7 @@ class Frames:
         self._max_packet = max(max_packet, 2 * READ_BYTES)  # a topic always fits
         self._rest = b""
         self._head = b""
-        """What is kept of a packet that is too large, ..."""
+        """Beginning of a packet that is too large, ..."""
         self._left_out = 0
         """... and how many of its bytes are still to come."""
         self._cut = 0

@@ -1,4 +1,4 @@
-"""What the times of its readings say about a device's clock. Pure.
+"""Clock of a device, judged by the times of its readings. Pure.
 
 An offset is the device's time minus the gateway's at arrival. Readings that wait, on the device or on the way, only
 make it smaller, so the largest offset of a while is that of the clock itself: a backlog is no fault of a clock.

@@ -90,7 +90,7 @@ class Database:
 
     @property
     def problem(self) -> str:
-        """What has become of the files, once they are lost."""
+        """Fate of the files, once they are lost; empty before."""
         return self._guard.problem
 
     async def open(self) -> None:

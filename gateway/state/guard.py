@@ -1,8 +1,8 @@
-"""What is checked around each commit: that its files are still there, that it is counted, that the disk has room.
+"""Checks around each commit: that its files are still there, that it is counted, that the disk has room.
 
 When the files of the open database were removed, moved, replaced or cut, nothing that makes the state grow is accepted
 any more, so that nothing further is acknowledged. All else goes on in what is still open, so that the lanes store what
-is in it; at the end the rest is saved: see `rescue`. Blocking; used in the writer's thread.
+is in it; at the end the rest is saved: see `close`. Blocking; used in the writer's thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sequence numbers of devices: which messages never reached the gateway, came again, or came late.
+"""Sequence numbers of devices: messages that never reached the gateway, that came again, or that came late.
 
 A device counts its messages, and its rule says where (`seq`). What is known of each series of numbers changes in the
 transaction that holds its readings and dead letters, so that a crash neither hides a gap nor makes one. The table

@@ -28,9 +28,9 @@ LONGEST_PAUSE = 3600.0
 THROTTLES = (429, 503)
 DATA_FAULTS = (400, 422)
 CODES = ("invalid", "unprocessable entity", "request too large")
-"""What `code` InfluxDB 2 puts into an answer that blames points."""
+"""Values of `code` by which InfluxDB 2 blames points."""
 BLAMES = ("partial write", "unable to parse")
-"""How `error` begins where versions 1 and 3 blame points; their other 400s are about the request."""
+"""Beginnings of `error` by which versions 1 and 3 blame points; their other 400s are about the request."""
 
 
 @dataclass(frozen=True)

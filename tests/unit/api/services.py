@@ -40,6 +40,7 @@ def services(state_dir: Path, store: Store | None = None, **others: Any) -> Serv
             "measured": _not_asked,
             "replay": _not_asked,
             "forget_type": _not_asked,
+            "release": _not_asked,
             **others,
         }
     )

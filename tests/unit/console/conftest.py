@@ -36,4 +36,5 @@ def services(tmp_path: Path) -> Services:
         measured=_not_asked,
         replay=_not_asked,
         forget_type=_not_asked,
+        release=_not_asked,
     )
