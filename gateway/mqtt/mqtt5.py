@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import SupportsInt
 
 import mqtt5
 from mqtt5 import PublishPacket
@@ -26,6 +25,7 @@ from gateway.mqtt.link import ANSWER_WITHIN, BrokerLink
 from gateway.mqtt.mqtt5_connection import Connection, pubacks
 from gateway.mqtt.mqtt5_decoder import Decoder, Packet, Salvaged
 from gateway.mqtt.mqtt5_outbox import Outbox
+from gateway.mqtt.mqtt5_reasons import disconnect_advice, in_words, is_failure
 from gateway.mqtt.session import Access, SessionSpec, SessionState
 from gateway.mqtt.subscriptions import SUBSCRIBE_AGAIN_AFTER, Subscriptions
 
@@ -269,7 +269,7 @@ class Mqtt5Session:
             case mqtt5.ConnAckPacket():
                 self._on_connack(packet)
             case mqtt5.SubAckPacket():
-                failures = map(_is_failure, packet.reason_codes)
+                failures = map(is_failure, packet.reason_codes)
                 self._link.subscribed(self._subscriptions.rejected(packet.packet_id, failures))
             case mqtt5.DisconnectPacket():
                 self._on_disconnect(packet)
@@ -287,7 +287,7 @@ class Mqtt5Session:
         self._outbox.receive_maximum = packet.receive_max
         self._outbox.max_packet = packet.max_packet_size
         if packet.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
-            self._link.reject(self._link.broker.rejected(_words(packet.reason_code.name, packet.reason_str)))
+            self._link.reject(self._link.broker.rejected(in_words(packet)))
             return
         if self._connection is not None:
             for again in self._outbox.again(session_present=packet.session_present):
@@ -306,14 +306,13 @@ class Mqtt5Session:
 
     def _on_puback(self, packet: mqtt5.PubAckPacket) -> None:
         message = self._outbox.acknowledged(packet.packet_id)
-        if message and _is_failure(packet.reason_code):
-            log.debug("publish rejected", topic=message[0], reason=_words(packet.reason_code.name, packet.reason_str))
+        if message and is_failure(packet.reason_code):
+            log.debug("publish rejected", topic=message[0], reason=in_words(packet))
         if self._connection is not None:
             self._send_ready(self._connection)
 
     def _on_disconnect(self, packet: mqtt5.DisconnectPacket) -> None:
-        code = _words(packet.reason_code.name, packet.reason_str)
-        advice = _DISCONNECT_ADVICE.get(int(packet.reason_code), "see the broker's log")
+        code, advice = in_words(packet), disconnect_advice(packet)
         if self._connection is not None:
             self._connection.end(
                 SessionRejected(f"the broker at {self._link.broker} ended the connection: {code}; {advice}")
@@ -332,32 +331,3 @@ class Mqtt5Session:
 def _is_much(messages: Sequence[Publish]) -> bool:
     """Return whether messages that nobody takes yet are enough to stop reading."""
     return sum(len(message.payload) + len(message.topic) for message in messages) > UNANSWERED_MOST
-
-
-def _is_failure(code: SupportsInt) -> bool:
-    """Return whether a reason code means failure (MQTT 5.0, section 2.4). Codes are not ints, despite mqtt5's stubs."""
-    return int(code) >= 0x80
-
-
-def _words(name: str, reason: str | None) -> str:
-    """Return a reason code as words, with the broker's own reason string."""
-    words = name.lower().replace("_", " ")
-    return f"{words} ({reason})" if reason else words
-
-
-_Why = mqtt5.DisconnectReasonCode
-_DISCONNECT_ADVICE = {
-    int(_Why.SESSION_TAKEN_OVER): (
-        "another client has connected with the same client id: has another host read a newer configuration (this one "
-        "then leaves the session to it, as soon as it has read that too), or is a second gateway running with this "
-        "mqtt.client_id, on one host?"
-    ),
-    int(_Why.NOT_AUTHORIZED): "does the gateway's account have the permissions that it needs? See the broker's log",
-    int(_Why.SERVER_SHUTTING_DOWN): "the gateway connects again when the broker is back",
-    int(_Why.ADMINISTRATIVE_ACTION): "an administrator of the broker did this; see its log",
-    int(_Why.KEEP_ALIVE_TIMEOUT): "it received nothing from the gateway: is the machine overloaded?",
-    int(_Why.PACKET_TOO_LARGE): "raise the broker's limit on packet size",
-    int(_Why.RECEIVE_MAX_EXCEEDED): "lower mqtt.in_flight",
-    int(_Why.QUOTA_EXCEEDED): "raise the broker's quota for the gateway's account",
-    int(_Why.MESSAGE_RATE_TOO_HIGH): "raise the broker's rate limit for the gateway's account",
-}
