@@ -8,7 +8,6 @@ messages that the broker still holds for it, stores what is in its journal, and 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import signal
 import socket
 import sys
@@ -38,8 +37,9 @@ from gateway.runtime.http_application import make_application
 from gateway.runtime.pulse import Pulse, kill_if_hung
 from gateway.runtime.reload import Reloader
 from gateway.runtime.worker_channel import WorkerChannel
-from gateway.runtime.worker_messages import Changed, LiveEvents, Reply, Report, Request, Use
+from gateway.runtime.worker_messages import Changed, LiveEvents, Reply, Report, Use
 from gateway.runtime.worker_reports import WorkerReports
+from gateway.runtime.worker_requests import WorkerRequests
 from gateway.state import private_files
 from gateway.state.lock import locked
 from gateway.state.reader import StateReader
@@ -47,7 +47,6 @@ from gateway.state.workers import RETIRED, WORKERS, home, retiring
 from gateway.stores.build import make_store
 
 REPLAY_WITHIN = 20.0
-MEASURED_WITHIN = 5.0
 
 log = get_logger(__name__)
 
@@ -67,8 +66,7 @@ class Supervisor:
         self._channels: dict[int, WorkerChannel] = {}
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._problems = dict.fromkeys(range(count), "starting")
-        self._numbers = itertools.count()
-        self._replies: dict[int, tuple[int, asyncio.Future[Reply]]] = {}
+        self._requests = WorkerRequests(self._channels)
         self._reloader = Reloader(loader, self._use, self._state)
         self._stop = asyncio.Event()
         self._services = Services(
@@ -221,9 +219,7 @@ class Supervisor:
         """Drop everything that belongs to a worker that has ended, so that nobody waits for its replies."""
         del self._processes[worker]
         self._reports.lost(worker)
-        for of, reply in list(self._replies.values()):
-            if of == worker and not reply.done():
-                reply.set_exception(ReplayImpossible(f"worker {worker} has ended"))
+        self._requests.lost(worker)
         await self._channels.pop(worker).close()
 
     async def _serve(self, worker: int, channel: WorkerChannel, pulse: Pulse) -> None:
@@ -242,9 +238,7 @@ class Supervisor:
                 case Changed():
                     self._reports.changed(worker, message.devices)
                 case Reply():
-                    _, reply = self._replies.pop(message.number, (worker, None))
-                    if reply is not None and not reply.done():
-                        reply.set_result(message)
+                    self._requests.replied(message)
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self._processes.values():
@@ -287,7 +281,10 @@ class Supervisor:
             raise ReplayImpossible(
                 f"dead letter {ident} is kept by worker {worker}, which does not run: run at least {worker + 1} workers"
             )
-        reply = await self._request(worker, REPLAY_WITHIN, dead_letter=local)
+        try:
+            reply = await self._requests.ask(worker, REPLAY_WITHIN, dead_letter=local)
+        except StateUnavailable as error:
+            raise ReplayImpossible(str(error)) from error
         if reply.problem:
             raise ReplayImpossible(reply.problem)
         return reply.reasons
@@ -299,28 +296,11 @@ class Supervisor:
     async def _forget_type(self, startup: str, measurement: str, name: str) -> int:
         if (worker := self._assigned.get(startup, -1)) not in self._channels:
             raise StateUnavailable(f"the worker of {startup!r} does not run: try again when it does")
-        reply = await self._request(worker, REPLAY_WITHIN, forget=(startup, measurement, name))
+        reply = await self._requests.ask(worker, REPLAY_WITHIN, forget=(startup, measurement, name))
         if reply.problem:
             raise StateUnavailable(reply.problem)
         await self._reloader.again()
         return reply.forgotten
 
     async def _ask_all(self, **asked: Any) -> dict[int, Reply]:
-        """Return what each running worker replies; one that does not is left out."""
-        running = [worker for worker in self._channels if self._reports.has_reported(worker)]
-        requests = (self._request(worker, **asked) for worker in running)
-        replies = await asyncio.gather(*requests, return_exceptions=True)
-        return {worker: one for worker, one in zip(running, replies, strict=True) if isinstance(one, Reply)}
-
-    async def _request(self, worker: int, within_seconds: float = MEASURED_WITHIN, **asked: Any) -> Reply:
-        number = next(self._numbers)
-        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._replies[number] = worker, reply
-        try:
-            self._channels[worker].send(Request(number, **asked))
-            async with asyncio.timeout(within_seconds):
-                return await reply
-        except TimeoutError:
-            raise ReplayImpossible(f"worker {worker} does not answer; is the machine overloaded?") from None
-        finally:
-            self._replies.pop(number, None)
+        return await self._requests.ask_all([*filter(self._reports.has_reported, self._channels)], **asked)
