@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -30,16 +29,6 @@ from gateway.state.letter_rows import OVERHEAD
 from tests.builders import NOW, database, rejection
 
 PLENTY = DeadLetterSettings()
-
-
-@pytest.fixture
-async def connection(tmp_path: Path) -> AsyncIterator[sqlite3.Connection]:
-    """A connection to the state that the gateway itself made."""
-    async with database(tmp_path / FILE_NAME):
-        pass
-    made = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
-    yield made
-    made.close()
 
 
 def page(

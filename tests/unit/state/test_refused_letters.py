@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from gateway.config.models import DeadLetterSettings
 from gateway.errors import DeadLettersFull
 from gateway.state import dead_letters, refused_letters
-from gateway.state.database import FILE_NAME
 from gateway.state.dead_letters import Totals
 from gateway.state.letter_rows import OVERHEAD
-from tests.builders import database, rejection
+from tests.builders import rejection
 
 SMALL = DeadLetterSettings.model_validate({"max_size": "4KiB", "max_count": 2})
-
-
-@pytest.fixture
-async def connection(tmp_path: Path) -> AsyncIterator[sqlite3.Connection]:
-    """A connection to the state that the gateway itself made."""
-    async with database(tmp_path / FILE_NAME):
-        pass
-    made = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
-    yield made
-    made.close()
 
 
 def refuse(connection: sqlite3.Connection, *lines: bytes) -> None:
